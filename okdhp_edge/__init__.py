@@ -1,0 +1,13 @@
+"""2D human pose from training to the edge.
+
+The pipeline, one sub-package per stage; stages meet only in files on disk:
+
+    recipe.toml --train--> best.safetensors --export--> model.onnx + card.json
+        --quantize--> int8/<profile>/ + card.json --run / bench--> poses + report
+
+`train` distils several branches online from their own ensemble (OKDHP, ICCV 2021), `export` keeps
+the best branch and nothing else, `quantize` proves that INT8 keeps its accuracy, `run` is the
+real-time loop. This module imports nothing heavy; each stage imports its own tools.
+"""
+
+__version__ = "0.1.0"

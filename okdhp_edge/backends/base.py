@@ -1,0 +1,137 @@
+"""The contract every runtime keeps."""
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.card import ModelCard
+from okdhp_edge.errors import BackendError
+from okdhp_edge.pose.heatmap import Heatmaps
+
+
+@dataclass(frozen=True)
+class Description:
+    """What really runs, as told by the runtime rather than by what was asked for."""
+
+    backend: str
+    version: str
+    device: str
+    precision: str
+    threads: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a backend is asked to load.
+
+    Attributes:
+        folder: holds the model file and its card, already verified.
+        precision: fp32, bf16, fp16 or int8; a backend that cannot run it refuses.
+        threads: CPU threads, None for the runtime's default.
+    """
+
+    folder: Path
+    card: ModelCard
+    precision: str
+    threads: int | None = None
+
+    @property
+    def model_file(self) -> Path:
+        return self.folder / self.card.model_file
+
+
+class Backend(ABC):
+    """A loaded model. Use as a context manager, from one thread at a time."""
+
+    name: str
+
+    def __init__(self, request: Request) -> None:
+        """Load the model.
+
+        Raises:
+            BackendError: the runtime, device or precision is not to be had.
+        """
+        self.card = request.card
+        self._open = True
+
+    def infer(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
+        """Run one batch; returns when the result is in host memory.
+
+        Args:
+            images_BHWC: uint8 BGR crops of the card's input size.
+
+        Returns:
+            (B, K, h, w) float32, owned by the caller: later calls do not overwrite it.
+
+        Raises:
+            BackendError: closed, or an input of another shape or type.
+        """
+        if not self._open:
+            raise BackendError(f"the {self.name} backend is closed", "load the model again")
+        self._check(images_BHWC)
+        return self._infer(np.ascontiguousarray(images_BHWC))
+
+    def _check(self, images_BHWC: NDArray[np.uint8]) -> None:
+        spec = self.card.input
+        batch = "any" if self.card.batch is None else str(self.card.batch)
+        fits = (
+            images_BHWC.dtype == np.uint8
+            and images_BHWC.ndim == 4
+            and images_BHWC.shape[1:] == (spec.height, spec.width, 3)
+            and (self.card.batch is None or len(images_BHWC) == self.card.batch)
+        )
+        if not fits:
+            raise BackendError(
+                f"input is {images_BHWC.dtype} {images_BHWC.shape}, the model takes uint8 "
+                f"({batch}, {spec.height}, {spec.width}, 3)",
+                "crop with the card's input size",
+            )
+
+    @abstractmethod
+    def _infer(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
+        """`infer` without the checks."""
+
+    @abstractmethod
+    def describe(self) -> Description:
+        """What really runs."""
+
+    def close(self) -> None:
+        """Release the model; safe to call twice."""
+        self._open = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def predict_with(backend: Backend) -> "Any":
+    """`backend` as evaluate's predict function: any number of crops, one named output."""
+
+    def predict(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
+        size = backend.card.batch or len(images_BHWC)
+        short = -len(images_BHWC) % size
+        if short:
+            padding = np.zeros((short, *images_BHWC.shape[1:]), dtype=np.uint8)
+            images_BHWC = np.concatenate([images_BHWC, padding])
+        parts = [
+            backend.infer(images_BHWC[i : i + size]) for i in range(0, len(images_BHWC), size)
+        ]
+        heatmaps = np.concatenate(parts)
+        return {"model": heatmaps[: len(heatmaps) - short]}
+
+    return predict

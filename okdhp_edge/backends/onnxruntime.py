@@ -1,0 +1,49 @@
+"""ONNX Runtime on the CPU."""
+
+import numpy as np
+import onnxruntime as ort  # noqa: TID253 - this file is imported only to use it
+from numpy.typing import NDArray
+
+from okdhp_edge.backends.base import Backend, Description, Request
+from okdhp_edge.errors import BackendError
+from okdhp_edge.pose.heatmap import Heatmaps
+
+_PROVIDER = "CPUExecutionProvider"
+_LOG_ERRORS_ONLY = 3
+
+
+class OnnxRuntimeBackend(Backend):
+    """Runs `model.onnx`, float or with Q/DQ."""
+
+    name = "onnxruntime"
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        options = ort.SessionOptions()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _LOG_ERRORS_ONLY
+        if request.threads:
+            options.intra_op_num_threads = request.threads
+        self._threads = request.threads
+        self._precision = request.precision
+        try:
+            self._session = ort.InferenceSession(
+                str(request.model_file), options, providers=[_PROVIDER]
+            )
+        except Exception as error:  # pybind raises its own kinds
+            raise BackendError(
+                f"onnxruntime cannot load {request.model_file.name} ({str(error)[:160]})",
+                "export the model again",
+            ) from error
+        running = self._session.get_providers()[0]
+        if running != _PROVIDER:
+            raise BackendError(f"onnxruntime runs on {running}", f"install one with {_PROVIDER}")
+        self._input = self._session.get_inputs()[0].name
+
+    def _infer(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
+        outputs = self._session.run(None, {self._input: images_BHWC})
+        return np.asarray(outputs[0], dtype=np.float32)
+
+    def describe(self) -> Description:
+        precision = "int8 (u8s8 or s8s8 Q/DQ), rest fp32" if self._precision == "int8" else "fp32"
+        return Description(self.name, ort.__version__, "CPU", precision, self._threads)

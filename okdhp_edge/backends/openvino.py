@@ -1,0 +1,85 @@
+"""OpenVINO on the CPU, GPU or NPU that it reports."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import openvino as ov  # noqa: TID253 - this file is imported only to use it
+from numpy.typing import NDArray
+
+from okdhp_edge.backends.base import Backend, Description, Request
+from okdhp_edge.errors import BackendError
+from okdhp_edge.pose.heatmap import Heatmaps
+
+_DEVICE = "CPU"
+# The CPU plugin's default is bf16 where the CPU has it, which would hide behind "fp32".
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+_NOT_COMPUTE = {"Input", "Output", "Const", "Reorder", "Convert"}
+
+
+class OpenVinoBackend(Backend):
+    """Runs the INT8 IR, or the float ONNX in fp32 or bf16."""
+
+    name = "openvino"
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        core = ov.Core()
+        config: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": _HINTS[request.precision],
+        }
+        if request.threads:
+            config["INFERENCE_NUM_THREADS"] = request.threads
+        try:
+            model = core.read_model(str(request.model_file))
+            self._compiled = core.compile_model(model, _DEVICE, config)
+        except RuntimeError as error:
+            raise BackendError(
+                f"openvino cannot run {request.model_file.name} ({str(error)[:160]})",
+                "export the model again, or see `okdhp-edge doctor`",
+            ) from error
+        self._request = self._compiled.create_infer_request()
+        self._asked = request.precision
+        self._refuse_other_precision(request.precision)
+
+    def _refuse_other_precision(self, asked: str) -> None:
+        counts = self._runtime_precisions()
+        missing = (asked == "int8" and not counts["int8"]) or (asked == "bf16" and not counts["bf16"])
+        if missing:
+            raise BackendError(
+                f"openvino runs no layer in {asked} on this CPU (it runs {dict(counts)})",
+                "use --precision fp32",
+            )
+
+    def _infer(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
+        self._request.infer([images_BHWC], share_inputs=True)
+        return np.array(self._request.get_output_tensor(0).data, dtype=np.float32)
+
+    def describe(self) -> Description:
+        counts = self._runtime_precisions()
+        total = sum(counts.values())
+        parts = ", ".join(f"{n} of {total} layers {p}" for p, n in counts.most_common())
+        device = ", ".join(self._compiled.get_property("EXECUTION_DEVICES"))
+        threads = int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
+        return Description(
+            self.name, ov.__version__, device, f"{self._asked} ({parts})", threads
+        )
+
+    def _runtime_precisions(self) -> Counter[str]:
+        """Layers by the precision the plugin really chose for them."""
+        names = {"u8": "int8", "i8": "int8", "f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+        counts: Counter[str] = Counter()
+        for op in self._compiled.get_runtime_model().get_ops():
+            info = op.get_rt_info()
+            kind = str(info["layerType"].astype(str)) if "layerType" in info else ""
+            if kind in _NOT_COMPUTE or "runtimePrecision" not in info:
+                continue
+            precision = str(info["runtimePrecision"].astype(str))
+            counts[names.get(precision, precision)] += 1
+        return counts
+
+    def close(self) -> None:
+        super().close()
+        self._request = None
+        self._compiled = None

@@ -1,0 +1,48 @@
+"""PyTorch itself: the reference the other runtimes are compared with."""
+
+import numpy as np
+import torch  # noqa: TID253 - this file is imported only to use it
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from safetensors.torch import load_file
+
+from okdhp_edge.backends.base import Backend, Description, Request
+from okdhp_edge.errors import BackendError
+from okdhp_edge.network.branches import SingleBranch
+from okdhp_edge.network.build import build_network
+from okdhp_edge.network.config import NetworkConfig
+from okdhp_edge.pose.heatmap import Heatmaps
+
+WEIGHTS = "branch.safetensors"
+
+
+class PyTorchBackend(Backend):
+    """Runs the stripped branch's own weights, on the CPU or the first CUDA device."""
+
+    name = "pytorch"
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        weights = request.folder / WEIGHTS
+        if request.card.network is None or not weights.is_file():
+            raise BackendError(
+                f"{request.folder} holds no PyTorch weights",
+                "use the fp32 folder that `okdhp-edge export` wrote",
+            )
+        if request.threads:
+            torch.set_num_threads(request.threads)
+        config = TypeAdapter(NetworkConfig).validate_python(request.card.network)
+        joints = len(request.card.skeleton.joints)
+        net = SingleBranch(build_network(config, joints, load_encoder=False), 0)
+        net.load_state_dict(load_file(weights))
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._net = net.eval().to(self._device, memory_format=torch.channels_last)
+
+    def _infer(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
+        with torch.inference_mode():
+            heatmaps = self._net(torch.from_numpy(images_BHWC).to(self._device))
+        return np.array(heatmaps.float().cpu().numpy(), order="C")
+
+    def describe(self) -> Description:
+        threads = torch.get_num_threads()
+        return Description(self.name, torch.__version__, str(self._device), "fp32", threads)

@@ -1,0 +1,114 @@
+"""Checkpoints: weights, optimiser state and the facts around them in one safetensors file.
+
+The facts travel in the file's header, so a checkpoint is replaced in one atomic step and never
+half new; the `.json` beside it is for people.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from okdhp_edge.card import SkeletonSpec, write_text, writing
+from okdhp_edge.errors import ModelError
+from okdhp_edge.recipe import Recipe
+
+_FACTS = "okdhp_edge"
+_NET, _OPTIMISER = "net.", "optimiser."
+
+
+class Facts(BaseModel):
+    """What a checkpoint is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    recipe: Recipe
+    data: str
+    metric: str
+    skeleton: SkeletonSpec
+    epochs_done: int
+    scores: dict[str, float]
+    """Validation metric in points by output: branch0, branch1, ..., ensemble."""
+    best_branch: int
+    best_score: float
+    """Highest score of any deployable branch so far."""
+    version: str
+
+
+def save(path: Path, facts: Facts, net: nn.Module, optimiser: torch.optim.Optimizer | None) -> None:
+    """Write a checkpoint atomically; `optimiser` None makes it one that cannot be resumed from.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    tensors = {_NET + k: v.detach().contiguous() for k, v in net.state_dict().items()}
+    if optimiser is not None:
+        tensors |= _optimiser_tensors(optimiser)
+    temporary = path.with_suffix(".tmp")
+    try:
+        with writing(path):
+            save_file(tensors, temporary, metadata={_FACTS: facts.model_dump_json()})
+            os.replace(temporary, path)
+    except SafetensorError as error:
+        raise _disk_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    write_text(path.with_suffix(".json"), facts.model_dump_json(indent=2) + "\n")
+
+
+def _disk_error(path: Path, error: Exception) -> Exception:
+    from okdhp_edge.errors import OutputError
+
+    return OutputError(f"cannot write {path} ({error})", "check permissions and free space")
+
+
+def read_facts(path: Path) -> Facts:
+    """The facts in a checkpoint's header.
+
+    Raises:
+        ModelError: missing, damaged, or not written by this project.
+    """
+    if not path.is_file():
+        raise ModelError(f"checkpoint {path} does not exist", "run `okdhp-edge train` first")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+        return Facts.model_validate_json(header[_FACTS])
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged ({error})", "train again or use last.safetensors") from error
+    except (KeyError, ValidationError) as error:
+        raise ModelError(
+            f"{path} is not a checkpoint of this version", "train it with `okdhp-edge train`"
+        ) from error
+
+
+def load_net(path: Path, net: nn.Module) -> None:
+    """Put a checkpoint's weights into `net`."""
+    tensors = load_file(path)
+    net.load_state_dict(
+        {k.removeprefix(_NET): v for k, v in tensors.items() if k.startswith(_NET)}
+    )
+
+
+def load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> None:
+    """Put a checkpoint's optimiser state back, exactly."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in load_file(path).items():
+        if key.startswith(_OPTIMISER):
+            number, name = key.removeprefix(_OPTIMISER).split(".", 1)
+            state.setdefault(int(number), {})[name] = tensor
+    current: dict[str, Any] = optimiser.state_dict()
+    optimiser.load_state_dict({"state": state, "param_groups": current["param_groups"]})
+
+
+def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{_OPTIMISER}{number}.{name}": torch.as_tensor(value).detach().contiguous()
+        for number, state in optimiser.state_dict()["state"].items()
+        for name, value in state.items()
+    }

@@ -1,0 +1,89 @@
+"""From a sample to what the network trains on: an augmented crop and the joints in it."""
+
+from typing import Annotated, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from okdhp_edge.card import InputSpec
+from okdhp_edge.data.sample import Sample
+from okdhp_edge.pose.crop import apply, crop_from_frame
+from okdhp_edge.pose.preprocess import Image, warp
+from okdhp_edge.pose.skeleton import Skeleton
+
+
+class Augmentation(BaseModel):
+    """The `[augmentation]` table of a recipe; the zeros switch each part off."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 40.0
+    """Rotation is uniform within plus or minus this."""
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """The person appears larger or smaller by up to this share."""
+    shift: Annotated[float, Field(ge=0, lt=0.5)] = 0.05
+    """The box moves by up to this share of its size."""
+    flip: bool = True
+    colour: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    """Brightness, contrast and colour gains vary by up to this share."""
+
+
+NO_AUGMENTATION = Augmentation(rotation_deg=0, scale=0, shift=0, flip=False, colour=0)
+
+
+class TrainingCrop(NamedTuple):
+    """One example.
+
+    Attributes:
+        image: (H, W, 3) uint8 BGR.
+        xy: (K, 2) joints in crop pixels.
+        weight: (K,) 1 where the joint is labelled and inside the crop, else 0.
+    """
+
+    image: Image
+    xy: NDArray[np.float32]
+    weight: NDArray[np.float32]
+
+
+def training_crop(
+    sample: Sample,
+    skeleton: Skeleton,
+    spec: InputSpec,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+) -> TrainingCrop:
+    """Cut the person out with random rotation, scale, shift, mirror and colours.
+
+    Raises:
+        DataError: the picture cannot be read.
+    """
+    mirror = augmentation.flip and rng.uniform() < 0.5
+    box = sample.box.copy()
+    box[:2] += rng.uniform(-1, 1, 2) * augmentation.shift * box[2:].max()
+    transform = crop_from_frame(
+        box,
+        spec.size,
+        spec.box_padding,
+        rotation_deg=rng.uniform(-1, 1) * augmentation.rotation_deg,
+        scale=1 + rng.uniform(-1, 1) * augmentation.scale,
+        mirror=mirror,
+    )
+    image = warp(sample.picture.read(), transform, spec.size, spec.border)
+    if augmentation.colour:
+        image = _recoloured(image, augmentation.colour, rng)
+    xy, labelled = apply(transform, sample.xy), sample.labelled
+    if mirror:
+        xy, labelled = xy[skeleton.flip_index], labelled[skeleton.flip_index]
+    inside = ((xy >= 0) & (xy <= np.array(spec.size) - 1)).all(axis=1)
+    xy = np.where(labelled[:, None], xy, 0.0)
+    return TrainingCrop(image, xy.astype(np.float32), (labelled & inside).astype(np.float32))
+
+
+def _recoloured(image: Image, strength: float, rng: np.random.Generator) -> Image:
+    gain = 1 + rng.uniform(-1, 1) * strength + rng.uniform(-0.4, 0.4, 3) * strength
+    offset = rng.uniform(-1, 1) * strength * 128
+    levels = np.arange(256, dtype=np.float32)[:, None]
+    table = np.clip((levels - 128) * gain + 128 + offset, 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(image, table[None]), dtype=np.uint8)

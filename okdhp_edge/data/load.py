@@ -1,0 +1,88 @@
+"""`KIND:PATH` to samples: one table, and one place where bad annotations are turned away."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from okdhp_edge.data.coco import load_coco
+from okdhp_edge.data.lspet import load_lspet
+from okdhp_edge.data.mpii import load_mpii
+from okdhp_edge.data.reading import SPLITS
+from okdhp_edge.data.sample import PictureFile, PoseSet, Sample
+from okdhp_edge.data.synthetic import load_synthetic
+from okdhp_edge.errors import DataError
+
+KINDS: dict[str, Callable[[Path, str], PoseSet]] = {
+    "lspet": load_lspet,
+    "coco": load_coco,
+    "mpii": load_mpii,
+    "synthetic": load_synthetic,
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one sample. Fatal ones cannot be trained on."""
+
+    sample: str
+    what: str
+    fatal: bool
+
+
+def read_annotations(source: str, split: str) -> PoseSet:
+    """Samples as the files have them, unchecked.
+
+    Args:
+        source: `lspet:DIR`, `coco:FILE|DIR`, `mpii:FILE|DIR`, `synthetic` or `synthetic:COUNT`.
+        split: train, val, test or all.
+
+    Raises:
+        DataError: unknown kind or split, unreadable files.
+    """
+    kind, _, path = source.partition(":")
+    if kind not in KINDS:
+        raise DataError(f"unknown data kind '{kind}'", f"use one of {', '.join(KINDS)} as KIND:PATH")
+    if split not in SPLITS:
+        raise DataError(f"unknown split '{split}'", f"use one of {', '.join(SPLITS)}")
+    if kind != "synthetic" and not path:
+        raise DataError(f"data '{source}' names no path", f"write {kind}:PATH")
+    return KINDS[kind](Path(path).expanduser(), split)
+
+
+def load(source: str, split: str) -> PoseSet:
+    """Samples that can be trained and judged on.
+
+    Raises:
+        DataError: as `read_annotations`; an empty split; any fatal problem, with the first named.
+    """
+    poses = read_annotations(source, split)
+    if not poses.samples:
+        raise DataError(f"{source} has no samples in split '{split}'", "check the annotations")
+    fatal = [p for p in problems_of(poses.samples) if p.fatal]
+    if fatal:
+        raise DataError(
+            f"{source} ({split}): {fatal[0].what} in sample '{fatal[0].sample}'"
+            + (f" and {len(fatal) - 1} more" if len(fatal) > 1 else ""),
+            f"mend or remove them; `okdhp-edge data check --data {source}` lists all",
+        )
+    return poses
+
+
+def problems_of(samples: Sequence[Sample]) -> list[Problem]:
+    """What is wrong with samples, as far as their annotations and file names tell."""
+    return [Problem(s.id, what, fatal=True) for s in samples for what in _faults(s)]
+
+
+def _faults(sample: Sample) -> list[str]:
+    faults = []
+    if not np.isfinite(sample.xy[sample.labelled]).all():
+        faults.append("a labelled joint that is not a number")
+    if not np.isfinite(sample.box).all() or (sample.box[2:] <= 0).any():
+        faults.append(f"a box of no size {np.round(sample.box, 1).tolist()}")
+    if not sample.labelled.any():
+        faults.append("no labelled joint")
+    if isinstance(sample.picture, PictureFile) and not sample.picture.path.is_file():
+        faults.append(f"missing picture {sample.picture.path}")
+    return faults

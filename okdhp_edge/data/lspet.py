@@ -1,0 +1,64 @@
+"""Leeds Sports Pose Extended (Johnson and Everingham, CVPR 2011): MATLAB joints, 14 per person."""
+
+from pathlib import Path
+
+import numpy as np
+
+from okdhp_edge.data.sample import PictureFile, PoseSet, Sample
+from okdhp_edge.errors import DataError
+from okdhp_edge.pose.crop import box_around
+from okdhp_edge.pose.skeleton import LSP14
+
+# The coordinates were written by MATLAB, which counts pixels from 1.
+_MATLAB_ORIGIN = 1.0
+_MIN_LABELLED = 2
+
+
+def load_lspet(path: Path, split: str) -> PoseSet:
+    """Read `joints.mat`, `images/` and `splits/<split>.txt` under `path`.
+
+    In LSPET the third value is 1 where a joint is labelled; elsewhere its coordinates mean
+    nothing. The person box is the labelled joints' extent.
+
+    Raises:
+        DataError: a file is missing or not what the format says.
+    """
+    from scipy.io import loadmat
+
+    mat = path / "joints.mat"
+    if not mat.is_file():
+        raise DataError(f"{mat} does not exist", "point lspet: at the folder that holds joints.mat")
+    try:
+        joints = np.asarray(loadmat(str(mat))["joints"], dtype=np.float64)
+    except (KeyError, ValueError, NotImplementedError, TypeError) as error:
+        raise DataError(f"{mat} is not the LSPET file ({error})", "download it again") from error
+    if joints.ndim != 3 or joints.shape[:2] != (len(LSP14), 3):
+        raise DataError(f"{mat} holds joints {joints.shape}, not (14, 3, N)", "download it again")
+    names = _names(path, split, joints.shape[2])
+    samples = [_sample(path, name, joints[:, :, int(name[2:]) - 1]) for name in names]
+    return PoseSet(f"lspet:{path}", split, LSP14, samples, "pck@0.2")
+
+
+def _names(path: Path, split: str, count: int) -> list[str]:
+    if split == "all":
+        return [f"im{number:05d}" for number in range(1, count + 1)]
+    listing = path / "splits" / f"{split}.txt"
+    if not listing.is_file():
+        raise DataError(f"{listing} does not exist", "write one picture name a line, as im00001")
+    names = listing.read_text(encoding="utf-8").split()
+    for name in names:
+        if not name[2:].isdigit() or not 1 <= int(name[2:]) <= count:
+            raise DataError(f"{listing} names '{name}', which joints.mat lacks", "mend the list")
+    return names
+
+
+def _sample(path: Path, name: str, joints_K3: np.ndarray) -> Sample:  # type: ignore[type-arg]
+    labelled = joints_K3[:, 2] > 0
+    xy = joints_K3[:, :2] - _MATLAB_ORIGIN
+    box = (
+        box_around(xy[labelled])
+        if labelled.sum() >= _MIN_LABELLED
+        else np.zeros(4, dtype=np.float64)
+    )
+    picture = PictureFile(path / "images" / f"{name}.jpg")
+    return Sample(name, picture, box, xy.astype(np.float32), labelled)

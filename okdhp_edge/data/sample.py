@@ -1,0 +1,118 @@
+"""One labelled person, wherever it comes from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.errors import DataError
+from okdhp_edge.pose.crop import Box
+from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.pose.skeleton import Skeleton
+
+
+class Picture(Protocol):
+    """Something that yields a picture when asked."""
+
+    def read(self) -> Image:
+        """The picture (H, W, 3) uint8 BGR."""
+        ...
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture on disk, read when needed."""
+
+    path: Path
+
+    def read(self) -> Image:
+        """Decode the file.
+
+        Raises:
+            DataError: the file is missing, truncated or no picture.
+        """
+        return read_picture(self.path)
+
+
+def read_picture(path: Path) -> Image:
+    """Decode a picture file to (H, W, 3) uint8 BGR, rotated as its EXIF says.
+
+    Raises:
+        DataError: the file is missing, truncated or no picture.
+    """
+    if not path.is_file():
+        raise DataError(f"picture {path} does not exist", "check the path or the data set's images")
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(
+            f"picture {path} cannot be decoded (truncated, or no picture)",
+            "replace the file or take it out of the list",
+        )
+    return np.asarray(image, dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A person in a picture.
+
+    Attributes:
+        id: unique within its set, the same on every machine; lists of samples name it.
+        picture: where the pixels come from.
+        box: (4,) x, y, width, height of the person in the picture, unpadded.
+        xy: (K, 2) joints in picture pixels, centres at whole numbers; rubbish where unlabelled.
+        labelled: (K,) whether the joint's position is known.
+        head_size: pixels, for PCKh; None where the set has no head.
+        area: square pixels of the person, for OKS; None where the set does not say.
+    """
+
+    id: str
+    picture: Picture
+    box: Box
+    xy: NDArray[np.float32]
+    labelled: NDArray[np.bool_]
+    head_size: float | None = None
+    area: float | None = None
+
+
+@dataclass(frozen=True)
+class PoseSet:
+    """Samples that share a skeleton.
+
+    Attributes:
+        source: what was asked for, such as `lspet:/data/lspet`.
+        split: train, val, test or all.
+        metric: the metric this kind of set is usually judged by.
+        notes: what a reader should know about how the annotations were read.
+    """
+
+    source: str
+    split: str
+    skeleton: Skeleton
+    samples: Sequence[Sample]
+    metric: str
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def picked(self, ids: Sequence[str]) -> "PoseSet":
+        """The samples named by `ids`, in that order.
+
+        Raises:
+            DataError: an id that this set does not hold.
+        """
+        by_id = {s.id: s for s in self.samples}
+        missing = [i for i in ids if i not in by_id]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(ids)} listed samples are not in {self.source} "
+                f"({self.split}), first '{missing[0]}'",
+                "use a list made for this data set",
+            )
+        return PoseSet(
+            self.source, self.split, self.skeleton, [by_id[i] for i in ids], self.metric, self.notes
+        )

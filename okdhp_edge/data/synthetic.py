@@ -1,0 +1,141 @@
+"""People drawn from nothing: labelled pictures that need no download and no licence.
+
+Everything is a function of (seed, index): the same picture on every machine and every epoch.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.data.figure import Look, Posture, draw_figure, joints_of, mixed, random_posture
+from okdhp_edge.data.sample import PoseSet, Sample
+from okdhp_edge.errors import DataError
+from okdhp_edge.pose.crop import box_around
+from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.pose.skeleton import LSP14
+
+_DEFAULT_COUNTS = {"train": 2400, "val": 300, "test": 300, "all": 3000}
+# Each split draws from its own stretch of indices, so that none shares a picture.
+_FIRST_INDEX = {"train": 0, "val": 1_000_000, "test": 2_000_000, "all": 0}
+_SIDE = 192
+
+
+@dataclass(frozen=True)
+class DrawnPicture:
+    """A synthetic picture, drawn again whenever it is read."""
+
+    index: int
+
+    def read(self) -> Image:
+        """Draw the picture (192, 192, 3) uint8 BGR."""
+        return _draw(self.index)[0]
+
+
+def load_synthetic(path: Path, split: str) -> PoseSet:
+    """`synthetic` or `synthetic:COUNT` persons for training (an eighth of that to judge on)."""
+    counts = dict(_DEFAULT_COUNTS)
+    if str(path) != ".":
+        if not str(path).isdigit() or int(str(path)) < 1:
+            raise DataError(f"synthetic:{path} is not a count of persons", "write synthetic:2400")
+        train = int(str(path))
+        counts = {"train": train, "val": max(1, train // 8), "test": max(1, train // 8),
+                  "all": train}  # fmt: skip
+    first = _FIRST_INDEX[split]
+    samples = [_sample(first + i) for i in range(counts[split])]
+    source = "synthetic" if str(path) == "." else f"synthetic:{path}"
+    return PoseSet(source, split, LSP14, samples, "pck@0.2")
+
+
+def _sample(index: int) -> Sample:
+    xy = _posture(index)[1]
+    return Sample(
+        id=f"synthetic-{index}",
+        picture=DrawnPicture(index),
+        box=box_around(xy),
+        xy=xy.astype(np.float32),
+        labelled=np.ones(len(LSP14), dtype=np.bool_),
+    )
+
+
+def _posture(index: int) -> tuple[Posture, NDArray[np.float64], np.random.Generator]:
+    rng = np.random.default_rng([20261, index])
+    posture = random_posture(rng)
+    height = rng.uniform(0.62, 0.95) * _SIDE
+    xy = joints_of(posture, height)
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    # Keep every joint inside where the figure fits, else centre it.
+    room = np.maximum(_SIDE - 8 - (high - low), 0)
+    xy += 4 - low + rng.uniform(size=2) * room
+    return posture, xy, rng
+
+
+def _draw(index: int) -> tuple[Image, NDArray[np.float64]]:
+    posture, xy, rng = _posture(index)
+    canvas = background((_SIDE, _SIDE), rng)
+    draw_figure(canvas, xy, posture, Look.random(rng), rng)
+    if rng.uniform() < 0.3:
+        _occlude(canvas, xy, rng)
+    noise = rng.normal(0, rng.uniform(0, 8), canvas.shape)
+    picture = np.clip(canvas.astype(np.float32) * rng.uniform(0.7, 1.15) + noise, 0, 255)
+    return picture.astype(np.uint8), xy
+
+
+def background(size: tuple[int, int], rng: np.random.Generator) -> Image:
+    """A cluttered, blurred scene (H, W, 3) for `size` (width, height)."""
+    width, height = size
+    coarse = rng.integers(30, 226, size=(4, 4, 3), dtype=np.uint8)
+    scene = np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+    for _ in range(int(rng.integers(4, 12))):
+        colour = tuple(int(c) for c in rng.integers(0, 256, 3))
+        a, b = (tuple(int(v) for v in rng.integers(0, (width, height))) for _ in range(2))
+        if rng.uniform() < 0.5:
+            cv2.rectangle(scene, a, b, colour, -1 if rng.uniform() < 0.5 else 3)
+        else:
+            cv2.line(scene, a, b, colour, int(rng.integers(1, 14)), cv2.LINE_AA)
+    return np.asarray(cv2.GaussianBlur(scene, (0, 0), rng.uniform(0.8, 3.0)), dtype=np.uint8)
+
+
+def _occlude(canvas: Image, xy: NDArray[np.float64], rng: np.random.Generator) -> None:
+    """Lay a bar or disc over some joint; its label stays."""
+    centre = tuple(int(v) for v in xy[rng.integers(len(xy))])
+    colour = tuple(int(c) for c in rng.integers(0, 256, 3))
+    if rng.uniform() < 0.5:
+        cv2.circle(canvas, centre, int(rng.integers(6, 16)), colour, -1, cv2.LINE_AA)
+    else:
+        axes = (int(rng.integers(5, 11)), int(rng.integers(16, 45)))
+        cv2.ellipse(canvas, centre, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1)
+
+
+class SyntheticScene:
+    """A person moving smoothly before a still scene; frame t is a function of (seed, t)."""
+
+    def __init__(self, size: tuple[int, int], seed: int = 0) -> None:
+        self._size = size
+        self._seed = seed
+        rng = np.random.default_rng([seed, 77])
+        self._background = background(size, rng)
+        self._look = Look.random(rng)
+
+    def frame(self, seconds: float) -> tuple[Image, NDArray[np.float64]]:
+        """The picture at `seconds` and the true joints (14, 2) in it."""
+        xy, posture = self._joints(seconds)
+        canvas = self._background.copy()
+        draw_figure(canvas, xy, posture, self._look, np.random.default_rng(self._seed))
+        return canvas, xy
+
+    def _joints(self, seconds: float) -> tuple[NDArray[np.float64], Posture]:
+        step, share = divmod(seconds / 1.5, 1.0)
+        ease = share * share * (3 - 2 * share)
+        a, b = (
+            random_posture(np.random.default_rng([self._seed, 5, int(step) + k]), upright=True)
+            for k in (0, 1)
+        )
+        posture = mixed(a, b, ease)
+        width, height = self._size
+        xy = joints_of(posture, 0.62 * height)
+        sway = 0.16 * width * np.sin(seconds * 0.7)
+        centre = np.array([width / 2 + sway, height / 2])
+        return xy - (xy.min(axis=0) + xy.max(axis=0)) / 2 + centre, posture

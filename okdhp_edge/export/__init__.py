@@ -1,0 +1,1 @@
+"""One branch, no FAU: best.safetensors -> fp32/model.onnx + card.json."""

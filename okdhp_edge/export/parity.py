@@ -1,0 +1,44 @@
+"""Does the exported file place joints where PyTorch does?"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.card import DecoderSpec
+from okdhp_edge.errors import GateError
+from okdhp_edge.evaluate import Predict
+from okdhp_edge.pose.heatmap import decode
+
+LIMIT_PX = 0.1
+
+
+def largest_shift(
+    reference: Predict, exported: Predict, crops_BHWC: NDArray[np.uint8], decoder: DecoderSpec
+) -> float:
+    """The largest distance in crop pixels between joints decoded from the two, over all crops.
+
+    Joints without a peak of their own are left out: where two pixels tie within rounding, which
+    of them wins says nothing about the file.
+    """
+    a = reference(crops_BHWC)["model"]
+    b = exported(crops_BHWC)["model"]
+    first, second = (decode(h, decoder.kind, decoder.sigma) for h in (a, b))
+    distance = np.linalg.norm(first.xy_BK2 - second.xy_BK2, axis=-1) * decoder.stride
+    clear = _clear_peak(a)
+    return float(distance[clear].max()) if clear.any() else 0.0
+
+
+def _clear_peak(heatmaps_BKHW: NDArray[np.float32]) -> NDArray[np.bool_]:
+    flat = heatmaps_BKHW.reshape(*heatmaps_BKHW.shape[:2], -1)
+    top = np.partition(flat, -2, axis=-1)[..., -2:]
+    spread = flat.max(axis=-1) - flat.min(axis=-1)
+    clear: NDArray[np.bool_] = (top[..., 1] - top[..., 0]) > 1e-4 * spread
+    return clear
+
+
+def check_parity(shift_px: float) -> None:
+    """Raise GateError when the shift is above the limit."""
+    if not shift_px <= LIMIT_PX:
+        raise GateError(
+            f"exported joints differ from PyTorch's by {shift_px:.3f} px (limit {LIMIT_PX})",
+            "export without --simplify, or report this network's recipe",
+        )

@@ -1,0 +1,140 @@
+"""The export stage: checkpoint -> fp32/ with model.onnx, torch weights and card, or nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import nn
+
+from okdhp_edge import __version__
+from okdhp_edge.backends.base import Request, predict_with
+from okdhp_edge.backends.pytorch import WEIGHTS
+from okdhp_edge.backends.registry import open_backend
+from okdhp_edge.card import (
+    Measured,
+    ModelCard,
+    metadata_of,
+    sha256_of,
+    staged_folder,
+    write_card,
+)
+from okdhp_edge.data.load import load
+from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.evaluate import Predict, evaluate, inference_crop
+from okdhp_edge.export.parity import check_parity, largest_shift
+from okdhp_edge.export.strip import branch_config, choose_branch, strip
+from okdhp_edge.export.to_onnx import ensure_folded, set_metadata, simplify, write_onnx
+from okdhp_edge.network.build import build_network
+from okdhp_edge.pose.heatmap import Heatmaps
+from okdhp_edge.checkpoint import Facts, load_net, read_facts
+
+MODEL = "model.onnx"
+_PARITY_CROPS = 32
+Report = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """How to export.
+
+    Attributes:
+        out: folder of the model, `fp32/` is made in it.
+        branch: `best` or a number.
+        batch: fixed batch size, None leaves it free.
+        data: KIND:PATH of the validation pictures; None takes the training run's.
+        command: what the person typed, for the card.
+    """
+
+    out: Path
+    branch: str = "best"
+    batch: int | None = 1
+    data: str | None = None
+    simplify: bool = True
+    command: str = ""
+    report: Report = lambda *_: None
+
+
+def export_branch(checkpoint: Path, options: ExportOptions) -> Path:
+    """Export one branch; returns the folder with `model.onnx` and `card.json`.
+
+    Raises:
+        ModelError: the checkpoint is unusable.
+        DataError: no validation pictures.
+        GateError: the file does not compute what PyTorch does; no file is left.
+    """
+    facts = read_facts(checkpoint)
+    val = load(options.data or facts.data, "val")
+    branch = choose_branch(facts, options.branch)
+    recipe = facts.recipe
+    net = build_network(recipe.network, len(facts.skeleton.joints), load_encoder=False)
+    load_net(checkpoint, net)
+    single = strip(net, recipe.network, branch)
+    target = options.out / "fp32"
+    with staged_folder(target) as folder:
+        options.report("export", 0, 3, f"branch {branch} to ONNX")
+        file = folder / MODEL
+        write_onnx(single, recipe.input_spec(), file, options.batch)
+        simplified = options.simplify and simplify(file, options.batch)
+        ensure_folded(file)
+        save_file(single.state_dict(), folder / WEIGHTS)
+        card = _card(checkpoint, facts, branch, options, simplified=simplified)
+        set_metadata(file, metadata_of(card))
+        card = _hashed(card, folder)
+        options.report("export", 1, 3, "parity with PyTorch")
+        shift = _parity(card, folder, single, val)
+        options.report("export", 2, 3, f"{facts.metric} on val")
+        measured = _measure(card, folder, val, facts.metric)
+        card = card.model_copy(update={"parity_px": shift, "metrics": (measured,)})
+        write_card(card, folder)
+    options.report("export", 3, 3, "done")
+    return target
+
+
+def _card(
+    checkpoint: Path, facts: Facts, branch: int, options: ExportOptions, *, simplified: bool
+) -> ModelCard:
+    recipe = facts.recipe
+    return ModelCard(
+        name=recipe.name, format="onnx", profile="float", precision="fp32",
+        input=recipe.input_spec(), decoder=recipe.decoder_spec(), skeleton=facts.skeleton,
+        files={}, model_file=MODEL, branch=branch, batch=options.batch,
+        parent_sha256=sha256_of(checkpoint), training_data=facts.data.partition(":")[0],
+        terms=recipe.terms, simplified=simplified,
+        network=branch_config(recipe.network, branch).model_dump(mode="json"),
+        command=options.command, version=__version__,
+    )  # fmt: skip
+
+
+def _hashed(card: ModelCard, folder: Path) -> ModelCard:
+    files = {name: sha256_of(folder / name) for name in (MODEL, WEIGHTS)}
+    return card.model_copy(update={"files": files})
+
+
+def _parity(card: ModelCard, folder: Path, single: nn.Module, val: PoseSet) -> float:
+    samples = val.samples[:: max(1, len(val) // _PARITY_CROPS)][:_PARITY_CROPS]
+    crops = np.stack([inference_crop(s, card.input, card.decoder.stride).image for s in samples])
+    with open_backend("onnxruntime", Request(folder, card, "fp32")) as backend:
+        shift = largest_shift(_torch_predict(single), predict_with(backend), crops, card.decoder)
+    check_parity(shift)
+    return shift
+
+
+def _torch_predict(single: nn.Module) -> Predict:
+    def predict(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
+        with torch.inference_mode():
+            return {"model": single(torch.from_numpy(images_BHWC)).numpy()}
+
+    return predict
+
+
+def _measure(card: ModelCard, folder: Path, val: PoseSet, metric: str) -> Measured:
+    with open_backend("onnxruntime", Request(folder, card, "fp32")) as backend:
+        found = evaluate(val, card.input, card.decoder, predict_with(backend), metric)["model"]
+    return Measured(
+        metric=metric, data=val.source.partition(":")[0], split=val.split, persons=found.persons,
+        value=found.value, low=found.low, high=found.high,
+    )  # fmt: skip

@@ -1,0 +1,46 @@
+"""Keep one branch and nothing else."""
+
+from torch import nn
+
+from okdhp_edge.errors import ModelError
+from okdhp_edge.network.branches import PoseNet, SingleBranch
+from okdhp_edge.network.build import build_network, count_parameters
+from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig
+from okdhp_edge.checkpoint import Facts
+
+
+def choose_branch(facts: Facts, branch: str) -> int:
+    """`best` (on the validation split, among those with the target's depth) or a number from 0.
+
+    Raises:
+        ModelError: no such branch.
+    """
+    if branch == "best":
+        return facts.best_branch
+    count = len(facts.recipe.network.branches)
+    if not branch.isdigit() or int(branch) >= count:
+        raise ModelError(f"no branch '{branch}'", f"use best, or 0 to {count - 1}")
+    return int(branch)
+
+
+def branch_config(
+    config: HourglassConfig | MobilePoseConfig, branch: int
+) -> HourglassConfig | MobilePoseConfig:
+    """The network that has this branch alone."""
+    update: dict[str, object] = {"branches": (config.branches[branch],), "aggregation": "mean"}
+    if isinstance(config, MobilePoseConfig):
+        update["encoder_weights"] = None
+    return config.model_copy(update=update)
+
+
+def strip(net: PoseNet, config: HourglassConfig | MobilePoseConfig, branch: int) -> nn.Module:
+    """Trunk and one branch, in eval mode.
+
+    Its size is asserted against a network built with that branch alone: no weight of another
+    branch and none of the FAU can have come along.
+    """
+    single = SingleBranch(net, branch).eval()
+    joints = net.aggregation.joints
+    alone = build_network(branch_config(config, branch), joints, load_encoder=False)
+    assert count_parameters(single) == count_parameters(SingleBranch(alone, 0))
+    return single

@@ -1,0 +1,116 @@
+"""Where models lie: `models/<name>/` in the working directory, and those shipped in the package.
+
+    models/<name>/best.safetensors      trained
+    models/<name>/fp32/                 exported
+    models/<name>/int8/<profile>/       quantized
+"""
+
+from importlib import resources
+from pathlib import Path
+
+from okdhp_edge.card import CARD_NAME
+from okdhp_edge.errors import ModelError, RecipeError
+
+MODELS = Path("models")
+FP32, INT8 = "fp32", "int8"
+DEFAULT_RECIPE = "demo"
+SHIPPED_MODEL = "lite"
+
+
+def default_checkpoint() -> Path:
+    """The newest trained model below `models/`.
+
+    Raises:
+        ModelError: nothing was trained here.
+    """
+    found = sorted(MODELS.glob("*/best.safetensors"), key=lambda p: p.stat().st_mtime)
+    if not found:
+        raise ModelError("no trained model under models/", "run `okdhp-edge train` first")
+    return found[-1]
+
+
+def default_model() -> Path:
+    """The newest export below `models/`, else the model shipped with the package.
+
+    Raises:
+        ModelError: neither exists.
+    """
+    cards = [*MODELS.glob(f"*/{FP32}/{CARD_NAME}"), *MODELS.glob(f"*/{INT8}/*/{CARD_NAME}")]
+    mine = [c for c in cards if (_root(c).parent.name, _root(c).name) != ("models", SHIPPED_MODEL)
+            or (_root(c) / FP32 / CARD_NAME).is_file()]  # fmt: skip
+    if mine:
+        return _root(max(mine, key=lambda p: p.stat().st_mtime))
+    return shipped(SHIPPED_MODEL)
+
+
+def _root(card: Path) -> Path:
+    """models/<name> of a card in its fp32 or int8/<profile> folder."""
+    return card.parent.parent if card.parent.name == FP32 else card.parent.parent.parent
+
+
+def shipped(name: str) -> Path:
+    """The folder of a model or recipe that came with the package.
+
+    Raises:
+        ModelError: there is none of that name.
+    """
+    inside = Path(str(resources.files("okdhp_edge"))) / "shipped" / name
+    beside = Path(str(resources.files("okdhp_edge"))).parent / "models" / name
+    for folder in (inside, beside):
+        if folder.is_dir():
+            return folder
+    raise ModelError(f"no model '{name}' is shipped with okdhp-edge", "train and export one")
+
+
+def named(model: str) -> Path:
+    """A model given as a path, or by name from `models/` or the package.
+
+    Raises:
+        ModelError: neither exists.
+    """
+    for path in (Path(model).expanduser(), MODELS / model):
+        if path.exists():
+            return path
+    return shipped(model)
+
+
+def default_recipe() -> Path:
+    """The recipe `train` takes when none is given.
+
+    Raises:
+        RecipeError: the installation is incomplete.
+    """
+    path = shipped(DEFAULT_RECIPE) / "recipe.toml"
+    if not path.is_file():
+        raise RecipeError(f"{path} is missing", "reinstall okdhp-edge")
+    return path
+
+
+def artefact(model: Path, backend: str, precision: str) -> Path:
+    """The folder under `model` that this backend runs at this precision.
+
+    Args:
+        model: models/<name>, or directly a folder with a card, or a model file in one.
+        precision: int8 looks for the backend's own profile, everything else for fp32.
+
+    Raises:
+        ModelError: the model has no such artefact.
+    """
+    if model.is_file():
+        model = model.parent
+    if (model / CARD_NAME).is_file():
+        return model
+    folder = model / INT8 / backend if precision == "int8" else model / FP32
+    if not (folder / CARD_NAME).is_file():
+        remedy = "okdhp-edge export --int8" if precision == "int8" else "okdhp-edge export"
+        raise ModelError(f"{model} has no {precision} artefact for {backend}", f"run `{remedy}`")
+    return folder
+
+
+def precisions_of(model: Path, backend: str) -> list[str]:
+    """What can be run: int8 first where it exists."""
+    if (model / CARD_NAME).is_file() or model.is_file():
+        folder = model if model.is_dir() else model.parent
+        return ["int8" if folder.parent.name == INT8 else "fp32"]
+    found = ["int8"] if (model / INT8 / backend / CARD_NAME).is_file() else []
+    return found + (["fp32"] if (model / FP32 / CARD_NAME).is_file() else [])

@@ -1,0 +1,115 @@
+"""The multi-branch network: one trunk, several branches, the ensemble that teaches them."""
+
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from okdhp_edge.network.aggregation import FeatureAggregationUnit
+
+
+class BranchOutputs(NamedTuple):
+    """Every heatmap of one forward pass, by name rather than by position.
+
+    Attributes:
+        shared: heatmaps (B, K, H, W) of the trunk's own stacks, in order; empty without any.
+        branches: per branch (B, S, K, H, W), S its depth in stacks.
+        ensemble: (B, K, H, W), the FAU's mix of every branch's last heatmaps.
+    """
+
+    shared: list[Tensor]
+    branches: list[Tensor]
+    ensemble: Tensor
+
+    def last(self, branch: int) -> Tensor:
+        """(B, K, H, W) the heatmaps this branch would deploy."""
+        return self.branches[branch][:, -1]
+
+    def supervised(self) -> list[Tensor]:
+        """Every stack's heatmaps (B, K, H, W): shared ones first, then branch by branch."""
+        own = [stack for branch in self.branches for stack in branch.unbind(dim=1)]
+        return [*self.shared, *own]
+
+
+class TrunkOutputs(NamedTuple):
+    """What the trunk hands on.
+
+    Attributes:
+        features: (B, C, H, W) input of every branch.
+        early: (B, C, H, W) input of the FAU.
+        heatmaps: of the shared stacks.
+    """
+
+    features: Tensor
+    early: Tensor
+    heatmaps: list[Tensor]
+
+
+class Normalise(nn.Module):
+    """uint8 BGR pictures (B, H, W, 3) to normalised float (B, 3, H, W).
+
+    Cast comes before the layout change, because TensorRT refuses every other operation on uint8;
+    the division is a multiplication, so that onnxsim can fold it into the first convolution.
+    """
+
+    def __init__(self, mean_bgr: tuple[float, ...], std_bgr: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean_bgr).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer(
+            "inverse_std", (1 / torch.tensor(std_bgr)).view(1, 3, 1, 1), persistent=False
+        )
+
+    def forward(self, image_BHWC: Tensor) -> Tensor:
+        image = image_BHWC.float().permute(0, 3, 1, 2)
+        return cast(Tensor, (image - self.mean) * self.inverse_std)
+
+
+class Branch(nn.Module):
+    """From the trunk's features to heatmaps."""
+
+    def forward(self, features_BCHW: Tensor) -> Tensor:
+        """(B, S, K, H, W) of every stack, for training."""
+        raise NotImplementedError
+
+    def last(self, features_BCHW: Tensor) -> Tensor:
+        """(B, K, H, W) of the last stack alone, for deployment."""
+        raise NotImplementedError
+
+
+class PoseNet(nn.Module):
+    """Trunk, branches and aggregation. Pictures go in as uint8 BGR (B, H, W, 3)."""
+
+    def __init__(
+        self,
+        normalise: Normalise,
+        trunk: nn.Module,
+        branches: list[Branch],
+        aggregation: FeatureAggregationUnit,
+    ) -> None:
+        super().__init__()
+        self.normalise = normalise
+        self.trunk = trunk
+        self.branches = nn.ModuleList(branches)
+        self.aggregation = aggregation
+
+    def forward(self, image_BHWC: Tensor) -> BranchOutputs:
+        """Heatmaps of every stack of every branch, and their ensemble."""
+        trunk: TrunkOutputs = self.trunk(self.normalise(image_BHWC))
+        outputs = [branch(trunk.features) for branch in self.branches]
+        last_BTKHW = torch.stack([o[:, -1] for o in outputs], dim=1)
+        return BranchOutputs(trunk.heatmaps, outputs, self.aggregation(trunk.early, last_BTKHW))
+
+
+class SingleBranch(nn.Module):
+    """The network that is deployed: trunk and one branch, last heatmaps only."""
+
+    def __init__(self, net: PoseNet, branch: int) -> None:
+        super().__init__()
+        self.normalise = net.normalise
+        self.trunk = net.trunk
+        self.branch = cast(Branch, net.branches[branch])
+
+    def forward(self, image_BHWC: Tensor) -> Tensor:
+        """(B, K, H, W)."""
+        trunk: TrunkOutputs = self.trunk(self.normalise(image_BHWC))
+        return self.branch.last(trunk.features)

@@ -1,0 +1,116 @@
+"""From a recipe's `[network]` table to a network."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from okdhp_edge.network.aggregation import FeatureAggregationUnit
+from okdhp_edge.network.branches import Branch, Normalise, PoseNet, TrunkOutputs
+from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig
+from okdhp_edge.network.decoder import DucDecoder, UpsampleDecoder
+from okdhp_edge.network.encoders import Encoder, build_encoder
+from okdhp_edge.network.hourglass import HourglassBranch, Stacks, Stem
+
+STRIDE = 4
+"""Every network here gives heatmaps at a quarter of its input."""
+
+# ImageNet's channel statistics times 255, in BGR order.
+_IMAGENET_MEAN = (103.53, 116.28, 123.675)
+_IMAGENET_STD = (57.375, 57.12, 58.395)
+# EfficientNet-Lite was trained on (x - 127) / 128.
+_LITE_MEAN, _LITE_STD = (127.0,) * 3, (128.0,) * 3
+
+
+def normalisation(
+    config: HourglassConfig | MobilePoseConfig,
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the input, BGR, in units of 0..255."""
+    if isinstance(config, MobilePoseConfig) and config.encoder == "efficientnet_lite0":
+        return _LITE_MEAN, _LITE_STD
+    return _IMAGENET_MEAN, _IMAGENET_STD
+
+
+def build_network(
+    config: HourglassConfig | MobilePoseConfig, joints: int, *, load_encoder: bool = True
+) -> PoseNet:
+    """A freshly initialised network.
+
+    Args:
+        config: the recipe's `[network]` table.
+        joints: K.
+        load_encoder: fetch the pre-trained encoder; not needed when a checkpoint follows.
+
+    Raises:
+        RecipeError: encoder weights that are missing or do not fit.
+    """
+    normalise = Normalise(*normalisation(config))
+    if isinstance(config, HourglassConfig):
+        return _hourglass(config, joints, normalise)
+    return _mobilepose(config, joints, normalise, load_encoder=load_encoder)
+
+
+class _HourglassTrunk(nn.Module):
+    def __init__(self, config: HourglassConfig, joints: int) -> None:
+        super().__init__()
+        self.stem = Stem(config.width)
+        self.shared = Stacks(config.width, joints, config.shared_stacks, feeds_on=True)
+
+    def forward(self, image_BCHW: Tensor) -> TrunkOutputs:
+        early = self.stem(image_BCHW)
+        features, heatmaps = self.shared(early)
+        return TrunkOutputs(features, early, heatmaps)
+
+
+class _EncoderTrunk(nn.Module):
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, image_BCHW: Tensor) -> TrunkOutputs:
+        features = cast(Tensor, self.encoder(image_BCHW))
+        return TrunkOutputs(features, features, [])
+
+
+def _hourglass(config: HourglassConfig, joints: int, normalise: Normalise) -> PoseNet:
+    branches: list[Branch] = [
+        HourglassBranch(config.width, joints, depth) for depth in config.branches
+    ]
+    aggregation = FeatureAggregationUnit(
+        config.aggregation, config.width, len(config.branches), joints
+    )
+    return PoseNet(normalise, _HourglassTrunk(config, joints), branches, aggregation)
+
+
+def _mobilepose(
+    config: MobilePoseConfig, joints: int, normalise: Normalise, *, load_encoder: bool
+) -> PoseNet:
+    encoder = build_encoder(config.encoder, config.encoder_weights if load_encoder else None)
+    branches: list[Branch] = [_decoder(config, encoder, joints, depth) for depth in config.branches]
+    aggregation = FeatureAggregationUnit(
+        config.aggregation, encoder.channels, len(config.branches), joints
+    )
+    return PoseNet(normalise, _EncoderTrunk(encoder), branches, aggregation)
+
+
+def _decoder(config: MobilePoseConfig, encoder: Encoder, joints: int, depth: int) -> Branch:
+    upsamplings = (encoder.stride // STRIDE).bit_length() - 1
+    if config.decoder == "duc":
+        return DucDecoder(encoder.channels, upsamplings, joints, depth)
+    # An encoder with a finer map needs fewer stages: the widths are taken from the fine end.
+    channels = config.decoder_channels[-upsamplings:]
+    return UpsampleDecoder(encoder.channels, channels, joints, depth)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of learnt weights."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def count_macs(module: nn.Module, *inputs: Tensor) -> int:
+    """Multiply-accumulates of convolutions and linear layers in one forward pass."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(*inputs)
+    return int(counter.get_total_flops()) // 2

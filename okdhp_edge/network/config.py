@@ -1,0 +1,65 @@
+"""What a network is made of: the `[network]` table of a recipe."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+Aggregation = Literal["released", "paper", "depthwise", "mean"]
+EncoderName = Literal[
+    "efficientnet_lite0", "mobilenet_v2", "shufflenet_v2", "resnet18", "squeezenet1_1"
+]
+Branches = Annotated[tuple[Annotated[int, Field(ge=1, le=8)], ...], Field(min_length=1)]
+
+
+class _Network(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    branches: Branches = (1, 1, 1)
+    """Depth of each branch; equal depths are balanced. Branch 0 has the architecture to deploy."""
+    aggregation: Aggregation = "depthwise"
+
+    @property
+    def deployable(self) -> tuple[int, ...]:
+        """Branches with the target's depth: "best" is chosen among these alone."""
+        return tuple(i for i, depth in enumerate(self.branches) if depth == self.branches[0])
+
+
+class HourglassConfig(_Network):
+    """Stacked hourglass (Newell et al., ECCV 2016) with OKDHP branches; depths count stacks."""
+
+    kind: Literal["hourglass"]
+    width: Annotated[int, Field(ge=8, multiple_of=4)] = 256
+    shared_stacks: Annotated[int, Field(ge=0, le=8)] = 0
+
+
+class MobilePoseConfig(_Network):
+    """An image encoder shared by all branches, and one decoder per branch.
+
+    Depths count the 3x3 convolutions after each upsampling (`upsample`) or the DUC blocks' extra
+    ones (`duc`).
+    """
+
+    kind: Literal["mobilepose"]
+    encoder: EncoderName = "efficientnet_lite0"
+    encoder_weights: str | None = None
+    """"imagenet" (efficientnet_lite0), the path of a torchvision state dict, or none."""
+    decoder: Literal["upsample", "duc"] = "upsample"
+    decoder_channels: tuple[PositiveInt, ...] = (128, 96, 64)
+
+
+NetworkConfig = Annotated[HourglassConfig | MobilePoseConfig, Field(discriminator="kind")]
+
+
+def hourglass(stacks: int, width: int, branches: int = 1) -> HourglassConfig:
+    """The named hourglasses: 2, 4 or 8 stacks of width 128 or 256.
+
+    With several branches half of the stacks is shared (OKDHP, ICCV 2021, section 3).
+    """
+    shared = stacks // 2 if branches > 1 else 0
+    return HourglassConfig(
+        kind="hourglass",
+        width=width,
+        shared_stacks=shared,
+        branches=(stacks - shared,) * branches,
+        aggregation="released" if branches > 1 else "mean",
+    )

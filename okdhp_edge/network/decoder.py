@@ -1,0 +1,67 @@
+"""MobilePose decoders: from the encoder's coarse map to heatmaps at a quarter of the input."""
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from okdhp_edge.network.branches import Branch
+
+
+class _Decoder(Branch):
+    """Stages, then a head; a decoder has a single stack."""
+
+    stages: nn.Sequential
+    head: nn.Conv2d
+
+    def forward(self, features_BCHW: Tensor) -> Tensor:
+        """(B, 1, K, H, W)."""
+        return self.last(features_BCHW).unsqueeze(1)
+
+    def last(self, features_BCHW: Tensor) -> Tensor:
+        """(B, K, H, W)."""
+        return cast(Tensor, self.head(self.stages(features_BCHW)))
+
+
+class UpsampleDecoder(_Decoder):
+    """Nearest x2, then `depth` plain 3x3 convolutions, per stage: nothing INT8 has to leave float."""
+
+    def __init__(
+        self, channels_in: int, channels: tuple[int, ...], joints: int, depth: int
+    ) -> None:
+        super().__init__()
+        stages: list[nn.Module] = []
+        for width in channels:
+            stages.append(nn.Upsample(scale_factor=2.0))
+            for _ in range(depth):
+                stages += [
+                    nn.Conv2d(channels_in, width, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(),
+                ]
+                channels_in = width
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Conv2d(channels_in, joints, 1)
+
+
+class DucDecoder(_Decoder):
+    """MobilePose's dense upsampling: 1x1 to 256, then blocks of 3x3, BN, ReLU, PixelShuffle."""
+
+    def __init__(self, channels_in: int, upsamplings: int, joints: int, depth: int) -> None:
+        super().__init__()
+        width = 256
+        stages: list[nn.Module] = [nn.Conv2d(channels_in, width, 1, bias=False)]
+        for _ in range(upsamplings):
+            for _ in range(depth - 1):
+                stages += _conv_bn_relu(width, width)
+            stages += [*_conv_bn_relu(width, 2 * width), nn.PixelShuffle(2)]
+            width //= 2
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Conv2d(width, joints, 1, bias=False)
+
+
+def _conv_bn_relu(channels_in: int, channels_out: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(),
+    ]

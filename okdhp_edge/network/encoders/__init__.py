@@ -1,0 +1,6 @@
+"""Image encoders, each giving its last feature map; one file per family."""
+
+from okdhp_edge.network.encoders.base import Encoder
+from okdhp_edge.network.encoders.choose import build_encoder
+
+__all__ = ["Encoder", "build_encoder"]

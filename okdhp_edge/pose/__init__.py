@@ -1,0 +1,1 @@
+"""The domain: skeletons, poses, crops, heatmaps, metrics. numpy and OpenCV only."""

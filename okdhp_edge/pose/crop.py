@@ -1,0 +1,76 @@
+"""Affine transforms between frame, crop and heatmap.
+
+Pixel centres lie at whole numbers in every image. A transform is a (2, 3) float64 matrix named
+`<to>_from_<from>` and applied with `apply(to_from_from, xy_from)`.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Affine = NDArray[np.float64]
+Points = NDArray[np.float64]
+Box = NDArray[np.float64]
+"""(4,) x, y, width, height in frame pixels."""
+
+
+def crop_from_frame(
+    box: Box,
+    input_size: tuple[int, int],
+    padding: float,
+    *,
+    rotation_deg: float = 0.0,
+    scale: float = 1.0,
+    mirror: bool = False,
+) -> Affine:
+    """Map the padded box, grown to the input's aspect ratio, onto the network's input.
+
+    Args:
+        box: person box in the frame.
+        input_size: (width, height) of the crop.
+        padding: box growth, 1.25 = a quarter larger.
+        rotation_deg: augmentation, counter-clockwise as seen in the picture.
+        scale: augmentation, > 1 shows the person larger.
+        mirror: augmentation, flip left and right after the rotation.
+    """
+    width, height = input_size
+    centre = box[:2] + box[2:] / 2
+    aspect = width / height
+    frame_width = max(box[2], box[3] * aspect) * padding / scale
+    pixels = width / frame_width
+    angle = np.deg2rad(rotation_deg)
+    cos, sin = np.cos(angle) * pixels, np.sin(angle) * pixels
+    linear = np.array([[cos, sin], [-sin, cos]])
+    if mirror:
+        linear[0] = -linear[0]
+    offset = np.array([(width - 1) / 2, (height - 1) / 2]) - linear @ centre
+    return np.hstack([linear, offset[:, None]])
+
+
+def heatmap_from_crop(stride: int) -> Affine:
+    """Heatmap cell i covers crop pixels stride*i .. stride*i + stride-1; its centre is theirs."""
+    offset = (0.5 / stride) - 0.5
+    return np.array([[1 / stride, 0.0, offset], [0.0, 1 / stride, offset]])
+
+
+def invert(transform: Affine) -> Affine:
+    """The transform back: `frame_from_crop = invert(crop_from_frame)`."""
+    linear = np.linalg.inv(transform[:, :2])
+    return np.hstack([linear, -linear @ transform[:, 2:]])
+
+
+def compose(outer: Affine, inner: Affine) -> Affine:
+    """`compose(c_from_b, b_from_a)` is c_from_a."""
+    linear = outer[:, :2] @ inner[:, :2]
+    return np.hstack([linear, outer[:, :2] @ inner[:, 2:] + outer[:, 2:]])
+
+
+def apply(transform: Affine, xy: NDArray[np.floating]) -> Points:
+    """Map points (..., 2)."""
+    mapped: Points = xy @ transform[:, :2].T + transform[:, 2]
+    return mapped
+
+
+def box_around(xy: NDArray[np.floating]) -> Box:
+    """The tight box round points (N, 2)."""
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    return np.concatenate([low, high - low]).astype(np.float64)

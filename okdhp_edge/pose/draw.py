@@ -1,0 +1,52 @@
+"""Skeletons drawn into pictures."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.pose.skeleton import Skeleton
+
+_LEFT, _RIGHT, _MIDDLE = (80, 200, 80), (60, 120, 250), (230, 190, 60)
+_SHIFT = 3
+
+
+def colour_of(joint: str) -> tuple[int, int, int]:
+    """BGR: the person's left in green, right in orange, the middle in blue."""
+    if joint.startswith("left_"):
+        return _LEFT
+    return _RIGHT if joint.startswith("right_") else _MIDDLE
+
+
+def draw_skeleton(
+    image: Image,
+    skeleton: Skeleton,
+    xy_K2: NDArray[np.floating],
+    shown_K: NDArray[np.bool_],
+    thickness: int | None = None,
+) -> None:
+    """Draw limbs and joints into `image`; a limb appears where both of its ends are shown."""
+    line = thickness or max(1, round(max(image.shape[:2]) / 320))
+    points = [_fixed_point(p) for p in np.nan_to_num(xy_K2)]
+    for (a, b), (name_a, name_b) in zip(skeleton.limb_index, skeleton.limbs, strict=True):
+        if shown_K[a] and shown_K[b]:
+            colour = colour_of(name_a) if colour_of(name_a) == colour_of(name_b) else _MIDDLE
+            cv2.line(image, points[a], points[b], colour, line, cv2.LINE_AA, _SHIFT)
+    for point, joint, shown in zip(points, skeleton.joints, shown_K, strict=True):
+        if shown:
+            radius = (line + 1) << _SHIFT
+            cv2.circle(image, point, radius, colour_of(joint), -1, cv2.LINE_AA, _SHIFT)
+
+
+def draw_lines_of_text(image: Image, lines: list[str], scale: float = 0.5) -> None:
+    """Small white text with a dark edge in the upper left corner."""
+    for number, text in enumerate(lines):
+        origin = (8, round((number + 1) * 34 * scale) + 4)
+        font = cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(image, text, origin, font, scale, (0, 0, 0), 3, cv2.LINE_AA)
+        cv2.putText(image, text, origin, font, scale, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def _fixed_point(xy: NDArray[np.floating]) -> tuple[int, int]:
+    limited = np.clip(xy, -1e5, 1e5) * (1 << _SHIFT)
+    return int(round(float(limited[0]))), int(round(float(limited[1])))

@@ -1,0 +1,116 @@
+"""Heatmaps: joints to Gaussians and back, with sub-pixel accuracy.
+
+B batch, K joints, H rows, W columns; coordinates are heatmap pixels, centres at whole numbers.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Heatmaps = NDArray[np.float32]
+
+_TINY = 1e-6
+# Truncating the Gaussian keeps its tail exactly zero, as the published recipes have it.
+_TRUNCATE_SIGMAS = 3.0
+
+
+class HeatmapKind(StrEnum):
+    """What a network's output values mean."""
+
+    GAUSSIAN = "gaussian"
+    """Regressed Gaussians with peak 1 (hard loss `mse`)."""
+    LOGITS = "logits"
+    """Log-probabilities up to a constant, per joint over all pixels (hard loss `ce`)."""
+
+
+class Decoded(NamedTuple):
+    """Joint positions and confidences."""
+
+    xy_BK2: NDArray[np.float32]
+    score_BK: NDArray[np.float32]
+
+
+def gaussians(
+    xy_K2: NDArray[np.floating], size: tuple[int, int], sigma: float
+) -> NDArray[np.float32]:
+    """(K, H, W) Gaussians of peak 1 at unrounded positions, truncated at 3 sigma.
+
+    Args:
+        xy_K2: joint positions in heatmap pixels.
+        size: (width, height) of the heatmap.
+        sigma: standard deviation in heatmap pixels.
+    """
+    width, height = size
+    column_KW = _bell(np.arange(width) - xy_K2[:, :1], sigma)
+    row_KH = _bell(np.arange(height) - xy_K2[:, 1:], sigma)
+    return np.asarray(row_KH[:, :, None] * column_KW[:, None, :], dtype=np.float32)
+
+
+def _bell(distance: NDArray[np.floating], sigma: float) -> NDArray[np.float32]:
+    values = np.exp(-(distance**2) / (2 * sigma**2))
+    values[np.abs(distance) > _TRUNCATE_SIGMAS * sigma] = 0.0
+    return np.asarray(values, dtype=np.float32)
+
+
+def decode(heatmaps_BKHW: Heatmaps, kind: HeatmapKind, sigma: float) -> Decoded:
+    """Find each joint's peak and refine it by a parabola through its neighbours.
+
+    The logarithm of a Gaussian is a parabola, so the refinement is exact for a clean heatmap.
+    The score is the peak value (gaussian) or the probability mass within one sigma of the peak,
+    relative to what the target holds there (logits); both lie in 0..1.
+    """
+    batch, joints, height, width = heatmaps_BKHW.shape
+    flat = np.ascontiguousarray(heatmaps_BKHW, dtype=np.float32).reshape(batch * joints, -1)
+    peak = flat.argmax(axis=1)
+    row, column = np.divmod(peak, width)
+    maps = flat.reshape(-1, height, width)
+    x = column + _offset(maps, row, column, axis=1, kind=kind)
+    y = row + _offset(maps, row, column, axis=0, kind=kind)
+    score = (
+        np.clip(flat[np.arange(len(flat)), peak], 0.0, 1.0)
+        if kind is HeatmapKind.GAUSSIAN
+        else _peak_mass(maps, row, column, sigma)
+    )
+    xy = np.stack([x, y], axis=1).astype(np.float32)
+    return Decoded(xy.reshape(batch, joints, 2), score.astype(np.float32).reshape(batch, joints))
+
+
+def _offset(
+    maps: Heatmaps, row: NDArray[np.intp], column: NDArray[np.intp], axis: int, kind: HeatmapKind
+) -> NDArray[np.float32]:
+    """Vertex of the parabola through peak - 1, peak, peak + 1 along `axis`, within half a pixel."""
+    index = np.arange(len(maps))
+    position, last = (row, maps.shape[1] - 1) if axis == 0 else (column, maps.shape[2] - 1)
+    inside = (position > 0) & (position < last)
+    step = np.where(inside, 1, 0)
+    rows, columns = (step, 0) if axis == 0 else (0, step)
+    before = maps[index, row - rows, column - columns]
+    centre = maps[index, row, column]
+    after = maps[index, row + rows, column + columns]
+    if kind is HeatmapKind.GAUSSIAN:
+        before, centre, after = (np.log(np.maximum(v, _TINY)) for v in (before, centre, after))
+    curvature = 2 * centre - before - after
+    flat_top = curvature <= _TINY
+    vertex = 0.5 * (after - before) / np.where(flat_top, 1.0, curvature)
+    return np.asarray(np.where(flat_top, 0.0, np.clip(vertex, -0.5, 0.5)), dtype=np.float32)
+
+
+def _peak_mass(
+    maps: Heatmaps, row: NDArray[np.intp], column: NDArray[np.intp], sigma: float
+) -> NDArray[np.float32]:
+    radius = max(1, round(sigma))
+    peak = maps[np.arange(len(maps)), row, column]
+    probability = np.exp(maps - peak[:, None, None])
+    total = probability.sum(axis=(1, 2))
+    padded = np.pad(probability, ((0, 0), (radius, radius), (radius, radius)))
+    offsets = np.arange(2 * radius + 1)
+    window = padded[
+        np.arange(len(maps))[:, None, None],
+        (row[:, None] + offsets)[:, :, None],
+        (column[:, None] + offsets)[:, None, :],
+    ]
+    bell = np.exp(-((offsets - radius) ** 2) / (2 * sigma**2))
+    ideal = (bell.sum() / (sigma * np.sqrt(2 * np.pi))) ** 2
+    return np.asarray(np.clip(window.sum(axis=(1, 2)) / total / min(ideal, 1.0), 0.0, 1.0))

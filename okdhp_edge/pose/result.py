@@ -1,0 +1,46 @@
+"""What the pipeline produces: one person's joints in the source frame."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.pose.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Joints of one person.
+
+    Attributes:
+        skeleton: names and order of the joints.
+        xy: (K, 2) pixels of the source frame.
+        score: (K,) confidence in 0..1.
+    """
+
+    skeleton: Skeleton
+    xy: NDArray[np.float32]
+    score: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        joints = len(self.skeleton)
+        if self.xy.shape != (joints, 2) or self.score.shape != (joints,):
+            raise ValueError(
+                f"expected xy ({joints}, 2) and score ({joints},), "
+                f"got {self.xy.shape} and {self.score.shape}"
+            )
+
+    @property
+    def mean_score(self) -> float:
+        return float(self.score.mean())
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready record: joint name -> [x, y, score]."""
+        return {
+            "score": round(self.mean_score, 4),
+            "joints": {
+                name: [round(float(x), 2), round(float(y), 2), round(float(s), 4)]
+                for name, (x, y), s in zip(self.skeleton.joints, self.xy, self.score, strict=True)
+            },
+        }

@@ -1,0 +1,162 @@
+"""Skeletons as data: joint names are the truth, every index is derived from them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.errors import DataError
+
+# OKS constants of the COCO keypoint evaluation (cocodataset.org, k_i = 2 sigma_i), by joint.
+_COCO_SIGMAS = {
+    "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072,
+    "wrist": 0.062, "hip": 0.107, "knee": 0.087, "ankle": 0.089,
+}  # fmt: skip
+# COCO has no such joint; the values CrowdPose's evaluation uses for head top and neck.
+_OTHER_SIGMAS = {"head_top": 0.079, "neck": 0.079}
+_DEFAULT_SIGMA = 0.079
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A named, ordered set of joints.
+
+    Attributes:
+        name: short name, unique among the sets in use.
+        joints: joint names in tensor order; sides are the person's own, `left_x` / `right_x`.
+        limbs: pairs of joint names to draw and to colour.
+
+    Raises:
+        DataError: empty or repeated names, a limb that names no joint, a side without its twin.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    limbs: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.joints or len(set(self.joints)) != len(self.joints):
+            raise DataError(
+                f"skeleton '{self.name}' has no joints or repeats one: {list(self.joints)}",
+                "give every joint its own name",
+            )
+        for limb in self.limbs:
+            for joint in limb:
+                if joint not in self.joints:
+                    raise DataError(
+                        f"limb {limb} of skeleton '{self.name}' names no joint",
+                        f"use names among {', '.join(self.joints)}",
+                    )
+        for joint in self.joints:
+            if mirrored(joint) not in self.joints:
+                raise DataError(
+                    f"joint '{joint}' of skeleton '{self.name}' has no twin '{mirrored(joint)}'",
+                    "name both sides left_x and right_x",
+                )
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    @cached_property
+    def flip_index(self) -> NDArray[np.int64]:
+        """(K,) index of each joint's mirror twin; an involution by construction."""
+        return np.array([self.joints.index(mirrored(j)) for j in self.joints], dtype=np.int64)
+
+    @cached_property
+    def limb_index(self) -> NDArray[np.int64]:
+        """(L, 2) joint indices of every limb."""
+        pairs = [[self.joints.index(a), self.joints.index(b)] for a, b in self.limbs]
+        return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+    @cached_property
+    def sigmas(self) -> NDArray[np.float64]:
+        """(K,) OKS sigmas, looked up by joint name."""
+        return np.array([_sigma(j) for j in self.joints], dtype=np.float64)
+
+    def index(self, joint: str) -> int | None:
+        """Position of `joint`, or None where this skeleton has no such joint."""
+        return self.joints.index(joint) if joint in self.joints else None
+
+    def columns_in(self, other: "Skeleton") -> NDArray[np.int64]:
+        """(K,) where each of our joints stands in `other`, -1 where it has none."""
+        return np.array(
+            [other.joints.index(j) if j in other.joints else -1 for j in self.joints],
+            dtype=np.int64,
+        )
+
+
+def mirrored(joint: str) -> str:
+    """The name of the joint seen when the picture is mirrored."""
+    if joint.startswith("left_"):
+        return "right_" + joint.removeprefix("left_")
+    if joint.startswith("right_"):
+        return "left_" + joint.removeprefix("right_")
+    return joint
+
+
+def canonical_name(raw: str) -> str:
+    """Bring the spellings found in the wild (`Left Elbow`, `r_knee`, `upper-neck`) to ours."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", raw.strip())
+    name = re.sub(r"[\s\-]+", "_", name).lower()
+    name = re.sub(r"^l_", "left_", name)
+    return re.sub(r"^r_", "right_", name)
+
+
+def skeleton_from_names(
+    name: str, raw_joints: Sequence[str], limbs: Sequence[tuple[int, int]] = ()
+) -> Skeleton:
+    """A skeleton for a data set that brings its own joint names; `limbs` are 0-based pairs."""
+    joints = tuple(canonical_name(j) for j in raw_joints)
+    for known in KNOWN.values():
+        if known.joints == joints:
+            return known
+    return Skeleton(name, joints, tuple((joints[a], joints[b]) for a, b in limbs))
+
+
+def _sigma(joint: str) -> float:
+    part = joint.removeprefix("left_").removeprefix("right_")
+    return _COCO_SIGMAS.get(part, _OTHER_SIGMAS.get(part, _DEFAULT_SIGMA))
+
+
+def _both_sides(*limbs: tuple[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((f"{side}_{a}", f"{side}_{b}") for side in ("left", "right") for a, b in limbs)
+
+
+_ARMS_AND_LEGS = _both_sides(
+    ("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle")
+)
+_TORSO = (
+    *_both_sides(("shoulder", "hip")),
+    ("left_shoulder", "right_shoulder"),
+    ("left_hip", "right_hip"),
+)
+
+COCO17 = Skeleton(
+    "coco17",
+    ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+     "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip",
+     "left_knee", "right_knee", "left_ankle", "right_ankle"),
+    (("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "left_ear"),
+     ("right_eye", "right_ear"), *_TORSO, *_ARMS_AND_LEGS),
+)  # fmt: skip
+MPII16 = Skeleton(
+    "mpii16",
+    ("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis",
+     "thorax", "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder",
+     "left_shoulder", "left_elbow", "left_wrist"),
+    (("head_top", "upper_neck"), ("upper_neck", "thorax"), ("thorax", "pelvis"),
+     ("thorax", "left_shoulder"), ("thorax", "right_shoulder"), ("pelvis", "left_hip"),
+     ("pelvis", "right_hip"), *_ARMS_AND_LEGS),
+)  # fmt: skip
+LSP14 = Skeleton(
+    "lsp14",
+    ("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
+     "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+     "neck", "head_top"),
+    (("head_top", "neck"), ("neck", "left_shoulder"), ("neck", "right_shoulder"), *_TORSO,
+     *_ARMS_AND_LEGS),
+)  # fmt: skip
+KNOWN = {s.name: s for s in (COCO17, MPII16, LSP14)}

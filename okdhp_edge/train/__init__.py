@@ -1,0 +1,1 @@
+"""Training by online distillation: recipe.toml -> best.safetensors."""

@@ -1,0 +1,61 @@
+"""Losses of online heatmap distillation, vectorised over joints and pixels.
+
+B batch, K joints, P pixels. Every loss is a sum over labelled joints divided by `total`, the
+number of labelled joints in the batch of all processes, so that a joint counts the same however
+the batch is divided.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from okdhp_edge.recipe import HardLoss
+
+
+def hard_loss(
+    heatmaps_BKHW: Tensor, target_BKHW: Tensor, weight_BK: Tensor, total: Tensor, kind: HardLoss
+) -> Tensor:
+    """Distance between heatmaps and their Gaussian target.
+
+    `mse`: half the mean squared error over pixels (OKDHP's released form). `ce`: cross-entropy
+    between the spatial softmax of the heatmap and the Gaussian normalised to sum one.
+    """
+    heatmaps_BKP, target_BKP = heatmaps_BKHW.float().flatten(2), target_BKHW.flatten(2)
+    if kind == "mse":
+        loss_BK = 0.5 * (heatmaps_BKP - target_BKP).square().mean(dim=2)
+    else:
+        mass_BK1 = target_BKP.sum(dim=2, keepdim=True).clamp_min(1e-6)
+        loss_BK = -(target_BKP / mass_BK1 * F.log_softmax(heatmaps_BKP, dim=2)).sum(dim=2)
+    return (loss_BK * weight_BK).sum() / total
+
+
+def pixelwise_kl(
+    student_BKHW: Tensor,
+    teacher_BKHW: Tensor,
+    weight_BK: Tensor,
+    total: Tensor,
+    temperature: float,
+) -> Tensor:
+    """KL(teacher || student) of the spatial softmaxes, summed over pixels (OKDHP, section 3.3).
+
+    Detach the teacher beforehand unless gradients shall reach it.
+    """
+    student = F.log_softmax(student_BKHW.float().flatten(2) / temperature, dim=2)
+    teacher = F.log_softmax(teacher_BKHW.float().flatten(2) / temperature, dim=2)
+    kl_BK = F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=2)
+    return (kl_BK * weight_BK).sum() / total
+
+
+def ramp(epoch: float, length: int) -> float:
+    """Gaussian ramp-up exp(-5 (1 - t/L)^2), t clipped to 0..L (Laine and Aila, 2017)."""
+    if length == 0:
+        return 1.0
+    share = min(max(epoch / length, 0.0), 1.0)
+    return math.exp(-5 * (1 - share) ** 2)
+
+
+def labelled_total(weight_BK: Tensor) -> Tensor:
+    """The number of labelled joints in this batch, never zero."""
+    return torch.clamp(weight_BK.sum(), min=1.0)

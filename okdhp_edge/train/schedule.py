@@ -1,0 +1,41 @@
+"""Optimiser and learning rate. The rate is a function of the step, so a resume is exact."""
+
+import math
+
+import torch
+from torch import nn
+
+from okdhp_edge.recipe import OptimiserTable
+
+_START, _END = 1 / 25, 1e-4
+_DECAY = 0.1
+
+
+def build_optimiser(net: nn.Module, table: OptimiserTable) -> torch.optim.Optimizer:
+    """Adam(W); biases and batch norms are not decayed."""
+    decayed = [p for p in net.parameters() if p.ndim > 1]
+    plain = [p for p in net.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": table.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    kind = torch.optim.AdamW if table.name == "adamw" else torch.optim.Adam
+    return kind(groups, lr=table.lr)
+
+
+def learning_rate(table: OptimiserTable, step: int, steps_per_epoch: int) -> float:
+    """Rate at an optimisation step counted from 0 over the whole run.
+
+    `one_cycle` rises and falls along half cosines (Smith and Topin, 2018).
+    """
+    if table.schedule == "steps":
+        passed = sum(step >= m * steps_per_epoch for m in table.milestones)
+        return table.lr * float(_DECAY**passed)
+    share = step / max(1, table.epochs * steps_per_epoch - 1)
+    if share < table.warmup:
+        return table.lr * _half_cosine(_START, 1.0, share / table.warmup)
+    return table.lr * _half_cosine(1.0, _END, (share - table.warmup) / (1 - table.warmup))
+
+
+def _half_cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
