@@ -14,7 +14,7 @@ from okdhp_edge.pose.heatmap import Heatmaps
 _DEVICE = "CPU"
 # The CPU plugin's default is bf16 where the CPU has it, which would hide behind "fp32".
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-_NOT_COMPUTE = {"Input", "Output", "Const", "Reorder", "Convert"}
+_NOT_COMPUTE = {"Input", "Output", "Const", "Reorder", "Reshape", "Convert"}
 
 
 class OpenVinoBackend(Backend):

@@ -1,0 +1,18 @@
+"""The gate: an INT8 file that loses more than it may is not written."""
+
+from okdhp_edge.errors import GateError
+
+
+def check_drop(profile: str, metric: str, before: float, after: float, max_drop: float) -> None:
+    """Raise GateError when INT8 is more than `max_drop` points below float.
+
+    Args:
+        before, after: the metric in points of 100, on the same samples.
+    """
+    drop = before - after
+    if not drop <= max_drop:
+        raise GateError(
+            f"int8 for {profile} has {metric} {after:.2f}, {drop:.2f} points below float "
+            f"{before:.2f} (limit {max_drop:g})",
+            "calibrate with more or better pictures (--calibration), or allow more (--max-drop)",
+        )

@@ -1,0 +1,1 @@
+"""The real-time loop: frames in, poses and an honest report out."""
