@@ -5,7 +5,6 @@ The same facts travel inside the ONNX file as `metadata_props`.
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -204,11 +203,12 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: no permission, no space.
     """
-    with writing(path), tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, delete=False, encoding="utf-8"
-    ) as file:
+    with (
+        writing(path),
+        tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file,
+    ):
         file.write(text)
-    os.replace(file.name, path)
+    Path(file.name).replace(path)
 
 
 @contextmanager

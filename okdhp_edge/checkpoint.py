@@ -4,7 +4,6 @@ The facts travel in the file's header, so a checkpoint is replaced in one atomic
 half new; the `.json` beside it is for people.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ def save(path: Path, facts: Facts, net: nn.Module, optimiser: torch.optim.Optimi
     try:
         with writing(path):
             save_file(tensors, temporary, metadata={_FACTS: facts.model_dump_json()})
-            os.replace(temporary, path)
+            temporary.replace(path)
     except SafetensorError as error:
         raise _disk_error(path, error) from error
     finally:
@@ -80,7 +79,9 @@ def read_facts(path: Path) -> Facts:
             header = file.metadata() or {}
         return Facts.model_validate_json(header[_FACTS])
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged ({error})", "train again or use last.safetensors") from error
+        raise ModelError(
+            f"{path} is damaged ({error})", "train again or use last.safetensors"
+        ) from error
     except (KeyError, ValidationError) as error:
         raise ModelError(
             f"{path} is not a checkpoint of this version", "train it with `okdhp-edge train`"
@@ -90,9 +91,7 @@ def read_facts(path: Path) -> Facts:
 def load_net(path: Path, net: nn.Module) -> None:
     """Put a checkpoint's weights into `net`."""
     tensors = load_file(path)
-    net.load_state_dict(
-        {k.removeprefix(_NET): v for k, v in tensors.items() if k.startswith(_NET)}
-    )
+    net.load_state_dict({k.removeprefix(_NET): v for k, v in tensors.items() if k.startswith(_NET)})
 
 
 def load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> None:

@@ -2,7 +2,7 @@
 
 
 class OkdhpError(Exception):
-    """An expected failure. The CLI prints `cause; remedy` on one line and exits with `exit_code`."""
+    """An expected failure: the CLI prints `cause; remedy` and exits with `exit_code`."""
 
     exit_code = 1
 

@@ -58,8 +58,7 @@ def predict_joints(
         for name, heatmaps in predict(np.stack([c.image for c in crops])).items():
             decoded = decode(heatmaps, decoder.kind, decoder.sigma)
             joints = [
-                apply(c.frame_from_heatmap, xy)
-                for c, xy in zip(crops, decoded.xy_BK2, strict=True)
+                apply(c.frame_from_heatmap, xy) for c, xy in zip(crops, decoded.xy_BK2, strict=True)
             ]
             found.setdefault(name, []).extend(np.asarray(j, dtype=np.float32) for j in joints)
         if progress:
@@ -85,9 +84,7 @@ def evaluate(
     Raises:
         DataError: the metric is unknown or the set lacks what it needs.
     """
-    joints = predict_joints(
-        poses, spec, decoder, predict, batch_size=batch_size, progress=progress
-    )
+    joints = predict_joints(poses, spec, decoder, predict, batch_size=batch_size, progress=progress)
     return {name: score(poses, xy, metric) for name, xy in joints.items()}
 
 

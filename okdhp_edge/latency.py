@@ -1,4 +1,4 @@
-"""Latency measured so that it can be believed: monotonic clock, all samples kept, true percentiles."""
+"""Latency to be believed: monotonic clock, all samples kept, percentiles that occurred."""
 
 import math
 import time

@@ -1,8 +1,8 @@
 """Where models lie: `models/<name>/` in the working directory, and those shipped in the package.
 
-    models/<name>/best.safetensors      trained
-    models/<name>/fp32/                 exported
-    models/<name>/int8/<profile>/       quantized
+models/<name>/best.safetensors      trained
+models/<name>/fp32/                 exported
+models/<name>/int8/<profile>/       quantized
 """
 
 from importlib import resources

@@ -97,6 +97,12 @@ class Recipe(_Table):
     augmentation: Augmentation = Augmentation()
     optimiser: OptimiserTable = OptimiserTable()
 
+    def changed(self, *, epochs: int | None = None, seed: int | None = None) -> "Recipe":
+        """The same recipe with another length or seed, where given."""
+        optimiser = self.optimiser.model_copy(update={} if epochs is None else {"epochs": epochs})
+        update: dict[str, object] = {"optimiser": optimiser}
+        return self.model_copy(update=update if seed is None else update | {"seed": seed})
+
     def input_spec(self) -> InputSpec:
         """How the network is fed."""
         mean, std = normalisation(self.network)

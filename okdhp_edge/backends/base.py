@@ -128,9 +128,7 @@ def predict_with(backend: Backend) -> "Any":
         if short:
             padding = np.zeros((short, *images_BHWC.shape[1:]), dtype=np.uint8)
             images_BHWC = np.concatenate([images_BHWC, padding])
-        parts = [
-            backend.infer(images_BHWC[i : i + size]) for i in range(0, len(images_BHWC), size)
-        ]
+        parts = [backend.infer(images_BHWC[i : i + size]) for i in range(0, len(images_BHWC), size)]
         heatmaps = np.concatenate(parts)
         return {"model": heatmaps[: len(heatmaps) - short]}
 

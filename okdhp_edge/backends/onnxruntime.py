@@ -1,7 +1,7 @@
 """ONNX Runtime on the CPU."""
 
 import numpy as np
-import onnxruntime as ort  # noqa: TID253 - this file is imported only to use it
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Backend, Description, Request

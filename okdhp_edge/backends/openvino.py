@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import openvino as ov  # noqa: TID253 - this file is imported only to use it
+import openvino as ov
 from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Backend, Description, Request
@@ -45,7 +45,9 @@ class OpenVinoBackend(Backend):
 
     def _refuse_other_precision(self, asked: str) -> None:
         counts = self._runtime_precisions()
-        missing = (asked == "int8" and not counts["int8"]) or (asked == "bf16" and not counts["bf16"])
+        missing = (asked == "int8" and not counts["int8"]) or (
+            asked == "bf16" and not counts["bf16"]
+        )
         if missing:
             raise BackendError(
                 f"openvino runs no layer in {asked} on this CPU (it runs {dict(counts)})",
@@ -62,9 +64,7 @@ class OpenVinoBackend(Backend):
         parts = ", ".join(f"{n} of {total} layers {p}" for p, n in counts.most_common())
         device = ", ".join(self._compiled.get_property("EXECUTION_DEVICES"))
         threads = int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
-        return Description(
-            self.name, ov.__version__, device, f"{self._asked} ({parts})", threads
-        )
+        return Description(self.name, ov.__version__, device, f"{self._asked} ({parts})", threads)
 
     def _runtime_precisions(self) -> Counter[str]:
         """Layers by the precision the plugin really chose for them."""

@@ -1,7 +1,7 @@
 """PyTorch itself: the reference the other runtimes are compared with."""
 
 import numpy as np
-import torch  # noqa: TID253 - this file is imported only to use it
+import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from safetensors.torch import load_file
@@ -36,7 +36,7 @@ class PyTorchBackend(Backend):
         net = SingleBranch(build_network(config, joints, load_encoder=False), 0)
         net.load_state_dict(load_file(weights))
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._net = net.eval().to(self._device, memory_format=torch.channels_last)
+        self._net = net.eval().to(self._device)
 
     def _infer(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
         with torch.inference_mode():

@@ -67,9 +67,7 @@ def _is_person_with_joints(annotation: dict[str, Any]) -> bool:
 
 
 def _skeleton(file: Path, categories: list[dict[str, Any]], first: dict[str, Any]) -> Skeleton:
-    category = next(
-        (c for c in categories if c["id"] == first.get("category_id", c["id"])), {}
-    )
+    category = next((c for c in categories if c["id"] == first.get("category_id", c["id"])), {})
     count = len(first["keypoints"]) // 3
     names = category.get("keypoints") or [_UNNAMED.format(i) for i in range(count)]
     if len(names) != count:
@@ -98,8 +96,10 @@ def _sample(
         raise DataError(f"annotation {annotation['id']} names no picture", "mend `image_id`")
     points = np.array(annotation["keypoints"], dtype=np.float64)
     if points.size != joints * 3:
-        raise DataError(f"annotation {annotation['id']} has {points.size // 3} joints, not {joints}",
-                        "give all persons the same joints")  # fmt: skip
+        raise DataError(
+            f"annotation {annotation['id']} has {points.size // 3} joints, not {joints}",
+            "give all persons the same joints",
+        )
     points = points.reshape(joints, 3)
     labelled = points[:, 2] > 0
     box = _box(annotation, points[labelled, :2])

@@ -73,7 +73,9 @@ def joints_of(posture: Posture, height: float) -> NDArray[np.float64]:
     across = np.array([-up[1], up[0]]) * posture.turn
     neck = up * _TORSO * height
     xy[_JOINT["neck"]] = neck
-    xy[_JOINT["head_top"]] = neck + _direction(np.pi + posture.torso + posture.head) * _HEAD * height
+    xy[_JOINT["head_top"]] = (
+        neck + _direction(np.pi + posture.torso + posture.head) * _HEAD * height
+    )
     # Facing us, the person's left is on the picture's right.
     for side, sign in (("left", 1.0), ("right", -1.0)):
         shoulder = neck * 0.96 + across * sign * _SHOULDERS * height
@@ -157,9 +159,7 @@ def _torso_length(xy: NDArray[np.float64]) -> float:
     return max(float(np.linalg.norm(xy[_JOINT["neck"]] - pelvis)), 4.0)
 
 
-def _draw_arm(
-    layer: Image, xy: NDArray[np.float64], side: str, look: Look, unit: float
-) -> None:
+def _draw_arm(layer: Image, xy: NDArray[np.float64], side: str, look: Look, unit: float) -> None:
     shoulder, elbow, wrist = (xy[_JOINT[f"{side}_{j}"]] for j in ("shoulder", "elbow", "wrist"))
     forearm = look.shirt if look.sleeves else look.skin
     _capsule(layer, elbow, wrist, unit * 0.5, unit * 0.36, forearm)
@@ -168,9 +168,7 @@ def _draw_arm(
     _capsule(layer, wrist, hand, unit * 0.36, unit * 0.42, look.skin)
 
 
-def _draw_leg(
-    layer: Image, xy: NDArray[np.float64], side: str, look: Look, unit: float
-) -> None:
+def _draw_leg(layer: Image, xy: NDArray[np.float64], side: str, look: Look, unit: float) -> None:
     hip, knee, ankle = (xy[_JOINT[f"{side}_{j}"]] for j in ("hip", "knee", "ankle"))
     _capsule(layer, knee, ankle, unit * 0.62, unit * 0.42, look.trousers)
     _capsule(layer, hip, knee, unit * 0.85, unit * 0.62, look.trousers)
@@ -221,8 +219,8 @@ def _capsule(
     _fill(layer, np.array([a + normal * radius_a, b + normal * radius_b,
                            b - normal * radius_b, a - normal * radius_a]), colour)  # fmt: skip
     for point, radius in ((a, radius_a), (b, radius_b)):
-        centre = (int(round(point[0] * 8)), int(round(point[1] * 8)))
-        cv2.circle(layer, centre, int(round(radius * 8)), colour, -1, cv2.LINE_AA, 3)
+        centre = (round(float(point[0]) * 8), round(float(point[1]) * 8))
+        cv2.circle(layer, centre, round(radius * 8), colour, -1, cv2.LINE_AA, 3)
 
 
 def _fill(layer: Image, corners: NDArray[np.float64], colour: Colour) -> None:

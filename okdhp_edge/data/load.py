@@ -43,7 +43,9 @@ def read_annotations(source: str, split: str) -> PoseSet:
     """
     kind, _, path = source.partition(":")
     if kind not in KINDS:
-        raise DataError(f"unknown data kind '{kind}'", f"use one of {', '.join(KINDS)} as KIND:PATH")
+        raise DataError(
+            f"unknown data kind '{kind}'", f"use one of {', '.join(KINDS)} as KIND:PATH"
+        )
     if split not in SPLITS:
         raise DataError(f"unknown split '{split}'", f"use one of {', '.join(SPLITS)}")
     if kind != "synthetic" and not path:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from okdhp_edge.data.sample import PictureFile, PoseSet, Sample
 from okdhp_edge.errors import DataError
@@ -52,7 +53,7 @@ def _names(path: Path, split: str, count: int) -> list[str]:
     return names
 
 
-def _sample(path: Path, name: str, joints_K3: np.ndarray) -> Sample:  # type: ignore[type-arg]
+def _sample(path: Path, name: str, joints_K3: NDArray[np.float64]) -> Sample:
     labelled = joints_K3[:, 2] > 0
     xy = joints_K3[:, :2] - _MATLAB_ORIGIN
     box = (

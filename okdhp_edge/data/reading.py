@@ -33,7 +33,7 @@ def read_json(file: Path) -> Any:
 def split_by_name(
     samples: Sequence[Sample], split: str, key: Callable[[Sample], str]
 ) -> list[Sample]:
-    """80/10/10 by a hash of the picture's name: stable, and persons of one picture stay together."""
+    """80/10/10 by a hash of the picture's name: stable, and a picture's persons stay together."""
     wanted = _SHARES[split]
     return [s for s in samples if _percentile(key(s)) in wanted]
 

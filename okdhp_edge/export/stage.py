@@ -22,6 +22,7 @@ from okdhp_edge.card import (
     staged_folder,
     write_card,
 )
+from okdhp_edge.checkpoint import Facts, load_net, read_facts
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet
 from okdhp_edge.evaluate import Predict, evaluate, inference_crop
@@ -30,7 +31,6 @@ from okdhp_edge.export.strip import branch_config, choose_branch, strip
 from okdhp_edge.export.to_onnx import ensure_folded, set_metadata, simplify, write_onnx
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.heatmap import Heatmaps
-from okdhp_edge.checkpoint import Facts, load_net, read_facts
 
 MODEL = "model.onnx"
 _PARITY_CROPS = 32

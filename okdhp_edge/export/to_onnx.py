@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def write_onnx(net: nn.Module, spec: InputSpec, path: Path, batch: int | None) -
 
 
 @contextlib.contextmanager
-def _quiet():  # type: ignore[no-untyped-def]
+def _quiet() -> Iterator[None]:
     """The exporter prints its progress and logs that torchvision is absent."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -66,7 +67,7 @@ def simplify(path: Path, batch: int | None) -> bool:
     try:
         after, _ = onnxsim.simplify(before, check_n=0)
         same = all(_same_output(before, after, n) for n in ([batch] if batch else [1, 3]))
-    except Exception:  # noqa: BLE001 - a failing optional step must not fail the export
+    except Exception:
         return False
     if same:
         onnx.checker.check_model(after, full_check=True)

@@ -3,6 +3,7 @@
 OKDHP, ICCV 2021, section 3.2; SKNet's selective kernels applied to heatmaps. Never deployed.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -45,7 +46,13 @@ class FeatureAggregationUnit(nn.Module):
         return torch.einsum("btk,btkhw->bkhw", self.weights(features_BCHW), last_BTKHW)
 
 
-class _SummedPaths(nn.Module):
+class _Mixer(nn.Module):
+    """Features (B, C, H, W) to a vector (B, channels)."""
+
+    channels: int
+
+
+class _SummedPaths(_Mixer):
     """Sum of conv-BN-ReLU paths with kernels 3, 5, 7, pooled to a vector."""
 
     def __init__(self, channels: int, groups: int = 1) -> None:
@@ -57,7 +64,7 @@ class _SummedPaths(nn.Module):
         return cast(Tensor, sum(path(x_BCHW) for path in self.paths)).mean(dim=(2, 3))
 
 
-class _ConcatenatedPaths(nn.Module):
+class _ConcatenatedPaths(_Mixer):
     """The figure's form: every path behind its own 1x1, concatenated, with an average-pool path."""
 
     def __init__(self, channels: int) -> None:
@@ -76,7 +83,7 @@ class _ConcatenatedPaths(nn.Module):
         return torch.cat([*pooled, average], dim=1)
 
 
-class _NoMixer(nn.Module):
+class _NoMixer(_Mixer):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = channels
@@ -91,7 +98,7 @@ def _depthwise(channels: int) -> _SummedPaths:
     return _SummedPaths(channels, groups=channels)
 
 
-_MIXERS = {
+_MIXERS: dict[str, Callable[[int], "_Mixer"]] = {
     "released": _SummedPaths,
     "paper": _ConcatenatedPaths,
     "depthwise": _depthwise,

@@ -52,6 +52,9 @@ class Normalise(nn.Module):
     the division is a multiplication, so that onnxsim can fold it into the first convolution.
     """
 
+    mean: Tensor
+    inverse_std: Tensor
+
     def __init__(self, mean_bgr: tuple[float, ...], std_bgr: tuple[float, ...]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean_bgr).view(1, 3, 1, 1), persistent=False)
@@ -61,7 +64,7 @@ class Normalise(nn.Module):
 
     def forward(self, image_BHWC: Tensor) -> Tensor:
         image = image_BHWC.float().permute(0, 3, 1, 2)
-        return cast(Tensor, (image - self.mean) * self.inverse_std)
+        return (image - self.mean) * self.inverse_std
 
 
 class Branch(nn.Module):

@@ -23,7 +23,7 @@ class _Decoder(Branch):
 
 
 class UpsampleDecoder(_Decoder):
-    """Nearest x2, then `depth` plain 3x3 convolutions, per stage: nothing INT8 has to leave float."""
+    """Per stage nearest x2, then `depth` plain 3x3 convolutions: nothing INT8 must leave float."""
 
     def __init__(
         self, channels_in: int, channels: tuple[int, ...], joints: int, depth: int

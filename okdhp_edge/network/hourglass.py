@@ -1,4 +1,4 @@
-"""Stacked hourglass (Newell et al., ECCV 2016), in the form OKDHP trains (method facts in its paper).
+"""Stacked hourglass (Newell et al., ECCV 2016), in the form that OKDHP trains.
 
 Stem to a quarter of the input's size, then stacks that each give heatmaps and feed them back.
 """

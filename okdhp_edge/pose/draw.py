@@ -49,4 +49,4 @@ def draw_lines_of_text(image: Image, lines: list[str], scale: float = 0.5) -> No
 
 def _fixed_point(xy: NDArray[np.floating]) -> tuple[int, int]:
     limited = np.clip(xy, -1e5, 1e5) * (1 << _SHIFT)
-    return int(round(float(limited[0]))), int(round(float(limited[1])))
+    return round(float(limited[0])), round(float(limited[1]))

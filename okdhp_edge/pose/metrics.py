@@ -76,14 +76,16 @@ def oks(
     area_N: NDArray[np.floating],
     sigmas_K: NDArray[np.floating],
 ) -> Score:
-    """Mean object keypoint similarity (COCO keypoint evaluation): exp(-d^2 / (2 s^2 k^2)), k = 2 sigma."""
+    """Mean object keypoint similarity, exp(-d^2 / (2 s^2 k^2)) with k = 2 sigma, s^2 the area.
+
+    COCO keypoint evaluation; the mean over persons of the mean over their labelled joints.
+    """
     squared_NK = ((predicted_NK2 - truth_NK2) ** 2).sum(axis=-1)
     valid = np.isfinite(area_N) & (area_N > 0) & labelled_NK.any(axis=1)
     area = np.where(valid, area_N, 1.0)
     similarity_NK = np.exp(-squared_NK / (2 * area[:, None] * (2 * sigmas_K) ** 2))
     counted_NK = labelled_NK & valid[:, None]
-    per_person = counted_NK.sum(axis=1, keepdims=True)
-    weight_NK = np.divide(counted_NK, per_person, where=per_person > 0, out=np.zeros(area_N.shape + (1,)) * counted_NK)
+    weight_NK = counted_NK / np.maximum(counted_NK.sum(axis=1, keepdims=True), 1)
     return _ratio_score(100.0 * similarity_NK * weight_NK, weight_NK)
 
 

@@ -91,6 +91,7 @@ def _quantize_one(
     options: QuantizeOptions,
 ) -> None:
     source = fp32 / card.model_file
+    names: tuple[str, ...]
     if profile == "openvino":
         openvino_int8.quantize_for_openvino(source, folder / "model.xml", crops, len(crops))
         method, names = openvino_int8.METHOD, ("model.xml", "model.bin")

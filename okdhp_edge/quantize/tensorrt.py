@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from okdhp_edge.backends.tensorrt import collecting_logger
 from okdhp_edge.errors import BackendError, ModelError
 
 TARGETS = ("SM75", "SM86", "SM89", "SM120")
@@ -65,7 +66,7 @@ def build_engine(path: Path, targets: Sequence[str] = TARGETS) -> bytes:
     """
     trt = _tensorrt_rtx()
     log: list[str] = []
-    logger = _logger(trt, log)
+    logger = collecting_logger(trt, log)
     builder = trt.Builder(logger)
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, logger)
@@ -90,14 +91,3 @@ def _tensorrt_rtx() -> Any:
         raise BackendError(
             "tensorrt_rtx is not installed", "pip install okdhp-edge[tensorrt]"
         ) from error
-
-
-def _logger(trt: Any, log: list[str]) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        """Keeps errors, to be quoted when a build fails."""
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                log.append(message)
-
-    return Logger()

@@ -1,5 +1,6 @@
 """The loop: read, find the person, draw, hand on, measure."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.run.reader import FrameReader
 from okdhp_edge.run.report import RunReport, model_facts
 from okdhp_edge.run.sink import Sink
-from okdhp_edge.run.source import Frame, Source
+from okdhp_edge.run.source import Source
 from okdhp_edge.run.track import JOINT_SEEN, PersonTracker
 
 WARMUP = 5
@@ -55,10 +56,9 @@ def run_loop(
     good = False
     try:
         with FrameReader(source) as reader:
-            try:
+            # A run that a person ends is a whole run.
+            with contextlib.suppress(KeyboardInterrupt):
                 _process(source, reader, backend, sinks, clock, tally, draw, max_frames, progress)
-            except KeyboardInterrupt:
-                pass  # a run that a person ends is a whole run
             captured, dropped = reader.captured, reader.dropped
         good = True
     finally:
@@ -94,7 +94,8 @@ def _process(
             with clock.stage("draw"):
                 drawn = overlay(frame.image, pose)
         with clock.stage("output"):
-            going = all([sink.put(frame, drawn, pose) for sink in sinks])
+            # A list, so that every sink gets the frame even when one asks to stop.
+            going = all([sink.put(frame, drawn, pose) for sink in sinks])  # noqa: C419
         _count(tally, clock, age, found=pose is not None)
         if progress:
             progress(tally.frames)

@@ -76,7 +76,7 @@ class FrameReader:
             while not self._stop.is_set() and (frame := self._source.read()) is not None:
                 self.captured += 1
                 self._hand_over(frame)
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that asks for frames
+        except BaseException as error:
             self._error = error
         finally:
             with self._lock:

@@ -57,7 +57,7 @@ class VideoSink:
                                   "check free space")  # fmt: skip
             return
         with writing(self._path):
-            os.replace(self._partial, self._path)
+            self._partial.replace(self._path)
 
 
 def _decodes(path: Path) -> bool:
@@ -94,7 +94,7 @@ class JsonSink:
             with writing(self._path):
                 self._file.close()
                 if good:
-                    os.replace(self._partial, self._path)
+                    self._partial.replace(self._path)
         finally:
             self._partial.unlink(missing_ok=True)
 
@@ -115,7 +115,9 @@ class WindowSink:
 
 def window_possible() -> bool:
     """Whether there is a display, and an OpenCV build that can open windows."""
-    display = os.name == "nt" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    display = os.name == "nt" or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
     return display and "GUI:                           NONE" not in cv2.getBuildInformation()
 
 

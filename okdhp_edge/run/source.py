@@ -19,7 +19,7 @@ _SYNTHETIC_SIZE, _SYNTHETIC_FPS, _SYNTHETIC_FRAMES = (640, 480), 30.0, 300
 
 
 class Frame(NamedTuple):
-    """Attributes: number from 0; image BGR; captured_ns on the monotonic clock; seconds of stream."""
+    """Number from 0, BGR image, `captured_ns` on the monotonic clock, seconds into the stream."""
 
     number: int
     image: Image
@@ -53,9 +53,7 @@ class Source(ABC):
         image = self._next()
         if image is None:
             return None
-        frame = Frame(
-            self._number, image, time.perf_counter_ns(), self._number / (self.fps or 1.0)
-        )
+        frame = Frame(self._number, image, time.perf_counter_ns(), self._number / (self.fps or 1.0))
         self._number += 1
         return frame
 
@@ -63,7 +61,7 @@ class Source(ABC):
     def _next(self) -> Image | None:
         """The next picture."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most sources hold nothing
         """Release the device or file; safe to call twice."""
 
 

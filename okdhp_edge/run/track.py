@@ -60,7 +60,7 @@ def is_person(pose: Pose) -> bool:
 
 
 def person_box(pose: Pose, frame: Image) -> Box | None:
-    """The extent of the joints that are seen, None when there are too few or they lie in a point."""
+    """The extent of the joints that are seen, None when too few are or they lie in a point."""
     seen = pose.score >= JOINT_SEEN
     if seen.sum() < _MIN_JOINTS:
         return None

@@ -19,7 +19,7 @@ class ProcessWideBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x_BCHW)
         mean, square = x_BCHW.mean(dim=(0, 2, 3)), x_BCHW.square().mean(dim=(0, 2, 3))
         world = dist.get_world_size()
-        both = dist_nn.all_reduce(torch.stack([mean, square])) / world
+        both: Tensor = dist_nn.all_reduce(torch.stack([mean, square])) / world  # type: ignore[no-untyped-call]
         mean, variance = both[0], both[1] - both[0].square()
         self._track(mean.detach(), variance.detach(), world * x_BCHW.numel() // x_BCHW.shape[1])
         scale = torch.rsqrt(variance + self.eps) * self.weight
@@ -27,8 +27,10 @@ class ProcessWideBatchNorm2d(nn.BatchNorm2d):
         return x_BCHW * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
 
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        assert self.running_mean is not None and self.running_var is not None
-        assert self.momentum is not None and self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
         unbiased = variance * count / max(count - 1, 1)
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)

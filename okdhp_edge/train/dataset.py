@@ -71,7 +71,9 @@ class EpochBatches(Sampler[list[Key]]):
     unless it is the only one.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int, rank: int = 0, world: int = 1):
+    def __init__(
+        self, count: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
+    ) -> None:
         self._count, self._seed, self._rank, self._world = count, seed, rank, world
         whole = min(batch_size, count)
         self._batch_size = whole - whole % world

@@ -23,9 +23,7 @@ class Journal:
         self._csv = folder / "metrics.csv"
         self._plot = folder / "curves.png"
         self._rows = _read(self._csv)[:epochs_done]
-        self._events = SummaryWriter(  # type: ignore[no-untyped-call]
-            str(folder / "events"), purge_step=epochs_done
-        )
+        self._events = SummaryWriter(str(folder / "events"), purge_step=epochs_done)
 
     def add(self, row: Row) -> None:
         """Record one epoch everywhere."""
@@ -37,13 +35,13 @@ class Journal:
         write_text(self._csv, text.getvalue())
         for name, value in row.items():
             if name != "epoch":
-                self._events.add_scalar(name, value, int(row["epoch"]))  # type: ignore[no-untyped-call]
-        self._events.flush()  # type: ignore[no-untyped-call]
+                self._events.add_scalar(name, value, int(row["epoch"]))
+        self._events.flush()
         self._draw()
 
     def close(self) -> None:
         """Finish the event file."""
-        self._events.close()  # type: ignore[no-untyped-call]
+        self._events.close()
 
     def _draw(self) -> None:
         import matplotlib as mpl
@@ -54,7 +52,9 @@ class Journal:
         losses, scores = figure.subplots(1, 2)
         epochs = [r["epoch"] for r in self._rows]
         for name in self._rows[-1]:
-            axis = losses if name.startswith("loss/") else scores if name.startswith("val/") else None
+            axis = (
+                losses if name.startswith("loss/") else scores if name.startswith("val/") else None
+            )
             if axis is not None:
                 values = [r.get(name, float("nan")) for r in self._rows]
                 axis.plot(epochs, values, marker=".", label=name.split("/", 1)[1])

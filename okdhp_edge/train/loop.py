@@ -14,8 +14,9 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import nn
 
-from okdhp_edge import __version__
+from okdhp_edge import __version__, checkpoint
 from okdhp_edge.card import SkeletonSpec, writing
+from okdhp_edge.checkpoint import Facts
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet
 from okdhp_edge.errors import OkdhpError
@@ -23,14 +24,12 @@ from okdhp_edge.evaluate import check_metric, evaluate
 from okdhp_edge.network.branches import BranchOutputs, PoseNet
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.heatmap import Heatmaps
-from okdhp_edge import checkpoint
+from okdhp_edge.recipe import Recipe
 from okdhp_edge.train.batchnorm import make_process_wide
-from okdhp_edge.checkpoint import Facts
 from okdhp_edge.train.dataset import Batch, CropDataset, EpochBatches, build_loader
 from okdhp_edge.train.journal import Journal, Row
 from okdhp_edge.train.losses import labelled_total
 from okdhp_edge.train.okdhp import okdhp_losses
-from okdhp_edge.recipe import Recipe
 from okdhp_edge.train.schedule import build_optimiser, learning_rate
 
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -113,7 +112,7 @@ def _prepare(recipe: Recipe, data: str, options: TrainingOptions) -> _Run:
     net = build_network(recipe.network, len(train_set.skeleton))
     if fabric.world_size > 1:
         make_process_wide(net)
-    net = net.to(memory_format=torch.channels_last)
+    cast(nn.Module, net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model, optimiser = fabric.setup(net, build_optimiser(net, recipe.optimiser))
     return _Run(
         recipe=recipe, fabric=fabric, train=train_set, val=val_set, metric=metric,
@@ -153,9 +152,7 @@ def _resume(run: _Run, last: Path) -> None:
     run.epochs_done, run.best_score = facts.epochs_done, facts.best_score
 
 
-def _train_epoch(
-    run: _Run, loader: Any, steps: int, epoch: int, report: Report
-) -> Row:
+def _train_epoch(run: _Run, loader: Any, steps: int, epoch: int, report: Report) -> Row:
     run.model.train()
     # Anything random inside the network restarts here, so that a resumed epoch is the same.
     torch.manual_seed(run.recipe.seed + epoch)

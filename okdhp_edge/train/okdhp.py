@@ -10,8 +10,8 @@ loss = sum over stacks of hard(stack, target)
 from torch import Tensor
 
 from okdhp_edge.network.branches import BranchOutputs
-from okdhp_edge.train.losses import hard_loss, pixelwise_kl, ramp
 from okdhp_edge.recipe import DistillationTable, HeatmapTable
+from okdhp_edge.train.losses import hard_loss, pixelwise_kl, ramp
 
 
 def okdhp_losses(
@@ -44,8 +44,7 @@ def okdhp_losses(
     )
     teacher = outputs.ensemble.detach() if distillation.detach else outputs.ensemble
     kl = [
-        pixelwise_kl(stack, teacher, weight_BK, total, distillation.temperature)
-        for stack in stacks
+        pixelwise_kl(stack, teacher, weight_BK, total, distillation.temperature) for stack in stacks
     ]
     kd_weight = distillation.kd_weight * ramp(epoch, distillation.ramp_epochs)
     terms["kd"] = kd_weight * _weighted_sum(stack_weights, kl)

@@ -1,0 +1,45 @@
+# make demo / make test do their own set-up: a virtual environment in .venv, pinned by constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lint check test slow bench clean
+
+help:
+	@echo "make demo   train, export, quantize and run on synthetic people (under 10 minutes)"
+	@echo "make test   lint, types, import contracts and all tests"
+	@echo "make check  the same without the slow tests"
+	@echo "make bench  measure what surrounds the network's inference"
+	@echo "make clean  remove what can be remade"
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $(STAMP)
+
+setup: $(STAMP)
+
+demo: setup
+	$(BIN)/okdhp-edge demo
+
+lint: setup
+	$(BIN)/ruff format --check okdhp_edge tests benchmarks
+	$(BIN)/ruff check okdhp_edge tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint
+	$(BIN)/pytest -m "not slow"
+
+test: lint
+	$(BIN)/pytest
+
+slow: setup
+	$(BIN)/pytest -m slow
+
+bench: setup
+	$(BIN)/python benchmarks/around_inference.py
+
+clean:
+	rm -rf .venv dist build models/demo/fp32 models/demo/int8 models/demo/*.safetensors models/demo/*.json models/demo/*.mp4 models/demo/*.png models/demo/metrics.csv models/demo/events

@@ -1,0 +1,1 @@
+"""One model on every backend and precision present: accuracy, latency, size, load time."""

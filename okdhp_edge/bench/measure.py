@@ -1,0 +1,180 @@
+"""Side by side: all candidates loaded, timed in turns, judged on the same samples."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.backends.base import Backend, Description, Request, predict_with
+from okdhp_edge.backends.registry import REGISTRY, installed, open_backend
+from okdhp_edge.card import ModelCard, read_card
+from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.errors import BackendError, ModelError
+from okdhp_edge.evaluate import evaluate, inference_crop
+from okdhp_edge.latency import LatencyStats
+from okdhp_edge.model_store import artefact
+from okdhp_edge.pose.metrics import Score
+
+_WARMUP, _ROUND = 10, 10
+_CROPS = 16
+Report = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One backend at one precision."""
+
+    backend: str
+    precision: str
+    folder: Path
+    card: ModelCard
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one candidate; `score` is None without data."""
+
+    candidate: Candidate
+    description: Description
+    latency: LatencyStats
+    load_ms: float
+    size_mb: float
+    score: Score | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "backend": self.candidate.backend, "precision": self.candidate.precision,
+            "runs": self.description.to_dict(), "latency_ms": self.latency.to_dict(),
+            "fps": round(1e3 / self.latency.mean, 1), "load_ms": round(self.load_ms, 1),
+            "size_mb": round(self.size_mb, 3),
+            "score": None if self.score is None else {
+                "value": round(self.score.value, 2), "low": round(self.score.low, 2),
+                "high": round(self.score.high, 2), "persons": self.score.persons,
+            },
+        }  # fmt: skip
+
+
+def candidates(model: Path) -> tuple[list[Candidate], list[str]]:
+    """Everything that can be tried on this machine, and why the rest cannot."""
+    found, left_out = [], []
+    for name, entry in REGISTRY.items():
+        if not installed(name):
+            left_out.append(f"{name}: not installed, {entry.install}")
+            continue
+        for precision in entry.precisions:
+            try:
+                folder = artefact(model, name, precision)
+                found.append(Candidate(name, precision, folder, read_card(folder)))
+            except ModelError as error:
+                left_out.append(f"{name} {precision}: {error}")
+    return found, left_out
+
+
+def measure(
+    tried: Sequence[Candidate],
+    poses: PoseSet | None,
+    metric: str,
+    *,
+    runs: int,
+    threads: int | None,
+    report: Report,
+) -> tuple[list[Row], list[str]]:
+    """Time and judge every candidate; also those that this machine cannot load, with the reason.
+
+    Timing goes round the candidates in blocks, so that heat and neighbours hit all alike.
+    """
+    loaded, left_out = _load(tried, threads)
+    try:
+        crops = _crops(tried[0].card, poses)
+        samples = _time(loaded, crops, runs, report)
+        rows = [
+            Row(
+                candidate, backend.describe(), LatencyStats.of(samples[number]), load_ms,
+                _size_mb(candidate), _score(backend, poses, metric, report),
+            )
+            for number, (candidate, backend, load_ms) in enumerate(loaded)
+        ]  # fmt: skip
+    finally:
+        for _, backend, _ in loaded:
+            backend.close()
+    return rows, left_out
+
+
+_Loaded = list[tuple[Candidate, Backend, float]]
+
+
+def _load(tried: Sequence[Candidate], threads: int | None) -> tuple[_Loaded, list[str]]:
+    loaded: _Loaded = []
+    left_out = []
+    for candidate in tried:
+        request = Request(candidate.folder, candidate.card, candidate.precision, threads)
+        start = time.perf_counter_ns()
+        try:
+            backend = open_backend(candidate.backend, request)
+        except BackendError as error:
+            left_out.append(f"{candidate.backend} {candidate.precision}: {error}")
+            continue
+        loaded.append((candidate, backend, (time.perf_counter_ns() - start) / 1e6))
+    if not loaded:
+        raise BackendError("nothing here can run this model", "see `okdhp-edge doctor`")
+    return loaded, left_out
+
+
+def _crops(card: ModelCard, poses: PoseSet | None) -> NDArray[np.uint8]:
+    """Real crops where there are data; a network's speed does not depend on them."""
+    if poses is not None:
+        chosen = poses.samples[:_CROPS]
+        images = [inference_crop(s, card.input, card.decoder.stride).image for s in chosen]
+        return np.stack(images)
+    shape = (_CROPS, card.input.height, card.input.width, 3)
+    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+
+
+def _time(loaded: _Loaded, crops: NDArray[np.uint8], runs: int, report: Report) -> list[list[int]]:
+    samples: list[list[int]] = [[] for _ in loaded]
+    for done in range(0, runs, _ROUND):
+        for number, (candidate, backend, _) in enumerate(loaded):
+            times = _block(backend, crops, _WARMUP if done == 0 else 1)
+            samples[number].extend(times)
+            report("time", done + _ROUND, runs, f"{candidate.backend} {candidate.precision}")
+    return samples
+
+
+def _block(backend: Backend, crops: NDArray[np.uint8], warmup: int) -> list[int]:
+    for _ in range(warmup):
+        backend.infer(crops[:1])
+    times = []
+    for i in range(_ROUND):
+        crop = crops[i % len(crops)][None]
+        start = time.perf_counter_ns()
+        backend.infer(crop)
+        times.append(time.perf_counter_ns() - start)
+    return times
+
+
+def _score(backend: Backend, poses: PoseSet | None, metric: str, report: Report) -> Score | None:
+    if poses is None:
+        return None
+    card, done = backend.card, 0
+
+    def progress(count: int) -> None:
+        nonlocal done
+        done += count
+        report("judge", done, len(poses), backend.name)
+
+    found = evaluate(
+        poses, card.input, card.decoder, predict_with(backend), metric, progress=progress
+    )
+    return found["model"]
+
+
+def _size_mb(candidate: Candidate) -> float:
+    """The files this candidate needs; torch weights lie beside the ONNX and count for torch."""
+    names = set(candidate.card.files)
+    torch_weights = {n for n in names if n.endswith(".safetensors")}
+    used = torch_weights if candidate.backend == "pytorch" else names - torch_weights
+    return sum((candidate.folder / name).stat().st_size for name in used) / 1e6

@@ -1,0 +1,60 @@
+"""`okdhp-edge bench`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from okdhp_edge.cli.opening import chosen_model
+from okdhp_edge.cli.show import command_line, emit, guarded, progress, say, table
+
+
+@guarded
+def bench(
+    model: Annotated[
+        str | None, typer.Option(help="Name or path. Default: the newest export, else `lite`.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="KIND:PATH to judge accuracy on; without it only speed.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
+    metric: Annotated[str | None, typer.Option(help="Default: the data set's own.")] = None,
+    runs: Annotated[int, typer.Option(min=10, help="Timed runs of each candidate.")] = 300,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for bench.json, bench.md and pareto.png.")
+    ] = None,
+) -> None:
+    """One model on every backend and precision here: accuracy, latency, size, load time."""
+    from okdhp_edge.bench.measure import candidates, measure
+    from okdhp_edge.bench.present import HEADINGS, cells, markdown, plot
+    from okdhp_edge.card import write_text, writing
+    from okdhp_edge.data.load import load
+    from okdhp_edge.errors import ModelError
+    from okdhp_edge.hardware import describe_machine
+
+    path = chosen_model(model)
+    tried, left_out = candidates(path)
+    if not tried:
+        raise ModelError(f"nothing here runs {path}", "; ".join(left_out))
+    poses = load(data, split) if data else None
+    chosen = metric or (poses.metric if poses else "")
+    with progress() as report:
+        rows, refused = measure(tried, poses, chosen, runs=runs, threads=threads, report=report)
+    table(f"{path.name}: {chosen or 'speed only'}, batch 1", HEADINGS, [cells(r) for r in rows])
+    for reason in [*left_out, *refused]:
+        say(f"left out: {reason}")
+    record = {
+        "command": command_line(), "model": path.name, "metric": chosen, "split": split,
+        "threads": threads, "machine": describe_machine(), "rows": [r.to_dict() for r in rows],
+        "left_out": [*left_out, *refused],
+    }  # fmt: skip
+    if out:
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+        write_text(out / "bench.json", json.dumps(record, indent=2) + "\n")
+        write_text(out / "bench.md", markdown(rows))
+        if poses:
+            plot(rows, chosen, out / "pareto.png")
+    emit(record)

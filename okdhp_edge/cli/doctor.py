@@ -1,0 +1,15 @@
+"""`okdhp-edge doctor`."""
+
+from okdhp_edge.cli.show import emit, guarded, table
+
+
+@guarded
+def doctor() -> None:
+    """Show what this machine can run, and the command that adds what is missing."""
+    from dataclasses import asdict
+
+    from okdhp_edge.doctor import examine
+
+    findings = examine()
+    table("doctor", ("what", "state", "remedy"), [(f.what, f.state, f.remedy) for f in findings])
+    emit({"findings": [asdict(f) for f in findings]})

@@ -1,0 +1,53 @@
+"""`okdhp-edge eval`."""
+
+from typing import Annotated
+
+import typer
+
+from okdhp_edge.cli.opening import open_chosen
+from okdhp_edge.cli.show import emit, guarded, progress, say, table
+
+
+@guarded
+def evaluate(
+    data: Annotated[str, typer.Option(help="KIND:PATH.")],
+    model: Annotated[
+        str | None, typer.Option(help="Name or path. Default: the newest export, else `lite`.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="auto or a backend's name.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, int8, fp32 or bf16.")] = "auto",
+    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
+    metric: Annotated[
+        str | None, typer.Option(help="pck@0.2, pckh@0.5, oks. Default: the data set's own.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Measure a model's accuracy, with a 95 % bootstrap interval over persons."""
+    from okdhp_edge.backends.base import predict_with
+    from okdhp_edge.data.load import load
+    from okdhp_edge.evaluate import evaluate as judge
+
+    loaded, asked = open_chosen(model, backend, precision, threads)
+    poses = load(data, split)
+    for note in poses.notes:
+        say(note)
+    chosen = metric or poses.metric
+    with loaded, progress() as report:
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            report("judge", done, len(poses), "")
+
+        card = loaded.card
+        ran = loaded.describe()
+        score = judge(poses, card.input, card.decoder, predict_with(loaded), chosen,
+                      progress=advance)["model"]  # fmt: skip
+    joints = dict(zip(poses.skeleton.joints, score.per_joint.tolist(), strict=True))
+    table(f"{chosen} on {split}", ("joint", "points"), [(j, f"{v:.1f}") for j, v in joints.items()])
+    say(f"{chosen} {score.value:.2f} (95 % {score.low:.2f} to {score.high:.2f}), "
+        f"{score.persons} persons")  # fmt: skip
+    emit({"metric": chosen, "split": split, "value": score.value, "low": score.low,
+          "high": score.high, "persons": score.persons, "per_joint": joints,
+          "precision": asked, "runs": ran.to_dict()})  # fmt: skip

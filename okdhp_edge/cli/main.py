@@ -1,0 +1,42 @@
+"""The command `okdhp-edge`."""
+
+import typer
+
+from okdhp_edge import __version__
+from okdhp_edge.cli import bench, data, demo, doctor, eval_, export, run, train
+
+app = typer.Typer(
+    name="okdhp-edge",
+    help="2D human pose from training to the edge: train, export, quantize, run.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("train")(train.train)
+app.command("eval")(eval_.evaluate)
+app.command("export")(export.export)
+app.command("run")(run.run)
+app.command("bench")(bench.bench)
+app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)
+app.add_typer(data.app, name="data")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"okdhp-edge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Options of the command itself."""
+
+
+def main() -> None:
+    """Entry point."""
+    app()

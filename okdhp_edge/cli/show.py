@@ -1,0 +1,98 @@
+"""How every command talks: people on stderr, one JSON line at the end of stdout, exit codes."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from okdhp_edge.errors import OkdhpError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Report = Callable[[str, int, int, str], None]
+
+console = Console(stderr=True)
+
+
+def guarded(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn expected errors into one line on stderr and their exit code."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except OkdhpError as error:
+            console.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            console.print("stopped", soft_wrap=True)
+            raise typer.Exit(130) from None
+
+    return run
+
+
+def _plain(text: str) -> str:
+    """One line, with Rich's markup switched off."""
+    return " ".join(text.split()).replace("[", r"\[")
+
+
+def say(text: str) -> None:
+    """A line for people."""
+    console.print(_plain(text), soft_wrap=True, highlight=False)
+
+
+def emit(record: Mapping[str, Any]) -> None:
+    """The command's result: the last line of stdout, JSON."""
+    sys.stdout.write(json.dumps(record) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """Bars with time left, one per stage; a stage that is done leaves its line."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int, note: str) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, note=note)
+            bars.update(tasks[stage], completed=min(done, total), total=total,
+                        note=_plain(note))  # fmt: skip
+
+        yield report
+
+
+def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table for people."""
+    shown = Table(*headings, title=title, title_justify="left")
+    for row in rows:
+        shown.add_row(*(_plain(cell) for cell in row))
+    console.print(shown)
+
+
+def command_line() -> str:
+    """What the person typed, for cards and reports; paths are kept to their last part."""
+    words = [word.rsplit("/", 1)[-1] if "/" in word else word for word in sys.argv[1:]]
+    return " ".join(["okdhp-edge", *words])

@@ -1,0 +1,51 @@
+"""`okdhp-edge train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from okdhp_edge import model_store
+from okdhp_edge.cli.show import emit, guarded, progress, say
+from okdhp_edge.errors import OkdhpError
+
+
+@guarded
+def train(
+    recipe: Annotated[
+        Path | None, typer.Option(help="TOML recipe. Default: the demo recipe, synthetic people.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="lspet:DIR, coco:PATH, mpii:PATH or synthetic[:COUNT].")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder. Default: models/<recipe name>.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on after the last finished epoch.")] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="32-true or bf16-mixed.")] = "32-true",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare crops.")] = 1,
+) -> None:
+    """Train all branches by online distillation and keep the best one's checkpoint."""
+    from okdhp_edge.checkpoint import read_facts
+    from okdhp_edge.recipe import read_recipe
+    from okdhp_edge.train.loop import TrainingOptions
+    from okdhp_edge.train.loop import train as run_training
+
+    path = recipe or model_store.default_recipe()
+    chosen = read_recipe(path).changed(epochs=epochs, seed=seed)
+    folder = out or model_store.MODELS / chosen.name
+    source = data or chosen.data
+    if (folder / "last.safetensors").is_file() and not resume:
+        say(f"replacing the model in {folder}; --resume would go on with it")
+    say(f"recipe {path.name} ({chosen.name}) on {source}, into {folder}")
+    with progress() as report:
+        best = run_training(chosen, source, TrainingOptions(
+            out=folder, resume=resume, device=device, precision=precision, workers=workers,
+            report=report))  # fmt: skip
+    if not best.is_file():
+        raise OkdhpError(f"{folder} was trained already", "give more --epochs, or drop --resume")
+    facts = read_facts(best)
+    say(f"best branch {facts.best_branch}: {facts.metric} {facts.best_score:.2f} on val, {best}")
+    emit({"checkpoint": str(best), "metric": facts.metric, "best_branch": facts.best_branch,
+          "best_score": facts.best_score, "scores": facts.scores})  # fmt: skip

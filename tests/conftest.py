@@ -1,0 +1,46 @@
+"""Fixtures that several packages' tests share: one tiny model, taken through every stage once."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from okdhp_edge.export.stage import ExportOptions, export_branch
+from okdhp_edge.quantize.stage import QuantizeOptions, quantize
+from okdhp_edge.train.loop import TrainingOptions, train
+from tests.helpers.tiny_models import DATA, tiny_recipe
+
+# A property test must never turn a green build red by luck: the same examples every time.
+settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
+settings.load_profile("fixed")
+
+REPOSITORY = Path(__file__).parent.parent
+_REAL_DATA = Path(os.environ.get("OKDHP_EDGE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real data sets; tests that need it skip where it is absent."""
+    if not _REAL_DATA.is_dir():
+        pytest.skip("real data absent: set OKDHP_EDGE_TEST_DATA to the folder of data sets")
+    return _REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The best checkpoint of a tiny model."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    return train(tiny_recipe(), DATA, TrainingOptions(out=folder, device="cpu", workers=0))
+
+
+@pytest.fixture(scope="session")
+def exported(trained: Path) -> Path:
+    """Its fp32 folder."""
+    return export_branch(trained, ExportOptions(out=trained.parent))
+
+
+@pytest.fixture(scope="session")
+def quantized(exported: Path) -> Path:
+    """Its int8 folder; the gate is wide because a model this small has no accuracy to keep."""
+    return quantize(exported, QuantizeOptions(data=DATA, max_drop=100.0))

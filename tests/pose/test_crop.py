@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from okdhp_edge.pose.crop import (
+    apply,
+    box_around,
+    compose,
+    crop_from_frame,
+    heatmap_from_crop,
+    invert,
+)
+
+boxes = st.tuples(
+    st.floats(-500, 2000), st.floats(-500, 2000), st.floats(2, 1500), st.floats(2, 1500)
+).map(np.array)
+
+
+@given(boxes, st.floats(-180, 180), st.floats(0.5, 2), st.booleans())
+def test_there_and_back_is_identity(box, rotation, scale, mirror):
+    transform = crop_from_frame(
+        box, (128, 96), 1.25, rotation_deg=rotation, scale=scale, mirror=mirror
+    )
+    points = np.random.default_rng(0).uniform(-100, 3000, (8, 2))
+    np.testing.assert_allclose(apply(invert(transform), apply(transform, points)), points, atol=1e-6)
+    np.testing.assert_allclose(
+        compose(invert(transform), transform), np.eye(2, 3), atol=1e-6 * (1 + np.abs(box).max())
+    )
+
+
+@given(boxes)
+def test_the_box_fits_and_its_centre_is_the_crops_centre(box):
+    transform = crop_from_frame(box, (128, 128), 1.25)
+    np.testing.assert_allclose(apply(transform, box[:2] + box[2:] / 2), [63.5, 63.5], atol=1e-6)
+    corners = apply(transform, np.array([box[:2], box[:2] + box[2:]]))
+    assert (corners >= -0.5).all()
+    assert (corners <= 127.5).all()
+    assert np.ptp(corners, axis=0).max() == pytest.approx(128 / 1.25)
+
+
+@given(boxes)
+def test_mirroring_twice_is_not_mirroring(box):
+    plain = crop_from_frame(box, (128, 128), 1.25)
+    mirrored = crop_from_frame(box, (128, 128), 1.25, mirror=True)
+    flip = np.array([[-1.0, 0, 127], [0, 1, 0]])
+    np.testing.assert_allclose(compose(flip, mirrored), plain, atol=1e-6)
+
+
+def test_positive_rotation_turns_counter_clockwise_as_seen():
+    transform = crop_from_frame(np.array([0.0, 0, 100, 100]), (100, 100), 1.0, rotation_deg=90)
+    right_of_centre = np.array([90.0, 50.0])
+    x, y = apply(transform, right_of_centre)
+    assert x == pytest.approx(49.5)
+    assert y < 20  # up in the picture
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4, 8])
+def test_a_heatmap_cell_stands_for_the_middle_of_its_pixels(stride):
+    first = apply(heatmap_from_crop(stride), np.array([(stride - 1) / 2] * 2))
+    np.testing.assert_allclose(first, [0, 0], atol=1e-12)
+
+
+def test_box_around_is_tight():
+    box = box_around(np.array([[3.0, 8], [10, 2], [5, 5]]))
+    np.testing.assert_allclose(box, [3, 2, 7, 6])

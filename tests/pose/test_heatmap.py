@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from okdhp_edge.pose.heatmap import HeatmapKind, decode, gaussians
+
+positions = st.lists(st.tuples(st.floats(2, 29), st.floats(2, 21)), min_size=1, max_size=5)
+
+
+@given(positions, st.sampled_from([1.0, 1.5, 2.0]))
+def test_decoding_finds_what_was_encoded_to_a_twentieth_of_a_pixel(points, sigma):
+    xy = np.array(points)
+    maps = gaussians(xy, (32, 24), sigma)
+    assert maps.shape == (len(points), 24, 32)
+    decoded = decode(maps[None], HeatmapKind.GAUSSIAN, sigma)
+    np.testing.assert_allclose(decoded.xy_BK2[0], xy, atol=0.05)
+    assert (decoded.score_BK > 0.7).all()
+
+
+@given(positions)
+def test_logits_decode_like_the_gaussians_they_are_the_logarithm_of(points):
+    xy, sigma = np.array(points), 1.5
+    logits = np.log(np.maximum(gaussians(xy, (32, 24), sigma), 1e-4)) + 7.0
+    decoded = decode(logits[None].astype(np.float32), HeatmapKind.LOGITS, sigma)
+    np.testing.assert_allclose(decoded.xy_BK2[0], xy, atol=0.05)
+    assert (decoded.score_BK > 0.8).all()
+
+
+def test_a_flat_map_scores_near_nothing_and_a_sure_one_near_all():
+    flat = np.zeros((1, 1, 32, 32), np.float32)
+    assert decode(flat, HeatmapKind.LOGITS, 1.5).score_BK[0, 0] < 0.05
+    peak = flat.copy()
+    peak[0, 0, 5, 9] = 50
+    sure = decode(peak, HeatmapKind.LOGITS, 1.5)
+    assert sure.score_BK[0, 0] == pytest.approx(1.0)
+    np.testing.assert_allclose(sure.xy_BK2[0, 0], [9, 5])
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, 31), (23, 0), (23, 31)])
+@pytest.mark.parametrize("kind", list(HeatmapKind))
+def test_a_peak_on_the_border_stays_on_it(corner, kind):
+    maps = np.full((1, 1, 24, 32), 0.01, np.float32)
+    maps[0, 0, corner[0], corner[1]] = 1.0
+    decoded = decode(maps, kind, 1.5)
+    np.testing.assert_allclose(decoded.xy_BK2[0, 0], [corner[1], corner[0]])
+
+
+def test_plateaus_of_int8_do_not_break_the_refinement():
+    maps = np.zeros((1, 1, 8, 8), np.float32)
+    maps[0, 0, 3:5, 3:6] = 1.0
+    assert np.isfinite(decode(maps, HeatmapKind.GAUSSIAN, 1.0).xy_BK2).all()
+
+
+def test_batches_and_joints_are_decoded_independently():
+    rng = np.random.default_rng(1)
+    maps = rng.normal(size=(3, 4, 12, 10)).astype(np.float32)
+    whole = decode(maps, HeatmapKind.LOGITS, 1.5)
+    for b in range(3):
+        for k in range(4):
+            one = decode(maps[b : b + 1, k : k + 1], HeatmapKind.LOGITS, 1.5)
+            np.testing.assert_allclose(one.xy_BK2[0, 0], whole.xy_BK2[b, k])
+            np.testing.assert_allclose(one.score_BK[0, 0], whole.score_BK[b, k])

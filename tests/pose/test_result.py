@@ -1,0 +1,17 @@
+import numpy as np
+import pytest
+
+from okdhp_edge.pose.result import Pose
+from okdhp_edge.pose.skeleton import LSP14
+
+
+def test_a_pose_names_its_joints():
+    xy = np.arange(28, dtype=np.float32).reshape(14, 2)
+    record = Pose(LSP14, xy, np.full(14, 0.5, np.float32)).to_dict()
+    assert record["joints"]["right_knee"] == [2.0, 3.0, 0.5]
+    assert record["score"] == 0.5
+
+
+def test_a_pose_of_the_wrong_shape_is_refused():
+    with pytest.raises(ValueError, match=r"expected xy \(14, 2\)"):
+        Pose(LSP14, np.zeros((13, 2), np.float32), np.zeros(14, np.float32))
