@@ -65,7 +65,7 @@ class DistillationTable(_Table):
 class OptimiserTable(_Table):
     """`[optimiser]`."""
 
-    name: Literal["adamw", "adam"] = "adamw"
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 2e-3
     weight_decay: Weight = 1e-2
     epochs: Annotated[int, Field(ge=1)] = 12

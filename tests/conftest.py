@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 from okdhp_edge.export.stage import ExportOptions, export_branch
@@ -14,6 +15,9 @@ from tests.helpers.tiny_models import DATA, tiny_recipe
 # A property test must never turn a green build red by luck: the same examples every time.
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
 settings.load_profile("fixed")
+
+# Tiny tensors: a second thread would only wait for the first.
+torch.set_num_threads(1)
 
 REPOSITORY = Path(__file__).parent.parent
 _REAL_DATA = Path(os.environ.get("OKDHP_EDGE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))

@@ -3,6 +3,7 @@
 torch's SyncBatchNorm needs a GPU; two CPU processes must still train the same model as one.
 """
 
+import warnings
 from typing import Any
 
 import torch
@@ -17,14 +18,14 @@ class ProcessWideBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x_BCHW)
-        mean, square = x_BCHW.mean(dim=(0, 2, 3)), x_BCHW.square().mean(dim=(0, 2, 3))
+        # Two passes: the mean of squares less the square of the mean would lose digits.
+        mean = _process_mean(x_BCHW.mean(dim=(0, 2, 3)))
+        centred = x_BCHW - mean.view(1, -1, 1, 1)
+        variance = _process_mean(centred.square().mean(dim=(0, 2, 3)))
         world = dist.get_world_size()
-        both: Tensor = dist_nn.all_reduce(torch.stack([mean, square])) / world  # type: ignore[no-untyped-call]
-        mean, variance = both[0], both[1] - both[0].square()
         self._track(mean.detach(), variance.detach(), world * x_BCHW.numel() // x_BCHW.shape[1])
         scale = torch.rsqrt(variance + self.eps) * self.weight
-        shift = self.bias - mean * scale
-        return x_BCHW * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
+        return centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
 
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
         assert self.running_mean is not None
@@ -36,6 +37,15 @@ class ProcessWideBatchNorm2d(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(unbiased, self.momentum)
             self.num_batches_tracked.add_(1)
+
+
+def _process_mean(values: Tensor) -> Tensor:
+    """The mean of each process's values; gradients flow back to all of them."""
+    with warnings.catch_warnings():
+        # Deprecated in favour of a private module; there is no public one with gradients yet.
+        warnings.simplefilter("ignore", FutureWarning)
+        summed: Tensor = dist_nn.all_reduce(values)  # type: ignore[no-untyped-call]
+    return summed / dist.get_world_size()
 
 
 def make_process_wide(module: nn.Module) -> None:

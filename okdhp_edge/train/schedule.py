@@ -9,16 +9,19 @@ from okdhp_edge.recipe import OptimiserTable
 
 _START, _END = 1 / 25, 1e-4
 _DECAY = 0.1
+_MOMENTUM = 0.9
 
 
 def build_optimiser(net: nn.Module, table: OptimiserTable) -> torch.optim.Optimizer:
-    """Adam(W); biases and batch norms are not decayed."""
+    """Adam(W) or SGD with momentum; biases and batch norms are not decayed."""
     decayed = [p for p in net.parameters() if p.ndim > 1]
     plain = [p for p in net.parameters() if p.ndim <= 1]
     groups = [
         {"params": decayed, "weight_decay": table.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
+    if table.name == "sgd":
+        return torch.optim.SGD(groups, lr=table.lr, momentum=_MOMENTUM)
     kind = torch.optim.AdamW if table.name == "adamw" else torch.optim.Adam
     return kind(groups, lr=table.lr)
 

@@ -64,10 +64,10 @@ def _load(encoder: Encoder, name: str, path: Path) -> None:
             "save it with torch.save(model.state_dict(), ...)",
         ) from error
     kept = {k: v for k, v in published.items() if not k.startswith(encoder.ignored)}
-    kept[encoder.first_conv] = kept[encoder.first_conv].flip(1)  # RGB to BGR
     try:
+        kept[encoder.first_conv] = kept[encoder.first_conv].flip(1)  # RGB to BGR
         encoder.layers.load_state_dict(kept)
-    except RuntimeError as error:
+    except (RuntimeError, KeyError) as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise RecipeError(f"{path} does not fit encoder '{name}' ({first[:120]})",
                           "check which network it was saved from") from error  # fmt: skip

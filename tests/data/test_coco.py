@@ -1,0 +1,46 @@
+import json
+
+import numpy as np
+import pytest
+
+from okdhp_edge.data.load import load
+from okdhp_edge.errors import DataError
+from tests.helpers.made_data import coco_file
+
+
+def test_an_own_skeleton_comes_from_the_category(tmp_path):
+    poses = load(f"coco:{coco_file(tmp_path)}", "all")
+    assert poses.skeleton.joints == ("tip", "left_fin", "right_fin")
+    assert poses.skeleton.limbs == (("tip", "left_fin"), ("tip", "right_fin"))
+    np.testing.assert_array_equal(poses.samples[0].labelled, [True, True, False])
+
+
+def test_crowds_and_persons_without_joints_are_left_out(tmp_path):
+    assert len(load(f"coco:{coco_file(tmp_path, iscrowd=1)}", "all")) == 1
+    assert len(load(f"coco:{coco_file(tmp_path, keypoints=[0] * 9)}", "all")) == 1
+
+
+def test_a_split_list_beside_the_file_decides(tmp_path):
+    file = coco_file(tmp_path)
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits" / "val.txt").write_text("a.jpg\n")
+    assert len(load(f"coco:{file}", "val")) == 2
+
+
+def test_a_folder_with_annotation_files_by_split(tmp_path):
+    file = coco_file(tmp_path)
+    (tmp_path / "annotations").mkdir()
+    file.rename(tmp_path / "annotations" / "person_keypoints_val2017.json")
+    assert len(load(f"coco:{tmp_path}", "val")) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "not valid JSON"), ("[]", "not in COCO format"),
+     (json.dumps({"images": [], "annotations": []}), "no person")],
+)  # fmt: skip
+def test_files_that_are_no_annotations_are_refused(tmp_path, content, message):
+    file = tmp_path / "x.json"
+    file.write_text(content)
+    with pytest.raises(DataError, match=message):
+        load(f"coco:{file}", "all")

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from okdhp_edge.data.load import load, read_annotations
+from okdhp_edge.errors import DataError
+from tests.helpers.made_data import coco_file
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keypoints": [float("nan"), 12, 2, 30, 40, 1, 0, 0, 0]}, "not a number"),
+        ({"bbox": [10, 10, 0, 60]}, "box of no size"),
+    ],
+)
+def test_annotations_that_would_poison_training_are_refused_by_name(tmp_path, changes, message):
+    file = coco_file(tmp_path, **changes)
+    with pytest.raises(DataError, match=rf"{message}.*a\.jpg#1.*data check"):
+        load(f"coco:{file}", "all")
+    assert len(read_annotations(f"coco:{file}", "all")) == 2
+
+
+def test_a_missing_picture_is_found_before_training(tmp_path):
+    file = coco_file(tmp_path)
+    (tmp_path / "images" / "a.jpg").unlink()
+    with pytest.raises(DataError, match="missing picture"):
+        load(f"coco:{file}", "all")
+
+
+def test_a_truncated_picture_is_named_when_read(tmp_path):
+    file = coco_file(tmp_path)
+    path = tmp_path / "images" / "a.jpg"
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DataError, match=r"a\.jpg cannot be decoded"):
+        load(f"coco:{file}", "all").samples[0].picture.read()
+
+
+@pytest.mark.parametrize(
+    ("source", "split", "message"),
+    [
+        ("voc:/x", "train", "unknown data kind"),
+        ("lspet", "train", "names no path"),
+        ("synthetic", "dev", "unknown split"),
+        ("synthetic:many", "train", "not a count"),
+        ("lspet:/nowhere", "train", "does not exist"),
+        ("coco:/nowhere", "train", "no annotation file"),
+        ("mpii:/nowhere", "train", "no train.json"),
+    ],
+)
+def test_sources_that_cannot_be_read_say_why(source, split, message):
+    with pytest.raises(DataError, match=message):
+        load(source, split)
+
+
+def test_an_empty_split_is_an_error(tmp_path):
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits" / "val.txt").write_text("")
+    with pytest.raises(DataError, match="no samples"):
+        load(f"coco:{coco_file(tmp_path)}", "val")
+
+
+def test_a_list_with_strangers_is_refused():
+    poses = load("synthetic:16", "train")
+    assert [s.id for s in poses.picked(["synthetic-3", "synthetic-1"]).samples] == [
+        "synthetic-3",
+        "synthetic-1",
+    ]
+    with pytest.raises(DataError, match="stranger"):
+        poses.picked(["synthetic-3", "stranger"])
+    assert np.isfinite(poses.samples[0].xy).all()

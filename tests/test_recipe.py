@@ -1,0 +1,65 @@
+import pytest
+
+from okdhp_edge.errors import RecipeError
+from okdhp_edge.model_store import default_recipe
+from okdhp_edge.pose.heatmap import HeatmapKind
+from okdhp_edge.recipe import read_recipe
+from tests.conftest import REPOSITORY
+from tests.helpers.tiny_models import write_tiny_recipe
+
+
+@pytest.mark.parametrize(
+    ("extra", "key", "near"),
+    [("sead = 3", "sead", "seed"), ("[optimiser]\nepoch = 3", "optimiser.epoch", "epochs")],
+)
+def test_an_unknown_key_is_named_with_the_nearest(tmp_path, extra, key, near):
+    path = write_tiny_recipe(tmp_path, extra if "[" not in extra else "")
+    if "[" in extra:
+        path.write_text(path.read_text().replace("epochs = 1", "epoch = 3"))
+    with pytest.raises(RecipeError, match=rf"unknown key '{key}'; did you mean '{near}'"):
+        read_recipe(path)
+
+
+def test_an_unknown_key_in_the_network_is_named(tmp_path):
+    path = write_tiny_recipe(tmp_path)
+    path.write_text(path.read_text().replace("width = 16", "widht = 16"))
+    with pytest.raises(RecipeError, match=r"'network.widht'; did you mean 'width'"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [("size = [64, 64]", "size = [64, 65]", "input.size"),
+     ("batch_size = 16", "batch_size = 0", "optimiser.batch_size"),
+     ('name = "tiny"', 'name = "../up"', "name"),
+     ("[network]", "[network", "cannot be read")],
+)  # fmt: skip
+def test_bad_values_are_named(tmp_path, old, new, message):
+    path = write_tiny_recipe(tmp_path)
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(RecipeError, match=message):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "models").glob("*/recipe.toml")), ids=str)
+def test_every_tracked_recipe_is_valid_and_named_as_its_folder(path):
+    assert read_recipe(path).name == path.parent.name
+
+
+def test_the_lite_recipe_distils_in_cross_entropy_space():
+    recipe = read_recipe(REPOSITORY / "models/lite/recipe.toml")
+    assert recipe.decoder_spec().kind is HeatmapKind.LOGITS
+    assert recipe.distillation.temperature == 1
+    assert "research use" in recipe.terms
+
+
+def test_the_default_recipe_is_found():
+    assert read_recipe(default_recipe()).data == "synthetic"
+
+
+def test_overrides_keep_the_rest():
+    recipe = read_recipe(default_recipe())
+    changed = recipe.changed(epochs=7, seed=9)
+    assert (changed.optimiser.epochs, changed.seed) == (7, 9)
+    assert changed.network == recipe.network
+    assert recipe.changed() == recipe

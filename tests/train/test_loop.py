@@ -1,0 +1,146 @@
+"""Training as a whole: resume, processes, records, faults."""
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from okdhp_edge.checkpoint import read_facts
+from okdhp_edge.errors import DataError, OkdhpError, OutputError
+from okdhp_edge.network.build import build_network
+from okdhp_edge.train.loop import TrainingOptions, train
+from tests.helpers.tiny_models import DATA, tiny_recipe
+
+
+def _options(folder: Path, **changes: object) -> TrainingOptions:
+    return TrainingOptions(**{"out": folder, "device": "cpu", "workers": 0, **changes})
+
+
+def test_a_run_learns_and_leaves_its_records(trained):
+    facts = read_facts(trained)
+    assert set(facts.scores) == {"branch0", "branch1", "ensemble"}
+    assert facts.best_score == max(facts.scores["branch0"], facts.scores["branch1"])
+    rows = list(csv.DictReader((trained.parent / "metrics.csv").open()))
+    assert [float(r["epoch"]) for r in rows] == [1, 2]
+    assert float(rows[1]["loss/hard"]) < float(rows[0]["loss/hard"])
+    assert {"loss/kd", "loss/ensemble", "images_per_s", "data_wait_share", "val/ensemble"} <= set(
+        rows[0]
+    )
+    assert (trained.parent / "curves.png").stat().st_size > 5000
+    assert list((trained.parent / "events").glob("events.out.tfevents.*"))
+
+
+def test_resuming_after_a_kill_gives_bit_identical_weights(tmp_path):
+    recipe = tiny_recipe(optimiser={"epochs": 3, "batch_size": 16, "lr": 3e-3})
+    train(recipe, DATA, _options(tmp_path / "whole"))
+
+    class Killed(BaseException):
+        pass
+
+    def kill(stage: str, done: int, total: int, text: str) -> None:
+        if stage == "epoch 2" and done == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(recipe, DATA, _options(tmp_path / "cut", report=kill))
+    assert read_facts(tmp_path / "cut" / "last.safetensors").epochs_done == 1
+    train(recipe, DATA, _options(tmp_path / "cut", resume=True))
+    whole, cut = (load_file(tmp_path / n / "last.safetensors") for n in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[k], cut[k]) for k in whole)
+    assert any(k.startswith("optimiser.") for k in whole)
+    assert len((tmp_path / "cut" / "metrics.csv").read_text().splitlines()) == 4
+
+
+def test_another_recipe_cannot_resume(trained):
+    with pytest.raises(OkdhpError, match="another recipe"):
+        train(tiny_recipe(seed=5), DATA, _options(trained.parent, resume=True))
+
+
+def test_unbalanced_branches_select_among_targets_only(tmp_path):
+    network = {"kind": "hourglass", "width": 16, "shared_stacks": 1, "branches": [1, 2]}
+    optimiser = {"epochs": 1, "batch_size": 16}
+    best = train(tiny_recipe(network=network, optimiser=optimiser), DATA, _options(tmp_path / "m"))
+    assert read_facts(best).best_branch == 0
+
+
+def test_a_loss_that_explodes_stops_the_run(tmp_path):
+    recipe = tiny_recipe(
+        heatmap={"hard_loss": "mse", "sigma": 1.0},
+        optimiser={"epochs": 1, "batch_size": 16, "lr": 1e30, "name": "adam"},
+    )
+    with pytest.raises(OkdhpError, match="no longer finite"):
+        train(recipe, DATA, _options(tmp_path / "m"))
+    assert not (tmp_path / "m" / "best.safetensors").exists()
+
+
+def test_bad_data_stops_before_anything_is_written(tmp_path):
+    with pytest.raises(DataError):
+        train(tiny_recipe(), "lspet:/nowhere", _options(tmp_path / "m"))
+    with pytest.raises(DataError, match="unknown metric"):
+        train(tiny_recipe(metric="pcc@0.2"), DATA, _options(tmp_path / "m"))
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot write"):
+        train(tiny_recipe(), DATA, _options(tmp_path / "file" / "m"))
+
+
+def test_a_device_that_is_absent_is_an_error_not_the_cpu(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the device")
+    with pytest.raises(OkdhpError, match="device 'cuda' cannot be used"):
+        train(tiny_recipe(), DATA, _options(tmp_path / "m", device="cuda"))
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_model_of_one(tmp_path):
+    """torchrun with gloo on the CPU, same global batch: equal within float noise.
+
+    By SGD: Adam divides by a gradient's own size, which makes noise of any size a full step. The
+    bound is on the whole update, because batch norm over the hourglass's single innermost pixel
+    magnifies noise: reordering the samples of a batch in one process moves as much.
+    """
+    script = tmp_path / "go.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\n"
+        "from okdhp_edge.network.build import build_network
+from okdhp_edge.train.loop import TrainingOptions, train\n"
+        "from tests.helpers.tiny_models import tiny_recipe\n"
+        "recipe = tiny_recipe(optimiser={'epochs': 1, 'batch_size': 16, 'lr': 1e-2, 'name': 'sgd'})\n"
+        "train(recipe, 'synthetic:48', TrainingOptions(out=Path(sys.argv[1]), device='cpu', workers=0))\n"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    subprocess.run([sys.executable, str(script), str(tmp_path / "one")], check=True,
+                   env=environment, timeout=200)  # fmt: skip
+    subprocess.run([sys.executable, *launch, str(script), str(tmp_path / "two")], check=True,
+                   env=environment, timeout=200)  # fmt: skip
+    one, two = (load_net_weights(tmp_path / n / "best.safetensors") for n in ("one", "two"))
+    torch.manual_seed(0)
+    start = dict(build_network(tiny_recipe().network, 14).named_parameters())
+    learnt = torch.cat([(one[k] - start[k]).flatten() for k in start])
+    differs = torch.cat([(one[k] - two[k]).flatten() for k in start])
+    assert learnt.norm() > 0.01
+    assert differs.norm() < 0.02 * learnt.norm()
+    losses = [
+        float(next(csv.DictReader((tmp_path / n / "metrics.csv").open()))["loss/hard"])
+        for n in ("one", "two")
+    ]
+    # One process logs its own share of the batch, so the loss is compared loosely.
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def load_net_weights(path: Path) -> dict[str, torch.Tensor]:
+    return {k.removeprefix("net."): v for k, v in load_file(path).items() if k.startswith("net.")}
