@@ -1,11 +1,12 @@
 """`okdhp-edge eval`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from okdhp_edge.cli.opening import open_chosen
-from okdhp_edge.cli.show import emit, guarded, progress, say, table
+from okdhp_edge.cli.opening import chosen_model, open_chosen
+from okdhp_edge.cli.show import command_line, emit, guarded, progress, say, table
 
 
 @guarded
@@ -21,11 +22,15 @@ def evaluate(
         str | None, typer.Option(help="pck@0.2, pckh@0.5, oks. Default: the data set's own.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="JSON file that keeps results, one per kind of measurement.")
+    ] = None,
 ) -> None:
     """Measure a model's accuracy, with a 95 % bootstrap interval over persons."""
     from okdhp_edge.backends.base import predict_with
     from okdhp_edge.data.load import load
     from okdhp_edge.evaluate import evaluate as judge
+    from okdhp_edge.results import keep_result
 
     loaded, asked = open_chosen(model, backend, precision, threads)
     poses = load(data, split)
@@ -48,6 +53,13 @@ def evaluate(
     table(f"{chosen} on {split}", ("joint", "points"), [(j, f"{v:.1f}") for j, v in joints.items()])
     say(f"{chosen} {score.value:.2f} (95 % {score.low:.2f} to {score.high:.2f}), "
         f"{score.persons} persons")  # fmt: skip
-    emit({"metric": chosen, "split": split, "value": score.value, "low": score.low,
-          "high": score.high, "persons": score.persons, "per_joint": joints,
-          "precision": asked, "runs": ran.to_dict()})  # fmt: skip
+    result = {
+        "model": chosen_model(model).name, "backend": ran.backend, "precision": asked,
+        "data": poses.source.partition(":")[0], "split": split, "metric": chosen,
+        "value": score.value, "low": score.low, "high": score.high, "persons": score.persons,
+        "per_joint": joints, "runs": ran.to_dict(), "sha256": card.files[card.model_file],
+        "command": command_line(),
+    }  # fmt: skip
+    if record:
+        keep_result(record, result)
+    emit(result)

@@ -41,12 +41,13 @@ def export(
     from okdhp_edge.export.stage import ExportOptions, export_branch
     from okdhp_edge.quantize.stage import PROFILES, QuantizeOptions, quantize
 
+    batch_size = _batch(batch)
     source = checkpoint or model_store.default_checkpoint()
     folder = out or source.parent
     say(f"exporting branch {branch} of {source}")
     with progress() as report:
         fp32 = export_branch(source, ExportOptions(
-            out=folder, branch=branch, batch=_batch(batch), data=data, simplify=simplify,
+            out=folder, branch=branch, batch=batch_size, data=data, simplify=simplify,
             command=command_line(), report=report))  # fmt: skip
         made = [fp32]
         if int8:

@@ -12,7 +12,9 @@ def test_the_same_index_draws_the_same_picture():
 
 
 def test_splits_share_no_picture():
-    ids = [{s.id for s in load("synthetic:64", split).samples} for split in ("train", "val", "test")]
+    ids = [
+        {s.id for s in load("synthetic:64", split).samples} for split in ("train", "val", "test")
+    ]
     assert not (ids[0] & ids[1] or ids[0] & ids[2] or ids[1] & ids[2])
 
 
@@ -28,7 +30,7 @@ def test_people_are_varied_and_mostly_inside_the_picture():
 
 
 def test_the_drawing_is_where_the_labels_say():
-    """Skin at the wrists, unless something was laid over them: colours there are not the scene's."""
+    """Between two moments the picture changes where the joints were."""
     scene = SyntheticScene((320, 240), seed=3)
     (a, xy_a), (b, _) = scene.frame(0.0), scene.frame(1.4)
     moved = (a != b).any(axis=2)

@@ -45,7 +45,8 @@ class FakeBackend(Backend):
 
         super().__init__(Request(Path(), fake_card(), "fp32"))
         self.score = score
-        self.xy = np.linspace([4, 4], [11, 11], len(LSP14)) if xy is None else xy
+        # As wide as a box padded by 1.25 leaves it, so that following it keeps the box's size.
+        self.xy = np.linspace([1.1, 1.1], [13.9, 13.9], len(LSP14)) if xy is None else xy
         self.calls = 0
         self.fail_at: int | None = None
 

@@ -23,7 +23,9 @@ def test_there_and_back_is_identity(box, rotation, scale, mirror):
         box, (128, 96), 1.25, rotation_deg=rotation, scale=scale, mirror=mirror
     )
     points = np.random.default_rng(0).uniform(-100, 3000, (8, 2))
-    np.testing.assert_allclose(apply(invert(transform), apply(transform, points)), points, atol=1e-6)
+    np.testing.assert_allclose(
+        apply(invert(transform), apply(transform, points)), points, atol=1e-6
+    )
     np.testing.assert_allclose(
         compose(invert(transform), transform), np.eye(2, 3), atol=1e-6 * (1 + np.abs(box).max())
     )

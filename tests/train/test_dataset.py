@@ -34,7 +34,7 @@ def test_processes_share_each_global_batch(world):
     for epoch in (0, 1):
         for sampler in (whole, *parts):
             sampler.epoch = epoch
-        joined = [sum(batches, []) for batches in zip(*parts, strict=True)]
+        joined = [[k for part in b for k in part] for b in zip(*parts, strict=True)]
         assert joined == list(whole)
     assert len(whole) == 4
 

@@ -1,0 +1,43 @@
+"""A file of measurements, each with the command that made it: `models/<name>/results.json`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from okdhp_edge import __version__
+from okdhp_edge.card import write_text
+from okdhp_edge.errors import DataError
+from okdhp_edge.hardware import describe_machine
+
+_KEY = ("model", "backend", "precision", "data", "split", "metric")
+
+
+def keep_result(path: Path, result: Mapping[str, Any]) -> None:
+    """Add `result` to the file, in place of an earlier one of the same model, data and metric.
+
+    Raises:
+        DataError: the file holds something else.
+        OutputError: it cannot be written.
+    """
+    kept = [r for r in _read(path) if _key(r) != _key(result)]
+    content = {
+        "version": __version__,
+        "machine": describe_machine(),
+        "results": sorted([*kept, dict(result)], key=_key),
+    }
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _key(result: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(result.get(name)) for name in _KEY)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    try:
+        results: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["results"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no results file", "choose another --record") from error
+    return results

@@ -1,0 +1,105 @@
+"""One suite over every backend that this machine can run."""
+
+import numpy as np
+import pytest
+
+from okdhp_edge.backends.base import Request, predict_with
+from okdhp_edge.backends.registry import REGISTRY, installed, open_backend
+from okdhp_edge.card import read_card
+from okdhp_edge.data.load import load
+from okdhp_edge.errors import BackendError
+from okdhp_edge.evaluate import inference_crop
+from okdhp_edge.model_store import artefact
+from okdhp_edge.pose.heatmap import decode
+
+CASES = [
+    (name, precision)
+    for name, entry in REGISTRY.items()
+    for precision in entry.precisions
+    if name != "tensorrt"  # needs a GPU: tests/backends/test_tensorrt.py
+]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: "-".join(case))
+def loaded(request, quantized):
+    name, precision = request.param
+    if not installed(name):
+        pytest.skip(f"{name} is not installed")
+    folder = artefact(quantized.parent, name, precision)
+    try:
+        backend = open_backend(name, Request(folder, read_card(folder), precision, threads=1))
+    except BackendError as error:
+        if precision == "bf16":
+            pytest.skip(f"this CPU does not run bf16: {error.cause}")
+        raise
+    with backend:
+        yield backend
+
+
+def _pictures(count=1, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, 64, 64, 3)).astype(np.uint8)
+
+
+def test_shape_dtype_and_repeatability(loaded):
+    a, b = loaded.infer(_pictures()), loaded.infer(_pictures())
+    assert a.shape == (1, 14, 16, 16)
+    assert a.dtype == np.float32
+    np.testing.assert_array_equal(a, b)
+
+
+def test_a_result_is_not_overwritten_by_the_next_call(loaded):
+    first = loaded.infer(_pictures(seed=1))
+    kept = first.copy()
+    loaded.infer(_pictures(seed=2))
+    np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((1, 32, 64, 3), np.uint8), np.zeros((1, 64, 64, 3), np.float32),
+     np.zeros((2, 64, 64, 3), np.uint8), np.zeros((64, 64, 3), np.uint8)],
+    ids=["size", "dtype", "batch", "rank"],
+)  # fmt: skip
+def test_a_wrong_input_is_refused_with_the_right_shape(loaded, wrong):
+    with pytest.raises(BackendError, match=r"takes uint8 \(1, 64, 64, 3\)"):
+        loaded.infer(wrong)
+
+
+def test_closed_is_closed(loaded):
+    loaded.close()
+    loaded.close()
+    with pytest.raises(BackendError, match="closed"):
+        loaded.infer(_pictures())
+
+
+def test_it_says_what_really_runs(loaded):
+    description = loaded.describe()
+    assert description.backend == loaded.name
+    assert description.version
+    assert description.precision
+
+
+def test_heatmaps_agree_with_pytorchs(loaded, exported):
+    """Float joints within a hundredth of a pixel; bf16 and int8 maps of the same shape.
+
+    The tiny model's peaks are too flat for int8 joints to mean anything; what INT8 costs in joints
+    is measured, with a gate, on every real model.
+    """
+    decoder = loaded.card.decoder
+    samples = load("synthetic:96", "val").samples
+    crops = np.stack([inference_crop(s, loaded.card.input, decoder.stride).image for s in samples])
+    with open_backend("pytorch", Request(exported, read_card(exported), "fp32")) as torch_backend:
+        truth = predict_with(torch_backend)(crops)["model"]
+    found = predict_with(loaded)(crops)["model"]
+    if loaded.describe().precision.startswith("fp32"):
+        a, b = (decode(h, decoder.kind, decoder.sigma).xy_BK2 for h in (truth, found))
+        assert np.quantile(np.linalg.norm(a - b, axis=-1), 0.95) < 0.01
+    else:
+        assert np.corrcoef(truth.ravel(), found.ravel())[0, 1] > 0.95
+
+
+def test_any_number_of_crops_through_a_fixed_batch(loaded):
+    crops = _pictures(5, seed=4)
+    together = predict_with(loaded)(crops)["model"]
+    alone = np.concatenate([loaded.infer(crops[i : i + 1]) for i in range(5)])
+    np.testing.assert_array_equal(together, alone)

@@ -1,0 +1,178 @@
+"""The commands as a person types them: exit codes, one line of text, JSON at the end."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from okdhp_edge.cli.main import app
+from okdhp_edge.quantize import stage as quantize_stage
+from tests.helpers.made_data import coco_file
+from tests.helpers.tiny_models import DATA, write_tiny_recipe
+
+OPTIONS = {
+    "train": {"recipe", "data", "out", "resume", "epochs", "seed", "device", "precision",
+              "workers"},
+    "export": {"checkpoint", "branch", "int8", "data", "calibration", "max_drop", "profile",
+               "batch", "simplify", "out"},
+    "run": {"source", "model", "backend", "precision", "threads", "save", "json_lines",
+            "report_file", "window", "max_frames"},
+    "eval": {"data", "model", "backend", "precision", "split", "metric", "threads", "record"},
+    "bench": {"model", "data", "split", "metric", "runs", "threads", "out"},
+    "doctor": set(),
+    "demo": {"out", "backend"},
+    "data": set(),
+}  # fmt: skip
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object):
+        return CliRunner().invoke(app, [str(w) for w in words])
+
+    return run
+
+
+@pytest.fixture
+def model(quantized, tmp_path):
+    """models/tiny in the working directory, with every artefact."""
+    shutil.copytree(quantized.parent, tmp_path / "models" / "tiny")
+    return tmp_path / "models" / "tiny"
+
+
+def _json(result):
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout.strip().splitlines()[-1])
+
+
+def _one_line(result, code, *words):
+    assert result.exit_code == code, result.output
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in errors[0]
+
+
+_REAL_MEASURE = quantize_stage._measure
+
+
+def _worse_in_int8(folder, card, val, metric):
+    found = _REAL_MEASURE(folder, card, val, metric)
+    loss = 2.0 if card.precision == "int8" else 0.0
+    return found.model_copy(update={"value": found.value - loss})
+
+
+def test_option_names_are_frozen():
+    found = {
+        name: {p.name for p in command.params if p.name != "help"}
+        for name, command in get_command(app).commands.items()
+    }
+    assert found == OPTIONS
+
+
+def test_train_export_eval_run_and_bench_one_after_the_other(call, tmp_path):
+    recipe = write_tiny_recipe(tmp_path)
+    trained = _json(call("train", "--recipe", recipe, "--data", DATA, "--workers", 0))
+    assert trained["checkpoint"] == "models/tiny/best.safetensors"
+    exported = _json(call("export", "--branch", "best", "--int8", "--max-drop", 100))
+    assert len(exported["artefacts"]) == 4
+    judged = _json(call("eval", "--data", DATA, "--record", "r.json", "--backend", "onnxruntime"))
+    assert judged["precision"] == "int8"
+    assert judged["value"] == pytest.approx(
+        exported["artefacts"]["models/tiny/int8/onnxruntime"], abs=1e-6
+    )
+    assert json.loads(Path("r.json").read_text())["results"][0]["value"] == judged["value"]
+    ran = _json(call("run", "--source", "synthetic:12", "--save", "o.mp4", "--json", "p.jsonl"))
+    assert ran["frames"] == 12
+    assert ran["backend"]["backend"] == "openvino"
+    assert Path("o.mp4").stat().st_size > 1000
+    benched = _json(call("bench", "--data", DATA, "--runs", 10, "--out", "bench"))
+    assert len(benched["rows"]) >= 5
+    assert {p.name for p in Path("bench").iterdir()} == {"bench.json", "bench.md", "pareto.png"}
+
+
+def test_run_on_tensorrt_without_a_gpu_exits_1_with_the_remedy(call, model):
+    _one_line(call("run", "--source", "synthetic:5", "--backend", "tensorrt"), 1, "--backend")
+
+
+def test_a_webcam_that_is_absent_exits_1_with_the_remedy(call, model):
+    if list(Path("/dev").glob("video*")):
+        pytest.skip("this machine has a camera")
+    _one_line(call("run"), 1, "webcam 0 cannot be opened", "--source")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run", "--source", "gone.mp4"], "gone.mp4 does not exist"),
+        (["run", "--source", "synthetic", "--backend", "tflite"], "unknown backend 'tflite'"),
+        (["run", "--source", "synthetic", "--model", "nobody"], "no model 'nobody'"),
+        (["run", "--source", "synthetic", "--backend", "onnxruntime", "--precision", "bf16"],
+         "does not run bf16"),
+        (["run", "--source", "synthetic", "--save", "gone/o.mp4"], "gone does not exist"),
+        (["run", "--source", "synthetic", "--window"], "no window"),
+        (["eval", "--data", "voc:x"], "unknown data kind"),
+        (["eval", "--data", DATA, "--metric", "pckh@0.5"], "choose another --metric"),
+        (["export", "--branch", "7"], "no branch '7'"),
+        (["train", "--recipe", "gone.toml"], "gone.toml does not exist"),
+        (["data", "show", "--data", "lspet:gone"], "does not exist"),
+    ],
+)  # fmt: skip
+def test_expected_errors_are_one_line_with_a_remedy(call, model, words, expected, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    _one_line(call(*words), 1, expected)
+
+
+def test_a_gate_that_is_not_met_exits_3_and_leaves_the_export(call, model, monkeypatch):
+    shutil.rmtree(model / "int8")
+    monkeypatch.setattr(quantize_stage, "_measure", _worse_in_int8)
+    _one_line(call("export", "--int8", "--max-drop", 0), 3, "points below float")
+    assert (model / "fp32" / "card.json").is_file()
+    assert not (model / "int8").exists()
+
+
+@pytest.mark.parametrize("words", [["run", "--sauce", "x"], ["export", "--batch", "many"], ["fly"]])
+def test_usage_errors_exit_2(call, words):
+    assert call(*words).exit_code == 2
+
+
+def test_nothing_trained_says_what_to_run(call):
+    _one_line(call("export"), 1, "no trained model", "okdhp-edge train")
+
+
+def test_data_check_lists_and_exits_1_on_what_cannot_be_trained_on(call, tmp_path):
+    fine = _json(call("data", "check", "--data", f"coco:{coco_file(tmp_path)}"))
+    assert fine["samples"] == 2
+    broken = call("data", "check", "--data", f"coco:{coco_file(tmp_path, bbox=[1, 1, 0, 0])}")
+    assert broken.exit_code == 1
+    assert json.loads(broken.stdout.splitlines()[-1])["fatal"] == 1
+
+
+def test_data_show_writes_a_picture(call):
+    record = _json(call("data", "show", "--data", "synthetic:16", "--count", 4, "--out", "c.png"))
+    assert record["samples"] == 4
+    assert Path("c.png").stat().st_size > 10_000
+
+
+def test_doctor_tells_of_every_runtime(call):
+    found = {f["what"] for f in _json(call("doctor"))["findings"]}
+    assert {"cpu", "openvino", "onnxruntime", "tensorrt", "pytorch", "cameras"} <= found
+
+
+def test_help_imports_no_runtime():
+    code = (
+        "import sys\nfrom okdhp_edge.cli.main import app\nfrom typer.main import get_command\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'openvino', 'nncf', 'tensorrt', 'tensorrt_rtx',"
+        " 'cv2', 'scipy', 'matplotlib', 'lightning_fabric', 'safetensors'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

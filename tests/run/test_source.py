@@ -1,0 +1,72 @@
+import cv2
+import numpy as np
+import pytest
+
+from okdhp_edge.errors import SourceError
+from okdhp_edge.run.source import open_source
+from tests.helpers.made_data import picture
+
+
+def _video(path, frames=12):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25.0, (64, 48))
+    for i in range(frames):
+        writer.write(np.full((48, 64, 3), i * 10, np.uint8))
+    writer.release()
+    return path
+
+
+def _all(source):
+    frames = []
+    while (frame := source.read()) is not None:
+        frames.append(frame)
+    source.close()
+    return frames
+
+
+def test_a_video_gives_every_frame_with_its_time(tmp_path):
+    source = open_source(str(_video(tmp_path / "v.mp4")))
+    frames = _all(source)
+    assert len(frames) == 12
+    assert source.fps == 25
+    assert frames[5].seconds == pytest.approx(0.2)
+    assert not source.live
+
+
+def test_a_folder_gives_its_pictures_in_order(tmp_path):
+    for name in ("b.png", "a.jpg"):
+        picture(tmp_path / name, (30 if name[0] == "a" else 40, 20))
+    (tmp_path / "notes.txt").write_text("not a picture")
+    source = open_source(str(tmp_path))
+    assert [f.image.shape[1] for f in _all(source)] == [30, 40]
+    assert not source.continuous
+
+
+def test_synthetic_frames_are_counted():
+    assert len(_all(open_source("synthetic:7"))) == 7
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda d: str(d / "gone.mp4"), "does not exist"),
+        (lambda d: str(_text(d / "v.mp4")), "cannot be opened"),
+        (lambda d: str(d), "holds no picture"),
+        (lambda _: "webcam:97", "webcam 97 cannot be opened.*--source webcam:1"),
+        (lambda _: "/dev/video97", "cannot be opened"),
+    ],
+    ids=["missing", "no video", "empty folder", "no camera", "no device"],
+)
+def test_sources_that_cannot_be_opened_say_why(tmp_path, make, message):
+    with pytest.raises(SourceError, match=message):
+        open_source(make(tmp_path))
+
+
+def test_a_truncated_picture_is_named(tmp_path):
+    _text(tmp_path / "a.jpg")
+    with pytest.raises(SourceError, match=r"a\.jpg cannot be decoded"):
+        open_source(str(tmp_path / "a.jpg")).read()
+
+
+def _text(path):
+    path.write_bytes(b"this is text, whatever its name says")
+    return path

@@ -1,0 +1,56 @@
+import numpy as np
+
+from okdhp_edge.latency import StageClock
+from okdhp_edge.run.estimate import Estimator
+from okdhp_edge.run.track import PersonTracker, search_boxes
+from tests.helpers.fakes import FakeBackend
+
+FRAME = np.zeros((480, 640, 3), np.uint8)
+
+
+def _tracker(backend):
+    return PersonTracker(Estimator(backend, StageClock()))
+
+
+def test_a_found_person_is_followed_with_one_inference_a_frame():
+    backend = FakeBackend()
+    tracker = _tracker(backend)
+    assert tracker.find(FRAME) is not None
+    searched = backend.calls
+    for _ in range(5):
+        assert tracker.find(FRAME) is not None
+    assert backend.calls == searched + 5
+
+
+def test_a_lost_person_is_searched_for_again():
+    backend = FakeBackend()
+    tracker = _tracker(backend)
+    tracker.find(FRAME)
+    backend.score = 0.05
+    assert tracker.find(FRAME) is None
+    before = backend.calls
+    backend.score = 0.9
+    assert tracker.find(FRAME) is not None
+    assert backend.calls > before + 1
+
+
+def test_nobody_is_nobody():
+    assert _tracker(FakeBackend(score=0.1)).find(FRAME) is None
+
+
+def test_joints_in_one_point_are_no_box():
+    tracker = _tracker(FakeBackend(xy=np.full((14, 2), 8.0)))
+    assert tracker.find(FRAME) is None or tracker._box is None
+
+
+def test_the_search_starts_with_the_whole_frame_and_covers_it():
+    boxes = list(search_boxes(FRAME))
+    np.testing.assert_allclose(boxes[0], [0, 0, 640, 480])
+    covered = np.zeros(FRAME.shape[:2], int)
+    for x, y, w, h in boxes[1:]:
+        assert x >= 0
+        assert y >= 0
+        assert x + w <= 640.001
+        assert y + h <= 480.001
+        covered[int(y) : int(y + h), int(x) : int(x + w)] += 1
+    assert covered[:-1, :-1].min() >= 2

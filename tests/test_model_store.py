@@ -1,0 +1,52 @@
+import os
+
+import pytest
+
+from okdhp_edge import model_store
+from okdhp_edge.errors import ModelError
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _touch(path, age):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}")
+    os.utime(path, (1e9 - age, 1e9 - age))
+
+
+def test_the_newest_checkpoint_is_the_default(workplace):
+    with pytest.raises(ModelError, match="okdhp-edge train"):
+        model_store.default_checkpoint()
+    _touch(workplace / "models/a/best.safetensors", age=10)
+    _touch(workplace / "models/b/best.safetensors", age=99)
+    assert model_store.default_checkpoint().parent.name == "a"
+
+
+def test_without_an_export_the_shipped_model_runs(workplace):
+    assert model_store.default_model().name == "lite"
+    _touch(workplace / "models/mine/fp32/card.json", age=5)
+    assert model_store.default_model().name == "mine"
+
+
+def test_artefacts_are_found_by_backend_and_precision(workplace):
+    model = workplace / "models/m"
+    _touch(model / "fp32/card.json", age=0)
+    _touch(model / "int8/openvino/card.json", age=0)
+    assert model_store.artefact(model, "openvino", "int8") == model / "int8/openvino"
+    assert model_store.artefact(model, "openvino", "bf16") == model / "fp32"
+    assert model_store.precisions_of(model, "openvino") == ["int8", "fp32"]
+    assert model_store.precisions_of(model, "tensorrt") == ["fp32"]
+    with pytest.raises(ModelError, match="export --int8"):
+        model_store.artefact(model, "tensorrt", "int8")
+
+
+def test_models_are_found_by_path_or_name(workplace):
+    _touch(workplace / "models/m/fp32/card.json", age=0)
+    assert model_store.named("m") == model_store.MODELS / "m"
+    assert model_store.named(str(workplace / "models/m")) == workplace / "models/m"
+    with pytest.raises(ModelError, match="no model 'nobody'"):
+        model_store.named("nobody")
