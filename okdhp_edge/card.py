@@ -5,6 +5,7 @@ The same facts travel inside the ONNX file as `metadata_props`.
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -203,12 +204,13 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: no permission, no space.
     """
-    with (
-        writing(path),
-        tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file,
-    ):
-        file.write(text)
-    Path(file.name).replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from okdhp_edge.card import write_text
 from okdhp_edge.errors import DataError
 from okdhp_edge.hardware import describe_machine
 
-_KEY = ("model", "backend", "precision", "data", "split", "metric")
+_KEY = ("model", "profile", "backend", "precision", "data", "split", "metric")
 
 
 def keep_result(path: Path, result: Mapping[str, Any]) -> None:

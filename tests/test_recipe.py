@@ -54,7 +54,7 @@ def test_the_lite_recipe_distils_in_cross_entropy_space():
 
 
 def test_the_default_recipe_is_found():
-    assert read_recipe(default_recipe()).data == "synthetic"
+    assert read_recipe(default_recipe()).data.startswith("synthetic")
 
 
 def test_overrides_keep_the_rest():

@@ -21,6 +21,8 @@ class OnnxRuntimeBackend(Backend):
         super().__init__(request)
         options = ort.SessionOptions()
         options.inter_op_num_threads = 1
+        # Waiting threads that spin take the cores that crop and decode need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = _LOG_ERRORS_ONLY
         if request.threads:
             options.intra_op_num_threads = request.threads

@@ -20,6 +20,8 @@ from okdhp_edge.model_store import artefact
 from okdhp_edge.pose.metrics import Score
 
 _WARMUP, _ROUND = 10, 10
+# A runtime's idle threads spin for a while and would slow the next candidate down.
+_SETTLE_S, _REWARM = 0.05, 3
 _CROPS = 16
 Report = Callable[[str, int, int, str], None]
 
@@ -138,13 +140,14 @@ def _time(loaded: _Loaded, crops: NDArray[np.uint8], runs: int, report: Report) 
     samples: list[list[int]] = [[] for _ in loaded]
     for done in range(0, runs, _ROUND):
         for number, (candidate, backend, _) in enumerate(loaded):
-            times = _block(backend, crops, _WARMUP if done == 0 else 1)
+            times = _block(backend, crops, _WARMUP if done == 0 else _REWARM)
             samples[number].extend(times)
             report("time", done + _ROUND, runs, f"{candidate.backend} {candidate.precision}")
     return samples
 
 
 def _block(backend: Backend, crops: NDArray[np.uint8], warmup: int) -> list[int]:
+    time.sleep(_SETTLE_S)
     for _ in range(warmup):
         backend.infer(crops[:1])
     times = []

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from okdhp_edge.cli.opening import chosen_model, open_chosen
+from okdhp_edge.cli.opening import open_chosen
 from okdhp_edge.cli.show import command_line, emit, guarded, progress, say, table
 
 
@@ -54,7 +54,7 @@ def evaluate(
     say(f"{chosen} {score.value:.2f} (95 % {score.low:.2f} to {score.high:.2f}), "
         f"{score.persons} persons")  # fmt: skip
     result = {
-        "model": chosen_model(model).name, "backend": ran.backend, "precision": asked,
+        "model": card.name, "profile": card.profile, "backend": ran.backend, "precision": asked,
         "data": poses.source.partition(":")[0], "split": split, "metric": chosen,
         "value": score.value, "low": score.low, "high": score.high, "persons": score.persons,
         "per_joint": joints, "runs": ran.to_dict(), "sha256": card.files[card.model_file],

@@ -93,6 +93,10 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 
 def command_line() -> str:
-    """What the person typed, for cards and reports; paths are kept to their last part."""
-    words = [word.rsplit("/", 1)[-1] if "/" in word else word for word in sys.argv[1:]]
-    return " ".join(["okdhp-edge", *words])
+    """What the person typed, for cards and results; places outside the project become PATH."""
+    return " ".join(["okdhp-edge", *(_without_place(word) for word in sys.argv[1:])])
+
+
+def _without_place(word: str) -> str:
+    kind, colon, path = word.rpartition(":")
+    return f"{kind}{colon}PATH" if path.startswith(("/", "~", "..")) else word

@@ -39,20 +39,20 @@ class Posture:
 
 
 def random_posture(rng: np.random.Generator, *, upright: bool = False) -> Posture:
-    """A varied posture; one in six is tilted far, one in twelve seen from behind."""
-    tilted = rng.uniform() < 1 / 6 and not upright
-    back = rng.uniform() < 1 / 12 and not upright
+    """A varied posture; one in ten is tilted far, one in thirty seen from behind."""
+    tilted = rng.uniform() < 1 / 10 and not upright
+    back = rng.uniform() < 1 / 30 and not upright
     bend = rng.uniform
     return Posture(
-        torso=bend(-1.6, 1.6) if tilted else rng.normal(0, 0.2),
+        torso=bend(-1.2, 1.2) if tilted else rng.normal(0, 0.2),
         head=rng.normal(0, 0.2),
-        turn=(-1 if back else 1) * bend(0.45, 1.0),
-        left_arm=bend(-0.3, 2.8),
-        right_arm=-bend(-0.3, 2.8),
-        left_elbow=bend(-0.4, 1.9),
-        right_elbow=-bend(-0.4, 1.9),
-        left_leg=bend(-0.25, 0.9),
-        right_leg=-bend(-0.25, 0.9),
+        turn=(-1 if back else 1) * bend(0.55, 1.0),
+        left_arm=bend(0.0, 2.7),
+        right_arm=-bend(0.0, 2.7),
+        left_elbow=bend(-0.3, 1.4),
+        right_elbow=-bend(-0.3, 1.4),
+        left_leg=bend(-0.1, 0.9),
+        right_leg=-bend(-0.1, 0.9),
         left_knee=-bend(-0.1, 1.1),
         right_knee=bend(-0.1, 1.1),
     )
@@ -239,9 +239,9 @@ def _ellipse(
 
 def _shaded(canvas: Image, layer: Image, rng: np.random.Generator) -> Image:
     """The figure with a cloth-like texture, over the scene."""
-    figure = (layer != canvas).any(axis=2)
-    height, width = figure.shape
+    height, width = canvas.shape[:2]
     grid = rng.normal(1.0, 0.12, size=(max(height // 5, 1), max(width // 5, 1))).astype(np.float32)
     texture = np.asarray(cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR))
-    shaded = np.clip(layer * texture[:, :, None], 0, 255).astype(np.uint8)
-    return np.where(figure[:, :, None], shaded, canvas)
+    shaded = cv2.convertScaleAbs(layer * texture[:, :, None])
+    figure = cv2.absdiff(layer, canvas).max(axis=2, keepdims=True) > 0
+    return np.where(figure, np.asarray(shaded, dtype=np.uint8), canvas)

@@ -78,9 +78,9 @@ def _draw(index: int) -> tuple[Image, NDArray[np.float64]]:
     draw_figure(canvas, xy, posture, Look.random(rng), rng)
     if rng.uniform() < 0.3:
         _occlude(canvas, xy, rng)
-    noise = rng.normal(0, rng.uniform(0, 8), canvas.shape)
-    picture = np.clip(canvas.astype(np.float32) * rng.uniform(0.7, 1.15) + noise, 0, 255)
-    return picture.astype(np.uint8), xy
+    noise = rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(rng.uniform(0, 8))
+    noisy = cv2.scaleAdd(canvas.astype(np.float32), rng.uniform(0.7, 1.15), noise)
+    return np.asarray(cv2.convertScaleAbs(noisy.clip(0)), dtype=np.uint8), xy
 
 
 def background(size: tuple[int, int], rng: np.random.Generator) -> Image:
@@ -88,14 +88,14 @@ def background(size: tuple[int, int], rng: np.random.Generator) -> Image:
     width, height = size
     coarse = rng.integers(30, 226, size=(4, 4, 3), dtype=np.uint8)
     scene = np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-    for _ in range(int(rng.integers(4, 12))):
+    for _ in range(int(rng.integers(2, 9))):
         colour = tuple(int(c) for c in rng.integers(0, 256, 3))
         a, b = (tuple(int(v) for v in rng.integers(0, (width, height))) for _ in range(2))
         if rng.uniform() < 0.5:
             cv2.rectangle(scene, a, b, colour, -1 if rng.uniform() < 0.5 else 3)
         else:
             cv2.line(scene, a, b, colour, int(rng.integers(1, 14)), cv2.LINE_AA)
-    return np.asarray(cv2.GaussianBlur(scene, (0, 0), rng.uniform(0.8, 3.0)), dtype=np.uint8)
+    return np.asarray(cv2.GaussianBlur(scene, (0, 0), rng.uniform(1.0, 3.0)), dtype=np.uint8)
 
 
 def _occlude(canvas: Image, xy: NDArray[np.float64], rng: np.random.Generator) -> None:

@@ -20,7 +20,9 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-METHOD = "minmax"
+# The mean over samples of each sample's extremes: a single outlier does not set the range, and
+# no activation has to be kept. On the shipped model it loses half of what plain min-max does.
+METHOD = "minmax-moving-average"
 _QUANTIZED_OPS = ["Conv", "Add", "MaxPool", "Resize", "Concat", "Relu", "Clip"]
 _INPUT_OPS = ["Conv", "ConvTranspose", "MatMul", "Gemm"]
 
@@ -45,7 +47,7 @@ def quantize_for_cpu(source: Path, target: Path, crops: Iterable[NDArray[np.uint
         op_types_to_quantize=_QUANTIZED_OPS,
         activation_type=QuantType.QUInt8,
         reduce_range=not _has_vnni(),
-        extra_options={},
+        extra_options={"CalibMovingAverage": True},
     )  # fmt: skip
 
 
@@ -57,6 +59,7 @@ def quantize_for_tensorrt(source: Path, target: Path, crops: Iterable[NDArray[np
         activation_type=QuantType.QInt8,
         reduce_range=False,
         extra_options={
+            "CalibMovingAverage": True,
             "QuantizeBias": False,
             "ActivationSymmetric": True,
             "WeightSymmetric": True,
@@ -75,10 +78,16 @@ def _quantize(
         quantize_static(
             str(source), str(target), _Reader(source, crops), quant_format=QuantFormat.QDQ,
             per_channel=True, weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax, **options,
+            calibrate_method=CalibrationMethod.MinMax, nodes_to_exclude=[_head(source)], **options,
         )  # fmt: skip
     finally:
         logging.getLogger().removeFilter(_no_preprocessing_advice)
+
+
+def _head(source: Path) -> str:
+    """The convolution that gives the heatmaps: its coarse steps would move the peaks."""
+    graph = onnx.load(str(source), load_external_data=False).graph
+    return next(str(n.name) for n in reversed(graph.node) if n.op_type == "Conv")
 
 
 def _no_preprocessing_advice(record: logging.LogRecord) -> bool:

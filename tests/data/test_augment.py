@@ -18,7 +18,7 @@ class _Dots:
     def read(self) -> np.ndarray:
         image = np.zeros((200, 200, 3), np.uint8)
         for number, (x, y) in enumerate(self._xy.astype(int)):
-            image[y - 2 : y + 3, x - 2 : x + 3] = 100 + 10 * number
+            image[y - 5 : y + 6, x - 5 : x + 6] = 100 + 10 * number
         return image
 
 
@@ -41,7 +41,7 @@ def test_joints_move_with_the_pixels_under_every_augmentation(seed):
         x, y = np.round(crop.xy[number]).astype(int)
         value = int(crop.image[min(y, 95), min(x, 95), 0])
         own, twin = 100 + 10 * number, 100 + 10 * int(LSP14.flip_index[number])
-        assert min(abs(value - own), abs(value - twin)) <= 2
+        assert min(abs(value - own), abs(value - twin)) <= 4  # the warp interpolates
         if own != twin:
             side = abs(value - twin) < abs(value - own)
             assert flipped in (None, side)  # all joints are mirrored, or none

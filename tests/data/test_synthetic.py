@@ -26,7 +26,7 @@ def test_people_are_varied_and_mostly_inside_the_picture():
     assert sizes.std() > 15
     torso = xy[:, 12] - (xy[:, 2] + xy[:, 3]) / 2
     tilt = np.degrees(np.arctan2(np.abs(torso[:, 0]), -torso[:, 1]))
-    assert 0.05 < (tilt > 30).mean() < 0.4
+    assert 0.02 < (tilt > 30).mean() < 0.4
 
 
 def test_the_drawing_is_where_the_labels_say():

@@ -8,6 +8,10 @@ from okdhp_edge.pose.heatmap import HeatmapKind, gaussians
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.run.source import Source
 
+_SPREAD = np.random.default_rng(4).permutation(
+    np.stack(np.meshgrid([1.1, 13.9], np.linspace(1.1, 13.9, 7)), -1).reshape(-1, 2)
+)
+
 
 class FakeClock:
     """Nanoseconds that pass only when told to."""
@@ -46,7 +50,7 @@ class FakeBackend(Backend):
         super().__init__(Request(Path(), fake_card(), "fp32"))
         self.score = score
         # As wide as a box padded by 1.25 leaves it, so that following it keeps the box's size.
-        self.xy = np.linspace([1.1, 1.1], [13.9, 13.9], len(LSP14)) if xy is None else xy
+        self.xy = _SPREAD if xy is None else xy
         self.calls = 0
         self.fail_at: int | None = None
 

@@ -23,3 +23,27 @@ def test_outside_the_frame_stands_the_border():
         (104, 116, 124),
     )
     assert (crop == [104, 116, 124]).all()
+
+
+def test_a_large_person_is_averaged_down_without_moving():
+    frame = np.zeros((1200, 1600, 3), np.uint8)
+    frame[690:721, 890:921] = 255
+    transform = crop_from_frame(np.array([400.0, 300, 900, 800]), (128, 128), 1.25)
+    crop = warp(frame, transform, (128, 128), (0, 0, 0)).astype(float)[:, :, 0]
+    rows, columns = np.mgrid[:128, :128]
+    centre = [(columns * crop).sum() / crop.sum(), (rows * crop).sum() / crop.sum()]
+    np.testing.assert_allclose(centre, apply(transform, np.array([905.0, 705.0])), atol=0.1)
+
+
+def test_fine_texture_becomes_its_mean_rather_than_a_pattern():
+    frame = np.zeros((1024, 1024, 3), np.uint8)
+    frame[:, ::2] = 255  # stripes one pixel wide
+    transform = crop_from_frame(np.array([100.0, 100, 800, 800]), (128, 128), 1.0)
+    crop = warp(frame, transform, (128, 128), (0, 0, 0))
+    assert abs(float(crop.mean()) - 127.5) < 2
+    assert crop.std() < 30
+
+
+def test_a_box_wholly_outside_is_all_border():
+    transform = crop_from_frame(np.array([-9000.0, -9000, 900, 900]), (64, 64), 1.25)
+    assert (warp(np.zeros((400, 400, 3), np.uint8), transform, (64, 64), (9, 9, 9)) == 9).all()

@@ -39,7 +39,7 @@ def test_nobody_is_nobody():
 
 
 def test_joints_in_one_point_are_no_box():
-    tracker = _tracker(FakeBackend(xy=np.full((14, 2), 8.0)))
+    tracker = _tracker(FakeBackend(xy=np.full((14, 2), 8.0) + np.eye(14, 2) * 0.01))
     assert tracker.find(FRAME) is None or tracker._box is None
 
 
@@ -54,3 +54,31 @@ def test_the_search_starts_with_the_whole_frame_and_covers_it():
         assert y + h <= 480.001
         covered[int(y) : int(y + h), int(x) : int(x + w)] += 1
     assert covered[:-1, :-1].min() >= 2
+
+
+def test_joints_imagined_along_an_edge_are_nobody():
+    """Sure, but collapsed to a line: real people never are that thin."""
+    line = np.linspace([1.1, 7.5], [13.9, 7.6], 14)
+    assert _tracker(FakeBackend(score=0.6, xy=line)).find(FRAME) is None
+
+
+def test_an_unsure_pose_is_challenged_by_a_wider_box():
+    backend = FakeBackend(score=0.9)
+    tracker = _tracker(backend)
+    tracker.find(FRAME)
+    calls = backend.calls
+    backend.score = 0.62
+    assert tracker.find(FRAME) is not None
+    assert backend.calls == calls + 2
+
+
+def test_a_jump_is_believed_less_than_staying():
+    from okdhp_edge.pose.result import Pose
+    from okdhp_edge.pose.skeleton import LSP14
+    from okdhp_edge.run.track import _belief
+
+    score = np.full(14, 0.8, np.float32)
+    xy = np.random.default_rng(0).uniform(0, 100, (14, 2)).astype(np.float32)
+    last = Pose(LSP14, xy, score)
+    stays, jumps = Pose(LSP14, xy + 2, score), Pose(LSP14, xy[::-1] + 0, score)
+    assert _belief(jumps, last) < _belief(stays, last) < _belief(last, None) + 1e-6

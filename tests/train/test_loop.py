@@ -114,8 +114,9 @@ def test_two_processes_train_the_model_of_one(tmp_path):
         "import sys\nfrom pathlib import Path\n"
         "from okdhp_edge.train.loop import TrainingOptions, train\n"
         "from tests.helpers.tiny_models import tiny_recipe\n"
-        "recipe = tiny_recipe(optimiser={'epochs': 1, 'batch_size': 16, 'lr': 1e-3, 'name': 'sgd'})\n"
-        "train(recipe, 'synthetic:48', TrainingOptions(out=Path(sys.argv[1]), device='cpu', workers=0))\n"
+        "optimiser = {'epochs': 1, 'batch_size': 16, 'lr': 1e-3, 'name': 'sgd'}\n"
+        "options = TrainingOptions(out=Path(sys.argv[1]), device='cpu', workers=0)\n"
+        "train(tiny_recipe(optimiser=optimiser), 'synthetic:48', options)\n"
     )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

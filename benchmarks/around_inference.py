@@ -1,0 +1,96 @@
+"""What a frame costs outside the network: crop, decode, track, draw.
+
+    python benchmarks/around_inference.py
+
+The network is replaced by prepared heatmaps of 14 joints, everything else is the code of `run`:
+a 1280x720 frame, a 256x256 crop, 64x64 heatmaps of a drawn person, one OpenCV thread.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from okdhp_edge.backends.base import Backend, Description, Request
+from okdhp_edge.card import DecoderSpec, InputSpec, ModelCard, SkeletonSpec, write_text
+from okdhp_edge.data.synthetic import SyntheticScene
+from okdhp_edge.hardware import describe_machine
+from okdhp_edge.latency import StageClock
+from okdhp_edge.pose.crop import apply, box_around, compose, crop_from_frame, heatmap_from_crop
+from okdhp_edge.pose.heatmap import HeatmapKind, gaussians
+from okdhp_edge.pose.skeleton import LSP14
+from okdhp_edge.run.estimate import Estimator
+from okdhp_edge.run.loop import overlay
+from okdhp_edge.run.track import PersonTracker
+
+FRAMES, WARMUP = 2000, 50
+SIZE, STRIDE, SIGMA = 256, 4, 2.0
+RESULT = Path(__file__).parent / "results" / "around_inference.json"
+
+
+class PreparedBackend(Backend):
+    """Answers at once with the same heatmaps."""
+
+    name = "prepared"
+
+    def __init__(self, card: ModelCard, heatmaps: np.ndarray) -> None:
+        super().__init__(Request(Path(), card, "fp32"))
+        self._heatmaps = heatmaps
+
+    def _infer(self, images_BHWC: np.ndarray) -> np.ndarray:  # noqa: ARG002
+        return self._heatmaps.copy()
+
+    def describe(self) -> Description:
+        return Description(self.name, "-", "-", "-", 1)
+
+
+def card(kind: HeatmapKind) -> ModelCard:
+    spec = InputSpec(width=SIZE, height=SIZE, mean=(127,) * 3, std=(128,) * 3)
+    return ModelCard(
+        name="prepared", format="onnx", profile="float", precision="fp32", input=spec,
+        decoder=DecoderSpec(kind=kind, sigma=SIGMA, stride=STRIDE),
+        skeleton=SkeletonSpec.of(LSP14), files={"-": "-"}, model_file="-", branch=0,
+        parent_sha256="-", training_data="-", terms="-", command="-", version="-",
+    )  # fmt: skip
+
+
+def measure(kind: HeatmapKind) -> dict[str, dict[str, float]]:
+    frame, xy = SyntheticScene((1280, 720)).frame(0.0)
+    transform = crop_from_frame(box_around(xy), (SIZE, SIZE), 1.25)
+    to_heatmap = compose(heatmap_from_crop(STRIDE), transform)
+    heatmaps = gaussians(apply(to_heatmap, xy), (SIZE // STRIDE, SIZE // STRIDE), SIGMA)[None]
+    if kind is HeatmapKind.LOGITS:
+        heatmaps = np.log(np.maximum(heatmaps, 1e-4))
+    clock = StageClock()
+    tracker = PersonTracker(Estimator(PreparedBackend(card(kind), heatmaps), clock))
+    for number in range(WARMUP + FRAMES):
+        # What is neither stage is the tracker's own work: timed with it, then subtracted below.
+        with clock.stage("find"):
+            pose = tracker.find(frame)
+        with clock.stage("draw"):
+            overlay(frame, pose)
+        clock.end_frame(counted=number >= WARMUP)
+    stats = {name: s.to_dict() for name, s in clock.stats().items()}
+    stats["outside_infer_without_draw"] = {
+        q: round(stats["find"][q] - stats["infer"]["p50"], 4) for q in ("mean", "p50", "p90", "p99")
+    }
+    return stats
+
+
+def main() -> None:
+    cv2.setNumThreads(1)
+    result = {
+        "command": f"python benchmarks/{Path(sys.argv[0]).name}",
+        "frames": FRAMES, "machine": describe_machine(),
+        "stages_ms": {kind.value: measure(kind) for kind in HeatmapKind},
+    }  # fmt: skip
+    write_text(RESULT, json.dumps(result, indent=2) + "\n")
+    for kind, stages in result["stages_ms"].items():
+        for name, s in stages.items():
+            print(f"{kind:9} {name:27} p50 {s['p50']:.3f} ms  p99 {s['p99']:.3f} ms")
+
+
+if __name__ == "__main__":
+    main()
