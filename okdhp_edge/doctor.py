@@ -51,9 +51,9 @@ def _openvino_devices() -> Finding:
 
 
 def _list_openvino() -> Finding:
-    from openvino import Core
+    from okdhp_edge.backends.openvino import shared_core
 
-    return Finding("openvino devices", ", ".join(Core().available_devices))
+    return Finding("openvino devices", ", ".join(shared_core().available_devices))
 
 
 def _cuda() -> Finding:

@@ -1,6 +1,7 @@
 """OpenVINO on the CPU, GPU or NPU that it reports."""
 
 from collections import Counter
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ class OpenVinoBackend(Backend):
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
-        core = ov.Core()
+        core = shared_core()
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _HINTS[request.precision],
@@ -83,3 +84,14 @@ class OpenVinoBackend(Backend):
         super().close()
         self._request = None
         self._compiled = None
+
+
+@cache
+def shared_core() -> ov.Core:
+    """One core for the process, never released.
+
+    The CPU plugin of each core sets an alternate signal stack; two cores released in the order of
+    their making leave one that points into freed memory, and the next Ctrl-C kills the process
+    (seen with 2026.4.1).
+    """
+    return ov.Core()

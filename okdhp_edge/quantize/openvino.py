@@ -22,8 +22,10 @@ def quantize_for_openvino(
     import nncf
     import openvino as ov
 
+    from okdhp_edge.backends.openvino import shared_core
+
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    model = ov.Core().read_model(str(source))
+    model = shared_core().read_model(str(source))
     dataset = nncf.Dataset(crops)
     # NNCF draws its progress on stdout, which belongs to the command's JSON line.
     with contextlib.redirect_stdout(sys.stderr):

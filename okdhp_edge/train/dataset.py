@@ -101,6 +101,8 @@ def build_loader(
         collate_fn=_collate,
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
+        # A fork would copy the locks of OpenCV's and OpenMP's threads, but not the threads.
+        multiprocessing_context="spawn" if workers else None,
         worker_init_fn=_start_worker,
     )
 

@@ -1,5 +1,8 @@
 """One suite over every backend that this machine can run."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -103,3 +106,22 @@ def test_any_number_of_crops_through_a_fixed_batch(loaded):
     together = predict_with(loaded)(crops)["model"]
     alone = np.concatenate([loaded.infer(crops[i : i + 1]) for i in range(5)])
     np.testing.assert_array_equal(together, alone)
+
+
+def test_ctrl_c_still_works_after_two_openvino_models_were_closed(quantized):
+    """In a process of its own: a failure is a segmentation fault."""
+    code = (
+        "import os, signal, sys, time\nfrom pathlib import Path\n"
+        "from okdhp_edge.backends.base import Request\n"
+        "from okdhp_edge.backends.registry import open_backend\n"
+        "from okdhp_edge.card import read_card\n"
+        "folder = Path(sys.argv[1])\n"
+        "request = Request(folder, read_card(folder), 'fp32')\n"
+        "for backend in [open_backend('openvino', request) for _ in range(2)]: backend.close()\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(5)\n"
+        "except KeyboardInterrupt:\n    print('interrupted')\n"
+    )
+    folder = str(quantized.parent / "fp32")
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert (done.returncode, done.stdout.strip()) == (0, "interrupted")
