@@ -33,6 +33,7 @@ class VideoSink:
         self._path, self._fps = path, fps
         self._partial = path.with_name(f".{path.stem}.part{path.suffix or '.mp4'}")
         self._writer: cv2.VideoWriter | None = None
+        self._written = 0
         _check_writable(path)
 
     def put(self, frame: Frame, drawn: Image, pose: Pose | None) -> bool:  # noqa: ARG002
@@ -43,13 +44,14 @@ class VideoSink:
             if not self._writer.isOpened():
                 raise OutputError(f"cannot write video {self._path}", "use a .mp4 or .avi path")
         self._writer.write(drawn)
+        self._written += 1
         return True
 
     def close(self, *, good: bool) -> None:
         if self._writer is None:
             return
         self._writer.release()
-        whole = good and _decodes(self._partial)
+        whole = good and _holds(self._partial, self._written)
         if not whole:
             self._partial.unlink(missing_ok=True)
             if good:
@@ -60,11 +62,11 @@ class VideoSink:
             self._partial.replace(self._path)
 
 
-def _decodes(path: Path) -> bool:
+def _holds(path: Path, frames: int) -> bool:
     """OpenCV reports no write error, a full disk included; only reading back tells."""
     capture = cv2.VideoCapture(str(path))
     try:
-        return capture.isOpened() and capture.read()[0]
+        return capture.get(cv2.CAP_PROP_FRAME_COUNT) == frames and capture.read()[0]
     finally:
         capture.release()
 

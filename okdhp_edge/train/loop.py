@@ -168,9 +168,11 @@ def _train_epoch(run: _Run, loader: Any, steps: int, epoch: int, report: Report)
         images += len(batch.image) * run.fabric.world_size
         report(f"epoch {epoch + 1}", step + 1, steps, f"loss {sum(terms.values()):.3f}")
     seconds = time.perf_counter() - started
+    speed, waiting = images / seconds, waited / seconds
+    report(f"epoch {epoch + 1}", steps, steps, f"{speed:.0f} img/s, {waiting:.1%} data wait")
     return {
         "epoch": float(epoch + 1), "lr": lr, **{f"loss/{k}": v for k, v in sums.items()},
-        "images_per_s": images / seconds, "data_wait_share": waited / seconds,
+        "images_per_s": speed, "data_wait_share": waiting,
     }  # fmt: skip
 
 

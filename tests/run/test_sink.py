@@ -54,7 +54,7 @@ def test_a_video_that_cannot_be_read_back_is_an_error(tmp_path, monkeypatch):
     """What a full disk looks like: OpenCV itself reports nothing."""
     sink = VideoSink(tmp_path / "v.mp4", 25.0)
     sink.put(_frame(0), IMAGE, None)
-    monkeypatch.setattr(sinks, "_decodes", lambda _: False)
+    monkeypatch.setattr(sinks, "_holds", lambda *_: False)
     with pytest.raises(OutputError, match="could not be completed; check free space"):
         sink.close(good=True)
     assert not list(tmp_path.iterdir())
