@@ -41,7 +41,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 def plot(rows: Sequence[Row], metric: str, path: Path) -> None:
     """Accuracy against median latency, the front joined by a line."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     judged = [(row, row.score.value) for row in rows if row.score is not None]
     figure = Figure(figsize=(7, 5), layout="constrained")
@@ -49,16 +49,15 @@ def plot(rows: Sequence[Row], metric: str, path: Path) -> None:
     points = [(row.latency.p50, value) for row, value in judged]
     front = sorted((points[i] for i in pareto_front(points)), key=lambda p: p[0])
     axis.plot([p[0] for p in front], [p[1] for p in front], color="0.6", zorder=1)
-    for number, (row, value) in enumerate(sorted(judged, key=lambda pair: pair[0].latency.p50)):
+    for row, value in judged:
         label = f"{row.candidate.backend} {row.candidate.precision}"
-        axis.scatter(row.latency.p50, value, zorder=2)
-        # Neighbours of equal accuracy would write over one another.
-        offset = (6, 6) if number % 2 == 0 else (6, -14)
-        axis.annotate(label, (row.latency.p50, value), textcoords="offset points", xytext=offset)
+        axis.scatter(row.latency.p50, value, zorder=2, label=label)
     axis.set(xlabel="median latency, ms (batch 1, log scale)", ylabel=f"{metric}, points")
     axis.set(title="accuracy against latency; the line is the Pareto front", xscale="log")
     axis.xaxis.set_major_formatter(ScalarFormatter())
-    axis.xaxis.set_minor_formatter(ScalarFormatter())
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.legend(loc="best")
     axis.margins(x=0.25, y=0.2)
     axis.grid(alpha=0.3, which="both")
     figure.savefig(path, dpi=120)
