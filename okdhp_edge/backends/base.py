@@ -1,6 +1,7 @@
 """The contract every runtime keeps."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -119,7 +120,7 @@ class Backend(ABC):
         self.close()
 
 
-def predict_with(backend: Backend) -> "Any":
+def predict_with(backend: Backend) -> Callable[[NDArray[np.uint8]], dict[str, Heatmaps]]:
     """`backend` as evaluate's predict function: any number of crops, one named output."""
 
     def predict(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
