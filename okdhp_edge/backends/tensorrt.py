@@ -110,22 +110,25 @@ class TensorRtBackend(Backend):
 
 
 def _tensorrt() -> Any:
-    name = "tensorrt" if importlib.util.find_spec("tensorrt") else "tensorrt_rtx"
+    return imported("tensorrt" if importlib.util.find_spec("tensorrt") else "tensorrt_rtx")
+
+
+def imported(module: str) -> Any:
+    """A vendor's module.
+
+    Raises:
+        BackendError: it cannot be imported.
+    """
     try:
-        return importlib.import_module(name)
+        return importlib.import_module(module)
     except ImportError as error:
         raise BackendError(
-            f"{name} cannot be imported ({error})", "pip install okdhp-edge[tensorrt]"
+            f"{module} cannot be imported ({error})", "pip install okdhp-edge[tensorrt]"
         ) from error
 
 
 def _cuda() -> Any:
-    try:
-        return importlib.import_module("cuda.bindings.runtime")
-    except ImportError as error:
-        raise BackendError(
-            f"cuda-python cannot be imported ({error})", "pip install okdhp-edge[tensorrt]"
-        ) from error
+    return imported("cuda.bindings.runtime")
 
 
 def first_device() -> str:

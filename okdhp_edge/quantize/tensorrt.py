@@ -3,16 +3,14 @@
 TensorRT 11 has no calibrator and no INT8 flag; explicit Q/DQ in the ONNX is the only way.
 """
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from okdhp_edge.backends.tensorrt import collecting_logger
+from okdhp_edge.backends.tensorrt import collecting_logger, imported
 from okdhp_edge.errors import BackendError, ModelError
 
 TARGETS = ("SM75", "SM86", "SM89", "SM120")
@@ -64,7 +62,7 @@ def build_engine(path: Path, targets: Sequence[str] = TARGETS) -> bytes:
     Raises:
         BackendError: the package is absent or TensorRT refuses the file; its log is quoted.
     """
-    trt = _tensorrt_rtx()
+    trt = imported("tensorrt_rtx")
     log: list[str] = []
     logger = collecting_logger(trt, log)
     builder = trt.Builder(logger)
@@ -82,12 +80,3 @@ def build_engine(path: Path, targets: Sequence[str] = TARGETS) -> bytes:
         raise BackendError(f"TensorRT cannot build {path.name} ({' '.join(log[-2:])[:300]})",
                            "see the node it names")  # fmt: skip
     return bytes(plan)
-
-
-def _tensorrt_rtx() -> Any:
-    try:
-        return importlib.import_module("tensorrt_rtx")
-    except ImportError as error:
-        raise BackendError(
-            "tensorrt_rtx is not installed", "pip install okdhp-edge[tensorrt]"
-        ) from error
