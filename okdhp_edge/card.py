@@ -39,6 +39,9 @@ class InputSpec(_Strict):
     colour: Literal["BGR"] = "BGR"
     layout: Literal["NHWC"] = "NHWC"
     dtype: Literal["uint8"] = "uint8"
+    mask: bool = False
+    """Whether a fourth channel shows which pixels are the person. For teachers in training only:
+    no device has it, and the export refuses it."""
 
     @property
     def size(self) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from okdhp_edge.errors import ModelError
 from okdhp_edge.recipe import Recipe
 
 _FACTS = "okdhp_edge"
-_NET, _OPTIMISER = "net.", "optimiser."
+_NET, _OPTIMISER, _METHOD = "net.", "optimiser.", "method."
 
 
 class Facts(BaseModel):
@@ -39,8 +39,16 @@ class Facts(BaseModel):
     version: str
 
 
-def save(path: Path, facts: Facts, net: nn.Module, optimiser: torch.optim.Optimizer | None) -> None:
-    """Write a checkpoint atomically; `optimiser` None makes it one that cannot be resumed from.
+def save(
+    path: Path,
+    facts: Facts,
+    net: nn.Module,
+    optimiser: torch.optim.Optimizer | None = None,
+    method: nn.Module | None = None,
+) -> None:
+    """Write a checkpoint atomically; without `optimiser` it cannot be resumed from.
+
+    `method` holds what the distillation learns beside the network.
 
     Raises:
         OutputError: the place cannot be written.
@@ -48,6 +56,8 @@ def save(path: Path, facts: Facts, net: nn.Module, optimiser: torch.optim.Optimi
     tensors = {_NET + k: v.detach().contiguous() for k, v in net.state_dict().items()}
     if optimiser is not None:
         tensors |= _optimiser_tensors(optimiser)
+    if method is not None:
+        tensors |= {_METHOD + k: v.detach().contiguous() for k, v in method.state_dict().items()}
     temporary = path.with_suffix(".tmp")
     try:
         with writing(path):
@@ -90,8 +100,19 @@ def read_facts(path: Path) -> Facts:
 
 def load_net(path: Path, net: nn.Module) -> None:
     """Put a checkpoint's weights into `net`."""
+    _load(path, net, _NET)
+
+
+def load_method(path: Path, method: nn.Module) -> None:
+    """Put back what a method had learnt."""
+    _load(path, method, _METHOD)
+
+
+def _load(path: Path, module: nn.Module, prefix: str) -> None:
     tensors = load_file(path)
-    net.load_state_dict({k.removeprefix(_NET): v for k, v in tensors.items() if k.startswith(_NET)})
+    module.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    )
 
 
 def load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> None:

@@ -38,6 +38,8 @@ def inference_crop(sample: Sample, spec: InputSpec, stride: int) -> Crop:
     """
     transform = crop_from_frame(sample.box, spec.size, spec.box_padding)
     image = warp(sample.picture.read(), transform, spec.size, spec.border)
+    if spec.mask:
+        image = np.dstack([image, sample.mask.warped(transform, spec.size)])
     frame_from_heatmap = compose(invert(transform), invert(heatmap_from_crop(stride)))
     return Crop(image, frame_from_heatmap)
 

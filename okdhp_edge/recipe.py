@@ -5,16 +5,25 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from okdhp_edge.card import DecoderSpec, InputSpec
 from okdhp_edge.data.augment import Augmentation
+from okdhp_edge.distillation import (
+    DistillationTable,
+    FpdTable,
+    OdkdTable,
+    OkddipTable,
+    OkdhpTable,
+    SelfkdTable,
+    SupervisedTable,
+    Weight,
+)
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.build import STRIDE, normalisation
 from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig, NetworkConfig
 from okdhp_edge.pose.heatmap import HeatmapKind
 
-Weight = Annotated[float, Field(ge=0)]
 HardLoss = Literal["mse", "ce"]
 
 
@@ -38,28 +47,16 @@ class HeatmapTable(_Table):
     hard_loss: HardLoss = "ce"
     sigma: Annotated[float, Field(gt=0, le=8)] = 1.5
     """Of the target Gaussian, in heatmap pixels."""
+    branch_sigmas: tuple[Annotated[float, Field(gt=0, le=8)], ...] = ()
+    """A sigma for each branch, the first being `sigma`, so that they differ; none: all alike."""
+    shared_stack_weight: Weight = 1.0
+    """Of the hard and KL losses on the trunk's own stacks."""
+    intermediate_weight: Weight = 1.0
+    """Of those on a branch's stacks before its last: deep supervision; 0 is without."""
 
     @property
     def kind(self) -> HeatmapKind:
         return HeatmapKind.LOGITS if self.hard_loss == "ce" else HeatmapKind.GAUSSIAN
-
-
-class DistillationTable(_Table):
-    """`[distillation]`: OKDHP (Li et al., ICCV 2021, section 3.3)."""
-
-    method: Literal["okdhp", "supervised"] = "okdhp"
-    ensemble_weight: Weight = 1.0
-    """Of the ensemble's own hard loss."""
-    kd_weight: Weight = 1.0
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    """Both softmaxes divide their heatmaps by this; below 1 sharpens. `mse` needs about 0.1 to
-    0.2: heatmaps in 0..1 are nearly uniform under a softmax over thousands of pixels."""
-    detach: bool = True
-    """Whether the ensemble is a fixed target. The released code lets the KL move its teacher."""
-    ramp_epochs: Annotated[int, Field(ge=0)] = 3
-    """exp(-5 (1 - t/L)^2) over L epochs (Laine and Aila, 2017); 0 starts at full weight."""
-    shared_stack_weight: Weight = 1.0
-    """Of the hard and KL losses on the trunk's own stacks."""
 
 
 class OptimiserTable(_Table):
@@ -85,6 +82,8 @@ class Recipe(_Table):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     data: str = "synthetic"
     """KIND:PATH; `--data` overrides it."""
+    train_split: str = "train"
+    """What is trained on; a part of it, such as `train[:3000]`, too."""
     metric: str | None = None
     """Judged and selected by this; None takes the data set's own."""
     terms: str = "no restriction known"
@@ -93,9 +92,30 @@ class Recipe(_Table):
     network: NetworkConfig
     input: InputTable = InputTable()
     heatmap: HeatmapTable = HeatmapTable()
-    distillation: DistillationTable = DistillationTable()
+    distillation: DistillationTable = OkdhpTable()
     augmentation: Augmentation = Augmentation()
     optimiser: OptimiserTable = OptimiserTable()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Recipe":
+        branches, sigmas = len(self.network.branches), self.heatmap.branch_sigmas
+        if sigmas and (len(sigmas) != branches or sigmas[0] != self.heatmap.sigma):
+            raise ValueError("heatmap.branch_sigmas needs one sigma a branch, the first = sigma")
+        method = self.distillation
+        if isinstance(method, OkddipTable) and branches < 3:
+            raise ValueError("okddip needs a leader and two peers: three branches or more")
+        if (
+            isinstance(method, OkdhpTable)
+            and method.own_view
+            and self.augmentation.views != branches
+        ):
+            raise ValueError("distillation.own_view needs augmentation.views = number of branches")
+        return self
+
+    @property
+    def deployable(self) -> tuple[int, ...]:
+        """Branches among which the best is chosen: okddip's leader, or the network's own."""
+        return (0,) if isinstance(self.distillation, OkddipTable) else self.network.deployable
 
     def changed(self, *, epochs: int | None = None, seed: int | None = None) -> "Recipe":
         """The same recipe with another length or seed, where given."""
@@ -113,6 +133,7 @@ class Recipe(_Table):
                 "mean": mean,
                 "std": std,
                 "box_padding": self.input.box_padding,
+                "mask": self.network.mask,
             }
         )
 
@@ -121,12 +142,20 @@ class Recipe(_Table):
         return DecoderSpec(kind=self.heatmap.kind, sigma=self.heatmap.sigma, stride=STRIDE)
 
 
+_METHODS: dict[str, type[BaseModel]] = {
+    "supervised": SupervisedTable,
+    "okdhp": OkdhpTable,
+    "okddip": OkddipTable,
+    "fpd": FpdTable,
+    "odkd": OdkdTable,
+    "selfkd": SelfkdTable,
+}
 _TABLES: dict[str, tuple[type[BaseModel], ...]] = {
     "": (Recipe,),
     "network": (HourglassConfig, MobilePoseConfig),
     "input": (InputTable,),
     "heatmap": (HeatmapTable,),
-    "distillation": (DistillationTable,),
+    "distillation": (*_METHODS.values(),),
     "augmentation": (Augmentation,),
     "optimiser": (OptimiserTable,),
 }
@@ -152,8 +181,9 @@ def read_recipe(path: Path) -> Recipe:
 
 def _explained(path: Path, error: ValidationError) -> RecipeError:
     first = error.errors()[0]
-    where = [str(p) for p in first["loc"] if p not in ("hourglass", "mobilepose")]
-    key = ".".join(where)
+    variants = ("hourglass", "mobilepose", *_METHODS)
+    where = [str(p) for p in first["loc"] if p not in variants]
+    key = ".".join(where) or "recipe"
     if first["type"] != "extra_forbidden":
         return RecipeError(f"{path}: {key}: {first['msg']}", "mend this value")
     table = where[0] if len(where) > 1 else ""

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from okdhp_edge.card import InputSpec
 from okdhp_edge.data.sample import Sample
-from okdhp_edge.pose.crop import apply, crop_from_frame
+from okdhp_edge.pose.crop import Affine, apply, crop_from_frame
 from okdhp_edge.pose.preprocess import Image, warp
 from okdhp_edge.pose.skeleton import Skeleton
 
@@ -28,6 +28,8 @@ class Augmentation(BaseModel):
     flip: bool = True
     colour: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Brightness, contrast and colour gains vary by up to this share."""
+    views: Annotated[int, Field(ge=1, le=8)] = 1
+    """Crops of each person in one step, augmented independently (Hoffer et al., CVPR 2020)."""
 
 
 NO_AUGMENTATION = Augmentation(rotation_deg=0, scale=0, shift=0, flip=False, colour=0)
@@ -40,11 +42,15 @@ class TrainingCrop(NamedTuple):
         image: (H, W, 3) uint8 BGR.
         xy: (K, 2) joints in crop pixels.
         weight: (K,) 1 where the joint is labelled and inside the crop, else 0.
+        transform: crop_from_frame.
+        mirrored: whether left and right are exchanged.
     """
 
     image: Image
     xy: NDArray[np.float32]
     weight: NDArray[np.float32]
+    transform: Affine
+    mirrored: bool
 
 
 def training_crop(
@@ -55,6 +61,8 @@ def training_crop(
     rng: np.random.Generator,
 ) -> TrainingCrop:
     """Cut the person out with random rotation, scale, shift, mirror and colours.
+
+    Where the network's input has a fourth channel, that is the person's mask.
 
     Raises:
         DataError: the picture cannot be read.
@@ -73,12 +81,15 @@ def training_crop(
     image = warp(sample.picture.read(), transform, spec.size, spec.border)
     if augmentation.colour:
         image = _recoloured(image, augmentation.colour, rng)
+    if spec.mask:
+        image = np.dstack([image, sample.mask.warped(transform, spec.size)])
     xy, labelled = apply(transform, sample.xy), sample.labelled
     if mirror:
         xy, labelled = xy[skeleton.flip_index], labelled[skeleton.flip_index]
     inside = ((xy >= 0) & (xy <= np.array(spec.size) - 1)).all(axis=1)
     xy = np.where(labelled[:, None], xy, 0.0)
-    return TrainingCrop(image, xy.astype(np.float32), (labelled & inside).astype(np.float32))
+    weight = (labelled & inside).astype(np.float32)
+    return TrainingCrop(image, xy.astype(np.float32), weight, transform, mirror)
 
 
 def _recoloured(image: Image, strength: float, rng: np.random.Generator) -> Image:

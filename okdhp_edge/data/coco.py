@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from okdhp_edge.data.mask import Outlines
 from okdhp_edge.data.reading import read_json, split_by_name
 from okdhp_edge.data.sample import PictureFile, PoseSet, Sample
 from okdhp_edge.errors import DataError
@@ -112,7 +113,17 @@ def _sample(
         labelled=labelled,
         head_size=_head_size(annotation),
         area=float(area),
+        outline=_outline(annotation),
     )
+
+
+def _outline(annotation: dict[str, Any]) -> Outlines | None:
+    """Polygons; run-length masks, which COCO keeps for crowds, count as none."""
+    segmentation = annotation.get("segmentation")
+    if not isinstance(segmentation, list):
+        return None
+    polygons = [np.array(p, dtype=np.float64).reshape(-1, 2) for p in segmentation if len(p) >= 6]
+    return Outlines(tuple(polygons)) if polygons else None
 
 
 def _box(annotation: dict[str, Any], labelled_xy: NDArray[np.float64]) -> Box:

@@ -139,8 +139,8 @@ class Look:
 
 def draw_figure(
     canvas: Image, xy: NDArray[np.float64], posture: Posture, look: Look, rng: np.random.Generator
-) -> None:
-    """Paint the person whose joints are `xy` (14, 2) into `canvas`."""
+) -> NDArray[np.bool_]:
+    """Paint the person whose joints are `xy` (14, 2) into `canvas`; returns where (H, W)."""
     unit = _torso_length(xy) * 0.2 * look.build
     layer = canvas.copy()
     near = "left" if rng.uniform() < 0.5 else "right"
@@ -151,7 +151,9 @@ def draw_figure(
     _draw_torso(layer, xy, look, unit)
     _draw_head(layer, xy, posture, look, unit)
     _draw_arm(layer, xy, near, look, unit)
-    canvas[:] = _shaded(canvas, layer, rng)
+    figure: NDArray[np.bool_] = np.asarray(cv2.absdiff(layer, canvas)).max(axis=2) > 0
+    canvas[:] = np.where(figure[:, :, None], _shaded(layer, rng), canvas)
+    return figure
 
 
 def _torso_length(xy: NDArray[np.float64]) -> float:
@@ -237,11 +239,9 @@ def _ellipse(
     cv2.ellipse(layer, shape, colour, -1, cv2.LINE_AA)
 
 
-def _shaded(canvas: Image, layer: Image, rng: np.random.Generator) -> Image:
-    """The figure with a cloth-like texture, over the scene."""
-    height, width = canvas.shape[:2]
+def _shaded(layer: Image, rng: np.random.Generator) -> Image:
+    """With a cloth-like texture."""
+    height, width = layer.shape[:2]
     grid = rng.normal(1.0, 0.12, size=(max(height // 5, 1), max(width // 5, 1))).astype(np.float32)
     texture = np.asarray(cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR))
-    shaded = cv2.convertScaleAbs(layer * texture[:, :, None])
-    figure = cv2.absdiff(layer, canvas).max(axis=2, keepdims=True) > 0
-    return np.where(figure, np.asarray(shaded, dtype=np.uint8), canvas)
+    return np.asarray(cv2.convertScaleAbs(layer * texture[:, :, None]), dtype=np.uint8)

@@ -1,7 +1,8 @@
 """`KIND:PATH` to samples: one table, and one place where bad annotations are turned away."""
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ KINDS: dict[str, Callable[[Path, str], PoseSet]] = {
     "synthetic": load_synthetic,
 }
 
+_PART = re.compile(r"(?P<split>[a-z]+)(\[(?P<start>-?\d+)?:(?P<stop>-?\d+)?\])?")
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -36,7 +39,8 @@ def read_annotations(source: str, split: str) -> PoseSet:
 
     Args:
         source: `lspet:DIR`, `coco:FILE|DIR`, `mpii:FILE|DIR`, `synthetic` or `synthetic:COUNT`.
-        split: train, val, test or all.
+        split: train, val, test or all; with a part of it in samples, as in `train[:3000]`, and
+            sums of such, as in `train[-3000:]+test` (the notation of Hugging Face datasets).
 
     Raises:
         DataError: unknown kind or split, unreadable files.
@@ -46,11 +50,22 @@ def read_annotations(source: str, split: str) -> PoseSet:
         raise DataError(
             f"unknown data kind '{kind}'", f"use one of {', '.join(KINDS)} as KIND:PATH"
         )
-    if split not in SPLITS:
-        raise DataError(f"unknown split '{split}'", f"use one of {', '.join(SPLITS)}")
     if kind != "synthetic" and not path:
         raise DataError(f"data '{source}' names no path", f"write {kind}:PATH")
-    return KINDS[kind](Path(path).expanduser(), split)
+    parts = [_part(KINDS[kind], Path(path).expanduser(), part) for part in split.split("+")]
+    return replace(parts[0], split=split, samples=[s for part in parts for s in part.samples])
+
+
+def _part(load_kind: Callable[[Path, str], PoseSet], path: Path, part: str) -> PoseSet:
+    match = _PART.fullmatch(part)
+    if not match or match["split"] not in SPLITS:
+        raise DataError(
+            f"unknown split '{part}'",
+            f"use one of {', '.join(SPLITS)}, a part such as 'train[:3000]', or a sum with '+'",
+        )
+    poses = load_kind(path, match["split"])
+    start, stop = (int(match[end]) if match[end] else None for end in ("start", "stop"))
+    return replace(poses, samples=poses.samples[start:stop])
 
 
 def load(source: str, split: str) -> PoseSet:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from okdhp_edge.data.mask import Hull, Mask
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
@@ -67,6 +68,7 @@ class Sample:
         labelled: (K,) whether the joint's position is known.
         head_size: pixels, for PCKh; None where the set has no head.
         area: square pixels of the person, for OKS; None where the set does not say.
+        outline: the silhouette; None where the set has none.
     """
 
     id: str
@@ -76,6 +78,12 @@ class Sample:
     labelled: NDArray[np.bool_]
     head_size: float | None = None
     area: float | None = None
+    outline: Mask | None = None
+
+    @property
+    def mask(self) -> Mask:
+        """The silhouette, or the hull of the labelled joints in its place."""
+        return self.outline or Hull(self.xy[self.labelled])
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,17 @@ Everything is a function of (seed, index): the same picture on every machine and
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.data.figure import Look, Posture, draw_figure, joints_of, mixed, random_posture
+from okdhp_edge.data.mask import MaskImage
 from okdhp_edge.data.sample import PoseSet, Sample
 from okdhp_edge.errors import DataError
-from okdhp_edge.pose.crop import box_around
+from okdhp_edge.pose.crop import Affine, box_around
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import LSP14
 
@@ -31,7 +33,19 @@ class DrawnPicture:
 
     def read(self) -> Image:
         """Draw the picture (192, 192, 3) uint8 BGR."""
-        return _draw(self.index)[0]
+        return _draw(self.index).picture
+
+
+@dataclass(frozen=True)
+class DrawnMask:
+    """What the renderer painted as the person, occluded parts included."""
+
+    index: int
+
+    def warped(self, crop_from_frame: Affine, size: tuple[int, int]) -> MaskImage:
+        mask = _draw(self.index).figure.astype(np.uint8) * 255
+        crop = cv2.warpAffine(mask, crop_from_frame, size, flags=cv2.INTER_NEAREST)
+        return np.asarray(crop, dtype=np.uint8)
 
 
 def load_synthetic(path: Path, split: str) -> PoseSet:
@@ -57,6 +71,7 @@ def _sample(index: int) -> Sample:
         box=box_around(xy),
         xy=xy.astype(np.float32),
         labelled=np.ones(len(LSP14), dtype=np.bool_),
+        outline=DrawnMask(index),
     )
 
 
@@ -72,15 +87,21 @@ def _posture(index: int) -> tuple[Posture, NDArray[np.float64], np.random.Genera
     return posture, xy, rng
 
 
-def _draw(index: int) -> tuple[Image, NDArray[np.float64]]:
+class _Drawing(NamedTuple):
+    picture: Image
+    figure: NDArray[np.bool_]
+
+
+def _draw(index: int) -> _Drawing:
     posture, xy, rng = _posture(index)
     canvas = background((_SIDE, _SIDE), rng)
-    draw_figure(canvas, xy, posture, Look.random(rng), rng)
+    figure = draw_figure(canvas, xy, posture, Look.random(rng), rng)
     if rng.uniform() < 0.3:
         _occlude(canvas, xy, rng)
     noise = rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(rng.uniform(0, 8))
     noisy = cv2.scaleAdd(canvas.astype(np.float32), rng.uniform(0.7, 1.15), noise)
-    return np.asarray(cv2.convertScaleAbs(noisy.clip(0)), dtype=np.uint8), xy
+    picture = np.asarray(cv2.convertScaleAbs(noisy.clip(0)), dtype=np.uint8)
+    return _Drawing(picture, figure)
 
 
 def background(size: tuple[int, int], rng: np.random.Generator) -> Image:

@@ -13,8 +13,13 @@ def choose_branch(facts: Facts, branch: str) -> int:
     """`best` (on the validation split, among those with the target's depth) or a number from 0.
 
     Raises:
-        ModelError: no such branch.
+        ModelError: no such branch, or a network that no device can feed.
     """
+    if facts.recipe.network.mask:
+        raise ModelError(
+            "this network reads the person's mask: it is a teacher, not for deployment",
+            'train a student with `distillation.method = "odkd"` and export that',
+        )
     if branch == "best":
         return facts.best_branch
     count = len(facts.recipe.network.branches)

@@ -15,11 +15,15 @@ class BranchOutputs(NamedTuple):
         shared: heatmaps (B, K, H, W) of the trunk's own stacks, in order; empty without any.
         branches: per branch (B, S, K, H, W), S its depth in stacks.
         ensemble: (B, K, H, W), the FAU's mix of every branch's last heatmaps.
+        trunk_features: (B, C, h, w), what every branch is fed.
+        branch_features: per branch (B, C, H, W), what its last heatmaps are read from.
     """
 
     shared: list[Tensor]
     branches: list[Tensor]
     ensemble: Tensor
+    trunk_features: Tensor
+    branch_features: list[Tensor]
 
     def last(self, branch: int) -> Tensor:
         """(B, K, H, W) the heatmaps this branch would deploy."""
@@ -29,6 +33,18 @@ class BranchOutputs(NamedTuple):
         """Every stack's heatmaps (B, K, H, W): shared ones first, then branch by branch."""
         own = [stack for branch in self.branches for stack in branch.unbind(dim=1)]
         return [*self.shared, *own]
+
+
+class BranchStacks(NamedTuple):
+    """What one branch gives while training.
+
+    Attributes:
+        heatmaps: (B, S, K, H, W) of every own stack.
+        features: (B, C, H, W), what the last heatmaps are read from.
+    """
+
+    heatmaps: Tensor
+    features: Tensor
 
 
 class TrunkOutputs(NamedTuple):
@@ -46,7 +62,7 @@ class TrunkOutputs(NamedTuple):
 
 
 class Normalise(nn.Module):
-    """uint8 BGR pictures (B, H, W, 3) to normalised float (B, 3, H, W).
+    """uint8 BGR pictures (B, H, W, 3) to normalised float (B, 3, H, W); 4 with a mask.
 
     Cast comes before the layout change, because TensorRT refuses every other operation on uint8;
     the division is a multiplication, so that onnxsim can fold it into the first convolution.
@@ -57,9 +73,9 @@ class Normalise(nn.Module):
 
     def __init__(self, mean_bgr: tuple[float, ...], std_bgr: tuple[float, ...]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean_bgr).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean_bgr).view(1, -1, 1, 1), persistent=False)
         self.register_buffer(
-            "inverse_std", (1 / torch.tensor(std_bgr)).view(1, 3, 1, 1), persistent=False
+            "inverse_std", (1 / torch.tensor(std_bgr)).view(1, -1, 1, 1), persistent=False
         )
 
     def forward(self, image_BHWC: Tensor) -> Tensor:
@@ -70,8 +86,8 @@ class Normalise(nn.Module):
 class Branch(nn.Module):
     """From the trunk's features to heatmaps."""
 
-    def forward(self, features_BCHW: Tensor) -> Tensor:
-        """(B, S, K, H, W) of every stack, for training."""
+    def forward(self, features_BCHW: Tensor) -> BranchStacks:
+        """Every stack, for training."""
         raise NotImplementedError
 
     def last(self, features_BCHW: Tensor) -> Tensor:
@@ -88,19 +104,27 @@ class PoseNet(nn.Module):
         trunk: nn.Module,
         branches: list[Branch],
         aggregation: FeatureAggregationUnit,
+        branch_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.normalise = normalise
         self.trunk = trunk
         self.branches = nn.ModuleList(branches)
         self.aggregation = aggregation
+        self.dropout = nn.Dropout2d(branch_dropout)
 
     def forward(self, image_BHWC: Tensor) -> BranchOutputs:
         """Heatmaps of every stack of every branch, and their ensemble."""
         trunk: TrunkOutputs = self.trunk(self.normalise(image_BHWC))
-        outputs = [branch(trunk.features) for branch in self.branches]
-        last_BTKHW = torch.stack([o[:, -1] for o in outputs], dim=1)
-        return BranchOutputs(trunk.heatmaps, outputs, self.aggregation(trunk.early, last_BTKHW))
+        stacks: list[BranchStacks] = [b(self.dropout(trunk.features)) for b in self.branches]
+        last_BTKHW = torch.stack([s.heatmaps[:, -1] for s in stacks], dim=1)
+        return BranchOutputs(
+            shared=trunk.heatmaps,
+            branches=[s.heatmaps for s in stacks],
+            ensemble=self.aggregation(trunk.early, last_BTKHW),
+            trunk_features=trunk.features,
+            branch_features=[s.features for s in stacks],
+        )
 
 
 class SingleBranch(nn.Module):

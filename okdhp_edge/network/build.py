@@ -1,15 +1,17 @@
 """From a recipe's `[network]` table to a network."""
 
+import copy
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from okdhp_edge.network.aggregation import FeatureAggregationUnit
 from okdhp_edge.network.branches import Branch, Normalise, PoseNet, TrunkOutputs
 from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig
 from okdhp_edge.network.decoder import DucDecoder, UpsampleDecoder
-from okdhp_edge.network.encoders import Encoder, build_encoder
+from okdhp_edge.network.encoders import Encoder, build_encoder, channels_of
 from okdhp_edge.network.hourglass import HourglassBranch, Stacks, Stem
 
 STRIDE = 4
@@ -20,6 +22,7 @@ _IMAGENET_MEAN = (103.53, 116.28, 123.675)
 _IMAGENET_STD = (57.375, 57.12, 58.395)
 # EfficientNet-Lite was trained on (x - 127) / 128.
 _LITE_MEAN, _LITE_STD = (127.0,) * 3, (128.0,) * 3
+_MASK_STD = 255.0
 
 
 def normalisation(
@@ -44,7 +47,10 @@ def build_network(
     Raises:
         RecipeError: encoder weights that are missing or do not fit.
     """
-    normalise = Normalise(*normalisation(config))
+    mean, std = normalisation(config)
+    if config.mask:
+        mean, std = (*mean, 0.0), (*std, _MASK_STD)
+    normalise = Normalise(mean, std)
     if isinstance(config, HourglassConfig):
         return _hourglass(config, joints, normalise)
     return _mobilepose(config, joints, normalise, load_encoder=load_encoder)
@@ -54,6 +60,8 @@ class _HourglassTrunk(nn.Module):
     def __init__(self, config: HourglassConfig, joints: int) -> None:
         super().__init__()
         self.stem = Stem(config.width)
+        if config.mask:
+            _widen_first_convolution(self.stem)
         self.shared = Stacks(config.width, joints, config.shared_stacks, feeds_on=True)
 
     def forward(self, image_BCHW: Tensor) -> TrunkOutputs:
@@ -63,7 +71,7 @@ class _HourglassTrunk(nn.Module):
 
 
 class _EncoderTrunk(nn.Module):
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
 
@@ -79,18 +87,33 @@ def _hourglass(config: HourglassConfig, joints: int, normalise: Normalise) -> Po
     aggregation = FeatureAggregationUnit(
         config.aggregation, config.width, len(config.branches), joints
     )
-    return PoseNet(normalise, _HourglassTrunk(config, joints), branches, aggregation)
+    trunk = _HourglassTrunk(config, joints)
+    return PoseNet(normalise, trunk, branches, aggregation, config.branch_dropout)
 
 
 def _mobilepose(
     config: MobilePoseConfig, joints: int, normalise: Normalise, *, load_encoder: bool
 ) -> PoseNet:
     encoder = build_encoder(config.encoder, config.encoder_weights if load_encoder else None)
+    if config.mask:
+        _widen_first_convolution(encoder)
     branches: list[Branch] = [_decoder(config, encoder, joints, depth) for depth in config.branches]
-    aggregation = FeatureAggregationUnit(
-        config.aggregation, encoder.channels, len(config.branches), joints
-    )
-    return PoseNet(normalise, _EncoderTrunk(encoder), branches, aggregation)
+    shared, channels = cast(nn.Module, encoder), encoder.channels
+    if config.share_to is not None:
+        shared, _ = encoder.split(config.share_to)
+        channels = channels_of(shared)
+        for branch in branches:
+            # A copy for each: they start alike, from the same pre-trained weights.
+            branch.encoder = copy.deepcopy(encoder).split(config.share_to)[1]
+    aggregation = FeatureAggregationUnit(config.aggregation, channels, len(config.branches), joints)
+    return PoseNet(normalise, _EncoderTrunk(shared), branches, aggregation, config.branch_dropout)
+
+
+def _widen_first_convolution(module: nn.Module) -> None:
+    """A fourth input channel whose weights begin at zero: training decides what it is worth."""
+    first = next(m for m in module.modules() if isinstance(m, nn.Conv2d))
+    first.weight = nn.Parameter(F.pad(first.weight.detach(), (0, 0, 0, 0, 0, 1)))
+    first.in_channels += 1
 
 
 def _decoder(config: MobilePoseConfig, encoder: Encoder, joints: int, depth: int) -> Branch:

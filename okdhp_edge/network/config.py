@@ -17,6 +17,10 @@ class _Network(BaseModel):
     branches: Branches = (1, 1, 1)
     """Depth of each branch; equal depths are balanced. Branch 0 has the architecture to deploy."""
     aggregation: Aggregation = "depthwise"
+    mask: bool = False
+    """Whether the person's mask is a fourth input channel: a teacher's privilege."""
+    branch_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the trunk's channels that each branch misses, each its own, while training."""
 
     @property
     def deployable(self) -> tuple[int, ...]:
@@ -33,7 +37,7 @@ class HourglassConfig(_Network):
 
 
 class MobilePoseConfig(_Network):
-    """An image encoder shared by all branches, and one decoder per branch.
+    """An image encoder, shared by all branches wholly or in part, and one decoder per branch.
 
     Depths count the 3x3 convolutions after each upsampling (`upsample`) or the DUC blocks' extra
     ones (`duc`).
@@ -43,6 +47,9 @@ class MobilePoseConfig(_Network):
     encoder: EncoderName = "efficientnet_lite0"
     encoder_weights: str | None = None
     """"imagenet" (efficientnet_lite0), the path of a torchvision state dict, or none."""
+    share_to: Literal[2, 4, 8, 16] | None = None
+    """The stride up to which the encoder is shared: every branch has its own coarser layers, all
+    from the same pre-trained weights. None shares the whole encoder."""
     decoder: Literal["upsample", "duc"] = "upsample"
     decoder_channels: tuple[PositiveInt, ...] = (128, 96, 64)
 

@@ -4,7 +4,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from okdhp_edge.network.branches import Branch
+from okdhp_edge.network.branches import Branch, BranchStacks
 
 
 class _Decoder(Branch):
@@ -12,14 +12,16 @@ class _Decoder(Branch):
 
     stages: nn.Sequential
     head: nn.Conv2d
+    encoder: nn.Module = nn.Identity()
+    """The part of the encoder that this branch does not share."""
 
-    def forward(self, features_BCHW: Tensor) -> Tensor:
-        """(B, 1, K, H, W)."""
-        return self.last(features_BCHW).unsqueeze(1)
+    def forward(self, features_BCHW: Tensor) -> BranchStacks:
+        features = self.stages(self.encoder(features_BCHW))
+        return BranchStacks(self.head(features).unsqueeze(1), features)
 
     def last(self, features_BCHW: Tensor) -> Tensor:
         """(B, K, H, W)."""
-        return cast(Tensor, self.head(self.stages(features_BCHW)))
+        return cast(Tensor, self.head(self.stages(self.encoder(features_BCHW))))
 
 
 class UpsampleDecoder(_Decoder):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from okdhp_edge.network.branches import Branch
+from okdhp_edge.network.branches import Branch, BranchStacks
 
 _DEPTH = 4
 _EXPANSION = 2
@@ -89,11 +89,11 @@ class Stack(nn.Module):
             self.score_back = nn.Conv2d(joints, width, 1)
 
     def forward(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Features for the next stack (the input itself after a last stack), and heatmaps."""
+        """Features for the next stack, or of the heatmaps after a last one; and heatmaps."""
         y = self.fc(self.block(self.hourglass(x_BCHW)))
         heatmaps = self.score(y)
         if not self.feeds_next:
-            return x_BCHW, heatmaps
+            return y, heatmaps
         return x_BCHW + self.fc_back(y) + self.score_back(heatmaps), heatmaps
 
 
@@ -122,9 +122,9 @@ class HourglassBranch(Branch):
         super().__init__()
         self.own = Stacks(width, joints, depth, feeds_on=False)
 
-    def forward(self, features_BCHW: Tensor) -> Tensor:
-        """(B, S, K, H, W) heatmaps of every own stack."""
-        return torch.stack(self.own(features_BCHW)[1], dim=1)
+    def forward(self, features_BCHW: Tensor) -> BranchStacks:
+        features, heatmaps = self.own(features_BCHW)
+        return BranchStacks(torch.stack(heatmaps, dim=1), features)
 
     def last(self, features_BCHW: Tensor) -> Tensor:
         """(B, K, H, W)."""

@@ -13,7 +13,7 @@ Heatmaps = NDArray[np.float32]
 
 _TINY = 1e-6
 # Truncating the Gaussian keeps its tail exactly zero, as the published recipes have it.
-_TRUNCATE_SIGMAS = 3.0
+TRUNCATE_SIGMAS = 3.0
 
 
 class HeatmapKind(StrEnum):
@@ -50,7 +50,7 @@ def gaussians(
 
 def _bell(distance: NDArray[np.floating], sigma: float) -> NDArray[np.float32]:
     values = np.exp(-(distance**2) / (2 * sigma**2))
-    values[np.abs(distance) > _TRUNCATE_SIGMAS * sigma] = 0.0
+    values[np.abs(distance) > TRUNCATE_SIGMAS * sigma] = 0.0
     return np.asarray(values, dtype=np.float32)
 
 

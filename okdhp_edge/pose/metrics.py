@@ -62,11 +62,24 @@ def pck(
     Persons whose norm is NaN are left out. The value is the mean over all labelled joints of the
     remaining persons, each joint counting once.
     """
+    correct_NK, counted_NK = correct_joints(
+        predicted_NK2, truth_NK2, labelled_NK, norm_N, threshold
+    )
+    return _ratio_score(correct_NK.astype(np.float64) * 100, counted_NK.astype(np.float64))
+
+
+def correct_joints(
+    predicted_NK2: NDArray[np.floating],
+    truth_NK2: NDArray[np.floating],
+    labelled_NK: NDArray[np.bool_],
+    norm_N: NDArray[np.floating],
+    threshold: float,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """What `pck` counts: (N, K) joints that are right, and joints that count at all."""
     counted_NK = labelled_NK & np.isfinite(norm_N)[:, None]
     error_NK = np.linalg.norm(predicted_NK2 - truth_NK2, axis=-1)
     with np.errstate(invalid="ignore"):
-        correct_NK = counted_NK & (error_NK <= threshold * norm_N[:, None])
-    return _ratio_score(100.0 * correct_NK, counted_NK.astype(np.float64))
+        return counted_NK & (error_NK <= threshold * norm_N[:, None]), counted_NK
 
 
 def oks(

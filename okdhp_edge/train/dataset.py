@@ -1,6 +1,6 @@
-"""Crops and targets for the optimiser, the same for every process count and every resume."""
+"""Crops and joints for the optimiser, the same for every process count and every resume."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -10,57 +10,87 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from okdhp_edge.card import DecoderSpec, InputSpec
-from okdhp_edge.data.augment import Augmentation, training_crop
-from okdhp_edge.data.sample import PoseSet
-from okdhp_edge.pose.crop import apply, heatmap_from_crop
-from okdhp_edge.pose.heatmap import gaussians
+from okdhp_edge.card import InputSpec
+from okdhp_edge.data.augment import Augmentation, TrainingCrop, training_crop
+from okdhp_edge.data.sample import Sample
+from okdhp_edge.pose.crop import apply, compose, heatmap_from_crop
+from okdhp_edge.pose.skeleton import Skeleton
 
 Key = tuple[int, int]
 """Epoch and sample index."""
 
 
 class Batch(NamedTuple):
-    """Attributes: image (B, H, W, 3) uint8 BGR; target (B, K, h, w) of peak 1; weight (B, K)."""
+    """N crops: first every person's first view, then every person's second, and so on.
+
+    Attributes:
+        image: (N, H, W, 3) uint8 BGR, or 4 with the person's mask.
+        xy: (N, K, 2) joints in heatmap pixels.
+        weight: (N, K) 1 where the joint is labelled and inside the crop.
+        labelled: (N,) False for pictures whose labels are not to be used; their weight is 0.
+        heatmap_from_frame: (N, 2, 3).
+        mirrored: (N,) whether left and right are exchanged.
+    """
 
     image: Tensor
-    target: Tensor
+    xy: Tensor
     weight: Tensor
+    labelled: Tensor
+    heatmap_from_frame: Tensor
+    mirrored: Tensor
 
 
-class CropDataset(Dataset[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]]):
-    """Augmented crops; what (epoch, index) gives is a function of the seed alone."""
+class CropDataset(Dataset[list[tuple[NDArray[np.generic], ...]]]):
+    """Augmented crops; what (epoch, index) gives is a function of the seed alone.
+
+    Args:
+        labelled: persons with labels; indices beyond them lead into `unlabelled`.
+        stride: of the heatmaps.
+    """
 
     def __init__(
         self,
-        poses: PoseSet,
+        labelled: Sequence[Sample],
+        skeleton: Skeleton,
         spec: InputSpec,
-        decoder: DecoderSpec,
+        stride: int,
         augmentation: Augmentation,
         seed: int,
+        unlabelled: Sequence[Sample] = (),
     ) -> None:
-        self._poses = poses
+        self._samples = [*labelled, *unlabelled]
+        self._with_labels = len(labelled)
+        self._skeleton = skeleton
         self._spec = spec
-        self._decoder = decoder
+        self._to_heatmap = heatmap_from_crop(stride)
         self._augmentation = augmentation
         self._seed = seed
 
-    def __getitem__(
-        self, key: Key
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, key: Key) -> list[tuple[NDArray[np.generic], ...]]:
+        """Each view's row of a Batch."""
         epoch, index = key
-        rng = np.random.default_rng([self._seed, epoch, index])
-        crop = training_crop(
-            self._poses.samples[index],
-            self._poses.skeleton,
-            self._spec,
-            self._augmentation,
-            rng,
+        views = range(self._augmentation.views)
+        return [self._row(self._crop(epoch, index, view), index) for view in views]
+
+    def _crop(self, epoch: int, index: int, view: int) -> TrainingCrop:
+        words = [self._seed, epoch, index] + ([view] if view else [])
+        rng = np.random.default_rng(words)
+        sample = self._samples[index]
+        return training_crop(sample, self._skeleton, self._spec, self._augmentation, rng)
+
+    def _row(self, crop: TrainingCrop, index: int) -> tuple[NDArray[np.generic], ...]:
+        labelled = index < self._with_labels
+        return (
+            crop.image,
+            apply(self._to_heatmap, crop.xy).astype(np.float32),
+            crop.weight * np.float32(labelled),
+            np.asarray(labelled),
+            compose(self._to_heatmap, crop.transform).astype(np.float32),
+            np.asarray(crop.mirrored),
         )
-        stride = self._decoder.stride
-        size = (self._spec.width // stride, self._spec.height // stride)
-        xy = apply(heatmap_from_crop(stride), crop.xy)
-        return crop.image, gaussians(xy, size, self._decoder.sigma), crop.weight
 
 
 class EpochBatches(Sampler[list[Key]]):
@@ -92,8 +122,8 @@ class EpochBatches(Sampler[list[Key]]):
 
 def build_loader(
     dataset: CropDataset, batches: EpochBatches, workers: int
-) -> DataLoader[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]]:
-    """Worker processes that decode, warp and draw targets ahead of the optimiser."""
+) -> DataLoader[list[tuple[NDArray[np.generic], ...]]]:
+    """Worker processes that decode and warp ahead of the optimiser."""
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -107,11 +137,9 @@ def build_loader(
     )
 
 
-def _collate(
-    items: list[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]],
-) -> Batch:
-    images, targets, weights = zip(*items, strict=True)
-    return Batch(*(torch.from_numpy(np.stack(part)) for part in (images, targets, weights)))
+def _collate(items: list[list[tuple[NDArray[np.generic], ...]]]) -> Batch:
+    rows = [row for view in zip(*items, strict=True) for row in view]
+    return Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True)))
 
 
 def _start_worker(_: int) -> None:

@@ -3,10 +3,19 @@
 import csv
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from okdhp_edge.card import write_text
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 Row = dict[str, float]
+
+_TEACHING = "teaching/"
+GRADIENT_RATIO = _TEACHING + "gradient ratio, teacher to labels"
+AGREEMENT = _TEACHING + "agreement of branches, share"
+ENSEMBLE_GAIN = _TEACHING + "ensemble gain, points"
 
 
 class Journal:
@@ -29,9 +38,10 @@ class Journal:
         """Record one epoch everywhere."""
         self._rows.append(row)
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(row))
+        names = list(dict.fromkeys(name for r in self._rows for name in r))
+        writer = csv.DictWriter(text, fieldnames=names)
         writer.writeheader()
-        writer.writerows({k: r.get(k, "") for k in row} for r in self._rows)
+        writer.writerows({k: r.get(k, "") for k in names} for r in self._rows)
         write_text(self._csv, text.getvalue())
         for name, value in row.items():
             if name != "epoch":
@@ -48,22 +58,24 @@ class Journal:
         from matplotlib.figure import Figure
 
         mpl.rcParams["svg.hashsalt"] = "okdhp-edge"
-        figure = Figure(figsize=(10, 4), layout="constrained")
-        losses, scores = figure.subplots(1, 2)
-        epochs = [r["epoch"] for r in self._rows]
-        for name in self._rows[-1]:
-            axis = (
-                losses if name.startswith("loss/") else scores if name.startswith("val/") else None
-            )
-            if axis is not None:
-                values = [r.get(name, float("nan")) for r in self._rows]
-                axis.plot(epochs, values, marker=".", label=name.split("/", 1)[1])
+        figure = Figure(figsize=(13, 4), layout="constrained")
+        losses, scores, teaching = figure.subplots(1, 3)
+        self._curves(losses, "loss/")
+        self._curves(scores, "val/")
+        self._curves(teaching, _TEACHING)
         losses.set(xlabel="epoch", title="training loss terms", yscale="log")
         scores.set(xlabel="epoch", title="validation metric, points")
-        for axis in (losses, scores):
-            axis.grid(alpha=0.3)
-            axis.legend()
+        teaching.set(xlabel="epoch", title="what the teacher adds")
         figure.savefig(self._plot, dpi=110)
+
+    def _curves(self, axis: "Axes", prefix: str) -> None:
+        epochs = [r["epoch"] for r in self._rows]
+        for name in sorted({n for row in self._rows for n in row if n.startswith(prefix)}):
+            values = [r.get(name, float("nan")) for r in self._rows]
+            axis.plot(epochs, values, marker=".", label=name.removeprefix(prefix))
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.legend()
 
 
 def _read(path: Path) -> list[Row]:

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from torch import nn
 
 from okdhp_edge import __version__, checkpoint
@@ -19,19 +18,22 @@ from okdhp_edge.card import SkeletonSpec, writing
 from okdhp_edge.checkpoint import Facts
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.distillation import FpdTable
 from okdhp_edge.errors import OkdhpError
-from okdhp_edge.evaluate import check_metric, evaluate
-from okdhp_edge.network.branches import BranchOutputs, PoseNet
+from okdhp_edge.evaluate import check_metric
+from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.build import build_network
-from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.recipe import Recipe
 from okdhp_edge.train.batchnorm import make_process_wide
 from okdhp_edge.train.dataset import Batch, CropDataset, EpochBatches, build_loader
-from okdhp_edge.train.journal import Journal, Row
-from okdhp_edge.train.losses import labelled_total
-from okdhp_edge.train.okdhp import okdhp_losses
+from okdhp_edge.train.journal import AGREEMENT, ENSEMBLE_GAIN, GRADIENT_RATIO, Journal, Row
+from okdhp_edge.train.methods import Method, build_method
 from okdhp_edge.train.schedule import build_optimiser, learning_rate
+from okdhp_edge.train.step import StepResult, TrainingStep
+from okdhp_edge.train.validate import validate
 
+# The two extra backward passes, from the loss to the heatmaps alone, cost little but not nothing.
+_MEASURE_EVERY = 10
 LAST, BEST = "last.safetensors", "best.safetensors"
 Report = Callable[[str, int, int, str], None]
 """Told stage, steps done, steps in all, and a short text."""
@@ -57,6 +59,7 @@ class _Run:
     val: PoseSet
     metric: str
     net: PoseNet
+    method: Method
     model: Any
     optimiser: torch.optim.Optimizer
     epochs_done: int = 0
@@ -82,11 +85,9 @@ def train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
         with writing(options.out):
             options.out.mkdir(parents=True, exist_ok=True)
     journal = Journal(options.out, run.epochs_done) if run.fabric.is_global_zero else None
-    dataset = CropDataset(
-        run.train, recipe.input_spec(), recipe.decoder_spec(), recipe.augmentation, recipe.seed
-    )
+    dataset = _dataset(run)
     batches = EpochBatches(
-        len(run.train), recipe.optimiser.batch_size, recipe.seed,
+        len(dataset), recipe.optimiser.batch_size, recipe.seed,
         run.fabric.global_rank, run.fabric.world_size,
     )  # fmt: skip
     loader = build_loader(dataset, batches, options.workers)
@@ -102,8 +103,21 @@ def train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     return options.out / BEST
 
 
+def _dataset(run: _Run) -> CropDataset:
+    recipe, table = run.recipe, run.recipe.distillation
+    spec = recipe.input_spec()
+    if run.method.reads_mask:
+        spec = spec.model_copy(update={"mask": True})
+    extra = table.unlabelled if isinstance(table, FpdTable) else None
+    return CropDataset(
+        run.train.samples, run.train.skeleton, spec, recipe.decoder_spec().stride,
+        recipe.augmentation, recipe.seed,
+        unlabelled=load(run.train.source, extra).samples if extra else (),
+    )  # fmt: skip
+
+
 def _prepare(recipe: Recipe, data: str, options: TrainingOptions) -> _Run:
-    train_set, val_set = load(data, "train"), load(data, "val")
+    train_set, val_set = load(data, recipe.train_split), load(data, "val")
     metric = recipe.metric or train_set.metric
     check_metric(metric)
     fabric = _launch(options)
@@ -113,10 +127,18 @@ def _prepare(recipe: Recipe, data: str, options: TrainingOptions) -> _Run:
     if fabric.world_size > 1:
         make_process_wide(net)
     cast(nn.Module, net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model, optimiser = fabric.setup(net, build_optimiser(net, recipe.optimiser))
+    method = build_method(recipe, train_set.skeleton)
+    method.prepare(net)
+    step = TrainingStep(net, method)
+    model, optimiser = fabric.setup(step, build_optimiser(step, recipe.optimiser))
+    method.over_processes = lambda count: cast(
+        # Summed over processes and divided among them, because DDP averages gradients.
+        torch.Tensor,
+        fabric.all_reduce(count, reduce_op="mean"),
+    )
     return _Run(
         recipe=recipe, fabric=fabric, train=train_set, val=val_set, metric=metric,
-        net=net, model=model, optimiser=optimiser,
+        net=net, method=method, model=model, optimiser=optimiser,
     )  # fmt: skip
 
 
@@ -149,6 +171,7 @@ def _resume(run: _Run, last: Path) -> None:
         )
     checkpoint.load_net(last, run.net)
     checkpoint.load_optimiser(last, run.optimiser)
+    checkpoint.load_method(last, run.method)
     run.epochs_done, run.best_score = facts.epochs_done, facts.best_score
 
 
@@ -156,24 +179,28 @@ def _train_epoch(run: _Run, loader: Any, steps: int, epoch: int, report: Report)
     run.model.train()
     # Anything random inside the network restarts here, so that a resumed epoch is the same.
     torch.manual_seed(run.recipe.seed + epoch)
-    sums: dict[str, float] = {}
+    seen: dict[str, list[float]] = {}
     waited, started, images = 0.0, time.perf_counter(), 0
     lr = 0.0
     for step, (batch, wait) in enumerate(_timed(loader)):
         waited += wait
         lr = _set_rate(run, epoch * steps + step, steps)
-        terms = _step(run, batch, epoch + step / steps)
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + value / steps
-        images += len(batch.image) * run.fabric.world_size
-        report(f"epoch {epoch + 1}", step + 1, steps, f"loss {sum(terms.values()):.3f}")
+        values = _step(run, batch, epoch + step / steps, measure=step % _MEASURE_EVERY == 0)
+        for name, value in values.items():
+            seen.setdefault(name, []).append(value)
+        images += len(batch.image) // run.recipe.augmentation.views * run.fabric.world_size
+        report(f"epoch {epoch + 1}", step + 1, steps, f"loss {_loss(values):.3f}")
     seconds = time.perf_counter() - started
     speed, waiting = images / seconds, waited / seconds
     report(f"epoch {epoch + 1}", steps, steps, f"{speed:.0f} img/s, {waiting:.1%} data wait")
     return {
-        "epoch": float(epoch + 1), "lr": lr, **{f"loss/{k}": v for k, v in sums.items()},
+        "epoch": float(epoch + 1), "lr": lr, **{k: float(np.mean(v)) for k, v in seen.items()},
         "images_per_s": speed, "data_wait_share": waiting,
     }  # fmt: skip
+
+
+def _loss(values: dict[str, float]) -> float:
+    return sum(value for name, value in values.items() if name.startswith("loss/"))
 
 
 def _timed(loader: Any) -> Iterator[tuple[Batch, float]]:
@@ -194,17 +221,12 @@ def _set_rate(run: _Run, step: int, steps_per_epoch: int) -> float:
     return rate
 
 
-def _step(run: _Run, batch: Batch, epoch: float) -> dict[str, float]:
-    image, target, weight = (run.fabric.to_device(t) for t in batch)
-    # Summed over processes and divided among them, because DDP averages gradients.
-    total = cast(torch.Tensor, run.fabric.all_reduce(weight.sum(), reduce_op="mean"))
-    outputs: BranchOutputs = run.model(image)
-    terms = okdhp_losses(
-        outputs, target, weight, labelled_total(total),
-        heatmap=run.recipe.heatmap, distillation=run.recipe.distillation, epoch=epoch,
-    )  # fmt: skip
-    loss = torch.stack(list(terms.values())).sum()
-    values = {name: float(term.detach()) for name, term in terms.items()}
+def _step(run: _Run, batch: Batch, epoch: float, *, measure: bool) -> dict[str, float]:
+    """One optimisation step; returns the loss terms, and the gradient ratio where measured."""
+    batch = Batch(*(run.fabric.to_device(column) for column in batch))
+    result: StepResult = run.model(batch, epoch, measure=measure)
+    loss = torch.stack(list(result.terms.values())).sum()
+    values = {f"loss/{name}": float(term.detach()) for name, term in result.terms.items()}
     if not np.isfinite(sum(values.values())):
         raise OkdhpError(
             f"the loss is no longer finite in epoch {int(epoch) + 1} ({values})",
@@ -216,6 +238,9 @@ def _step(run: _Run, batch: Batch, epoch: float) -> dict[str, float]:
     if clip is not None:
         run.fabric.clip_gradients(run.model, run.optimiser, max_norm=clip)
     run.optimiser.step()
+    run.method.after_step(run.net)
+    if result.gradient_ratio is not None:
+        values[GRADIENT_RATIO] = float(result.gradient_ratio)
     return values
 
 
@@ -227,52 +252,23 @@ def _validate_and_save(run: _Run, options: TrainingOptions, epoch: int) -> Row:
         done += count
         options.report("validate", done, len(run.val), "")
 
-    scores = {
-        name: score.value
-        for name, score in evaluate(
-            run.val, run.recipe.input_spec(), run.recipe.decoder_spec(),
-            all_outputs(run.net, run.fabric.device), run.metric, progress=progress,
-        ).items()
-    }  # fmt: skip
-    branch = max(run.recipe.network.deployable, key=lambda b: scores[f"branch{b}"])
-    score = scores[f"branch{branch}"]
+    recipe = run.recipe
+    found = validate(
+        run.net, run.val, recipe.input_spec(), recipe.decoder_spec(), run.metric, progress
+    )
+    branch = max(recipe.deployable, key=lambda b: found.scores[f"branch{b}"])
+    score = found.scores[f"branch{branch}"]
     improved = score > run.best_score
     run.best_score = max(score, run.best_score)
     facts = Facts(
-        recipe=run.recipe, data=run.train.source, metric=run.metric,
-        skeleton=SkeletonSpec.of(run.train.skeleton), epochs_done=epoch + 1, scores=scores,
+        recipe=recipe, data=run.train.source, metric=run.metric,
+        skeleton=SkeletonSpec.of(run.train.skeleton), epochs_done=epoch + 1, scores=found.scores,
         best_branch=branch, best_score=run.best_score, version=__version__,
     )  # fmt: skip
     if improved:
-        checkpoint.save(options.out / BEST, facts, run.net, None)
-    checkpoint.save(options.out / LAST, facts, run.net, run.optimiser)
-    return {f"val/{name}": value for name, value in scores.items()}
-
-
-def all_outputs(
-    net: PoseNet, device: torch.device
-) -> Callable[[NDArray[np.uint8]], dict[str, Heatmaps]]:
-    """A predict function that gives every branch's last heatmaps and the ensemble."""
-
-    def predict(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
-        with _evaluating(net), torch.inference_mode():
-            outputs: BranchOutputs = net(torch.from_numpy(images_BHWC).to(device))
-        named = {f"branch{i}": outputs.last(i) for i in range(len(outputs.branches))}
-        named["ensemble"] = outputs.ensemble
-        return {name: h.float().cpu().numpy() for name, h in named.items()}
-
-    return predict
-
-
-class _evaluating:
-    """The network in eval mode for a while."""
-
-    def __init__(self, net: nn.Module) -> None:
-        self._net = net
-
-    def __enter__(self) -> None:
-        self._training = self._net.training
-        self._net.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self._net.train(self._training)
+        checkpoint.save(options.out / BEST, facts, run.net)
+    checkpoint.save(options.out / LAST, facts, run.net, run.optimiser, run.method)
+    row = {f"val/{name}": value for name, value in found.scores.items()}
+    if len(recipe.network.branches) > 1:
+        row |= {AGREEMENT: found.agreement, ENSEMBLE_GAIN: found.ensemble_gain}
+    return row

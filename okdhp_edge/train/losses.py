@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from okdhp_edge.distillation import KlTable
 from okdhp_edge.recipe import HardLoss
 
 
@@ -42,9 +43,21 @@ def pixelwise_kl(
 
     Detach the teacher beforehand unless gradients shall reach it.
     """
-    student = F.log_softmax(student_BKHW.float().flatten(2) / temperature, dim=2)
-    teacher = F.log_softmax(teacher_BKHW.float().flatten(2) / temperature, dim=2)
-    kl_BK = F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=2)
+    student = log_distribution(student_BKHW, temperature)
+    teacher = log_distribution(teacher_BKHW, temperature)
+    return distribution_kl(student, teacher, weight_BK, total)
+
+
+def log_distribution(heatmaps_BKHW: Tensor, temperature: float) -> Tensor:
+    """(B, K, P) logarithm of the spatial softmax of heatmaps divided by `temperature`."""
+    return F.log_softmax(heatmaps_BKHW.float().flatten(2) / temperature, dim=2)
+
+
+def distribution_kl(
+    student_BKP: Tensor, teacher_BKP: Tensor, weight_BK: Tensor, total: Tensor
+) -> Tensor:
+    """KL(teacher || student) of log-distributions, summed over pixels."""
+    kl_BK = F.kl_div(student_BKP, teacher_BKP, reduction="none", log_target=True).sum(dim=2)
     return (kl_BK * weight_BK).sum() / total
 
 
@@ -54,6 +67,13 @@ def ramp(epoch: float, length: int) -> float:
         return 1.0
     share = min(max(epoch / length, 0.0), 1.0)
     return math.exp(-5 * (1 - share) ** 2)
+
+
+def ramped(table: KlTable, epoch: float) -> float:
+    """A method's KL weight in this (fractional) epoch."""
+    if epoch < table.start_epoch:
+        return 0.0
+    return table.kd_weight * ramp(epoch - table.start_epoch, table.ramp_epochs)
 
 
 def labelled_total(weight_BK: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ def tiny_recipe(**changes: object) -> Recipe:
         },
         "input": {"size": [64, 64]},
         "heatmap": {"hard_loss": "ce", "sigma": 1.0},
-        "distillation": {"ramp_epochs": 1},
+        "distillation": {"method": "okdhp", "ramp_epochs": 1},
         "optimiser": {"epochs": 2, "batch_size": 16, "lr": 3e-3},
     }
     return Recipe.model_validate({**content, **changes})

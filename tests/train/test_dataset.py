@@ -2,29 +2,66 @@ import numpy as np
 import pytest
 
 from okdhp_edge.data.load import load
+from okdhp_edge.pose.crop import apply
+from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.train.dataset import CropDataset, EpochBatches, build_loader
 from tests.helpers.tiny_models import tiny_recipe
 
 
-def _dataset(seed=0):
-    recipe = tiny_recipe()
-    return CropDataset(load("synthetic:24", "train"), recipe.input_spec(), recipe.decoder_spec(),
-                       recipe.augmentation, seed)  # fmt: skip
+def _dataset(seed=0, unlabelled=0, **augmentation):
+    recipe, poses = tiny_recipe(augmentation=augmentation), load("synthetic:24", "train")
+    return CropDataset(
+        poses.samples[unlabelled:], poses.skeleton, recipe.input_spec(), 4, recipe.augmentation,
+        seed, unlabelled=poses.samples[:unlabelled],
+    )  # fmt: skip
 
 
 def test_a_crop_is_a_function_of_seed_epoch_and_index():
-    a, b = (_dataset()[(3, 7)] for _ in range(2))
-    other = _dataset()[(4, 7)]
+    a, b = (_dataset()[(3, 7)][0] for _ in range(2))
+    other = _dataset()[(4, 7)][0]
     for x, y in zip(a, b, strict=True):
         np.testing.assert_array_equal(x, y)
     assert (a[0] != other[0]).any()
 
 
-def test_targets_peak_at_the_joints():
-    image, target, weight = _dataset()[(0, 0)]
+def test_joints_are_in_heatmap_pixels_and_placed_in_the_picture():
+    dataset = _dataset()
+    image, xy, weight, labelled, heatmap_from_frame, mirrored = dataset[(0, 0)][0]
     assert image.shape == (64, 64, 3)
-    assert target.shape == (14, 16, 16)
-    assert (target.max(axis=(1, 2))[weight > 0] > 0.7).all()
+    assert labelled
+    sample = load("synthetic:24", "train").samples[0]
+    frame = sample.xy[LSP14.flip_index] if mirrored else sample.xy
+    np.testing.assert_allclose(xy, apply(heatmap_from_frame, frame), atol=1e-3)
+    assert ((xy[weight > 0] > -0.5) & (xy[weight > 0] < 15.5)).all()
+
+
+def test_views_differ_and_the_first_is_what_one_view_would_be():
+    one, two = _dataset(), _dataset(views=2)
+    assert len(one[(1, 5)]) == 1
+    first, second = two[(1, 5)]
+    for x, y in zip(first, one[(1, 5)][0], strict=True):
+        np.testing.assert_array_equal(x, y)
+    assert (first[0] != second[0]).any()
+
+
+def test_a_batch_lists_views_one_after_the_other():
+    batches = EpochBatches(24, 4, seed=0)
+    batch = next(iter(build_loader(_dataset(views=3), batches, 0)))
+    keys = next(iter(batches))
+    assert batch.image.shape == (12, 64, 64, 3)
+    for view in range(3):
+        for person, key in enumerate(keys):
+            row = _dataset(views=3)[key][view]
+            for column, value in zip(batch, row, strict=True):
+                np.testing.assert_array_equal(column[view * 4 + person].numpy(), value)
+
+
+def test_pictures_without_labels_have_no_weight():
+    dataset = _dataset(unlabelled=6)
+    assert len(dataset) == 24
+    inside, beyond = dataset[(0, 17)][0], dataset[(0, 18)][0]
+    assert inside[3] and inside[2].any()
+    assert not beyond[3] and not beyond[2].any()
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -57,6 +94,6 @@ def test_a_set_smaller_than_a_batch_is_one_batch():
 def test_worker_processes_change_nothing(workers):
     batches = EpochBatches(24, 8, seed=0)
     first = next(iter(build_loader(_dataset(), batches, workers)))
-    expected = [_dataset()[key] for key in next(iter(batches))]
-    np.testing.assert_array_equal(first.image.numpy(), np.stack([e[0] for e in expected]))
-    np.testing.assert_array_equal(first.target.numpy(), np.stack([e[1] for e in expected]))
+    expected = [_dataset()[key][0] for key in next(iter(batches))]
+    for column, values in zip(first, zip(*expected, strict=True), strict=True):
+        np.testing.assert_array_equal(column.numpy(), np.stack(values))

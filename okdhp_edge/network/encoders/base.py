@@ -2,7 +2,23 @@
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
+
+_PROBE = 64
+
+
+class Layers(nn.Module):
+    """An encoder's layers under their published names."""
+
+    def steps(self) -> list[nn.Module]:
+        """The same layers as a chain: applied in turn they are the encoder."""
+        raise NotImplementedError
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        for step in self.steps():
+            x_BCHW = step(x_BCHW)
+        return x_BCHW
 
 
 class Encoder(nn.Module):
@@ -19,12 +35,42 @@ class Encoder(nn.Module):
     ignored: tuple[str, ...]
     """Prefixes in the published state dict that the encoder leaves out (classifiers)."""
 
-    def __init__(self, layers: nn.Module) -> None:
+    def __init__(self, layers: Layers) -> None:
         super().__init__()
         self.layers = layers
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         return cast(Tensor, self.layers(image_BCHW))
+
+    def split(self, stride: int) -> tuple[nn.Sequential, nn.Sequential]:
+        """The steps up to and including `stride`, and the coarser ones."""
+        steps, shared = self.layers.steps(), 0
+        x = _probe(self)
+        for number, step in enumerate(steps, start=1):
+            x = _probed(step, x)
+            if _PROBE // x.shape[-1] <= stride:
+                shared = number
+        return nn.Sequential(*steps[:shared]), nn.Sequential(*steps[shared:])
+
+
+def channels_of(steps: nn.Module) -> int:
+    """Channels that a chain of encoder steps gives."""
+    return _probed(steps, _probe(steps)).shape[1]
+
+
+def _probe(module: nn.Module) -> Tensor:
+    """A black picture with the channels that `module` begins with."""
+    first = next(m for m in module.modules() if isinstance(m, nn.Conv2d))
+    return torch.zeros(1, first.in_channels, _PROBE, _PROBE)
+
+
+def _probed(step: nn.Module, x: Tensor) -> Tensor:
+    """What `step` makes of `x`, without a trace in its batch norms."""
+    training = step.training
+    with torch.no_grad():
+        y = step.eval()(x)
+    step.train(training)
+    return cast(Tensor, y)
 
 
 def conv_bn_relu(

@@ -9,7 +9,7 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from okdhp_edge.network.encoders.base import Encoder
+from okdhp_edge.network.encoders.base import Encoder, Layers
 
 # expansion, kernel, stride, width, repeats
 _STAGES = (
@@ -67,7 +67,7 @@ class _Block(nn.Module):
         return cast(Tensor, y + x_BCHW if self.residual else y)
 
 
-class _Layers(nn.Module):
+class _Layers(Layers):
     def __init__(self) -> None:
         super().__init__()
         self._conv_stem = _conv(3, 32, 3, 2, 1)
@@ -80,11 +80,8 @@ class _Layers(nn.Module):
                 width_in = width
         self._blocks = nn.ModuleList(blocks)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        x_BCHW = F.relu6(self._bn0(self._conv_stem(x_BCHW)))
-        for block in self._blocks:
-            x_BCHW = block(x_BCHW)
-        return x_BCHW
+    def steps(self) -> list[nn.Module]:
+        return [nn.Sequential(self._conv_stem, self._bn0, nn.ReLU6()), *self._blocks]
 
 
 class EfficientNetLite0(Encoder):

@@ -4,7 +4,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from okdhp_edge.network.encoders.base import Encoder, conv_bn_relu
+from okdhp_edge.network.encoders.base import Encoder, Layers, conv_bn_relu
 
 # expansion, width, repeats, stride
 _STAGES = (
@@ -38,7 +38,7 @@ class _InvertedResidual(nn.Module):
         return cast(Tensor, x_BCHW + y if self.residual else y)
 
 
-class _Layers(nn.Module):
+class _Layers(Layers):
     def __init__(self) -> None:
         super().__init__()
         features: list[nn.Module] = [conv_bn_relu(3, 32, 3, 2, activation=nn.ReLU6)]
@@ -51,8 +51,8 @@ class _Layers(nn.Module):
         features.append(conv_bn_relu(width_in, 1280, 1, activation=nn.ReLU6))
         self.features = nn.Sequential(*features)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        return cast(Tensor, self.features(x_BCHW))
+    def steps(self) -> list[nn.Module]:
+        return list(self.features)
 
 
 class MobileNetV2(Encoder):

@@ -1,11 +1,9 @@
 """ResNet-18 (He et al., CVPR 2016), named as torchvision's state dict."""
 
-from typing import cast
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from okdhp_edge.network.encoders.base import Encoder
+from okdhp_edge.network.encoders.base import Encoder, Layers
 
 
 class _BasicBlock(nn.Module):
@@ -26,7 +24,7 @@ class _BasicBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(y)) + self.downsample(x_BCHW))
 
 
-class _Layers(nn.Module):
+class _Layers(Layers):
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
@@ -36,9 +34,9 @@ class _Layers(nn.Module):
         self.layer3 = _stage(128, 256, 2)
         self.layer4 = _stage(256, 512, 2)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x_BCHW))), 3, 2, 1)
-        return cast(Tensor, self.layer4(self.layer3(self.layer2(self.layer1(x)))))
+    def steps(self) -> list[nn.Module]:
+        stem = nn.Sequential(self.conv1, self.bn1, nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+        return [stem, self.layer1, self.layer2, self.layer3, self.layer4]
 
 
 def _stage(width_in: int, width: int, stride: int) -> nn.Sequential:

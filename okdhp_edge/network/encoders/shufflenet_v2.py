@@ -1,12 +1,9 @@
 """ShuffleNetV2 x1.0 (Ma et al., ECCV 2018), named as torchvision's state dict."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from okdhp_edge.network.encoders.base import Encoder, conv_bn_relu
+from okdhp_edge.network.encoders.base import Encoder, Layers, conv_bn_relu
 
 # width, repeats
 _STAGES = ((116, 4), (232, 8), (464, 4))
@@ -44,7 +41,7 @@ class _Unit(nn.Module):
         return shuffled.reshape(batch, channels, height, width)
 
 
-class _Layers(nn.Module):
+class _Layers(Layers):
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = conv_bn_relu(3, 24, 3, 2)
@@ -56,11 +53,9 @@ class _Layers(nn.Module):
             width_in = width
         self.conv5 = conv_bn_relu(width_in, 1024, 1)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        x = F.max_pool2d(self.conv1(x_BCHW), 3, 2, 1)
-        for number in range(2, 2 + len(_STAGES)):
-            x = self.get_submodule(f"stage{number}")(x)
-        return cast(Tensor, self.conv5(x))
+    def steps(self) -> list[nn.Module]:
+        stages = [self.get_submodule(f"stage{number}") for number in range(2, 2 + len(_STAGES))]
+        return [self.conv1, nn.MaxPool2d(3, 2, 1), *stages, self.conv5]
 
 
 class ShuffleNetV2(Encoder):

@@ -1,12 +1,10 @@
 """SqueezeNet 1.1 (Iandola et al., 2016), named as torchvision's state dict."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from okdhp_edge.network.encoders.base import Encoder
+from okdhp_edge.network.encoders.base import Encoder, Layers
 
 
 class _Fire(nn.Module):
@@ -21,7 +19,7 @@ class _Fire(nn.Module):
         return torch.cat([F.relu(self.expand1x1(x)), F.relu(self.expand3x3(x))], dim=1)
 
 
-class _Layers(nn.Module):
+class _Layers(Layers):
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
@@ -41,8 +39,8 @@ class _Layers(nn.Module):
             _Fire(512, 64, 256),
         )
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        return cast(Tensor, self.features(x_BCHW))
+    def steps(self) -> list[nn.Module]:
+        return list(self.features)
 
 
 class SqueezeNet11(Encoder):

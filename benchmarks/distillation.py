@@ -1,0 +1,202 @@
+"""Every distillation method at an equal schedule: train, judge, compare.
+
+    python benchmarks/distillation.py run mobilepose-ce --data lspet:PATH
+    python benchmarks/distillation.py report
+
+`run` goes through the rows of `benchmarks/studies/NAME.toml`: each is a change to the study's base
+recipe, trained with its number of seeds into `runs/distillation/NAME/ROW/SEED/`. It may be stopped
+at any time: runs that `benchmarks/results/distillation.json` has are left alone, a broken-off one
+goes on after its last epoch. The branch and the epoch are chosen on `val`; what is recorded comes
+from the study's report split, on which nothing was chosen. `report` draws the plot and writes the
+tables of `benchmarks/README.md`.
+"""
+
+import json
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import torch
+import typer
+
+from okdhp_edge.card import write_text
+from okdhp_edge.data.load import load
+from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.evaluate import predict_joints
+from okdhp_edge.hardware import describe_machine
+from okdhp_edge.network.build import build_network, count_macs
+from okdhp_edge.pose.metrics import correct_joints, torso_diagonals
+from okdhp_edge.recipe import Recipe
+from okdhp_edge.train.loop import LAST, TrainingOptions, train
+from okdhp_edge.train.teacher import load_checkpoint
+from okdhp_edge.train.validate import all_outputs
+
+HERE = Path(__file__).parent
+STUDIES, RESULT = HERE / "studies", HERE / "results" / "distillation.json"
+THRESHOLD = 0.2
+app = typer.Typer(add_completion=False, help=__doc__)
+
+
+class Row(NamedTuple):
+    """One line of a study."""
+
+    name: str
+    title: str
+    seeds: int
+    changes: dict[str, Any]
+
+
+class Study(NamedTuple):
+    """A base recipe, changes to it, and where they are judged."""
+
+    name: str
+    title: str
+    base: dict[str, Any]
+    report_split: str
+    rows: list[Row]
+
+
+def read_study(name: str) -> Study:
+    """A file of `studies/`."""
+    content = tomllib.loads((STUDIES / f"{name}.toml").read_text(encoding="utf-8"))
+    base = tomllib.loads((HERE.parent / content["base"]).read_text(encoding="utf-8"))
+    rows = [
+        Row(key, row.pop("title"), row.pop("seeds", 1), row) for key, row in content["rows"].items()
+    ]
+    return Study(
+        name, content["title"], merged(base, content.get("all", {})), content["report"], rows
+    )
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Tables are merged key by key; `[distillation]` belongs to its method and is replaced."""
+    result = dict(base)
+    for key, value in changes.items():
+        merge = isinstance(value, dict) and key != "distillation" and key in base
+        result[key] = merged(base[key], value) if merge else value
+    return result
+
+
+def recipe_of(study: Study, row: Row, seed: int, runs: Path) -> Recipe:
+    """The recipe of one run. `{runs}` and `{seed}` in it lead to other rows' checkpoints."""
+    content = merged(study.base, row.changes) | {"seed": seed, "name": f"{study.name}-{row.name}"}
+    text = (
+        json.dumps(content).replace("{runs}", str(runs / study.name)).replace("{seed}", str(seed))
+    )
+    return Recipe.model_validate(json.loads(text))
+
+
+@app.callback()
+def _commands() -> None:
+    """Keeps `run` a command of its own, however many there are."""
+
+
+@app.command()
+def run(
+    study_name: str,
+    data: Annotated[str, typer.Option(help="KIND:PATH")],
+    rows: Annotated[str, typer.Option(help="Comma-separated; empty: all.")] = "",
+    seeds: Annotated[int, typer.Option(help="At most this many; 0: what the study says.")] = 0,
+    runs: Annotated[Path, typer.Option(help="Where checkpoints go.")] = Path("runs/distillation"),
+) -> None:
+    """Train and judge what is not recorded yet."""
+    study = read_study(study_name)
+    wanted = [r for r in study.rows if not rows or r.name in rows.split(",")]
+    report = load(data, study.report_split)
+    for seed, row in _order(wanted, seeds):
+        recipe = recipe_of(study, row, seed, runs)
+        recorded = recipe_of(study, row, seed, Path("RUNS")).model_dump(mode="json")
+        if any(_is(r, study, row, seed) and r["recipe"] == recorded for r in _read()):
+            continue
+        out = runs / study.name / row.name / str(seed)
+        print(f"{time.strftime('%H:%M:%S')} {study.name} {row.name} seed {seed}", flush=True)
+        started = time.perf_counter()
+        resumed = (out / LAST).is_file()
+        best = train(recipe, data, TrainingOptions(out=out, resume=True))
+        seconds = None if resumed else time.perf_counter() - started
+        result = _judged(best, report) | {
+            "study": study.name, "row": row.name, "title": row.title, "seed": seed,
+            "report": study.report_split, "seconds": seconds,
+            "last_epoch": _last_row(out / "metrics.csv"), "recipe": recorded,
+        }  # fmt: skip
+        _keep(result, study, row, seed)
+        print(f"  val {result['val']:.2f}  report {result['value']:.2f}", flush=True)
+
+
+def _order(rows: list[Row], most: int) -> Iterator[tuple[int, Row]]:
+    """Seed by seed, so that a study that is stopped early has compared all rows."""
+    for seed in range(max((row.seeds for row in rows), default=0)):
+        yield from ((seed, r) for r in rows if seed < r.seeds and (not most or seed < most))
+
+
+def _judged(checkpoint: Path, report: PoseSet) -> dict[str, Any]:
+    net, facts = load_checkpoint(checkpoint)
+    recipe = facts.recipe
+    joints = predict_joints(
+        report, recipe.input_spec(), recipe.decoder_spec(), all_outputs(net, torch.device("cpu"))
+    )
+    truth, labelled = (
+        np.stack([getattr(s, k) for s in report.samples]) for k in ("xy", "labelled")
+    )
+    norm = torso_diagonals(truth, labelled, report.skeleton)
+    counts = {
+        name: correct_joints(xy, truth, labelled, norm, THRESHOLD) for name, xy in joints.items()
+    }
+    scores = {name: 100 * right.sum() / all_.sum() for name, (right, all_) in counts.items()}
+    right, counted = counts[f"branch{facts.best_branch}"]
+    return {
+        "metric": f"pck@{THRESHOLD}", "value": scores[f"branch{facts.best_branch}"],
+        "outputs": scores, "best_branch": facts.best_branch, "val": facts.best_score,
+        "persons": int(counted.any(axis=1).sum()),
+        # One digit a person, so that intervals of differences can be drawn without the weights.
+        "right": _digits(right), "counted": _digits(counted), "forward_macs": _macs(recipe),
+    }  # fmt: skip
+
+
+def _digits(joints_NK: np.ndarray) -> str:
+    return "".join(f"{count:x}" for count in joints_NK.sum(axis=1))
+
+
+def _macs(recipe: Recipe) -> int:
+    """Multiply-accumulates of the training network's forward pass over one crop."""
+    net = build_network(recipe.network, 14, load_encoder=False).eval()
+    width, height = recipe.input.size
+    channels = 4 if recipe.network.mask else 3
+    return count_macs(net, torch.zeros(1, height, width, channels, dtype=torch.uint8))
+
+
+def _last_row(path: Path) -> dict[str, float]:
+    names, *_, last = path.read_text(encoding="utf-8").splitlines()
+    import csv
+
+    (values,) = csv.reader([last])
+    (keys,) = csv.reader([names])
+    return {k: float(v) for k, v in zip(keys, values, strict=True) if v}
+
+
+def _is(result: dict[str, Any], study: Study, row: Row, seed: int) -> bool:
+    return (result["study"], result["row"], result["seed"]) == (study.name, row.name, seed)
+
+
+def _read() -> list[dict[str, Any]]:
+    if not RESULT.is_file():
+        return []
+    results: list[dict[str, Any]] = json.loads(RESULT.read_text(encoding="utf-8"))["runs"]
+    return results
+
+
+def _keep(result: dict[str, Any], study: Study, row: Row, seed: int) -> None:
+    others = [r for r in _read() if not _is(r, study, row, seed)]
+    runs = sorted([*others, result], key=lambda r: (r["study"], r["row"], r["seed"]))
+    content = {
+        "command": "python benchmarks/distillation.py run STUDY --data lspet:PATH",
+        "machine": describe_machine(), "runs": runs,
+    }  # fmt: skip
+    write_text(RESULT, json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    app()

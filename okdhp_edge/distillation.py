@@ -1,0 +1,130 @@
+"""The `[distillation]` table of a recipe: one model per method, told apart by `method`."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from okdhp_edge.pose.heatmap import HeatmapKind
+
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Temperature = Annotated[float, Field(gt=0)]
+Epochs = Annotated[int, Field(ge=0)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TeacherTable(_Table):
+    """A trained network that teaches: one of our checkpoints, or any ONNX file of heatmaps.
+
+    Everything but `path` is for foreign ONNX files, which do not say it themselves.
+    """
+
+    path: str
+    """`*.safetensors` of `train`, or `*.onnx`."""
+    output: str | None = None
+    """`branchN` or `ensemble` of a checkpoint (None: the best on its validation split); name of
+    an ONNX output (None: the first)."""
+    joints: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
+    """Width and height of its input, where the file leaves them free."""
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    """In its own colour order, 0..255."""
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    colour: Literal["RGB", "BGR"] = "RGB"
+    kind: HeatmapKind = HeatmapKind.GAUSSIAN
+
+
+class KlTable(_Table):
+    """What methods with a KL between heatmaps share."""
+
+    kd_weight: Weight = 1.0
+    temperature: Temperature = 1.0
+    """Both softmaxes divide their heatmaps by this; below 1 sharpens. `mse` needs about 0.1 to
+    0.2: heatmaps in 0..1 are nearly uniform under a softmax over thousands of pixels."""
+    detach: bool = True
+    """Whether the teacher is a fixed target. The released codes let the KL move it."""
+    ramp_epochs: Epochs = 3
+    """exp(-5 (1 - t/L)^2) over L epochs (Laine and Aila, 2017); 0 starts at full weight."""
+    start_epoch: Epochs = 0
+    """No KL before this epoch; the ramp begins there."""
+
+
+class SupervisedTable(_Table):
+    """No teacher: the hard loss on every stack of every branch."""
+
+    method: Literal["supervised"]
+
+
+class OkdhpTable(KlTable):
+    """OKDHP (Li et al., ICCV 2021, section 3.3): the branches' ensemble teaches every stack."""
+
+    method: Literal["okdhp"] = "okdhp"
+    ensemble_weight: Weight = 1.0
+    """Of the ensemble's own hard loss."""
+    normalisation: Literal["joint", "released"] = "joint"
+    """`joint` averages the KL over labelled joints; `released` sums over joints and divides by
+    batch and pixels, which makes it H*W/J times smaller."""
+    joint_views: bool = True
+    """With several views in a step, whether the teacher is the mean of all views' ensembles,
+    each turned into the view that is taught; else each view's own ensemble."""
+    own_view: bool = False
+    """With as many views as branches: whether a branch sees the labels of its own view only."""
+    ema_peer: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay per step of a moving average of the weights whose ensemble joins the teacher (Mean
+    Teacher; Tarvainen and Valpola, 2017)."""
+
+
+class OkddipTable(KlTable):
+    """OKDDip (Chen et al., AAAI 2020): branch 0 is the group leader, the others are its peers."""
+
+    method: Literal["okddip"]
+    attention: Annotated[int, Field(ge=1)] = 8
+    """Width of the queries and keys."""
+
+
+class FpdTable(_Table):
+    """FPD (Zhang et al., CVPR 2019): alpha * distance to the teacher + (1 - alpha) * hard."""
+
+    method: Literal["fpd"]
+    teacher: TeacherTable
+    alpha: Share = 0.5
+    unlabelled: str | None = None
+    """A split of the same data, such as `train[3000:5000]`, taught by the teacher alone."""
+    warm_start: str | None = None
+    """A checkpoint of the same network to begin with, as the published gain does."""
+    feature_weight: Weight = 0.0
+    """Of the mean squared distance between the trunks' features, through a learnt 1x1 (DWPose);
+    for teachers that are checkpoints."""
+
+
+class OdkdTable(_Table):
+    """ODKD (Zhao et al., 2021), after its abstract, all that is public of it: a weaker primary
+    teacher first, then a senior one that may also see the person's mask; binarised heatmaps."""
+
+    method: Literal["odkd"]
+    primary: TeacherTable
+    senior: TeacherTable
+    switch: Share = 0.4
+    """Share of the epochs that the primary teaches."""
+    alpha: Share = 0.5
+    binarise: Annotated[float, Field(gt=0, lt=1)] | None = 0.5
+    """A teacher's heatmap becomes one above this share of its peak and zero below; None keeps
+    it as it is."""
+
+
+class SelfkdTable(_Table):
+    """The second stage of DWPose (Yang et al., 2023): a trained model teaches a fresh head on its
+    own frozen trunk; no hard loss."""
+
+    method: Literal["selfkd"]
+    teacher: TeacherTable
+    """A checkpoint whose trunk is this recipe's."""
+
+
+DistillationTable = Annotated[
+    SupervisedTable | OkdhpTable | OkddipTable | FpdTable | OdkdTable | SelfkdTable,
+    Field(discriminator="method"),
+]

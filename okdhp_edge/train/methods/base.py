@@ -1,0 +1,109 @@
+"""What a distillation method is: the terms of the loss for one batch."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from okdhp_edge.network.branches import BranchOutputs, PoseNet
+from okdhp_edge.pose.skeleton import Skeleton
+from okdhp_edge.recipe import Recipe
+from okdhp_edge.train.dataset import Batch
+from okdhp_edge.train.losses import hard_loss, labelled_total
+from okdhp_edge.train.targets import gaussian_targets
+
+
+class Losses(NamedTuple):
+    """One batch's loss.
+
+    Attributes:
+        terms: weighted terms by name, `hard` from labels and `kd` from teachers among them; their
+            sum is the loss.
+        stacks: the heatmaps that the terms judge, for measuring gradients at them.
+    """
+
+    terms: dict[str, Tensor]
+    stacks: list[Tensor]
+
+
+class Stack(NamedTuple):
+    """Heatmaps (N, K, h, w) of one stack, and how it is taught."""
+
+    heatmaps: Tensor
+    weight: float
+    sigma: float
+    branch: int | None
+    """None for the trunk's own."""
+
+
+class Method(nn.Module):
+    """A method. What it learns itself (an attention, an alignment) are its parameters."""
+
+    reads_mask = False
+    """Whether its teachers look at the person's mask."""
+
+    def __init__(self, recipe: Recipe, skeleton: Skeleton) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.skeleton = skeleton
+        self.over_processes: Callable[[Tensor], Tensor] = lambda value: value
+        """Averages a count over the processes; the loop sets it where there are several."""
+
+    def prepare(self, net: PoseNet) -> None:
+        """Called once, before the optimiser is built: initial weights, frozen parts, own layers."""
+
+    def settle(self, net: PoseNet) -> None:
+        """Called whenever the network enters training mode: frozen parts go back to eval mode."""
+
+    def after_step(self, net: PoseNet) -> None:
+        """Called after each optimisation step."""
+
+    def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
+        """The terms of the loss.
+
+        Args:
+            net: the student.
+            batch: its crops; a fourth channel is there where the teachers read the mask.
+            epoch: with fraction, counted from 0.
+        """
+        raise NotImplementedError
+
+    def see(self, net: PoseNet, batch: Batch) -> BranchOutputs:
+        """The student's outputs, the mask kept from it unless it reads one."""
+        channels = 4 if self.recipe.network.mask else 3
+        outputs: BranchOutputs = net(batch.image[..., :channels])
+        return outputs
+
+    def stacks(self, outputs: BranchOutputs) -> list[Stack]:
+        """Every stack that the recipe weighs above zero: the trunk's, then branch by branch."""
+        table = self.recipe.heatmap
+        sigmas = table.branch_sigmas or (table.sigma,) * len(outputs.branches)
+        found = [Stack(s, table.shared_stack_weight, table.sigma, None) for s in outputs.shared]
+        for number, (stacks, sigma) in enumerate(zip(outputs.branches, sigmas, strict=True)):
+            *inner, last = stacks.unbind(dim=1)
+            found += [Stack(s, table.intermediate_weight, sigma, number) for s in inner]
+            found.append(Stack(last, 1.0, sigma, number))
+        return [stack for stack in found if stack.weight]
+
+    def hard(self, heatmaps: Tensor, batch: Batch, weight: Tensor, sigma: float) -> Tensor:
+        """The hard loss of one stack against Gaussians of `sigma`."""
+        target = gaussian_targets(batch.xy, (heatmaps.shape[2], heatmaps.shape[3]), sigma)
+        return hard_loss(
+            heatmaps, target, weight, self.total(weight), self.recipe.heatmap.hard_loss
+        )
+
+    def hard_term(self, stacks: list[Stack], batch: Batch) -> Tensor:
+        """The weighted sum of all stacks' hard losses."""
+        return weighted_sum(
+            stacks, lambda stack: self.hard(stack.heatmaps, batch, batch.weight, stack.sigma)
+        )
+
+    def total(self, weight: Tensor) -> Tensor:
+        """What losses divide by: the taught joints of all processes' batches."""
+        return labelled_total(self.over_processes(weight.sum()))
+
+
+def weighted_sum(stacks: list[Stack], loss: Callable[[Stack], Tensor]) -> Tensor:
+    """Sum over stacks of weight times loss."""
+    return torch.stack([stack.weight * loss(stack) for stack in stacks]).sum()

@@ -1,0 +1,82 @@
+"""FPD (Zhang et al., CVPR 2019): a trained teacher's heatmaps beside the labels.
+
+loss = sum over stacks of alpha * distance(stack, teacher) + (1 - alpha) * hard(stack, target)
+
+The distance is that of the hard loss: section 3.2 has the mean squared error for both.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from okdhp_edge import checkpoint
+from okdhp_edge.distillation import FpdTable
+from okdhp_edge.errors import RecipeError
+from okdhp_edge.network.branches import PoseNet
+from okdhp_edge.pose.skeleton import Skeleton
+from okdhp_edge.recipe import Recipe
+from okdhp_edge.train.dataset import Batch
+from okdhp_edge.train.methods.base import Losses
+from okdhp_edge.train.methods.offline import OfflineMethod, grid_of
+from okdhp_edge.train.teacher import open_teacher
+
+
+class Fpd(OfflineMethod):
+    """One teacher throughout."""
+
+    def __init__(self, recipe: Recipe, skeleton: Skeleton) -> None:
+        super().__init__(recipe, skeleton)
+        assert isinstance(recipe.distillation, FpdTable)
+        self.table = recipe.distillation
+        self.teacher = open_teacher(self.table.teacher, skeleton, recipe.input_spec())
+        self.reads_mask = self.teacher.reads_mask
+
+    def prepare(self, net: PoseNet) -> None:
+        if self.table.warm_start is not None:
+            _start_from(net, self.recipe, Path(self.table.warm_start).expanduser())
+        if self.table.feature_weight:
+            self.align = self._alignment(net)
+
+    def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
+        outputs = self.see(net, batch)
+        stacks = self.stacks(outputs)
+        lesson = self.teacher(batch.image, grid_of(stacks))
+        losses = self.taught(stacks, lesson, batch, self.table.alpha)
+        if self.table.feature_weight and lesson.features is not None:
+            distance = self._feature_distance(outputs.trunk_features, lesson.features)
+            losses.terms["feature"] = self.table.feature_weight * distance
+        return losses
+
+    def _alignment(self, net: PoseNet) -> nn.Conv2d:
+        """The learnt 1x1 from the student's trunk features to the teacher's."""
+        width, height = self.recipe.input.size
+        blank = torch.zeros(1, height, width, 4, dtype=torch.uint8)
+        training = net.training
+        with torch.no_grad():
+            mine = net.eval()(blank[..., : 4 if self.recipe.network.mask else 3]).trunk_features
+        net.train(training)
+        theirs = self.teacher(blank, (height // 4, width // 4)).features
+        if theirs is None:
+            raise RecipeError(
+                f"teacher {self.table.teacher.path} shows no features",
+                "give a checkpoint, or feature_weight = 0",
+            )
+        return nn.Conv2d(mine.shape[1], theirs.shape[1], 1)
+
+    def _feature_distance(self, mine: Tensor, theirs: Tensor) -> Tensor:
+        aligned = self.align(mine).float()
+        if aligned.shape[2:] != theirs.shape[2:]:
+            aligned = F.interpolate(aligned, theirs.shape[2:], mode="bilinear")
+        return F.mse_loss(aligned, theirs.float())
+
+
+def _start_from(net: PoseNet, recipe: Recipe, path: Path) -> None:
+    facts = checkpoint.read_facts(path)
+    trained = facts.recipe.network.model_copy(update={"encoder_weights": None})
+    if trained != recipe.network.model_copy(update={"encoder_weights": None}):
+        raise RecipeError(
+            f"{path} holds another network than the recipe's", "start warm from the same network"
+        )
+    checkpoint.load_net(path, net)

@@ -1,0 +1,42 @@
+"""ODKD (Zhao et al., arXiv 2104.10414): two teachers in order, binarised heatmaps.
+
+Only the abstract is public: a primary teacher, then a senior one that is also given the person's
+segmentation mask. The schedule and the rule of binarising are our reading of it.
+"""
+
+from torch import Tensor
+
+from okdhp_edge.distillation import OdkdTable
+from okdhp_edge.network.branches import PoseNet
+from okdhp_edge.pose.skeleton import Skeleton
+from okdhp_edge.recipe import Recipe
+from okdhp_edge.train.dataset import Batch
+from okdhp_edge.train.methods.base import Losses
+from okdhp_edge.train.methods.offline import OfflineMethod, grid_of
+from okdhp_edge.train.teacher import open_teacher
+
+
+class Odkd(OfflineMethod):
+    """The primary teacher for the first share of the epochs, the senior for the rest."""
+
+    def __init__(self, recipe: Recipe, skeleton: Skeleton) -> None:
+        super().__init__(recipe, skeleton)
+        assert isinstance(recipe.distillation, OdkdTable)
+        self.table = recipe.distillation
+        spec = recipe.input_spec()
+        self.primary = open_teacher(self.table.primary, skeleton, spec)
+        self.senior = open_teacher(self.table.senior, skeleton, spec)
+        self.reads_mask = self.primary.reads_mask or self.senior.reads_mask
+
+    def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
+        stacks = self.stacks(self.see(net, batch))
+        first = epoch < self.table.switch * self.recipe.optimiser.epochs
+        lesson = (self.primary if first else self.senior)(batch.image, grid_of(stacks))
+        if self.table.binarise is not None:
+            lesson = lesson._replace(heatmaps=binarised(lesson.heatmaps, self.table.binarise))
+        return self.taught(stacks, lesson, batch, self.table.alpha)
+
+
+def binarised(heatmaps_NKHW: Tensor, threshold: float) -> Tensor:
+    """One where a heatmap of peak 1 lies above `threshold`, else zero."""
+    return (heatmaps_NKHW > threshold).to(heatmaps_NKHW.dtype)

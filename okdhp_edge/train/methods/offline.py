@@ -1,0 +1,33 @@
+"""What the methods with trained teachers share: alpha * distance + (1 - alpha) * hard."""
+
+import torch
+from torch import Tensor
+
+from okdhp_edge.train.dataset import Batch
+from okdhp_edge.train.losses import hard_loss
+from okdhp_edge.train.methods.base import Losses, Method, Stack, weighted_sum
+from okdhp_edge.train.teacher import Lesson
+
+
+class OfflineMethod(Method):
+    """A method whose teacher is trained already."""
+
+    def taught(self, stacks: list[Stack], lesson: Lesson, batch: Batch, alpha: float) -> Losses:
+        """Both terms. Pictures without labels count in `kd` alone, with every joint."""
+        weight = torch.where(batch.labelled[:, None], batch.weight, 1.0) * lesson.knows
+        total = self.total(weight)
+        kind = self.recipe.heatmap.hard_loss
+
+        def distance(stack: Stack) -> Tensor:
+            return hard_loss(stack.heatmaps, lesson.heatmaps, weight, total, kind)
+
+        terms = {"kd": alpha * weighted_sum(stacks, distance)}
+        if alpha < 1:
+            terms["hard"] = (1 - alpha) * self.hard_term(stacks, batch)
+        return Losses(terms, [s.heatmaps for s in stacks])
+
+
+def grid_of(stacks: list[Stack]) -> tuple[int, int]:
+    """(height, width) of the student's heatmaps."""
+    height, width = stacks[0].heatmaps.shape[2:]
+    return height, width

@@ -1,0 +1,95 @@
+"""OKDHP (Li et al., ICCV 2021): the branches' ensemble teaches every stack of every branch.
+
+loss = sum over stacks of hard(stack, target)
+     + ensemble_weight * hard(ensemble, target)
+     + kd_weight * ramp(epoch) * sum over stacks of KL(teacher || stack)
+
+The teacher is the ensemble; here it may also be the mean of the ensembles of several augmented
+views of the person, and a moving average of the weights may join it.
+"""
+
+import copy
+
+import torch
+from torch import Tensor
+
+from okdhp_edge.distillation import OkdhpTable
+from okdhp_edge.network.branches import BranchOutputs, PoseNet
+from okdhp_edge.pose.skeleton import Skeleton
+from okdhp_edge.recipe import Recipe
+from okdhp_edge.train.dataset import Batch
+from okdhp_edge.train.losses import pixelwise_kl, ramped
+from okdhp_edge.train.methods.base import Losses, Method, Stack, weighted_sum
+from okdhp_edge.train.views import mean_over_views
+
+
+class Okdhp(Method):
+    """Balanced and unbalanced, any number of branches and views."""
+
+    def __init__(self, recipe: Recipe, skeleton: Skeleton) -> None:
+        super().__init__(recipe, skeleton)
+        assert isinstance(recipe.distillation, OkdhpTable)
+        self.table = recipe.distillation
+        self.views = recipe.augmentation.views
+        self.average: PoseNet | None = None
+        flip = torch.tensor(skeleton.flip_index.tolist())
+        self.register_buffer("flip_index", flip, persistent=False)
+
+    def prepare(self, net: PoseNet) -> None:
+        if self.table.ema_peer is not None:
+            self.average = copy.deepcopy(net).requires_grad_(requires_grad=False)
+
+    def settle(self, net: PoseNet) -> None:
+        if self.average is not None:
+            self.average.eval()
+
+    @torch.no_grad()
+    def after_step(self, net: PoseNet) -> None:
+        if self.average is None or self.table.ema_peer is None:
+            return
+        for kept, new in zip(
+            self.average.state_dict().values(), net.state_dict().values(), strict=True
+        ):
+            if kept.is_floating_point():
+                kept.lerp_(new, 1 - self.table.ema_peer)
+            else:
+                kept.copy_(new)
+
+    def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
+        outputs = self.see(net, batch)
+        stacks = self.stacks(outputs)
+        table, heatmap = self.table, self.recipe.heatmap
+        terms = {"hard": weighted_sum(stacks, lambda stack: self._hard(stack, batch))}
+        if table.ensemble_weight:
+            terms["ensemble"] = table.ensemble_weight * self.hard(
+                outputs.ensemble, batch, batch.weight, heatmap.sigma
+            )
+        if table.kd_weight:
+            teacher = self._teacher(outputs, batch)
+            kl = weighted_sum(stacks, lambda stack: self._kl(stack, teacher, batch))
+            terms["kd"] = ramped(table, epoch) * kl
+        return Losses(terms, [s.heatmaps for s in stacks])
+
+    def _hard(self, stack: Stack, batch: Batch) -> Tensor:
+        weight = batch.weight
+        if self.table.own_view and stack.branch is not None:
+            view = torch.arange(len(weight), device=weight.device) * self.views // len(weight)
+            weight = weight * (view == stack.branch)[:, None]
+        return self.hard(stack.heatmaps, batch, weight, stack.sigma)
+
+    def _teacher(self, outputs: BranchOutputs, batch: Batch) -> Tensor:
+        teacher = outputs.ensemble
+        if self.average is not None:
+            with torch.no_grad():
+                peer = self.see(self.average, batch).ensemble
+            teacher = (teacher + peer) / 2
+        if self.views > 1 and self.table.joint_views:
+            flip_index = self.get_buffer("flip_index")
+            teacher = mean_over_views(teacher, batch, self.views, flip_index)
+        return teacher.detach() if self.table.detach else teacher
+
+    def _kl(self, stack: Stack, teacher: Tensor, batch: Batch) -> Tensor:
+        total = self.total(batch.weight)
+        if self.table.normalisation == "released":
+            total = torch.full_like(total, len(teacher) * teacher[0, 0].numel())
+        return pixelwise_kl(stack.heatmaps, teacher, batch.weight, total, self.table.temperature)

@@ -1,0 +1,51 @@
+"""DWPose's second stage (Yang et al., 2023, section 3.3): a model teaches its own fresh head.
+
+The trunk is the trained model's and stays frozen; there is no hard loss, and joints without a
+label are taught too.
+"""
+
+from pathlib import Path
+
+import torch
+
+from okdhp_edge.distillation import SelfkdTable
+from okdhp_edge.errors import RecipeError
+from okdhp_edge.network.branches import PoseNet
+from okdhp_edge.pose.skeleton import Skeleton
+from okdhp_edge.recipe import Recipe
+from okdhp_edge.train.dataset import Batch
+from okdhp_edge.train.methods.base import Losses
+from okdhp_edge.train.methods.offline import OfflineMethod, grid_of
+from okdhp_edge.train.teacher import load_checkpoint, open_teacher
+
+
+class Selfkd(OfflineMethod):
+    """Teacher and student share a frozen trunk."""
+
+    def __init__(self, recipe: Recipe, skeleton: Skeleton) -> None:
+        super().__init__(recipe, skeleton)
+        assert isinstance(recipe.distillation, SelfkdTable)
+        self.table = recipe.distillation
+        self.teacher = open_teacher(self.table.teacher, skeleton, recipe.input_spec())
+        self.reads_mask = self.teacher.reads_mask
+
+    def prepare(self, net: PoseNet) -> None:
+        path = Path(self.table.teacher.path).expanduser()
+        trained, _ = load_checkpoint(path)
+        try:
+            net.trunk.load_state_dict(trained.trunk.state_dict())
+        except RuntimeError:
+            raise RecipeError(
+                f"the trunk of {path} is not that of the recipe's network",
+                "give the recipe the teacher's [network], and branches = [1]",
+            ) from None
+        net.trunk.requires_grad_(requires_grad=False)
+
+    def settle(self, net: PoseNet) -> None:
+        net.trunk.eval()
+
+    def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
+        stacks = [s for s in self.stacks(self.see(net, batch)) if s.branch is not None]
+        lesson = self.teacher(batch.image, grid_of(stacks))
+        everywhere = batch._replace(labelled=torch.zeros_like(batch.labelled))
+        return self.taught(stacks, lesson, everywhere, alpha=1.0)

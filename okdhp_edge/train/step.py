@@ -1,0 +1,60 @@
+"""Network and method as the one module that is trained, and what is measured of it."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from okdhp_edge.network.branches import PoseNet
+from okdhp_edge.train.dataset import Batch
+from okdhp_edge.train.methods import Method
+from okdhp_edge.train.methods.base import Losses
+
+
+class StepResult(NamedTuple):
+    """One forward pass.
+
+    Attributes:
+        terms: weighted terms of the loss.
+        gradient_ratio: scalar, see `gradient_ratio`; None where it was not measured.
+    """
+
+    terms: dict[str, Tensor]
+    gradient_ratio: Tensor | None
+
+
+class TrainingStep(nn.Module):
+    """From a batch to the loss. One module, so that DDP sees every weight that learns."""
+
+    def __init__(self, net: PoseNet, method: Method) -> None:
+        super().__init__()
+        self.net = net
+        self.method = method
+
+    def train(self, mode: bool = True) -> "TrainingStep":
+        """Training mode, but for what the method keeps frozen."""
+        super().train(mode)
+        self.method.settle(self.net)
+        return self
+
+    def forward(self, batch: Batch, epoch: float, *, measure: bool) -> StepResult:
+        losses: Losses = self.method(self.net, batch, epoch)
+        return StepResult(losses.terms, gradient_ratio(losses) if measure else None)
+
+
+def gradient_ratio(losses: Losses) -> Tensor | None:
+    """Norm of the distillation's gradient at the heatmaps over that of the labels'.
+
+    Too small, and the teacher is not heard; above one, and the labels are not. None where either
+    term is missing or constant.
+    """
+    norms = {}
+    for name in ("kd", "hard"):
+        term = losses.terms.get(name)
+        if term is None or not term.requires_grad:
+            return None
+        gradients = torch.autograd.grad(
+            term, losses.stacks, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        norms[name] = torch.stack([g.detach().float().square().sum() for g in gradients]).sum()
+    return (norms["kd"] / norms["hard"].clamp_min(1e-20)).sqrt()

@@ -1,0 +1,235 @@
+"""Offline teachers: a checkpoint of ours or any ONNX heatmap model, joints matched by name.
+
+N crops, K the student's joints.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from okdhp_edge import checkpoint
+from okdhp_edge.card import DecoderSpec, InputSpec
+from okdhp_edge.checkpoint import Facts
+from okdhp_edge.distillation import TeacherTable
+from okdhp_edge.errors import RecipeError
+from okdhp_edge.network.branches import BranchOutputs, PoseNet
+from okdhp_edge.network.build import build_network
+from okdhp_edge.pose.heatmap import HeatmapKind
+from okdhp_edge.pose.skeleton import Skeleton
+
+_SILENT = 4
+
+
+class Lesson(NamedTuple):
+    """What a teacher says of a batch.
+
+    Attributes:
+        heatmaps: (N, K, h, w), at least 0 and with peak 1, on the student's grid.
+        knows: (K,) 1 for the joints that the teacher has.
+        features: (N, C, h, w) of its trunk; None where it does not show them.
+    """
+
+    heatmaps: Tensor
+    knows: Tensor
+    features: Tensor | None
+
+
+class _Answer(NamedTuple):
+    heatmaps: Tensor
+    features: Tensor | None
+
+
+class Teacher:
+    """A frozen network. Nothing of it is learnt, saved or given a gradient."""
+
+    def __init__(
+        self,
+        answer: Callable[[Tensor], _Answer],
+        *,
+        name: str,
+        joints: Sequence[str],
+        kind: HeatmapKind,
+        size: tuple[int, int],
+        student: Skeleton,
+        reads_mask: bool = False,
+    ) -> None:
+        self._answer = answer
+        self._kind = kind
+        self._size = size
+        self.reads_mask = reads_mask
+        index = {joint: i for i, joint in enumerate(joints)}
+        if not index.keys() & set(student.joints):
+            raise RecipeError(
+                f"teacher {name} knows none of the joints {', '.join(student.joints)}",
+                "name its joints as the data set does: teacher.joints = [...]",
+            )
+        self._pick = torch.tensor([index.get(joint, 0) for joint in student.joints])
+        self._knows = torch.tensor([float(joint in index) for joint in student.joints])
+
+    @torch.no_grad()
+    def __call__(self, image_NHWC: Tensor, grid: tuple[int, int]) -> Lesson:
+        """Teach crops.
+
+        Args:
+            image_NHWC: uint8 BGR, with the person's mask as fourth channel where it is at hand.
+            grid: (height, width) of the student's heatmaps.
+        """
+        if not self.reads_mask:
+            image_NHWC = image_NHWC[..., :3]
+        answer = self._answer(_resized(image_NHWC, self._size))
+        maps = answer.heatmaps.float()[:, self._pick.to(image_NHWC.device)]
+        if maps.shape[2:] != grid:
+            maps = F.interpolate(maps, grid, mode="bilinear", align_corners=False)
+        knows = self._knows.to(image_NHWC.device)
+        return Lesson(_peaked(maps, self._kind), knows, answer.features)
+
+
+def _peaked(maps_NKHW: Tensor, kind: HeatmapKind) -> Tensor:
+    """Non-negative with peak 1: a softmax of logits, or the Gaussians as they are."""
+    if kind is HeatmapKind.LOGITS:
+        return (maps_NKHW - maps_NKHW.amax(dim=(2, 3), keepdim=True)).exp()
+    maps_NKHW = maps_NKHW.clamp_min(0.0)
+    return maps_NKHW / maps_NKHW.amax(dim=(2, 3), keepdim=True).clamp_min(1e-3)
+
+
+def _resized(image_NHWC: Tensor, size: tuple[int, int]) -> Tensor:
+    """To the teacher's (width, height), uint8."""
+    height, width = image_NHWC.shape[1:3]
+    if (width, height) == size:
+        return image_NHWC
+    image = F.interpolate(
+        image_NHWC.permute(0, 3, 1, 2).float(), size[::-1], mode="bilinear", antialias=True
+    )
+    return image.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def open_teacher(table: TeacherTable, student: Skeleton, spec: InputSpec) -> Teacher:
+    """The teacher of a recipe.
+
+    Args:
+        student: whose joints are taught.
+        spec: the student's input; the teacher must look at the same part of the picture.
+
+    Raises:
+        OkdhpError: the file is missing, no teacher, knows other joints or sees other crops.
+    """
+    path = Path(table.path).expanduser()
+    if path.suffix == ".onnx":
+        return _onnx_teacher(table, path, student, spec)
+    net, facts = load_checkpoint(path)
+    theirs = facts.recipe.input_spec()
+    _check_crop(path, theirs, spec)
+    output = _chosen_output(table, facts)
+
+    def answer(image: Tensor) -> _Answer:
+        outputs: BranchOutputs = net.to(image.device)(image)
+        maps = outputs.ensemble if output == "ensemble" else outputs.last(int(output[6:]))
+        return _Answer(maps, outputs.trunk_features)
+
+    return Teacher(
+        answer, name=str(path), joints=facts.skeleton.joints, size=theirs.size, student=student,
+        kind=facts.recipe.heatmap.kind, reads_mask=facts.recipe.network.mask,
+    )  # fmt: skip
+
+
+def load_checkpoint(path: Path) -> tuple[PoseNet, Facts]:
+    """A trained network, frozen and in eval mode.
+
+    Raises:
+        ModelError: missing, damaged, or not written by this project.
+    """
+    facts = checkpoint.read_facts(path)
+    net = build_network(facts.recipe.network, len(facts.skeleton.joints), load_encoder=False)
+    checkpoint.load_net(path, net)
+    return net.eval().requires_grad_(requires_grad=False), facts
+
+
+def _chosen_output(table: TeacherTable, facts: Facts) -> str:
+    output = table.output or max(facts.scores, key=lambda name: facts.scores[name])
+    if output not in facts.scores:
+        raise RecipeError(
+            f"teacher {table.path} has no output '{output}'",
+            f"use one of {', '.join(facts.scores)}",
+        )
+    return output
+
+
+def _check_crop(path: Path, teacher: InputSpec, student: InputSpec) -> None:
+    same_shape = teacher.width * student.height == teacher.height * student.width
+    if not same_shape or teacher.box_padding != student.box_padding:
+        raise RecipeError(
+            f"teacher {path} sees crops of {teacher.width}x{teacher.height} padded by "
+            f"{teacher.box_padding}, the student {student.width}x{student.height} by "
+            f"{student.box_padding}",
+            "give both the same shape and box_padding; the size may differ",
+        )
+
+
+class _OnnxFacts(NamedTuple):
+    joints: Sequence[str]
+    kind: HeatmapKind
+    size: tuple[int, int]
+    foreign: bool
+
+
+def _onnx_teacher(table: TeacherTable, path: Path, student: Skeleton, spec: InputSpec) -> Teacher:
+    if not path.is_file():
+        raise RecipeError(f"teacher {path} does not exist", "mend distillation.teacher.path")
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = _SILENT
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # pybind raises its own kinds
+        raise RecipeError(
+            f"teacher {path} cannot be loaded ({str(error)[:120]})", "give an ONNX heatmap model"
+        ) from error
+    facts = _onnx_facts(session, table, path, spec)
+    source = session.get_inputs()[0]
+    names = [table.output] if table.output else [session.get_outputs()[0].name]
+    batch = source.shape[0] if isinstance(source.shape[0], int) else None
+
+    def answer(image: Tensor) -> _Answer:
+        fed = _normalised(image, table) if facts.foreign else image.cpu().numpy()
+        parts = [fed[i : i + batch] for i in range(0, len(fed), batch)] if batch else [fed]
+        maps = [np.asarray(session.run(names, {source.name: part})[0]) for part in parts]
+        return _Answer(torch.from_numpy(np.concatenate(maps)).to(image.device), None)
+
+    return Teacher(answer, name=str(path), joints=facts.joints, kind=facts.kind, size=facts.size,
+                   student=student)  # fmt: skip
+
+
+def _onnx_facts(session: object, table: TeacherTable, path: Path, spec: InputSpec) -> _OnnxFacts:
+    """From our own metadata, or from the recipe where the file is foreign."""
+    metadata = session.get_modelmeta().custom_metadata_map  # type: ignore[attr-defined]
+    if "okdhp_edge.skeleton" in metadata:
+        theirs = InputSpec.model_validate_json(metadata["okdhp_edge.input"])
+        _check_crop(path, theirs, spec)
+        joints = json.loads(metadata["okdhp_edge.skeleton"])["joints"]
+        decoder = DecoderSpec.model_validate_json(metadata["okdhp_edge.decoder"])
+        return _OnnxFacts(joints, decoder.kind, theirs.size, foreign=False)
+    height, width = session.get_inputs()[0].shape[2:4]  # type: ignore[attr-defined]
+    fixed = isinstance(height, int) and isinstance(width, int)
+    if not table.joints or not (fixed or table.size):
+        raise RecipeError(
+            f"teacher {path} does not say its joints or its input size",
+            "give teacher.joints = [...] in its order, and teacher.size = [width, height]",
+        )
+    size = table.size or (width, height)
+    return _OnnxFacts(table.joints, table.kind, size, foreign=True)
+
+
+def _normalised(image_NHWC: Tensor, table: TeacherTable) -> np.ndarray:
+    """Float NCHW as most published networks want it."""
+    colours = image_NHWC.cpu().numpy().astype(np.float32)
+    if table.colour == "RGB":
+        colours = colours[..., ::-1]
+    scaled = (colours - np.array(table.mean)) / np.array(table.std)
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)

@@ -1,0 +1,90 @@
+"""Every branch and the ensemble judged on the validation split, and how much they differ."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from okdhp_edge.card import DecoderSpec, InputSpec
+from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.evaluate import predict_joints, score
+from okdhp_edge.network.branches import BranchOutputs, PoseNet
+from okdhp_edge.pose.heatmap import Heatmaps
+
+_ENSEMBLE = "ensemble"
+# Joints closer than this share of the person's box count as the same place.
+_AGREEMENT = 0.05
+
+
+class Validation(NamedTuple):
+    """One pass over the validation split.
+
+    Attributes:
+        scores: the metric in points by output: branch0, branch1, ..., ensemble.
+        agreement: share of labelled joints that all branches put in the same place; high means
+            that they are nearly one function and have little to teach each other.
+        ensemble_gain: points of the ensemble above the best branch.
+    """
+
+    scores: dict[str, float]
+    agreement: float
+    ensemble_gain: float
+
+
+def validate(
+    net: PoseNet,
+    poses: PoseSet,
+    spec: InputSpec,
+    decoder: DecoderSpec,
+    metric: str,
+    progress: Callable[[int], None],
+) -> Validation:
+    """Judge all outputs of a network in one pass."""
+    device = next(net.parameters()).device
+    joints = predict_joints(poses, spec, decoder, all_outputs(net, device), progress=progress)
+    scores = {name: score(poses, xy, metric).value for name, xy in joints.items()}
+    branches = {name: xy for name, xy in joints.items() if name != _ENSEMBLE}
+    best = max(scores[name] for name in branches)
+    return Validation(scores, agreement(poses, branches), scores[_ENSEMBLE] - best)
+
+
+def agreement(poses: PoseSet, branches: Mapping[str, NDArray[np.float32]]) -> float:
+    """Share of labelled joints on which all branches lie within 5 % of the box of their mean."""
+    xy_TNK2 = np.stack(list(branches.values()))
+    labelled = np.stack([s.labelled for s in poses.samples])
+    side_N1 = np.array([s.box[2:].max() for s in poses.samples])[:, None]
+    distance_TNK = np.linalg.norm(xy_TNK2 - xy_TNK2.mean(axis=0), axis=-1)
+    together = (distance_TNK <= _AGREEMENT * side_N1).all(axis=0)
+    return float(together[labelled].mean())
+
+
+def all_outputs(
+    net: PoseNet, device: torch.device
+) -> Callable[[NDArray[np.uint8]], dict[str, Heatmaps]]:
+    """A predict function that gives every branch's last heatmaps and the ensemble."""
+
+    def predict(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
+        with _evaluating(net), torch.inference_mode():
+            outputs: BranchOutputs = net(torch.from_numpy(images_BHWC).to(device))
+        named = {f"branch{i}": outputs.last(i) for i in range(len(outputs.branches))}
+        named[_ENSEMBLE] = outputs.ensemble
+        return {name: h.float().cpu().numpy() for name, h in named.items()}
+
+    return predict
+
+
+class _evaluating:
+    """The network in eval mode for a while."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self._net = net
+
+    def __enter__(self) -> None:
+        self._training = self._net.training
+        self._net.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self._net.train(self._training)

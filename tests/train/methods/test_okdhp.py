@@ -1,0 +1,117 @@
+"""The published method, and what we add to it."""
+
+import numpy as np
+import pytest
+import torch
+
+from okdhp_edge.network.build import build_network
+from okdhp_edge.pose.skeleton import LSP14
+from okdhp_edge.train.losses import labelled_total, pixelwise_kl, ramp
+from okdhp_edge.train.methods import build_method
+from okdhp_edge.train.views import mean_over_views
+from tests.helpers.fixed_net import JOINTS, SIDE, FixedNet, made_batch, recipe_with
+
+FLIP = torch.tensor(LSP14.flip_index.tolist())
+
+
+def _method(branches=2, views=1, network=None, **distillation):
+    recipe = recipe_with(
+        {"method": "okdhp", **distillation},
+        network=network
+        or {"kind": "hourglass", "width": 8, "shared_stacks": 0, "branches": [1] * branches},
+        augmentation={"views": views},
+    )
+    return build_method(recipe, LSP14)
+
+
+def _log_softmax(maps):
+    flat = maps.detach().numpy().reshape(*maps.shape[:2], -1).astype(np.float64)
+    return flat - np.log(np.exp(flat).sum(-1, keepdims=True))
+
+
+def test_the_terms_are_the_papers_in_numpy():
+    net, batch = FixedNet(own=(1, 1), shared=1), made_batch()
+    network = {"kind": "hourglass", "width": 8, "shared_stacks": 1, "branches": [1, 1]}
+    method = _method(network=network, kd_weight=3.0, ensemble_weight=2.0, ramp_epochs=3)
+    terms = method(net, batch, 1.5).terms
+    w = batch.weight.numpy()
+    teacher = _log_softmax(net.outputs.ensemble)
+    kl = sum(
+        ((np.exp(teacher) * (teacher - _log_softmax(s))).sum(-1) * w).sum() / w.sum()
+        for s in net.outputs.supervised()
+    )
+    assert float(terms["kd"]) == pytest.approx(3 * ramp(1.5, 3) * kl, rel=1e-4)
+    ensemble = method.hard(net.outputs.ensemble, batch, batch.weight, 1.0)
+    torch.testing.assert_close(terms["ensemble"], 2 * ensemble)
+
+
+def test_the_released_form_divides_by_batch_and_pixels():
+    net, batch = FixedNet(own=(1, 1)), made_batch()
+    ours = _method(ramp_epochs=0)(net, batch, 0.0).terms["kd"]
+    theirs = _method(ramp_epochs=0, normalisation="released")(net, batch, 0.0).terms["kd"]
+    factor = float(labelled_total(batch.weight)) / (len(batch.image) * SIDE * SIDE)
+    assert float(theirs) == pytest.approx(float(ours) * factor, rel=1e-5)
+
+
+@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize("views", [1, 2])
+def test_the_kl_moves_the_teacher_only_when_it_is_not_detached(detach, views):
+    net, batch = FixedNet(own=(1, 1), crops=4), made_batch(4)
+    kd = _method(views=views, detach=detach, ramp_epochs=0)(net, batch, 0.0).terms["kd"]
+    (gradient,) = torch.autograd.grad(kd, net.outputs.ensemble, allow_unused=True)
+    assert (gradient is None) == detach
+    if not detach:
+        assert gradient.abs().sum() > 0
+
+
+def test_no_weight_no_term():
+    terms = _method(kd_weight=0.0, ensemble_weight=0.0)(FixedNet((1, 1)), made_batch(), 9.0).terms
+    assert set(terms) == {"hard"}
+
+
+def test_the_kl_waits_for_its_first_epoch():
+    net, batch, method = FixedNet((1, 1)), made_batch(), _method(start_epoch=2, ramp_epochs=1)
+    early, late = (method(net, batch, e).terms["kd"] for e in (1.9, 3.0))
+    assert float(early) == 0 < float(late)
+
+
+def test_all_views_teach_each_view():
+    net, batch = FixedNet(own=(1, 1), crops=4), made_batch(4)
+    batch = batch._replace(mirrored=torch.tensor([True, False, False, False]))
+    kd = _method(views=2, ramp_epochs=0)(net, batch, 0.0).terms["kd"]
+    teacher = mean_over_views(net.outputs.ensemble, batch, 2, FLIP)
+    total = labelled_total(batch.weight)
+    expected = sum(
+        pixelwise_kl(net.outputs.last(b), teacher, batch.weight, total, 1.0) for b in range(2)
+    )
+    torch.testing.assert_close(kd, expected)
+    alone = _method(views=2, ramp_epochs=0, joint_views=False)(net, batch, 0.0).terms["kd"]
+    assert not torch.isclose(kd, alone)
+
+
+def test_own_views_keep_a_branch_from_the_others_labels():
+    net, batch = FixedNet(own=(1, 1), crops=4), made_batch(4)
+    hard = _method(views=2, own_view=True)(net, batch, 0.0).terms["hard"]
+    first, second = torch.autograd.grad(hard, net.outputs.branches)
+    assert first[:2].any() and not first[2:].any()
+    assert second[2:].any() and not second[:2].any()
+
+
+def test_a_moving_average_joins_the_teacher_and_follows_the_weights():
+    network = {"kind": "hourglass", "width": 8, "shared_stacks": 0, "branches": [1, 1]}
+    method = _method(network=network, ema_peer=0.75, ramp_epochs=0)
+    net = build_network(method.recipe.network, JOINTS)
+    method.prepare(net)
+    assert not [p for p in method.parameters() if p.requires_grad]
+    before = method.average.trunk.stem.conv.weight.clone()
+    with torch.no_grad():
+        net.trunk.stem.conv.weight += 1
+    method.after_step(net)
+    torch.testing.assert_close(method.average.trunk.stem.conv.weight, before + 0.25)
+    batch = made_batch()
+    outputs = net.eval()(batch.image)
+    method.settle(net)
+    teacher = method._teacher(outputs, batch)
+    with torch.no_grad():
+        peer = method.average(batch.image).ensemble
+    torch.testing.assert_close(teacher, (outputs.ensemble.detach() + peer) / 2)

@@ -1,0 +1,121 @@
+"""Any checkpoint of ours and any ONNX heatmap model."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from okdhp_edge.checkpoint import read_facts
+from okdhp_edge.distillation import TeacherTable
+from okdhp_edge.errors import ModelError, RecipeError
+from okdhp_edge.network.build import build_network
+from okdhp_edge.pose.heatmap import HeatmapKind
+from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
+from okdhp_edge.train.teacher import _peaked, load_checkpoint, open_teacher
+from tests.helpers.tiny_models import tiny_recipe
+
+SPEC = tiny_recipe().input_spec()
+CROPS = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)
+
+
+def _open(path, student=LSP14, spec=SPEC, **table):
+    return open_teacher(TeacherTable(path=str(path), **table), student, spec)
+
+
+@pytest.mark.parametrize("output", ["branch0", "branch1", "ensemble"])
+def test_a_checkpoint_teaches_by_the_output_that_is_named(trained, output):
+    lesson = _open(trained, output=output)(CROPS, (16, 16))
+    net, _ = load_checkpoint(trained)
+    with torch.no_grad():
+        outputs = net(CROPS)
+    maps = outputs.ensemble if output == "ensemble" else outputs.last(int(output[-1]))
+    torch.testing.assert_close(lesson.heatmaps, _peaked(maps, HeatmapKind.LOGITS))
+    assert lesson.knows.all()
+
+
+def test_by_default_the_best_output_on_validation_teaches(trained):
+    scores = read_facts(trained).scores
+    best = max(scores, key=scores.get)
+    given = _open(trained)(CROPS, (16, 16)).heatmaps
+    torch.testing.assert_close(given, _open(trained, output=best)(CROPS, (16, 16)).heatmaps)
+
+
+def test_our_onnx_says_the_same_as_its_checkpoint(trained, exported):
+    branch = f"branch{read_facts(trained).best_branch}"
+    ours = _open(exported / "model.onnx")(CROPS, (16, 16))
+    theirs = _open(trained, output=branch)(CROPS, (16, 16))
+    torch.testing.assert_close(ours.heatmaps, theirs.heatmaps, atol=1e-4, rtol=1e-3)
+    assert ours.features is None and theirs.features is not None
+
+
+class _Foreign(nn.Module):
+    """Three joints from normalised RGB (N, 3, 32, 32): the mean of each colour, everywhere."""
+
+    def forward(self, image):
+        return image.mean((2, 3), keepdim=True).expand(-1, 3, 8, 8) + image.new_zeros(3, 8, 8)
+
+
+def _foreign(path):
+    torch.onnx.export(_Foreign(), (torch.zeros(1, 3, 32, 32),), path, dynamo=False)
+    return path
+
+
+def test_a_foreign_model_is_fed_as_the_recipe_says_and_matched_by_name(tmp_path):
+    student = Skeleton("s", ("nose", "neck", "head_top"), ())
+    teacher = _open(
+        _foreign(tmp_path / "t.onnx"), student, joints=["head_top", "nose", "tail"],
+        mean=(0, 0, 0), std=(255, 255, 255), colour="RGB",
+    )  # fmt: skip
+    crops = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
+    crops[..., 1], crops[..., 2] = 51, 255  # BGR: green a fifth, red full
+    answer = teacher._answer(crops[:, :32, :32])
+    np.testing.assert_allclose(answer.heatmaps[0, :, 0, 0], [1.0, 0.2, 0.0], atol=1e-6)
+    lesson = teacher(crops, (16, 16))
+    assert lesson.heatmaps.shape == (2, 3, 16, 16)
+    assert lesson.knows.tolist() == [1.0, 0.0, 1.0]
+
+
+def test_a_foreign_model_must_be_described(tmp_path):
+    with pytest.raises(RecipeError, match="teacher.joints"):
+        _open(_foreign(tmp_path / "t.onnx"))
+
+
+def test_faults_are_named(tmp_path, trained):
+    with pytest.raises(RecipeError, match="does not exist"):
+        _open(tmp_path / "t.onnx")
+    with pytest.raises(ModelError, match="does not exist"):
+        _open(tmp_path / "t.safetensors")
+    (tmp_path / "t.onnx").write_bytes(b"no model")
+    with pytest.raises(RecipeError, match="cannot be loaded"):
+        _open(tmp_path / "t.onnx")
+    with pytest.raises(RecipeError, match="no output 'branch7'"):
+        _open(trained, output="branch7")
+    with pytest.raises(RecipeError, match="knows none of the joints"):
+        _open(trained, student=Skeleton("fish", ("tip", "fin"), ()))
+    padded = SPEC.model_copy(update={"box_padding": 1.5})
+    with pytest.raises(RecipeError, match="box_padding"):
+        _open(trained, spec=padded)
+
+
+def test_another_size_and_skeleton_are_matched(trained):
+    larger = SPEC.model_copy(update={"width": 128, "height": 128})
+    crops = torch.randint(0, 256, (2, 128, 128, 3), dtype=torch.uint8)
+    lesson = _open(trained, student=COCO17, spec=larger)(crops, (32, 32))
+    assert lesson.heatmaps.shape == (2, 17, 32, 32)
+    known = [j for j, k in zip(COCO17.joints, lesson.knows, strict=True) if k]
+    assert "left_wrist" in known and "nose" not in known
+
+
+def test_lessons_are_between_zero_and_one():
+    maps = torch.randn(2, 3, 5, 5)
+    for kind in HeatmapKind:
+        peaked = _peaked(maps, kind)
+        assert peaked.min() >= 0
+        torch.testing.assert_close(peaked.amax((2, 3)), torch.ones(2, 3))
+
+
+def test_loaded_checkpoints_are_frozen(trained):
+    net, facts = load_checkpoint(trained)
+    assert not net.training and not [p for p in net.parameters() if p.requires_grad]
+    fresh = build_network(facts.recipe.network, 14)
+    assert not torch.equal(fresh.trunk.stem.conv.weight, net.trunk.stem.conv.weight)
