@@ -11,6 +11,8 @@ from the study's report split, on which nothing was chosen. `report` draws the p
 tables of `benchmarks/README.md`.
 """
 
+import csv
+import fcntl
 import json
 import time
 import tomllib
@@ -29,7 +31,7 @@ from okdhp_edge.evaluate import predict_joints
 from okdhp_edge.hardware import describe_machine
 from okdhp_edge.network.build import build_network, count_macs
 from okdhp_edge.pose.metrics import correct_joints, torso_diagonals
-from okdhp_edge.recipe import Recipe
+from okdhp_edge.recipe import Recipe, merged
 from okdhp_edge.train.loop import LAST, TrainingOptions, train
 from okdhp_edge.train.teacher import load_checkpoint
 from okdhp_edge.train.validate import all_outputs
@@ -71,15 +73,6 @@ def read_study(name: str) -> Study:
     )
 
 
-def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Tables are merged key by key; `[distillation]` belongs to its method and is replaced."""
-    result = dict(base)
-    for key, value in changes.items():
-        merge = isinstance(value, dict) and key != "distillation" and key in base
-        result[key] = merged(base[key], value) if merge else value
-    return result
-
-
 def recipe_of(study: Study, row: Row, seed: int, runs: Path) -> Recipe:
     """The recipe of one run. `{runs}` and `{seed}` in it lead to other rows' checkpoints."""
     content = merged(study.base, row.changes) | {"seed": seed, "name": f"{study.name}-{row.name}"}
@@ -115,7 +108,7 @@ def run(
         print(f"{time.strftime('%H:%M:%S')} {study.name} {row.name} seed {seed}", flush=True)
         started = time.perf_counter()
         resumed = (out / LAST).is_file()
-        best = train(recipe, data, TrainingOptions(out=out, resume=True))
+        best = train(recipe, data, TrainingOptions(out=out, resume=True, workers=0))
         seconds = None if resumed else time.perf_counter() - started
         result = _judged(best, report) | {
             "study": study.name, "row": row.name, "title": row.title, "seed": seed,
@@ -170,8 +163,6 @@ def _macs(recipe: Recipe) -> int:
 
 def _last_row(path: Path) -> dict[str, float]:
     names, *_, last = path.read_text(encoding="utf-8").splitlines()
-    import csv
-
     (values,) = csv.reader([last])
     (keys,) = csv.reader([names])
     return {k: float(v) for k, v in zip(keys, values, strict=True) if v}
@@ -189,13 +180,16 @@ def _read() -> list[dict[str, Any]]:
 
 
 def _keep(result: dict[str, Any], study: Study, row: Row, seed: int) -> None:
-    others = [r for r in _read() if not _is(r, study, row, seed)]
-    runs = sorted([*others, result], key=lambda r: (r["study"], r["row"], r["seed"]))
-    content = {
-        "command": "python benchmarks/distillation.py run STUDY --data lspet:PATH",
-        "machine": describe_machine(), "runs": runs,
-    }  # fmt: skip
-    write_text(RESULT, json.dumps(content, indent=1) + "\n")
+    with RESULT.with_suffix(".lock").open("w") as lock:
+        # Several processes may work at different rows of one study.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        others = [r for r in _read() if not _is(r, study, row, seed)]
+        runs = sorted([*others, result], key=lambda r: (r["study"], r["row"], r["seed"]))
+        content = {
+            "command": "python benchmarks/distillation.py run STUDY --data lspet:PATH",
+            "machine": describe_machine(), "runs": runs,
+        }  # fmt: skip
+        write_text(RESULT, json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -162,21 +162,40 @@ _TABLES: dict[str, tuple[type[BaseModel], ...]] = {
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe.
+    """Read a recipe. With `base = "PATH"`, relative to the file, it is a change to another one.
 
     Raises:
         RecipeError: unreadable, not TOML, unknown keys (the nearest is named), bad values.
     """
+    content = _read_toml(path)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise _explained(path, error) from error
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Tables key by key; but a `[network]` or `[distillation]` of another kind is replaced."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = base.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            other = any(tag in value and value[tag] != old.get(tag) for tag in ("kind", "method"))
+            result[key] = value if other else merged(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(f"recipe {path} does not exist", "check --recipe") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"recipe {path} cannot be read ({error})", "mend the TOML") from error
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        raise _explained(path, error) from error
+    base = content.pop("base", None)
+    return content if base is None else merged(_read_toml(path.parent / str(base)), content)
 
 
 def _explained(path: Path, error: ValidationError) -> RecipeError:

@@ -1,5 +1,6 @@
 """The multi-branch network: one trunk, several branches, the ensemble that teaches them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -102,7 +103,7 @@ class PoseNet(nn.Module):
         self,
         normalise: Normalise,
         trunk: nn.Module,
-        branches: list[Branch],
+        branches: Sequence[Branch],
         aggregation: FeatureAggregationUnit,
         branch_dropout: float = 0.0,
     ) -> None:

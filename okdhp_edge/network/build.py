@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from okdhp_edge.network.aggregation import FeatureAggregationUnit
-from okdhp_edge.network.branches import Branch, Normalise, PoseNet, TrunkOutputs
+from okdhp_edge.network.branches import Normalise, PoseNet, TrunkOutputs
 from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig
-from okdhp_edge.network.decoder import DucDecoder, UpsampleDecoder
+from okdhp_edge.network.decoder import Decoder, DucDecoder, UpsampleDecoder
 from okdhp_edge.network.encoders import Encoder, build_encoder, channels_of
 from okdhp_edge.network.hourglass import HourglassBranch, Stacks, Stem
 
@@ -81,9 +81,7 @@ class _EncoderTrunk(nn.Module):
 
 
 def _hourglass(config: HourglassConfig, joints: int, normalise: Normalise) -> PoseNet:
-    branches: list[Branch] = [
-        HourglassBranch(config.width, joints, depth) for depth in config.branches
-    ]
+    branches = [HourglassBranch(config.width, joints, depth) for depth in config.branches]
     aggregation = FeatureAggregationUnit(
         config.aggregation, config.width, len(config.branches), joints
     )
@@ -97,7 +95,7 @@ def _mobilepose(
     encoder = build_encoder(config.encoder, config.encoder_weights if load_encoder else None)
     if config.mask:
         _widen_first_convolution(encoder)
-    branches: list[Branch] = [_decoder(config, encoder, joints, depth) for depth in config.branches]
+    branches = [_decoder(config, encoder, joints, depth) for depth in config.branches]
     shared, channels = cast(nn.Module, encoder), encoder.channels
     if config.share_to is not None:
         shared, _ = encoder.split(config.share_to)
@@ -116,7 +114,7 @@ def _widen_first_convolution(module: nn.Module) -> None:
     first.in_channels += 1
 
 
-def _decoder(config: MobilePoseConfig, encoder: Encoder, joints: int, depth: int) -> Branch:
+def _decoder(config: MobilePoseConfig, encoder: Encoder, joints: int, depth: int) -> Decoder:
     upsamplings = (encoder.stride // STRIDE).bit_length() - 1
     if config.decoder == "duc":
         return DucDecoder(encoder.channels, upsamplings, joints, depth)

@@ -7,13 +7,15 @@ from torch import Tensor, nn
 from okdhp_edge.network.branches import Branch, BranchStacks
 
 
-class _Decoder(Branch):
-    """Stages, then a head; a decoder has a single stack."""
+class Decoder(Branch):
+    """The branch's own part of the encoder, if any, then stages and a head: a single stack."""
 
-    stages: nn.Sequential
-    head: nn.Conv2d
-    encoder: nn.Module = nn.Identity()
-    """The part of the encoder that this branch does not share."""
+    def __init__(self, stages: list[nn.Module], head: nn.Conv2d) -> None:
+        super().__init__()
+        self.encoder: nn.Module = nn.Identity()
+        """The part of the encoder that this branch does not share."""
+        self.stages = nn.Sequential(*stages)
+        self.head = head
 
     def forward(self, features_BCHW: Tensor) -> BranchStacks:
         features = self.stages(self.encoder(features_BCHW))
@@ -24,13 +26,12 @@ class _Decoder(Branch):
         return cast(Tensor, self.head(self.stages(self.encoder(features_BCHW))))
 
 
-class UpsampleDecoder(_Decoder):
+class UpsampleDecoder(Decoder):
     """Per stage nearest x2, then `depth` plain 3x3 convolutions: nothing INT8 must leave float."""
 
     def __init__(
         self, channels_in: int, channels: tuple[int, ...], joints: int, depth: int
     ) -> None:
-        super().__init__()
         stages: list[nn.Module] = []
         for width in channels:
             stages.append(nn.Upsample(scale_factor=2.0))
@@ -41,15 +42,13 @@ class UpsampleDecoder(_Decoder):
                     nn.ReLU(),
                 ]
                 channels_in = width
-        self.stages = nn.Sequential(*stages)
-        self.head = nn.Conv2d(channels_in, joints, 1)
+        super().__init__(stages, nn.Conv2d(channels_in, joints, 1))
 
 
-class DucDecoder(_Decoder):
+class DucDecoder(Decoder):
     """MobilePose's dense upsampling: 1x1 to 256, then blocks of 3x3, BN, ReLU, PixelShuffle."""
 
     def __init__(self, channels_in: int, upsamplings: int, joints: int, depth: int) -> None:
-        super().__init__()
         width = 256
         stages: list[nn.Module] = [nn.Conv2d(channels_in, width, 1, bias=False)]
         for _ in range(upsamplings):
@@ -57,8 +56,7 @@ class DucDecoder(_Decoder):
                 stages += _conv_bn_relu(width, width)
             stages += [*_conv_bn_relu(width, 2 * width), nn.PixelShuffle(2)]
             width //= 2
-        self.stages = nn.Sequential(*stages)
-        self.head = nn.Conv2d(width, joints, 1, bias=False)
+        super().__init__(stages, nn.Conv2d(width, joints, 1, bias=False))
 
 
 def _conv_bn_relu(channels_in: int, channels_out: int) -> list[nn.Module]:
