@@ -75,6 +75,8 @@ class OkdhpTable(KlTable):
     ema_peer: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay per step of a moving average of the weights whose ensemble joins the teacher (Mean
     Teacher; Tarvainen and Valpola, 2017)."""
+    ema_share: Share = 0.5
+    """Of the moving average's ensemble in the teacher; the present ensemble is the rest."""
 
 
 class OkddipTable(KlTable):

@@ -13,7 +13,11 @@ _MOMENTUM = 0.9
 
 
 def build_optimiser(net: nn.Module, table: OptimiserTable) -> torch.optim.Optimizer:
-    """Adam(W) or SGD with momentum; biases and batch norms are not decayed."""
+    """Adam(W) or SGD with momentum; biases and batch norms are not decayed, frozen weights left out.
+
+    Not the fused kinds: they take the state for laid out as the weights are, which a resume does
+    not promise.
+    """
     learnt = [p for p in net.parameters() if p.requires_grad]
     decayed = [p for p in learnt if p.ndim > 1]
     plain = [p for p in learnt if p.ndim <= 1]

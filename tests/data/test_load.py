@@ -68,3 +68,27 @@ def test_a_list_with_strangers_is_refused():
     with pytest.raises(DataError, match="stranger"):
         poses.picked(["synthetic-3", "stranger"])
     assert np.isfinite(poses.samples[0].xy).all()
+
+
+def test_parts_and_sums_of_splits():
+    whole, val = load("synthetic:40", "train"), load("synthetic:40", "val")
+
+    def ids(split):
+        return [s.id for s in load("synthetic:40", split).samples]
+
+    everything = [s.id for s in whole.samples]
+    assert ids("train[:30]") == everything[:30]
+    assert ids("train[-10:]") == everything[30:]
+    assert ids("train[5:8]+val") == everything[5:8] + [s.id for s in val.samples]
+    assert load("synthetic:40", "train[5:8]+val").split == "train[5:8]+val"
+
+
+@pytest.mark.parametrize("split", ["trian", "train[3000]", "train[a:b]", "", "train+"])
+def test_other_splits_are_refused(split):
+    with pytest.raises(DataError, match="unknown split"):
+        read_annotations("synthetic:40", split)
+
+
+def test_an_empty_part_is_said():
+    with pytest.raises(DataError, match="no samples"):
+        load("synthetic:40", "train[100:]")

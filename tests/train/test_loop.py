@@ -36,8 +36,22 @@ def test_a_run_learns_and_leaves_its_records(trained):
     assert list((trained.parent / "events").glob("events.out.tfevents.*"))
 
 
-def test_resuming_after_a_kill_gives_bit_identical_weights(tmp_path):
-    recipe = tiny_recipe(optimiser={"epochs": 3, "batch_size": 16, "lr": 3e-3})
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"method": "okdhp"},
+        {"method": "okdhp", "ema_peer": 0.9},
+        {"method": "okddip"},
+    ],
+    ids=lambda table: "-".join(str(v) for v in table.values()),
+)
+def test_resuming_after_a_kill_gives_bit_identical_weights(tmp_path, method):
+    recipe = tiny_recipe(
+        network={"kind": "hourglass", "width": 16, "shared_stacks": 0, "branches": [1, 1, 1]},
+        augmentation={"views": 2},
+        distillation={**method, "ramp_epochs": 1},
+        optimiser={"epochs": 3, "batch_size": 16, "lr": 3e-3},
+    )
     train(recipe, DATA, _options(tmp_path / "whole"))
 
     class Killed(BaseException):
@@ -55,7 +69,24 @@ def test_resuming_after_a_kill_gives_bit_identical_weights(tmp_path):
     assert whole.keys() == cut.keys()
     assert all(torch.equal(whole[k], cut[k]) for k in whole)
     assert any(k.startswith("optimiser.") for k in whole)
+    learns_itself = method["method"] == "okddip" or "ema_peer" in method
+    assert any(k.startswith("method.") for k in whole) == learns_itself
     assert len((tmp_path / "cut" / "metrics.csv").read_text().splitlines()) == 4
+
+
+def test_unlabelled_pictures_lengthen_the_epoch_and_teach(tmp_path, trained):
+    table = {"method": "fpd", "teacher": {"path": str(trained)}, "unlabelled": "val"}
+    optimiser = {"epochs": 1, "batch_size": 16}
+    recipe = tiny_recipe(
+        distillation=table, optimiser=optimiser, train_split="train[:32]", augmentation={}
+    )
+    seen = []
+    train(recipe, DATA, _options(tmp_path / "m", report=lambda *told: seen.append(told)))
+    steps = {total for stage, _, total, _ in seen if stage == "epoch 1"}
+    assert steps == {(32 + 12) // 16}
+    row = next(csv.DictReader((tmp_path / "m" / "metrics.csv").open()))
+    assert float(row["loss/kd"]) > 0
+    assert any("gradient ratio" in name for name in row)
 
 
 def test_another_recipe_cannot_resume(trained):

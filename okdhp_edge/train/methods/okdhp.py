@@ -82,7 +82,7 @@ class Okdhp(Method):
         if self.average is not None:
             with torch.no_grad():
                 peer = self.see(self.average, batch).ensemble
-            teacher = (teacher + peer) / 2
+            teacher = torch.lerp(teacher, peer, self.table.ema_share)
         if self.views > 1 and self.table.joint_views:
             flip_index = self.get_buffer("flip_index")
             teacher = mean_over_views(teacher, batch, self.views, flip_index)

@@ -99,7 +99,7 @@ def test_own_views_keep_a_branch_from_the_others_labels():
 
 def test_a_moving_average_joins_the_teacher_and_follows_the_weights():
     network = {"kind": "hourglass", "width": 8, "shared_stacks": 0, "branches": [1, 1]}
-    method = _method(network=network, ema_peer=0.75, ramp_epochs=0)
+    method = _method(network=network, ema_peer=0.75, ema_share=0.25, ramp_epochs=0)
     net = build_network(method.recipe.network, JOINTS)
     method.prepare(net)
     assert not [p for p in method.parameters() if p.requires_grad]
@@ -114,4 +114,4 @@ def test_a_moving_average_joins_the_teacher_and_follows_the_weights():
     teacher = method._teacher(outputs, batch)
     with torch.no_grad():
         peer = method.average(batch.image).ensemble
-    torch.testing.assert_close(teacher, (outputs.ensemble.detach() + peer) / 2)
+    torch.testing.assert_close(teacher, 0.75 * outputs.ensemble.detach() + 0.25 * peer)
