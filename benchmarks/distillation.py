@@ -74,11 +74,9 @@ def read_study(name: str) -> Study:
 
 
 def recipe_of(study: Study, row: Row, seed: int, runs: Path) -> Recipe:
-    """The recipe of one run. `{runs}` and `{seed}` in it lead to other rows' checkpoints."""
+    """The recipe of one run. `{runs}/STUDY/ROW/{seed}` in it leads to another run's checkpoint."""
     content = merged(study.base, row.changes) | {"seed": seed, "name": f"{study.name}-{row.name}"}
-    text = (
-        json.dumps(content).replace("{runs}", str(runs / study.name)).replace("{seed}", str(seed))
-    )
+    text = json.dumps(content).replace("{runs}", str(runs)).replace("{seed}", str(seed))
     return Recipe.model_validate(json.loads(text))
 
 

@@ -63,18 +63,18 @@ def in_order(study: Path, runs: list[Run]) -> list[Run]:
     return [run for row in rows for run in runs if run["row"] == row]
 
 
-def lines_of(runs: list[Run]) -> list[Line]:
+def lines_of(runs: list[Run], everything: list[Run]) -> list[Line]:
     """The rows of one study, in the order of its file."""
     by_row: dict[str, list[Run]] = {}
     for run in runs:
         by_row.setdefault(run["row"], []).append(run)
     base = by_row.get(BASELINE, [])
-    reference = cost_of(base[0], by_row) if base else 1.0
+    reference = cost_of(base[0], everything) if base else 1.0
     return [
         Line(
             name, found[0]["title"], found,
             gain_over(found, base) if name != BASELINE else None,
-            cost_of(found[0], by_row) / reference,
+            cost_of(found[0], everything) / reference,
         )
         for name, found in by_row.items()
     ]  # fmt: skip
@@ -102,21 +102,21 @@ def digits(text: str) -> np.ndarray:
     return np.array([int(c, 16) for c in text], dtype=np.float64)
 
 
-def cost_of(run: Run, by_row: dict[str, list[Run]]) -> float:
+def cost_of(run: Run, everything: list[Run]) -> float:
     """Multiply-accumulates of the whole training, teachers and warm starts included."""
     recipe = run["recipe"]
     epochs = recipe["optimiser"]["epochs"]
     passes = epochs * STEP_PASSES * recipe["augmentation"]["views"] * run["forward_macs"]
-    for name in teachers_of(run):
-        for teacher in by_row.get(name, [])[:1]:
-            passes += cost_of(teacher, by_row) + epochs * teacher["forward_macs"]
+    for study, row in teachers_of(run):
+        teacher = next(r for r in everything if (r["study"], r["row"]) == (study, row))
+        passes += cost_of(teacher, everything) + epochs * teacher["forward_macs"]
     return float(passes)
 
 
-def teachers_of(run: Run) -> list[str]:
-    """Rows whose checkpoints this one builds on."""
-    paths = re.findall(r"RUNS/[^/]+/([^/]+)/", json.dumps(run["recipe"]["distillation"]))
-    return list(dict.fromkeys(paths))
+def teachers_of(run: Run) -> list[tuple[str, str]]:
+    """Studies and rows whose checkpoints this run builds on."""
+    text = json.dumps(run["recipe"]["distillation"])
+    return list(dict.fromkeys(re.findall(r"RUNS/([^/]+)/([^/]+)/", text)))
 
 
 def table(lines: list[Line], best: str) -> Iterator[str]:
@@ -172,7 +172,7 @@ def main() -> None:
     """Write the plot and the tables."""
     runs = json.loads(RESULT.read_text(encoding="utf-8"))["runs"]
     studies = {
-        path.stem: lines_of(in_order(path, [r for r in runs if r["study"] == path.stem]))
+        path.stem: lines_of(in_order(path, [r for r in runs if r["study"] == path.stem]), runs)
         for path in sorted(STUDIES.glob("*.toml"))
     }
     studies = {name: lines for name, lines in studies.items() if lines}

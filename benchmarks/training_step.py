@@ -59,6 +59,7 @@ def made_batch(size: int, device: str) -> Batch:
         labelled=torch.ones(size, dtype=torch.bool, device=device),
         heatmap_from_frame=torch.eye(3, device=device)[:2].repeat(size, 1, 1),
         mirrored=torch.zeros(size, dtype=torch.bool, device=device),
+        large=torch.zeros(size, 0, dtype=torch.uint8, device=device),
     )
 
 

@@ -70,8 +70,16 @@ class OkdhpTable(KlTable):
     joint_views: bool = True
     """With several views in a step, whether the teacher is the mean of all views' ensembles,
     each turned into the view that is taught; else each view's own ensemble."""
+    peer_size: tuple[int, int] | None = None
+    """Width and height of the crops of a peer: one more branch with a trunk of its own that sees
+    the same crops in a higher resolution, learns from the labels beside the others, and joins the
+    teacher."""
+    peer_share: Share = 1.0
+    """Of the peer in the teacher; the ensemble is the rest."""
     own_view: bool = False
     """With as many views as branches: whether a branch sees the labels of its own view only."""
+    hard_weight: Weight = 1.0
+    """Of the labels' loss on the stacks."""
     ema_peer: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay per step of a moving average of the weights whose ensemble joins the teacher (Mean
     Teacher; Tarvainen and Valpola, 2017)."""

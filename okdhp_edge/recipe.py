@@ -110,6 +110,9 @@ class Recipe(_Table):
             and self.augmentation.views != branches
         ):
             raise ValueError("distillation.own_view needs augmentation.views = number of branches")
+        size = method.peer_size if isinstance(method, OkdhpTable) else None
+        if size and size[0] * self.input.size[1] != size[1] * self.input.size[0]:
+            raise ValueError("distillation.peer_size needs the shape of input.size")
         return self
 
     @property

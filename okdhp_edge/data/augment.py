@@ -44,6 +44,7 @@ class TrainingCrop(NamedTuple):
         weight: (K,) 1 where the joint is labelled and inside the crop, else 0.
         transform: crop_from_frame.
         mirrored: whether left and right are exchanged.
+        large: the same crop in another size, if one was asked for.
     """
 
     image: Image
@@ -51,6 +52,7 @@ class TrainingCrop(NamedTuple):
     weight: NDArray[np.float32]
     transform: Affine
     mirrored: bool
+    large: Image | None
 
 
 def training_crop(
@@ -59,10 +61,14 @@ def training_crop(
     spec: InputSpec,
     augmentation: Augmentation,
     rng: np.random.Generator,
+    large: tuple[int, int] | None = None,
 ) -> TrainingCrop:
     """Cut the person out with random rotation, scale, shift, mirror and colours.
 
     Where the network's input has a fourth channel, that is the person's mask.
+
+    Args:
+        large: (width, height) of a second crop of just the same, for a teacher with better eyes.
 
     Raises:
         DataError: the picture cannot be read.
@@ -70,31 +76,39 @@ def training_crop(
     mirror = augmentation.flip and rng.uniform() < 0.5
     box = sample.box.copy()
     box[:2] += rng.uniform(-1, 1, 2) * augmentation.shift * box[2:].max()
-    transform = crop_from_frame(
-        box,
-        spec.size,
-        spec.box_padding,
-        rotation_deg=rng.uniform(-1, 1) * augmentation.rotation_deg,
-        scale=1 + rng.uniform(-1, 1) * augmentation.scale,
-        mirror=mirror,
-    )
-    image = warp(sample.picture.read(), transform, spec.size, spec.border)
-    if augmentation.colour:
-        image = _recoloured(image, augmentation.colour, rng)
-    if spec.mask:
-        image = np.dstack([image, sample.mask.warped(transform, spec.size)])
+    rotation = rng.uniform(-1, 1) * augmentation.rotation_deg
+    scale = 1 + rng.uniform(-1, 1) * augmentation.scale
+    picture = sample.picture.read()
+    colours = _colour_table(augmentation.colour, rng) if augmentation.colour else None
+
+    def placed(size: tuple[int, int]) -> Affine:
+        return crop_from_frame(
+            box, size, spec.box_padding, rotation_deg=rotation, scale=scale, mirror=mirror
+        )
+
+    def cut(size: tuple[int, int]) -> Image:
+        image = warp(picture, placed(size), size, spec.border)
+        if colours is not None:
+            image = np.asarray(cv2.LUT(image, colours), dtype=np.uint8)
+        return np.dstack([image, sample.mask.warped(placed(size), size)]) if spec.mask else image
+
+    transform = placed(spec.size)
     xy, labelled = apply(transform, sample.xy), sample.labelled
     if mirror:
         xy, labelled = xy[skeleton.flip_index], labelled[skeleton.flip_index]
     inside = ((xy >= 0) & (xy <= np.array(spec.size) - 1)).all(axis=1)
-    xy = np.where(labelled[:, None], xy, 0.0)
-    weight = (labelled & inside).astype(np.float32)
-    return TrainingCrop(image, xy.astype(np.float32), weight, transform, mirror)
+    return TrainingCrop(
+        image=cut(spec.size),
+        xy=np.where(labelled[:, None], xy, 0.0).astype(np.float32),
+        weight=(labelled & inside).astype(np.float32),
+        transform=transform,
+        mirrored=mirror,
+        large=cut(large) if large else None,
+    )
 
 
-def _recoloured(image: Image, strength: float, rng: np.random.Generator) -> Image:
+def _colour_table(strength: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     gain = 1 + rng.uniform(-1, 1) * strength + rng.uniform(-0.4, 0.4, 3) * strength
     offset = rng.uniform(-1, 1) * strength * 128
     levels = np.arange(256, dtype=np.float32)[:, None]
-    table = np.clip((levels - 128) * gain + 128 + offset, 0, 255).astype(np.uint8)
-    return np.asarray(cv2.LUT(image, table[None]), dtype=np.uint8)
+    return np.clip((levels - 128) * gain + 128 + offset, 0, 255).astype(np.uint8)[None]

@@ -30,6 +30,8 @@ class Batch(NamedTuple):
         labelled: (N,) False for pictures whose labels are not to be used; their weight is 0.
         heatmap_from_frame: (N, 2, 3).
         mirrored: (N,) whether left and right are exchanged.
+        large: (N, H', W', 3 or 4) the same crops in the size that the method's teachers see; (N, 0)
+            where they see `image`.
     """
 
     image: Tensor
@@ -38,6 +40,12 @@ class Batch(NamedTuple):
     labelled: Tensor
     heatmap_from_frame: Tensor
     mirrored: Tensor
+    large: Tensor
+
+    @property
+    def for_teachers(self) -> Tensor:
+        """The crops that teachers see."""
+        return self.large if self.large.ndim == 4 else self.image
 
 
 class CropDataset(Dataset[list[tuple[NDArray[np.generic], ...]]]):
@@ -46,6 +54,7 @@ class CropDataset(Dataset[list[tuple[NDArray[np.generic], ...]]]):
     Args:
         labelled: persons with labels; indices beyond them lead into `unlabelled`.
         stride: of the heatmaps.
+        large: (width, height) of the second crop; None where none is wanted.
     """
 
     def __init__(
@@ -57,6 +66,7 @@ class CropDataset(Dataset[list[tuple[NDArray[np.generic], ...]]]):
         augmentation: Augmentation,
         seed: int,
         unlabelled: Sequence[Sample] = (),
+        large: tuple[int, int] | None = None,
     ) -> None:
         self._samples = [*labelled, *unlabelled]
         self._with_labels = len(labelled)
@@ -65,6 +75,7 @@ class CropDataset(Dataset[list[tuple[NDArray[np.generic], ...]]]):
         self._to_heatmap = heatmap_from_crop(stride)
         self._augmentation = augmentation
         self._seed = seed
+        self._large = large
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -79,7 +90,9 @@ class CropDataset(Dataset[list[tuple[NDArray[np.generic], ...]]]):
         words = [self._seed, epoch, index] + ([view] if view else [])
         rng = np.random.default_rng(words)
         sample = self._samples[index]
-        return training_crop(sample, self._skeleton, self._spec, self._augmentation, rng)
+        return training_crop(
+            sample, self._skeleton, self._spec, self._augmentation, rng, self._large
+        )
 
     def _row(self, crop: TrainingCrop, index: int) -> tuple[NDArray[np.generic], ...]:
         labelled = index < self._with_labels
@@ -90,6 +103,7 @@ class CropDataset(Dataset[list[tuple[NDArray[np.generic], ...]]]):
             np.asarray(labelled),
             compose(self._to_heatmap, crop.transform).astype(np.float32),
             np.asarray(crop.mirrored),
+            np.zeros(0, dtype=np.uint8) if crop.large is None else crop.large,
         )
 
 

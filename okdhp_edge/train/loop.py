@@ -113,6 +113,7 @@ def _dataset(run: _Run) -> CropDataset:
         run.train.samples, run.train.skeleton, spec, recipe.decoder_spec().stride,
         recipe.augmentation, recipe.seed,
         unlabelled=load(run.train.source, extra).samples if extra else (),
+        large=run.method.large,
     )  # fmt: skip
 
 

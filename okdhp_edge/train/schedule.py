@@ -13,7 +13,7 @@ _MOMENTUM = 0.9
 
 
 def build_optimiser(net: nn.Module, table: OptimiserTable) -> torch.optim.Optimizer:
-    """Adam(W) or SGD with momentum; biases and batch norms are not decayed, frozen weights left out.
+    """Adam(W) or SGD with momentum, over what is not frozen; biases and norms are not decayed.
 
     Not the fused kinds: they take the state for laid out as the weights are, which a resume does
     not promise.

@@ -61,7 +61,7 @@ class Teacher:
     ) -> None:
         self._answer = answer
         self._kind = kind
-        self._size = size
+        self.size = size
         self.reads_mask = reads_mask
         index = {joint: i for i, joint in enumerate(joints)}
         if not index.keys() & set(student.joints):
@@ -82,7 +82,7 @@ class Teacher:
         """
         if not self.reads_mask:
             image_NHWC = image_NHWC[..., :3]
-        answer = self._answer(_resized(image_NHWC, self._size))
+        answer = self._answer(_resized(image_NHWC, self.size))
         maps = answer.heatmaps.float()[:, self._pick.to(image_NHWC.device)]
         if maps.shape[2:] != grid:
             maps = F.interpolate(maps, grid, mode="bilinear", align_corners=False)

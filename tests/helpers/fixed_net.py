@@ -53,6 +53,7 @@ def made_batch(crops=PERSONS, seed=0, channels=3):
         labelled=torch.ones(crops, dtype=torch.bool),
         heatmap_from_frame=torch.eye(3)[:2].repeat(crops, 1, 1),
         mirrored=torch.zeros(crops, dtype=torch.bool),
+        large=torch.zeros(crops, 0, dtype=torch.uint8),
     )
 
 

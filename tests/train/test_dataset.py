@@ -26,7 +26,7 @@ def test_a_crop_is_a_function_of_seed_epoch_and_index():
 
 def test_joints_are_in_heatmap_pixels_and_placed_in_the_picture():
     dataset = _dataset()
-    image, xy, weight, labelled, heatmap_from_frame, mirrored = dataset[(0, 0)][0]
+    image, xy, weight, labelled, heatmap_from_frame, mirrored, _ = dataset[(0, 0)][0]
     assert image.shape == (64, 64, 3)
     assert labelled
     sample = load("synthetic:24", "train").samples[0]

@@ -42,6 +42,8 @@ class Method(nn.Module):
 
     reads_mask = False
     """Whether its teachers look at the person's mask."""
+    large: tuple[int, int] | None = None
+    """(width, height) of the crops its teachers see, where larger than the student's."""
 
     def __init__(self, recipe: Recipe, skeleton: Skeleton) -> None:
         super().__init__()

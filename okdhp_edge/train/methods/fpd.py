@@ -31,7 +31,7 @@ class Fpd(OfflineMethod):
         assert isinstance(recipe.distillation, FpdTable)
         self.table = recipe.distillation
         self.teacher = open_teacher(self.table.teacher, skeleton, recipe.input_spec())
-        self.reads_mask = self.teacher.reads_mask
+        self.listen_to(self.teacher)
 
     def prepare(self, net: PoseNet) -> None:
         if self.table.warm_start is not None:
@@ -42,7 +42,7 @@ class Fpd(OfflineMethod):
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
         outputs = self.see(net, batch)
         stacks = self.stacks(outputs)
-        lesson = self.teacher(batch.image, grid_of(stacks))
+        lesson = self.teacher(batch.for_teachers, grid_of(stacks))
         losses = self.taught(stacks, lesson, batch, self.table.alpha)
         if self.table.feature_weight and lesson.features is not None:
             distance = self._feature_distance(outputs.trunk_features, lesson.features)

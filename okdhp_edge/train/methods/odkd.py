@@ -26,12 +26,12 @@ class Odkd(OfflineMethod):
         spec = recipe.input_spec()
         self.primary = open_teacher(self.table.primary, skeleton, spec)
         self.senior = open_teacher(self.table.senior, skeleton, spec)
-        self.reads_mask = self.primary.reads_mask or self.senior.reads_mask
+        self.listen_to(self.primary, self.senior)
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
         stacks = self.stacks(self.see(net, batch))
         first = epoch < self.table.switch * self.recipe.optimiser.epochs
-        lesson = (self.primary if first else self.senior)(batch.image, grid_of(stacks))
+        lesson = (self.primary if first else self.senior)(batch.for_teachers, grid_of(stacks))
         if self.table.binarise is not None:
             lesson = lesson._replace(heatmaps=binarised(lesson.heatmaps, self.table.binarise))
         return self.taught(stacks, lesson, batch, self.table.alpha)

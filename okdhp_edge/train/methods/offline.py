@@ -6,11 +6,17 @@ from torch import Tensor
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.losses import hard_loss
 from okdhp_edge.train.methods.base import Losses, Method, Stack, weighted_sum
-from okdhp_edge.train.teacher import Lesson
+from okdhp_edge.train.teacher import Lesson, Teacher
 
 
 class OfflineMethod(Method):
-    """A method whose teacher is trained already."""
+    """A method whose teachers are trained already."""
+
+    def listen_to(self, *teachers: Teacher) -> None:
+        """Have the crops made that these teachers need."""
+        self.reads_mask = any(teacher.reads_mask for teacher in teachers)
+        widest = max(teacher.size for teacher in teachers)
+        self.large = widest if widest > self.recipe.input.size else None
 
     def taught(self, stacks: list[Stack], lesson: Lesson, batch: Batch, alpha: float) -> Losses:
         """Both terms. Pictures without labels count in `kd` alone, with every joint."""

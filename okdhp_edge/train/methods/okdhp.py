@@ -5,16 +5,19 @@ loss = sum over stacks of hard(stack, target)
      + kd_weight * ramp(epoch) * sum over stacks of KL(teacher || stack)
 
 The teacher is the ensemble; here it may also be the mean of the ensembles of several augmented
-views of the person, and a moving average of the weights may join it.
+views of the person, and a moving average of the weights may join it, or a peer that sees larger
+crops.
 """
 
 import copy
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from okdhp_edge.distillation import OkdhpTable
 from okdhp_edge.network.branches import BranchOutputs, PoseNet
+from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
@@ -32,12 +35,16 @@ class Okdhp(Method):
         self.table = recipe.distillation
         self.views = recipe.augmentation.views
         self.average: PoseNet | None = None
+        self.peer: PoseNet | None = None
+        self.large = self.table.peer_size
         flip = torch.tensor(skeleton.flip_index.tolist())
         self.register_buffer("flip_index", flip, persistent=False)
 
     def prepare(self, net: PoseNet) -> None:
         if self.table.ema_peer is not None:
             self.average = copy.deepcopy(net).requires_grad_(requires_grad=False)
+        if self.table.peer_size is not None:
+            self.peer = _peer_of(self.recipe, len(self.skeleton))
 
     def settle(self, net: PoseNet) -> None:
         if self.average is not None:
@@ -59,13 +66,18 @@ class Okdhp(Method):
         outputs = self.see(net, batch)
         stacks = self.stacks(outputs)
         table, heatmap = self.table, self.recipe.heatmap
-        terms = {"hard": weighted_sum(stacks, lambda stack: self._hard(stack, batch))}
+        hard = weighted_sum(stacks, lambda stack: self._hard(stack, batch))
+        terms = {"hard": table.hard_weight * hard}
         if table.ensemble_weight:
             terms["ensemble"] = table.ensemble_weight * self.hard(
                 outputs.ensemble, batch, batch.weight, heatmap.sigma
             )
+        finer = None
+        if self.peer is not None:
+            finer = self.see(self.peer, batch._replace(image=batch.large)).ensemble
+            terms["peer"] = self._peer_loss(finer, batch)
         if table.kd_weight:
-            teacher = self._teacher(outputs, batch)
+            teacher = self._teacher(outputs, batch, finer)
             kl = weighted_sum(stacks, lambda stack: self._kl(stack, teacher, batch))
             terms["kd"] = ramped(table, epoch) * kl
         return Losses(terms, [s.heatmaps for s in stacks])
@@ -77,8 +89,20 @@ class Okdhp(Method):
             weight = weight * (view == stack.branch)[:, None]
         return self.hard(stack.heatmaps, batch, weight, stack.sigma)
 
-    def _teacher(self, outputs: BranchOutputs, batch: Batch) -> Tensor:
+    def _peer_loss(self, finer: Tensor, batch: Batch) -> Tensor:
+        """The peer's own, on its finer grid, its Gaussians as wide in the picture."""
+        assert self.table.peer_size is not None
+        factor = self.table.peer_size[0] / self.recipe.input.size[0]
+        # Pixel i of a grid covers i - 0.5 to i + 0.5 of it.
+        placed = batch._replace(xy=(batch.xy + 0.5) * factor - 0.5)
+        return self.hard(finer, placed, batch.weight, self.recipe.heatmap.sigma * factor)
+
+    def _teacher(self, outputs: BranchOutputs, batch: Batch, finer: Tensor | None) -> Tensor:
         teacher = outputs.ensemble
+        if finer is not None:
+            grid = outputs.ensemble.shape[2:]
+            peer = F.interpolate(finer, grid, mode="bilinear", antialias=True)
+            teacher = torch.lerp(teacher, peer, self.table.peer_share)
         if self.average is not None:
             with torch.no_grad():
                 peer = self.see(self.average, batch).ensemble
@@ -93,3 +117,9 @@ class Okdhp(Method):
         if self.table.normalisation == "released":
             total = torch.full_like(total, len(teacher) * teacher[0, 0].numel())
         return pixelwise_kl(stack.heatmaps, teacher, batch.weight, total, self.table.temperature)
+
+
+def _peer_of(recipe: Recipe, joints: int) -> PoseNet:
+    """The target's architecture, once more."""
+    alone = {"branches": recipe.network.branches[:1], "aggregation": "mean"}
+    return build_network(recipe.network.model_copy(update=alone), joints)

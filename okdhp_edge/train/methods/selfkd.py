@@ -27,7 +27,7 @@ class Selfkd(OfflineMethod):
         assert isinstance(recipe.distillation, SelfkdTable)
         self.table = recipe.distillation
         self.teacher = open_teacher(self.table.teacher, skeleton, recipe.input_spec())
-        self.reads_mask = self.teacher.reads_mask
+        self.listen_to(self.teacher)
 
     def prepare(self, net: PoseNet) -> None:
         path = Path(self.table.teacher.path).expanduser()
@@ -46,6 +46,6 @@ class Selfkd(OfflineMethod):
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
         stacks = [s for s in self.stacks(self.see(net, batch)) if s.branch is not None]
-        lesson = self.teacher(batch.image, grid_of(stacks))
+        lesson = self.teacher(batch.for_teachers, grid_of(stacks))
         everywhere = batch._replace(labelled=torch.zeros_like(batch.labelled))
         return self.taught(stacks, lesson, everywhere, alpha=1.0)

@@ -111,7 +111,7 @@ def test_a_moving_average_joins_the_teacher_and_follows_the_weights():
     batch = made_batch()
     outputs = net.eval()(batch.image)
     method.settle(net)
-    teacher = method._teacher(outputs, batch)
+    teacher = method._teacher(outputs, batch, None)
     with torch.no_grad():
         peer = method.average(batch.image).ensemble
     torch.testing.assert_close(teacher, 0.75 * outputs.ensemble.detach() + 0.25 * peer)
