@@ -73,3 +73,16 @@ def test_colours_change_and_geometry_does_not():
     coloured = training_crop(_sample(), LSP14, SPEC, colour_only, rng(3))
     np.testing.assert_array_equal(plain.xy, coloured.xy)
     assert (plain.image != coloured.image).any()
+
+
+def test_a_second_crop_shows_the_same_in_another_size():
+    def cut(large):
+        return training_crop(
+            _sample(), LSP14, SPEC, Augmentation(), np.random.default_rng(5), large
+        )
+
+    crop = cut((192, 192))
+    np.testing.assert_array_equal(crop.image, cut(None).image)
+    assert cut(None).large is None and crop.large.shape == (192, 192, 3)
+    halved = crop.large.reshape(96, 2, 96, 2, 3).mean(axis=(1, 3))
+    assert np.abs(halved - crop.image).mean() < 6

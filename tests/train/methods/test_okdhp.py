@@ -115,3 +115,54 @@ def test_a_moving_average_joins_the_teacher_and_follows_the_weights():
     with torch.no_grad():
         peer = method.average(batch.image).ensemble
     torch.testing.assert_close(teacher, 0.75 * outputs.ensemble.detach() + 0.25 * peer)
+
+
+def _with_peer(**changes):
+    table = {"method": "okdhp", "peer_size": [128, 128], "ramp_epochs": 0, **changes}
+    network = {"kind": "hourglass", "width": 8, "shared_stacks": 0, "branches": [1]}
+    recipe = recipe_with(table, network=network)
+    net, method = build_network(recipe.network, JOINTS), build_method(recipe, LSP14)
+    method.prepare(net)
+    batch = made_batch()
+    large = torch.randint(0, 256, (2, 128, 128, 3), dtype=torch.uint8)
+    return net, method, batch._replace(large=large, weight=torch.ones_like(batch.weight))
+
+
+def test_a_peer_sees_larger_crops_learns_from_labels_and_teaches():
+    net, method, batch = _with_peer()
+    assert method.large == (128, 128)
+    terms = method(net, batch, 0.0).terms
+    assert set(terms) == {"hard", "ensemble", "peer", "kd"}
+    terms["kd"].backward(retain_graph=True)
+    assert net.trunk.stem.conv.weight.grad.any()
+    # A teacher gets no gradient from what it teaches, but from the labels.
+    assert all(p.grad is None for p in method.peer.parameters())
+    terms["peer"].backward()
+    assert method.peer.trunk.stem.conv.weight.grad.any()
+
+
+def test_the_peers_heatmaps_are_brought_to_the_students_grid():
+    net, method, batch = _with_peer(peer_share=0.25)
+    outputs = net.eval()(batch.image)
+    finer = torch.zeros(2, JOINTS, 32, 32)
+    finer[:, :, 8:10, 16:18] = 9.0
+    teacher = method._teacher(outputs, batch, finer)
+    added = (teacher - 0.75 * outputs.ensemble.detach()) / 0.25
+    assert added[0, 0].argmax() == 4 * 16 + 8
+
+
+def test_the_peers_targets_lie_where_the_joints_are_in_its_crop():
+    _net, method, batch = _with_peer()
+    # Twice the pixels: the middle of pixel 4 lies between pixels 8 and 9.
+    batch = batch._replace(xy=torch.full_like(batch.xy, 4.0))
+    on_target = torch.full((2, JOINTS, 32, 32), -20.0)
+    on_target[:, :, 8:10, 8:10] = 5.0
+    beside = on_target.roll(4, dims=3)
+    below = on_target.roll(1, dims=2)
+    loss = method._peer_loss(on_target, batch)
+    assert loss < method._peer_loss(below, batch) < method._peer_loss(beside, batch)
+
+
+def test_a_peer_must_see_the_same_shape():
+    with pytest.raises(ValueError, match="peer_size"):
+        recipe_with({"method": "okdhp", "peer_size": [96, 128]})
