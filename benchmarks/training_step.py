@@ -6,7 +6,7 @@ Both train the 4-stack hourglass with three branches, 256 channels, 256x256 crop
 batch, Adam. "Released" is our network with the released form of the FAU (dense 3x3, 5x5 and 7x7),
 in NCHW float32, with losses that loop over joints in Python. "Ours" is what `train` runs for
 `models/hg4-mpii`: the depthwise FAU, channels last, bfloat16 mixed precision, vectorised losses.
-In between stands each change alone. Steps are interleaved in one process and medians compared. Then
+In between the changes are made one after the other; "without FAU" shows what that costs. Steps are interleaved in one process and medians compared. Then
 images per second and peak memory by number of branches, each in a process of its own.
 """
 
@@ -184,6 +184,7 @@ def main(
         "+ depthwise FAU": our_step(crops, device, **plain),
         "+ channels last": our_step(crops, device, bfloat16=False),
         "+ bfloat16 (ours)": our_step(crops, device),
+        "ours without FAU": our_step(crops, device, aggregation="mean"),
     }
     seconds = interleaved(steps, rounds, device)
     del steps
@@ -195,7 +196,9 @@ def main(
     result = {
         "command": f"python {' '.join(sys.argv)}", "machine": describe_machine(),
         "batch": batch, "rounds": rounds, "seconds_per_step": seconds,
-        "speedup": seconds["released"] / seconds["+ bfloat16 (ours)"], "by_branches": by_branches,
+        "speedup": seconds["released"] / seconds["+ bfloat16 (ours)"],
+        "fau_share_of_time": 1 - seconds["ours without FAU"] / seconds["+ bfloat16 (ours)"],
+        "by_branches": by_branches,
     }  # fmt: skip
     write_text(RESULT, json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

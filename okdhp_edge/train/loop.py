@@ -151,7 +151,10 @@ def _launch(options: TrainingOptions) -> Fabric:
             accelerator=options.device,
             devices=processes,
             num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
-            strategy="ddp" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "auto",
+            # Not every method uses every weight: without an ensemble the FAU is idle, for one.
+            strategy="ddp_find_unused_parameters_true"
+            if int(os.environ.get("WORLD_SIZE", "1")) > 1
+            else "auto",
             precision=cast(Any, options.precision),
         )
         fabric.launch()

@@ -1,6 +1,7 @@
 """Training as a whole: resume, processes, records, faults."""
 
 import csv
+import json
 import os
 import socket
 import subprocess
@@ -133,7 +134,17 @@ def test_a_device_that_is_absent_is_an_error_not_the_cpu(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_model_of_one(tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        # Its FAU is idle, and it has weights of its own.
+        {"distillation": {"method": "okddip", "ramp_epochs": 1},
+         "network": tiny_recipe().network.model_dump() | {"branches": [1, 1, 1]}},
+    ],
+    ids=["okdhp", "okddip"],
+)  # fmt: skip
+def test_two_processes_train_the_model_of_one(tmp_path, changes):
     """torchrun with gloo on the CPU, same global batch: equal within float noise.
 
     By SGD: Adam divides by a gradient's own size, which makes noise of any size a full step. The
@@ -142,25 +153,26 @@ def test_two_processes_train_the_model_of_one(tmp_path):
     """
     script = tmp_path / "go.py"
     script.write_text(
-        "import sys\nfrom pathlib import Path\n"
+        "import json\nimport sys\nfrom pathlib import Path\n"
         "from okdhp_edge.train.loop import TrainingOptions, train\n"
         "from tests.helpers.tiny_models import tiny_recipe\n"
         "optimiser = {'epochs': 1, 'batch_size': 16, 'lr': 1e-3, 'name': 'sgd'}\n"
         "options = TrainingOptions(out=Path(sys.argv[1]), device='cpu', workers=0)\n"
-        "train(tiny_recipe(optimiser=optimiser), 'synthetic:48', options)\n"
+        "recipe = tiny_recipe(optimiser=optimiser, **json.loads(sys.argv[2]))\n"
+        "train(recipe, 'synthetic:48', options)\n"
     )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    subprocess.run([sys.executable, str(script), str(tmp_path / "one")], check=True,
-                   env=environment, timeout=200)  # fmt: skip
-    subprocess.run([sys.executable, *launch, str(script), str(tmp_path / "two")], check=True,
-                   env=environment, timeout=200)  # fmt: skip
+    subprocess.run([sys.executable, str(script), str(tmp_path / "one"), json.dumps(changes)],
+                   check=True, env=environment, timeout=200)  # fmt: skip
+    subprocess.run([sys.executable, *launch, str(script), str(tmp_path / "two"),
+                    json.dumps(changes)], check=True, env=environment, timeout=200)  # fmt: skip
     one, two = (load_net_weights(tmp_path / n / "best.safetensors") for n in ("one", "two"))
     torch.manual_seed(0)
-    start = dict(build_network(tiny_recipe().network, 14).named_parameters())
+    start = dict(build_network(tiny_recipe(**changes).network, 14).named_parameters())
     learnt = torch.cat([(one[k] - start[k]).flatten() for k in start])
     differs = torch.cat([(one[k] - two[k]).flatten() for k in start])
     assert learnt.norm() > 0.002
