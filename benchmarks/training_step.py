@@ -4,9 +4,9 @@
 
 Both train the 4-stack hourglass with three branches, 256 channels, 256x256 crops, 16 joints, same
 batch, Adam. "Released" is our network with the released form of the FAU (dense 3x3, 5x5 and 7x7),
-in NCHW float32, with losses that loop over joints in Python. "Ours" is what `train` runs for
-`models/hg4-mpii`: the depthwise FAU, channels last, bfloat16 mixed precision, vectorised losses.
-In between the changes are made one after the other; "without FAU" shows what that costs. Steps are interleaved in one process and medians compared. Then
+in NCHW float32, with losses that loop over joints in Python. "Ours" is the step of `train
+--precision bf16-mixed` with the depthwise FAU. In between the changes are made one after the other;
+"without FAU" shows what that costs. Steps are interleaved in one process and medians compared. Then
 images per second and peak memory by number of branches, each in a process of its own.
 """
 
