@@ -11,11 +11,13 @@ from the study's report split, on which nothing was chosen. `report` draws the p
 tables of `benchmarks/README.md`.
 """
 
+import base64
 import csv
 import fcntl
 import json
 import time
 import tomllib
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -99,7 +101,8 @@ def run(
     report = load(data, study.report_split)
     for seed, row in _order(wanted, seeds):
         recipe = recipe_of(study, row, seed, runs)
-        recorded = recipe_of(study, row, seed, Path("RUNS")).model_dump(mode="json")
+        recorded = recipe_of(study, row, seed, Path("RUNS"))
+        recorded = recorded.model_dump(mode="json", exclude_defaults=True)
         if any(_is(r, study, row, seed) and r["recipe"] == recorded for r in _read()):
             continue
         out = runs / study.name / row.name / str(seed)
@@ -142,13 +145,20 @@ def _judged(checkpoint: Path, report: PoseSet) -> dict[str, Any]:
         "metric": f"pck@{THRESHOLD}", "value": scores[f"branch{facts.best_branch}"],
         "outputs": scores, "best_branch": facts.best_branch, "val": facts.best_score,
         "persons": int(counted.any(axis=1).sum()),
-        # One digit a person, so that intervals of differences can be drawn without the weights.
-        "right": _digits(right), "counted": _digits(counted), "forward_macs": _macs(recipe),
+        # By person, so that intervals of differences can be drawn without the weights.
+        "right": packed(right.sum(axis=1)), "counted": packed(counted.sum(axis=1)),
+        "forward_macs": _macs(recipe),
     }  # fmt: skip
 
 
-def _digits(joints_NK: np.ndarray) -> str:
-    return "".join(f"{count:x}" for count in joints_NK.sum(axis=1))
+def packed(counts: np.ndarray) -> str:
+    """Small counts as text: bytes, zlib, base64."""
+    return base64.b64encode(zlib.compress(counts.astype(np.uint8).tobytes(), 9)).decode()
+
+
+def unpacked(text: str) -> np.ndarray:
+    """What `packed` packed, as float64."""
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8).astype(np.float64)
 
 
 def _macs(recipe: Recipe) -> int:

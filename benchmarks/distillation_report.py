@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from distillation import unpacked
 from matplotlib.figure import Figure
 
 from okdhp_edge.card import write_text
+from okdhp_edge.recipe import Recipe
 
 HERE = Path(__file__).parent
 RESULT, PLOT = HERE / "results" / "distillation.json", HERE / "results" / "distillation.png"
@@ -86,10 +88,10 @@ def gain_over(runs: list[Run], others: list[Run]) -> Gain | None:
     if not seeds:
         return None
     mine, theirs = (
-        np.mean([digits(r["right"]) for r in side if r["seed"] in seeds], axis=0)
+        np.mean([unpacked(r["right"]) for r in side if r["seed"] in seeds], axis=0)
         for side in (runs, others)
     )
-    counted = digits(runs[0]["counted"])
+    counted = unpacked(runs[0]["counted"])
     rng = np.random.default_rng(0)
     times = rng.multinomial(len(counted), np.full(len(counted), 1 / len(counted)), size=DRAWS)
     drawn = 100 * (times @ (mine - theirs)) / (times @ counted)
@@ -97,16 +99,11 @@ def gain_over(runs: list[Run], others: list[Run]) -> Gain | None:
     return Gain(float(100 * (mine - theirs).sum() / counted.sum()), float(low), float(high))
 
 
-def digits(text: str) -> np.ndarray:
-    """One hexadecimal digit a person."""
-    return np.array([int(c, 16) for c in text], dtype=np.float64)
-
-
 def cost_of(run: Run, everything: list[Run]) -> float:
     """Multiply-accumulates of the whole training, teachers and warm starts included."""
-    recipe = run["recipe"]
-    epochs = recipe["optimiser"]["epochs"]
-    passes = epochs * STEP_PASSES * recipe["augmentation"]["views"] * run["forward_macs"]
+    recipe = Recipe.model_validate(run["recipe"])
+    epochs = recipe.optimiser.epochs
+    passes = epochs * STEP_PASSES * recipe.augmentation.views * run["forward_macs"]
     for study, row in teachers_of(run):
         teacher = next(r for r in everything if (r["study"], r["row"]) == (study, row))
         passes += cost_of(teacher, everything) + epochs * teacher["forward_macs"]
@@ -129,13 +126,13 @@ def table(lines: list[Line], best: str) -> Iterator[str]:
     winner = next((line for line in lines if line.name == best), None)
     for line in lines:
         behind = gain_over(winner.runs, line.runs) if winner and line is not winner else None
-        several = len(line.runs[0]["recipe"]["network"]["branches"]) > 1
+        several = len(line.runs[0]["outputs"]) > 2
         yield "| " + " | ".join([
             line.title, str(len(line.runs)), f"{line.mean:.1f}",
             ", ".join(f"{r['value']:.1f}" for r in line.runs),
             str(line.gain or "-"), str(behind or "-"),
             f"{np.mean([r['outputs']['ensemble'] for r in line.runs]):.1f}" if several else "-",
-            measured(line, "agreement"), measured(line, "gradient ratio"), f"{line.cost:.1f}x",
+            measured(line, "agreement"), measured(line, "gradient_ratio"), f"{line.cost:.1f}x",
         ]) + " |"  # fmt: skip
 
 

@@ -61,7 +61,7 @@ class SupervisedTable(_Table):
 class OkdhpTable(KlTable):
     """OKDHP (Li et al., ICCV 2021, section 3.3): the branches' ensemble teaches every stack."""
 
-    method: Literal["okdhp"] = "okdhp"
+    method: Literal["okdhp"]
     ensemble_weight: Weight = 1.0
     """Of the ensemble's own hard loss."""
     normalisation: Literal["joint", "released"] = "joint"

@@ -92,7 +92,7 @@ class Recipe(_Table):
     network: NetworkConfig
     input: InputTable = InputTable()
     heatmap: HeatmapTable = HeatmapTable()
-    distillation: DistillationTable = OkdhpTable()
+    distillation: DistillationTable = OkdhpTable(method="okdhp")
     augmentation: Augmentation = Augmentation()
     optimiser: OptimiserTable = OptimiserTable()
 

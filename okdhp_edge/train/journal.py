@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 Row = dict[str, float]
 
 _TEACHING = "teaching/"
-GRADIENT_RATIO = _TEACHING + "gradient ratio, teacher to labels"
-AGREEMENT = _TEACHING + "agreement of branches, share"
-ENSEMBLE_GAIN = _TEACHING + "ensemble gain, points"
+# Norm of the teacher's gradient at the heatmaps over the labels'; share of joints that all branches
+# put in one place; points of the ensemble above the best branch.
+GRADIENT_RATIO = _TEACHING + "gradient_ratio"
+AGREEMENT = _TEACHING + "agreement"
+ENSEMBLE_GAIN = _TEACHING + "ensemble_gain"
 
 
 class Journal:
