@@ -18,7 +18,7 @@ from okdhp_edge.pose.preprocess import Image, warp
 Predict = Callable[[NDArray[np.uint8]], Mapping[str, Heatmaps]]
 """uint8 BGR crops (B, H, W, 3) to named heatmaps (B, K, h, w)."""
 Progress = Callable[[int], None]
-"""Told how many samples were done."""
+"""Told how many samples are done so far."""
 
 _METRIC = re.compile(r"(pck|pckh)@(0?\.\d+|1\.0)|oks")
 
@@ -55,7 +55,8 @@ def predict_joints(
 ) -> dict[str, NDArray[np.float32]]:
     """Joints (N, K, 2) in picture pixels, for each of `predict`'s outputs."""
     found: dict[str, list[NDArray[np.float32]]] = {}
-    for batch in _batches(poses, batch_size):
+    for start in range(0, len(poses), batch_size):
+        batch = poses.samples[start : start + batch_size]
         crops = [inference_crop(s, spec, decoder.stride) for s in batch]
         for name, heatmaps in predict(np.stack([c.image for c in crops])).items():
             decoded = decode(heatmaps, decoder.kind, decoder.sigma)
@@ -64,7 +65,7 @@ def predict_joints(
             ]
             found.setdefault(name, []).extend(np.asarray(j, dtype=np.float32) for j in joints)
         if progress:
-            progress(len(batch))
+            progress(start + len(batch))
     return {name: np.stack(joints) for name, joints in found.items()}
 
 
@@ -122,8 +123,3 @@ def score(poses: PoseSet, predicted_NK2: NDArray[np.floating], metric: str) -> S
 
 def _values(values: Iterator[float | None]) -> NDArray[np.float64]:
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
-
-
-def _batches(poses: PoseSet, size: int) -> Iterator[list[Sample]]:
-    for start in range(0, len(poses), size):
-        yield list(poses.samples[start : start + size])

@@ -162,16 +162,11 @@ def _block(backend: Backend, crops: NDArray[np.uint8], warmup: int) -> list[int]
 def _score(backend: Backend, poses: PoseSet | None, metric: str, report: Report) -> Score | None:
     if poses is None:
         return None
-    card, done = backend.card, 0
-
-    def progress(count: int) -> None:
-        nonlocal done
-        done += count
-        report("judge", done, len(poses), backend.name)
-
+    card, count = backend.card, len(poses)
     found = evaluate(
-        poses, card.input, card.decoder, predict_with(backend), metric, progress=progress
-    )
+        poses, card.input, card.decoder, predict_with(backend), metric,
+        progress=lambda done: report("judge", done, count, backend.name),
+    )  # fmt: skip
     return found["model"]
 
 

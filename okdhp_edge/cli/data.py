@@ -59,14 +59,7 @@ def check(
 
     poses = read_annotations(data, split)
     with progress() as report:
-        done = 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            report("check", done, len(poses), "")
-
-        found = look(poses, advance)
+        found = look(poses, lambda done: report("check", done, len(poses), ""))
     for note in poses.notes:
         say(note)
     if found.problems:

@@ -38,17 +38,12 @@ def evaluate(
         say(note)
     chosen = metric or poses.metric
     with loaded, progress() as report:
-        done = 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            report("judge", done, len(poses), "")
-
         card = loaded.card
         ran = loaded.describe()
-        score = judge(poses, card.input, card.decoder, predict_with(loaded), chosen,
-                      progress=advance)["model"]  # fmt: skip
+        score = judge(
+            poses, card.input, card.decoder, predict_with(loaded), chosen,
+            progress=lambda done: report("judge", done, len(poses), ""),
+        )["model"]  # fmt: skip
     joints = dict(zip(poses.skeleton.joints, score.per_joint.tolist(), strict=True))
     table(f"{chosen} on {split}", ("joint", "points"), [(j, f"{v:.1f}") for j, v in joints.items()])
     say(f"{chosen} {score.value:.2f} (95 % {score.low:.2f} to {score.high:.2f}), "

@@ -30,11 +30,11 @@ def check(poses: PoseSet, progress: Callable[[int], None] | None = None) -> Chec
     """Look at every annotation and open every picture."""
     problems = problems_of(poses.samples)
     broken = {p.sample for p in problems}
-    for sample in poses.samples:
+    for done, sample in enumerate(poses.samples, start=1):
         if sample.id not in broken:
             problems += _against_picture(sample)
         if progress:
-            progress(1)
+            progress(done)
     labelled = float(np.mean([s.labelled.sum() for s in poses.samples])) if len(poses) else 0.0
     return CheckReport(len(poses), labelled, tuple(problems))
 

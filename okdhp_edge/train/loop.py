@@ -249,17 +249,11 @@ def _step(run: _Run, batch: Batch, epoch: float, *, measure: bool) -> dict[str, 
 
 
 def _validate_and_save(run: _Run, options: TrainingOptions, epoch: int) -> Row:
-    done = 0
-
-    def progress(count: int) -> None:
-        nonlocal done
-        done += count
-        options.report("validate", done, len(run.val), "")
-
     recipe = run.recipe
     found = validate(
-        run.net, run.val, recipe.input_spec(), recipe.decoder_spec(), run.metric, progress
-    )
+        run.net, run.val, recipe.input_spec(), recipe.decoder_spec(), run.metric,
+        lambda done: options.report("validate", done, len(run.val), ""),
+    )  # fmt: skip
     branch = max(recipe.deployable, key=lambda b: found.scores[f"branch{b}"])
     score = found.scores[f"branch{branch}"]
     improved = score > run.best_score
