@@ -67,6 +67,8 @@ class OkdhpTable(KlTable):
     normalisation: Literal["joint", "released"] = "joint"
     """`joint` averages the KL over labelled joints; `released` sums over joints and divides by
     batch and pixels, which makes it H*W/J times smaller."""
+    kd_joints: Literal["labelled", "all"] = "labelled"
+    """Whether the teacher also speaks of joints that nobody has labelled."""
     joint_views: bool = True
     """With several views in a step, whether the teacher is the mean of all views' ensembles,
     each turned into the view that is taught; else each view's own ensemble."""

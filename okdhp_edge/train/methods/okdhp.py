@@ -113,10 +113,13 @@ class Okdhp(Method):
         return teacher.detach() if self.table.detach else teacher
 
     def _kl(self, stack: Stack, teacher: Tensor, batch: Batch) -> Tensor:
-        total = self.total(batch.weight)
+        weight = batch.weight
+        if self.table.kd_joints == "all":
+            weight = torch.ones_like(weight)
+        total = self.total(weight)
         if self.table.normalisation == "released":
             total = torch.full_like(total, len(teacher) * teacher[0, 0].numel())
-        return pixelwise_kl(stack.heatmaps, teacher, batch.weight, total, self.table.temperature)
+        return pixelwise_kl(stack.heatmaps, teacher, weight, total, self.table.temperature)
 
 
 def _peer_of(recipe: Recipe, joints: int) -> PoseNet:

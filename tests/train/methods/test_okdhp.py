@@ -64,6 +64,14 @@ def test_the_kl_moves_the_teacher_only_when_it_is_not_detached(detach, views):
         assert gradient.abs().sum() > 0
 
 
+def test_the_teacher_may_speak_of_unlabelled_joints():
+    net, batch = FixedNet(own=(1, 1)), made_batch()
+    for kd_joints, taught in (("labelled", batch.weight > 0), ("all", batch.weight >= 0)):
+        kd = _method(kd_joints=kd_joints, ramp_epochs=0)(net, batch, 0.0).terms["kd"]
+        (gradient,) = torch.autograd.grad(kd, net.outputs.branches[0])
+        assert torch.equal(gradient[:, 0].abs().sum((2, 3)) > 0, taught)
+
+
 def test_no_weight_no_term():
     terms = _method(kd_weight=0.0, ensemble_weight=0.0)(FixedNet((1, 1)), made_batch(), 9.0).terms
     assert set(terms) == {"hard"}
