@@ -61,4 +61,5 @@ def _converted(norm: nn.BatchNorm2d) -> ProcessWideBatchNorm2d:
     options: dict[str, Any] = {"eps": norm.eps, "momentum": norm.momentum}
     wide = ProcessWideBatchNorm2d(norm.num_features, **options)
     wide.load_state_dict(norm.state_dict())
-    return wide
+    # What was frozen stays so.
+    return wide.requires_grad_(norm.weight.requires_grad)

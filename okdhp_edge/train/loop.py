@@ -125,12 +125,12 @@ def _prepare(recipe: Recipe, data: str, options: TrainingOptions) -> _Run:
     cv2.setNumThreads(1)
     torch.manual_seed(recipe.seed)
     net = build_network(recipe.network, len(train_set.skeleton))
-    if fabric.world_size > 1:
-        make_process_wide(net)
-    cast(nn.Module, net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     method = build_method(recipe, train_set.skeleton)
     method.prepare(net)
     step = TrainingStep(net, method)
+    if fabric.world_size > 1:
+        make_process_wide(step)
+    cast(nn.Module, step).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model, optimiser = fabric.setup(step, build_optimiser(step, recipe.optimiser))
     method.over_processes = lambda count: cast(
         # Summed over processes and divided among them, because DDP averages gradients.
