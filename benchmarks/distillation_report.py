@@ -71,7 +71,7 @@ def lines_of(runs: list[Run], everything: list[Run]) -> list[Line]:
     for run in runs:
         by_row.setdefault(run["row"], []).append(run)
     base = by_row.get(BASELINE, [])
-    reference = cost_of(base[0], everything) if base else 1.0
+    reference = cost_of(base[0], everything) if base else float("nan")
     return [
         Line(
             name, found[0]["title"], found,
