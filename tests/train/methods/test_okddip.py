@@ -30,7 +30,7 @@ def _softmax(x, axis):
 def test_the_terms_are_the_papers_in_numpy():
     net, batch = FixedNet(own=(1, 1, 1)), made_batch()
     method = _method(net)
-    kd = float(method(net, batch, 0.0).terms["kd"])
+    kd = float(method(net, batch, 0.0).terms["kd"].detach())
     maps = [net.outputs.last(b).detach().numpy().reshape(2, 14, -1) for b in range(3)]
     q = [_softmax(m.astype(np.float64), -1) for m in maps]
     h = [net.outputs.branch_features[b].detach().numpy().mean((2, 3)) for b in (1, 2)]
