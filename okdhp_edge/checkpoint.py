@@ -124,6 +124,11 @@ def load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> None:
             state.setdefault(int(number), {})[name] = tensor
     current: dict[str, Any] = optimiser.state_dict()
     optimiser.load_state_dict({"state": state, "param_groups": current["param_groups"]})
+    for parameter, values in optimiser.state.items():
+        for name, value in values.items():
+            if value.shape == parameter.shape:
+                # Fused optimisers walk through memory: the state must lie as the weights do.
+                values[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

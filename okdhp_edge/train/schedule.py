@@ -13,11 +13,7 @@ _MOMENTUM = 0.9
 
 
 def build_optimiser(net: nn.Module, table: OptimiserTable) -> torch.optim.Optimizer:
-    """Adam(W) or SGD with momentum, over what is not frozen; biases and norms are not decayed.
-
-    Not the fused kinds: they take the state for laid out as the weights are, which a resume does
-    not promise.
-    """
+    """Adam(W) or SGD with momentum, over what is not frozen; biases and norms are not decayed."""
     learnt = [p for p in net.parameters() if p.requires_grad]
     decayed = [p for p in learnt if p.ndim > 1]
     plain = [p for p in learnt if p.ndim <= 1]
@@ -26,9 +22,9 @@ def build_optimiser(net: nn.Module, table: OptimiserTable) -> torch.optim.Optimi
         {"params": plain, "weight_decay": 0.0},
     ]
     if table.name == "sgd":
-        return torch.optim.SGD(groups, lr=table.lr, momentum=_MOMENTUM)
+        return torch.optim.SGD(groups, lr=table.lr, momentum=_MOMENTUM, fused=True)
     kind = torch.optim.AdamW if table.name == "adamw" else torch.optim.Adam
-    return kind(groups, lr=table.lr)
+    return kind(groups, lr=table.lr, fused=True)
 
 
 def learning_rate(table: OptimiserTable, step: int, steps_per_epoch: int) -> float:
