@@ -1,14 +1,14 @@
 """Every distillation method at an equal schedule: train, judge, compare.
 
     python benchmarks/distillation.py run mobilepose-ce --data lspet:PATH
-    python benchmarks/distillation.py report
+    python benchmarks/distillation_report.py
 
 `run` goes through the rows of `benchmarks/studies/NAME.toml`: each is a change to the study's base
 recipe, trained with its number of seeds into `runs/distillation/NAME/ROW/SEED/`. It may be stopped
 at any time: runs that `benchmarks/results/distillation.json` has are left alone, a broken-off one
 goes on after its last epoch. The branch and the epoch are chosen on `val`; what is recorded comes
-from the study's report split, on which nothing was chosen. `report` draws the plot and writes the
-tables of `benchmarks/README.md`.
+from the study's report split, on which nothing was chosen.
+The plot and the tables of `benchmarks/README.md` come from `distillation_report.py`.
 """
 
 import base64
@@ -33,7 +33,7 @@ from okdhp_edge.evaluate import predict_joints
 from okdhp_edge.hardware import describe_machine
 from okdhp_edge.network.build import build_network, count_macs
 from okdhp_edge.pose.metrics import correct_joints, torso_diagonals
-from okdhp_edge.recipe import Recipe, merged
+from okdhp_edge.recipe import Recipe, merged, recipe_content
 from okdhp_edge.train.loop import LAST, TrainingOptions, train
 from okdhp_edge.train.teacher import load_checkpoint
 from okdhp_edge.train.validate import all_outputs
@@ -66,7 +66,7 @@ class Study(NamedTuple):
 def read_study(name: str) -> Study:
     """A file of `studies/`."""
     content = tomllib.loads((STUDIES / f"{name}.toml").read_text(encoding="utf-8"))
-    base = tomllib.loads((HERE.parent / content["base"]).read_text(encoding="utf-8"))
+    base = recipe_content(HERE.parent / content["base"])
     rows = [
         Row(key, row.pop("title"), row.pop("seeds", 1), row) for key, row in content["rows"].items()
     ]
@@ -165,8 +165,7 @@ def _macs(recipe: Recipe) -> int:
     """Multiply-accumulates of the training network's forward pass over one crop."""
     net = build_network(recipe.network, 14, load_encoder=False).eval()
     width, height = recipe.input.size
-    channels = 4 if recipe.network.mask else 3
-    return count_macs(net, torch.zeros(1, height, width, channels, dtype=torch.uint8))
+    return count_macs(net, torch.zeros(1, height, width, net.channels, dtype=torch.uint8))
 
 
 def _last_row(path: Path) -> dict[str, float]:

@@ -170,7 +170,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         RecipeError: unreadable, not TOML, unknown keys (the nearest is named), bad values.
     """
-    content = _read_toml(path)
+    content = recipe_content(path)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -190,7 +190,12 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def recipe_content(path: Path) -> dict[str, Any]:
+    """The keys of a recipe and of its `base`, unchecked.
+
+    Raises:
+        RecipeError: unreadable or not TOML.
+    """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -198,7 +203,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"recipe {path} cannot be read ({error})", "mend the TOML") from error
     base = content.pop("base", None)
-    return content if base is None else merged(_read_toml(path.parent / str(base)), content)
+    return content if base is None else merged(recipe_content(path.parent / str(base)), content)
 
 
 def _explained(path: Path, error: ValidationError) -> RecipeError:

@@ -1,6 +1,7 @@
 """The multi-branch network: one trunk, several branches, the ensemble that teaches them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, cast
 
 import torch
@@ -114,6 +115,20 @@ class PoseNet(nn.Module):
         self.aggregation = aggregation
         self.dropout = nn.Dropout2d(branch_dropout)
 
+    @property
+    def channels(self) -> int:
+        """Of the pictures: 3, or 4 with a mask."""
+        return self.normalise.mean.numel()
+
+    @torch.no_grad()
+    def probe(self, size: tuple[int, int]) -> BranchOutputs:
+        """What one blank picture of (width, height) gives in eval mode: for its shapes."""
+        width, height = size
+        blank = torch.zeros(1, height, width, self.channels, dtype=torch.uint8)
+        with evaluating(self):
+            outputs: BranchOutputs = self(blank)
+        return outputs
+
     def forward(self, image_BHWC: Tensor) -> BranchOutputs:
         """Heatmaps of every stack of every branch, and their ensemble."""
         trunk: TrunkOutputs = self.trunk(self.normalise(image_BHWC))
@@ -126,6 +141,17 @@ class PoseNet(nn.Module):
             trunk_features=trunk.features,
             branch_features=[s.features for s in stacks],
         )
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """The network in eval mode for a while."""
+    training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(training)
 
 
 class SingleBranch(nn.Module):

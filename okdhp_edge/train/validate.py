@@ -6,12 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from okdhp_edge.card import DecoderSpec, InputSpec
 from okdhp_edge.data.sample import PoseSet
 from okdhp_edge.evaluate import predict_joints, score
-from okdhp_edge.network.branches import BranchOutputs, PoseNet
+from okdhp_edge.network.branches import BranchOutputs, PoseNet, evaluating
 from okdhp_edge.pose.heatmap import Heatmaps
 
 _ENSEMBLE = "ensemble"
@@ -67,24 +66,10 @@ def all_outputs(
     """A predict function that gives every branch's last heatmaps and the ensemble."""
 
     def predict(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
-        with _evaluating(net), torch.inference_mode():
+        with evaluating(net), torch.inference_mode():
             outputs: BranchOutputs = net(torch.from_numpy(images_BHWC).to(device))
         named = {f"branch{i}": outputs.last(i) for i in range(len(outputs.branches))}
         named[_ENSEMBLE] = outputs.ensemble
         return {name: h.float().cpu().numpy() for name, h in named.items()}
 
     return predict
-
-
-class _evaluating:
-    """The network in eval mode for a while."""
-
-    def __init__(self, net: nn.Module) -> None:
-        self._net = net
-
-    def __enter__(self) -> None:
-        self._training = self._net.training
-        self._net.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self._net.train(self._training)

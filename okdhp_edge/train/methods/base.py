@@ -73,8 +73,7 @@ class Method(nn.Module):
 
     def see(self, net: PoseNet, batch: Batch) -> BranchOutputs:
         """The student's outputs, the mask kept from it unless it reads one."""
-        channels = 4 if self.recipe.network.mask else 3
-        outputs: BranchOutputs = net(batch.image[..., :channels])
+        outputs: BranchOutputs = net(batch.image[..., : net.channels])
         return outputs
 
     def stacks(self, outputs: BranchOutputs) -> list[Stack]:

@@ -53,10 +53,7 @@ class Fpd(OfflineMethod):
         """The learnt 1x1 from the student's trunk features to the teacher's."""
         width, height = self.recipe.input.size
         blank = torch.zeros(1, height, width, 4, dtype=torch.uint8)
-        training = net.training
-        with torch.no_grad():
-            mine = net.eval()(blank[..., : 4 if self.recipe.network.mask else 3]).trunk_features
-        net.train(training)
+        mine = net.probe((width, height)).trunk_features
         theirs = self.teacher(blank, (height // 4, width // 4)).features
         if theirs is None:
             raise RecipeError(

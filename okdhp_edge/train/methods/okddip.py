@@ -26,15 +26,7 @@ class Okddip(Method):
         self.table = recipe.distillation
 
     def prepare(self, net: PoseNet) -> None:
-        width, height = self.recipe.input.size
-        channels = 4 if self.recipe.network.mask else 3
-        training = net.training
-        with torch.no_grad():
-            probe: BranchOutputs = net.eval()(
-                torch.zeros(1, height, width, channels, dtype=torch.uint8)
-            )
-        net.train(training)
-        features = probe.branch_features[1].shape[1]
+        features = net.probe(self.recipe.input.size).branch_features[1].shape[1]
         self.query = nn.Linear(features, self.table.attention, bias=False)
         self.key = nn.Linear(features, self.table.attention, bias=False)
 
