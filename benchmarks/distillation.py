@@ -34,7 +34,8 @@ from okdhp_edge.hardware import describe_machine
 from okdhp_edge.network.build import build_network, count_macs
 from okdhp_edge.pose.metrics import correct_joints, torso_diagonals
 from okdhp_edge.recipe import Recipe, merged, recipe_content
-from okdhp_edge.train.loop import LAST, TrainingOptions, train
+from okdhp_edge.train.loop import LAST, train
+from okdhp_edge.train.setup import TrainingOptions
 from okdhp_edge.train.teacher import load_checkpoint
 from okdhp_edge.train.validate import all_outputs
 

@@ -19,6 +19,8 @@ from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.pose.skeleton import Skeleton
 
 CARD_NAME = "card.json"
+RANGES = "ranges.json"
+"""Beside a float model that was trained with quantization: its tensors' ranges, by name."""
 
 
 class _Strict(BaseModel):
@@ -106,7 +108,7 @@ class ModelCard(_Strict):
 
     name: str
     format: Literal["onnx", "openvino"]
-    profile: Literal["float", "openvino", "onnxruntime", "tensorrt"]
+    profile: Literal["float", "openvino", "onnxruntime", "tensorrt", "generic"]
     precision: Literal["fp32", "int8"]
     input: InputSpec
     decoder: DecoderSpec
@@ -118,11 +120,16 @@ class ModelCard(_Strict):
     """Fixed batch size; None where the batch is free."""
     parent_sha256: str
     """The file this one was made from: the checkpoint for ONNX, the ONNX for INT8."""
+    float_sha256: str | None = None
+    """The float file whose accuracy INT8 was held against; training with quantization has another
+    parent."""
     training_data: str
     """Name of the training data (no path)."""
     terms: str
     metrics: tuple[Measured, ...] = ()
     calibration: Calibration | None = None
+    kept_float: tuple[str, ...] = ()
+    """Nodes of the parent that were not quantized, besides the head."""
     network: dict[str, Any] | None = None
     """The `[network]` table of the branch alone, where its torch weights lie beside the card."""
     parity_px: float | None = None

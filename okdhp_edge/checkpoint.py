@@ -4,6 +4,7 @@ The facts travel in the file's header, so a checkpoint is replaced in one atomic
 half new; the `.json` beside it is for people.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from okdhp_edge.errors import ModelError
 from okdhp_edge.recipe import Recipe
 
 _FACTS = "okdhp_edge"
-_NET, _OPTIMISER, _METHOD = "net.", "optimiser.", "method."
+_NET, _OPTIMISER = "net.", "optimiser."
 
 
 class Facts(BaseModel):
@@ -32,10 +33,10 @@ class Facts(BaseModel):
     skeleton: SkeletonSpec
     epochs_done: int
     scores: dict[str, float]
-    """Validation metric in points by output: branch0, branch1, ..., ensemble."""
+    """Validation metric in points by output: branch0, branch1, ..., ensemble, int8."""
     best_branch: int
     best_score: float
-    """Highest score of any deployable branch so far."""
+    """Highest score of any deployable branch so far; in INT8 where the recipe trains for it."""
     version: str
 
 
@@ -44,11 +45,11 @@ def save(
     facts: Facts,
     net: nn.Module,
     optimiser: torch.optim.Optimizer | None = None,
-    method: nn.Module | None = None,
+    beside: Mapping[str, nn.Module] | None = None,
 ) -> None:
     """Write a checkpoint atomically; without `optimiser` it cannot be resumed from.
 
-    `method` holds what the distillation learns beside the network.
+    `beside` are modules by name that learn beside the network.
 
     Raises:
         OutputError: the place cannot be written.
@@ -56,8 +57,8 @@ def save(
     tensors = {_NET + k: v.detach().contiguous() for k, v in net.state_dict().items()}
     if optimiser is not None:
         tensors |= _optimiser_tensors(optimiser)
-    if method is not None:
-        tensors |= {_METHOD + k: v.detach().contiguous() for k, v in method.state_dict().items()}
+    for name, module in (beside or {}).items():
+        tensors |= {f"{name}.{k}": v.detach().contiguous() for k, v in module.state_dict().items()}
     temporary = path.with_suffix(".tmp")
     try:
         with writing(path):
@@ -103,9 +104,9 @@ def load_net(path: Path, net: nn.Module) -> None:
     _load(path, net, _NET)
 
 
-def load_method(path: Path, method: nn.Module) -> None:
-    """Put back what a method had learnt."""
-    _load(path, method, _METHOD)
+def load_beside(path: Path, name: str, module: nn.Module) -> None:
+    """Put back what a module beside the network had learnt."""
+    _load(path, module, f"{name}.")
 
 
 def _load(path: Path, module: nn.Module, prefix: str) -> None:

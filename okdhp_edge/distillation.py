@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from okdhp_edge.network.fake_quant import Placement
 from okdhp_edge.pose.heatmap import HeatmapKind
 
 Weight = Annotated[float, Field(ge=0)]
@@ -105,8 +106,6 @@ class FpdTable(_Table):
     alpha: Share = 0.5
     unlabelled: str | None = None
     """A split of the same data, such as `train[3000:5000]`, taught by the teacher alone."""
-    warm_start: str | None = None
-    """A checkpoint of the same network to begin with, as the published gain does."""
     feature_weight: Weight = 0.0
     """Of the mean squared distance between the trunks' features, through a learnt 1x1 (DWPose);
     for teachers that are checkpoints."""
@@ -134,6 +133,32 @@ class SelfkdTable(_Table):
     method: Literal["selfkd"]
     teacher: TeacherTable
     """A checkpoint whose trunk is this recipe's."""
+
+
+class QuantizationTable(_Table):
+    """The `[quantization]` table: one branch also runs as it will in INT8, and learns to.
+
+    The other branches and the ensemble stay float and teach it.
+    """
+
+    profile: Literal["openvino", "onnxruntime", "tensorrt", "generic"]
+    """Whose Q/DQ nodes are mirrored."""
+    branch: Annotated[int, Field(ge=0)] = 0
+    """The one that will be deployed."""
+    start_epoch: Epochs = 0
+    """Float until then."""
+    hard_weight: Weight = 1.0
+    """Of the labels' loss on its INT8 heatmaps."""
+    kd_weight: Weight = 1.0
+    """Of the KL from the float ensemble to its INT8 heatmaps."""
+    temperature: Temperature = 1.0
+
+    @property
+    def placement(self) -> Placement:
+        """Where the profile has its quantizers, and of what kind they are."""
+        if self.profile == "tensorrt":
+            return Placement(signed=True, sums=False)
+        return Placement(per_channel=self.profile != "generic")
 
 
 DistillationTable = Annotated[

@@ -15,6 +15,7 @@ from okdhp_edge.distillation import (
     OdkdTable,
     OkddipTable,
     OkdhpTable,
+    QuantizationTable,
     SelfkdTable,
     SupervisedTable,
     Weight,
@@ -95,6 +96,9 @@ class Recipe(_Table):
     distillation: DistillationTable = OkdhpTable(method="okdhp")
     augmentation: Augmentation = Augmentation()
     optimiser: OptimiserTable = OptimiserTable()
+    start: str | None = None
+    """A checkpoint of the same network to begin with. FPD's published gain needs one."""
+    quantization: QuantizationTable | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
@@ -110,6 +114,8 @@ class Recipe(_Table):
             and self.augmentation.views != branches
         ):
             raise ValueError("distillation.own_view needs augmentation.views = number of branches")
+        if self.quantization and self.quantization.branch not in self.deployable:
+            raise ValueError(f"quantization.branch must be one of {list(self.deployable)}")
         size = method.peer_size if isinstance(method, OkdhpTable) else None
         if size and size[0] * self.input.size[1] != size[1] * self.input.size[0]:
             raise ValueError("distillation.peer_size needs the shape of input.size")
@@ -161,6 +167,7 @@ _TABLES: dict[str, tuple[type[BaseModel], ...]] = {
     "distillation": (*_METHODS.values(),),
     "augmentation": (Augmentation,),
     "optimiser": (OptimiserTable,),
+    "quantization": (QuantizationTable,),
 }
 
 

@@ -9,7 +9,8 @@ from hypothesis import settings
 
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.quantize.stage import QuantizeOptions, quantize
-from okdhp_edge.train.loop import TrainingOptions, train
+from okdhp_edge.train.loop import train
+from okdhp_edge.train.setup import TrainingOptions
 from tests.helpers.tiny_models import DATA, tiny_recipe
 
 # A property test must never turn a green build red by luck: the same examples every time.

@@ -12,6 +12,36 @@ if TYPE_CHECKING:
     from okdhp_edge.card import ModelCard
 
 
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        help="Where INT8 ranges come from: a list of training samples, other data as KIND:PATH, "
+        "folder:DIR or video:FILE. Default: 300 training samples."
+    ),
+]
+Calibrator = Annotated[
+    str,
+    typer.Option(
+        help="moving-average, minmax, percentile-99.99, percentile-99.9, mse, entropy, or auto: "
+        "the best of them by the metric."
+    ),
+]
+KeepFloat = Annotated[str | None, typer.Option(help="Regular expression of nodes that stay float.")]
+MaxDrop = Annotated[float, typer.Option(min=0, help="Points of the metric that INT8 may lose.")]
+Profiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--profile",
+        help="INT8 for these targets only: openvino, onnxruntime, tensorrt, generic; may be "
+        "repeated.",
+    ),
+]
+Climb = Annotated[bool, typer.Option(help="Climb from plain PTQ until the gate holds.")]
+Qat = Annotated[
+    int, typer.Option(min=0, help="Epochs of training with quantization where PTQ fails the gate.")
+]
+
+
 @guarded
 def export(
     checkpoint: Annotated[
@@ -22,24 +52,23 @@ def export(
     data: Annotated[
         str | None, typer.Option(help="KIND:PATH to check and calibrate on. Default: as trained.")
     ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="List of training samples. Default: a draw of 300.")
-    ] = None,
-    max_drop: Annotated[
-        float, typer.Option(min=0, help="Points of the metric that INT8 may lose.")
-    ] = 1.0,
-    profile: Annotated[
-        list[str] | None, typer.Option(help="INT8 for these runtimes only; may be repeated.")
-    ] = None,
+    calibration: Calibration = None,
+    calibrator: Calibrator = "moving-average",
+    keep_float: KeepFloat = None,
+    max_drop: MaxDrop = 1.0,
+    profile: Profiles = None,
+    ladder: Climb = True,
+    qat: Qat = 0,
     batch: Annotated[str, typer.Option(help="Fixed batch size, or `dynamic`.")] = "1",
     simplify: Annotated[bool, typer.Option(help="Run onnxsim.")] = True,
     out: Annotated[Path | None, typer.Option(help="Default: beside the checkpoint.")] = None,
 ) -> None:
     """Keep one branch, strip the rest, write checked ONNX, and INT8 that passes its gate."""
-    from okdhp_edge.card import read_card
     from okdhp_edge.checkpoint import read_facts
     from okdhp_edge.export.stage import ExportOptions, export_branch
-    from okdhp_edge.quantize.stage import PROFILES, QuantizeOptions, quantize
+    from okdhp_edge.pipeline import quantize_or_train
+    from okdhp_edge.quantize.profiles import PROFILES
+    from okdhp_edge.quantize.stage import QuantizeOptions
 
     batch_size = _batch(batch)
     source = checkpoint or model_store.default_checkpoint()
@@ -51,24 +80,34 @@ def export(
             command=command_line(), report=report))  # fmt: skip
         made = [fp32]
         if int8:
-            target = quantize(fp32, QuantizeOptions(
+            wanted = QuantizeOptions(
                 data=data or read_facts(source).data, calibration=calibration, max_drop=max_drop,
-                profiles=profile or PROFILES, command=command_line(), report=report))  # fmt: skip
-            made += [target / name for name in profile or PROFILES]
+                calibrator=calibrator, keep_float=keep_float, ladder=ladder,
+                profiles=profile or PROFILES, command=command_line(), report=report)  # fmt: skip
+            target = quantize_or_train(fp32, source, wanted, epochs=qat)
+            made += [target / name for name in wanted.profiles]
+    _show(made)
+
+
+def _show(made: list[Path]) -> None:
+    from okdhp_edge.card import read_card
+
     cards = {path: read_card(path) for path in made}
     table(
         "written",
-        ("folder", "precision", "metric", "before"),
+        ("folder", "precision", "metric", "before", "how"),
         [(str(path), *_metric_cells(card)) for path, card in cards.items()],
     )
+    fp32 = cards[made[0]]
     values = {str(path): card.metrics[0].value for path, card in cards.items()}
-    emit({"parity_px": cards[fp32].parity_px, "branch": cards[fp32].branch, "artefacts": values})
+    emit({"parity_px": fp32.parity_px, "branch": fp32.branch, "artefacts": values})
 
 
-def _metric_cells(card: "ModelCard") -> tuple[str, str, str]:
+def _metric_cells(card: "ModelCard") -> tuple[str, str, str, str]:
     measured = card.metrics[0]
     before = "-" if measured.parent_value is None else f"{measured.parent_value:.2f}"
-    return card.precision, f"{measured.metric} {measured.value:.2f}", before
+    how = card.calibration.method if card.calibration else "-"
+    return card.precision, f"{measured.metric} {measured.value:.2f}", before, how
 
 
 def _batch(text: str) -> int | None:

@@ -29,8 +29,8 @@ def train(
     """Train all branches by online distillation and keep the best one's checkpoint."""
     from okdhp_edge.checkpoint import read_facts
     from okdhp_edge.recipe import read_recipe
-    from okdhp_edge.train.loop import TrainingOptions
     from okdhp_edge.train.loop import train as run_training
+    from okdhp_edge.train.setup import TrainingOptions
 
     path = recipe or model_store.default_recipe()
     chosen = read_recipe(path).changed(epochs=epochs, seed=seed)

@@ -15,6 +15,7 @@ from okdhp_edge.backends.base import Request, predict_with
 from okdhp_edge.backends.pytorch import WEIGHTS
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.card import (
+    RANGES,
     Measured,
     ModelCard,
     metadata_of,
@@ -26,6 +27,7 @@ from okdhp_edge.checkpoint import Facts, load_net, read_facts
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet
 from okdhp_edge.evaluate import Predict, evaluate, inference_crop
+from okdhp_edge.export.learnt import write_learnt
 from okdhp_edge.export.parity import check_parity, largest_shift
 from okdhp_edge.export.strip import branch_config, choose_branch, strip
 from okdhp_edge.export.to_onnx import ensure_folded, set_metadata, simplify, write_onnx
@@ -72,6 +74,7 @@ def export_branch(checkpoint: Path, options: ExportOptions) -> Path:
     recipe = facts.recipe
     net = build_network(recipe.network, len(facts.skeleton.joints), load_encoder=False)
     load_net(checkpoint, net)
+    net.eval()
     single = strip(net, recipe.network, branch)
     target = options.out / "fp32"
     with staged_folder(target) as folder:
@@ -81,6 +84,8 @@ def export_branch(checkpoint: Path, options: ExportOptions) -> Path:
         simplified = options.simplify and simplify(file, options.batch)
         ensure_folded(file)
         save_file(single.state_dict(), folder / WEIGHTS)
+        if recipe.quantization and recipe.quantization.branch == branch:
+            write_learnt(checkpoint, recipe, net, file, folder / RANGES)
         card = _card(checkpoint, facts, branch, options, simplified=simplified)
         set_metadata(file, metadata_of(card))
         card = _hashed(card, folder)
@@ -110,7 +115,7 @@ def _card(
 
 
 def _hashed(card: ModelCard, folder: Path) -> ModelCard:
-    files = {name: sha256_of(folder / name) for name in (MODEL, WEIGHTS)}
+    files = {p.name: sha256_of(p) for p in sorted(folder.iterdir())}
     return card.model_copy(update={"files": files})
 
 

@@ -14,5 +14,6 @@ def check_drop(profile: str, metric: str, before: float, after: float, max_drop:
         raise GateError(
             f"int8 for {profile} has {metric} {after:.2f}, {drop:.2f} points below float "
             f"{before:.2f} (limit {max_drop:g})",
-            "calibrate with more or better pictures (--calibration), or allow more (--max-drop)",
+            "train with quantization (--qat 3), calibrate with better pictures (--calibration), "
+            "or allow more (--max-drop)",
         )

@@ -1,100 +1,100 @@
-"""Static Q/DQ quantization of ONNX files by onnxruntime, for two targets that want opposites.
-
-The CPU wants unsigned, asymmetric activations (u8s8: twice float's speed with VNNI, where s8s8 is
-slower than float). TensorRT refuses any zero-point but 0 and any int32 bias.
-"""
+"""Q/DQ nodes into a float ONNX file: our ranges, onnxruntime's graph surgery."""
 
 import logging
-from collections.abc import Iterable, Iterator
+import re
+import tempfile
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnxruntime.quantization import (
-    CalibrationDataReader,
     CalibrationMethod,
     QuantFormat,
     QuantType,
     quantize_static,
 )
+from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
-# The mean over samples of each sample's extremes: a single outlier does not set the range, and
-# no activation has to be kept. On the shipped model it loses half of what plain min-max does.
-METHOD = "minmax-moving-average"
-_QUANTIZED_OPS = ["Conv", "Add", "MaxPool", "Resize", "Concat", "Relu", "Clip"]
-_INPUT_OPS = ["Conv", "ConvTranspose", "MatMul", "Gemm"]
-
-
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    """onnxruntime's way to ask for the next crop."""
-
-    def __init__(self, source: Path, crops: Iterable[NDArray[np.uint8]]) -> None:
-        graph = onnx.load(str(source), load_external_data=False).graph
-        self._input = graph.input[0].name
-        self._crops: Iterator[NDArray[np.uint8]] = iter(crops)
-
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        crop = next(self._crops, None)
-        return None if crop is None else {self._input: crop}
+from okdhp_edge.errors import ModelError
+from okdhp_edge.quantize.calibrators import Ranges
+from okdhp_edge.quantize.profiles import Profile
 
 
-def quantize_for_cpu(source: Path, target: Path, crops: Iterable[NDArray[np.uint8]]) -> None:
-    """u8 activations, s8 weights per channel; `reduce_range` where the CPU lacks VNNI."""
-    _quantize(
-        source, target, crops,
-        op_types_to_quantize=_QUANTIZED_OPS,
-        activation_type=QuantType.QUInt8,
-        reduce_range=not _has_vnni(),
-        extra_options={"CalibMovingAverage": True},
-    )  # fmt: skip
-
-
-def quantize_for_tensorrt(source: Path, target: Path, crops: Iterable[NDArray[np.uint8]]) -> None:
-    """s8 both, zero-point 0, float bias, only the inputs of convolutions and of residual adds."""
-    _quantize(
-        source, target, crops,
-        op_types_to_quantize=["Conv", "ConvTranspose", "MatMul", "Gemm", "Add"],
-        activation_type=QuantType.QInt8,
-        reduce_range=False,
-        extra_options={
-            "CalibMovingAverage": True,
-            "QuantizeBias": False,
-            "ActivationSymmetric": True,
-            "WeightSymmetric": True,
-            "OpTypesToExcludeOutputQuantization": [*_INPUT_OPS, "Add", "Clip", "Relu"],
-            "QDQOpTypePerChannelSupportToAxis": {"Conv": 0, "ConvTranspose": 1},
-        },
-    )  # fmt: skip
-
-
-def _quantize(
-    source: Path, target: Path, crops: Iterable[NDArray[np.uint8]], **options: Any
+def write_qdq(
+    source: Path,
+    target: Path,
+    ranges: Ranges,
+    profile: Profile,
+    *,
+    keep_float: Collection[str] = (),
+    only: Collection[str] = (),
 ) -> None:
+    """Quantize a float file statically.
+
+    Args:
+        ranges: of every tensor that may be quantized, by name in `source`.
+        keep_float: names of nodes that stay as they are; the head is always among them.
+        only: names of the only nodes that are quantized; empty: all that the profile wants.
+    """
     # Its advice to pre-process does not apply: the export has folded and simplified already.
     logging.getLogger().addFilter(_no_preprocessing_advice)
     try:
-        quantize_static(
-            str(source), str(target), _Reader(source, crops), quant_format=QuantFormat.QDQ,
-            per_channel=True, weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax, nodes_to_exclude=[_head(source)], **options,
-        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            cache = Path(folder) / "ranges.json"
+            save_tensors_data(_for_onnxruntime(ranges), cache)
+            quantize_static(
+                str(source), str(target), None, quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(profile.ops), per_channel=profile.per_channel,
+                reduce_range=profile.reduce_range, activation_type=profile.activation_type,
+                weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
+                nodes_to_exclude=[head(source), *keep_float], nodes_to_quantize=list(only),
+                extra_options=profile.options, calibration_cache_path=cache,
+            )  # fmt: skip
     finally:
         logging.getLogger().removeFilter(_no_preprocessing_advice)
 
 
-def _head(source: Path) -> str:
+def _for_onnxruntime(ranges: Ranges) -> TensorsData:
+    limits = {
+        name: (np.array(low, dtype=np.float32), np.array(high, dtype=np.float32))
+        for name, (low, high) in ranges.items()
+    }
+    return TensorsData(CalibrationMethod.MinMax, limits)
+
+
+def convolutions(source: Path) -> list[str]:
+    """Names of the convolutions that can be quantized, in order: all but the head."""
+    return _convolutions(source)[:-1]
+
+
+def head(source: Path) -> str:
     """The convolution that gives the heatmaps: its coarse steps would move the peaks."""
+    return _convolutions(source)[-1]
+
+
+def _convolutions(source: Path) -> list[str]:
     graph = onnx.load(str(source), load_external_data=False).graph
-    return next(str(n.name) for n in reversed(graph.node) if n.op_type == "Conv")
+    return [str(n.name) for n in graph.node if n.op_type == "Conv"]
+
+
+def matching(source: Path, pattern: str) -> list[str]:
+    """Names of the nodes that a regular expression is found in.
+
+    Raises:
+        ModelError: not a regular expression, or none matches.
+    """
+    graph = onnx.load(str(source), load_external_data=False).graph
+    try:
+        found = [str(n.name) for n in graph.node if re.search(pattern, n.name)]
+    except re.error as error:
+        raise ModelError(
+            f"'{pattern}' is not a regular expression ({error})", "mend --keep-float"
+        ) from error
+    if not found:
+        raise ModelError(f"no node matches '{pattern}'", "see the names in sensitivity.json")
+    return found
 
 
 def _no_preprocessing_advice(record: logging.LogRecord) -> bool:
     return "pre-processing" not in record.getMessage()
-
-
-def _has_vnni() -> bool:
-    from okdhp_edge.hardware import cpu_flags
-
-    return bool(cpu_flags() & {"avx512_vnni", "avx_vnni", "amx_int8"})

@@ -1,36 +1,85 @@
-"""INT8 IR for OpenVINO, by NNCF."""
+"""INT8 IR for OpenVINO: our Q/DQ file converted, or NNCF's accuracy control.
+
+Its plugin runs every convolution of our u8s8 file in INT8. NNCF's own quantization gives depthwise
+convolutions one activation scale a channel, and those then run in f32 (seen with 2026.4.1 and NNCF
+3.4 on AVX512-VNNI).
+"""
 
 import contextlib
 import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-METHOD = "nncf-performance"
+from okdhp_edge.evaluate import Predict, evaluate
+from okdhp_edge.pose.heatmap import Heatmaps
+
+if TYPE_CHECKING:
+    from okdhp_edge.quantize.make import Material
 
 
-def quantize_for_openvino(
-    source: Path, target: Path, crops: Iterable[NDArray[np.uint8]], count: int
-) -> None:
-    """Write `target` (.xml, with its .bin beside it) from a float ONNX file.
+def convert(source: Path, target: Path) -> None:
+    """A Q/DQ ONNX file to IR (.xml, with its .bin beside it)."""
+    _save(_core().read_model(str(source)), target)
 
-    The preset is `performance`: symmetric activations, which NNCF keeps unsigned after a ReLU.
-    """
-    import nncf
-    import openvino as ov
 
+def _core() -> Any:
     from okdhp_edge.backends.openvino import shared_core
 
+    return shared_core()
+
+
+def _save(model: Any, target: Path) -> None:
+    import openvino as ov
+
+    model.set_rt_info("okdhp-edge", ["model_info", "made_by"])
+    ov.save_model(model, str(target), compress_to_fp16=False)
+
+
+def control_accuracy(material: "Material", target: Path, max_drop: float) -> None:
+    """NNCF's accuracy control: layers go back to float, worst first, until the metric holds.
+
+    Args:
+        max_drop: points of the metric that may be lost.
+    """
+    import nncf
+
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    model = shared_core().read_model(str(source))
-    dataset = nncf.Dataset(crops)
+    judge = _Judge(material)
     # NNCF draws its progress on stdout, which belongs to the command's JSON line.
     with contextlib.redirect_stdout(sys.stderr):
-        quantized = nncf.quantize(
-            model, dataset, preset=nncf.QuantizationPreset.PERFORMANCE, subset_size=count
+        quantized = nncf.quantize_with_accuracy_control(
+            _core().read_model(str(material.source)),
+            calibration_dataset=nncf.Dataset(material.crops),
+            validation_dataset=nncf.Dataset(range(len(material.gate))),
+            validation_fn=judge,
+            max_drop=max_drop / 100,
+            subset_size=len(material.crops),
         )
-    quantized.set_rt_info("okdhp-edge", ["model_info", "made_by"])
-    ov.save_model(quantized, str(target), compress_to_fp16=False)
+    _save(quantized, target)
+
+
+class _Judge:
+    """Metric of a compiled model on samples given by number, between 0 and 1."""
+
+    def __init__(self, material: "Material") -> None:
+        self._material = material
+
+    def __call__(self, compiled: Any, numbers: Iterable[int]) -> tuple[float, None]:
+        gate, card = self._material.gate, self._material.card
+        chosen = gate.picked([gate.samples[n].id for n in numbers])
+        found = evaluate(
+            chosen, card.input, card.decoder, _predict(compiled), self._material.metric
+        )
+        return found["model"].value / 100, None
+
+
+def _predict(compiled: Any) -> Predict:
+    def predict(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
+        return {"model": np.concatenate([compiled(i[None])[0] for i in images_BHWC])}
+
+    return predict

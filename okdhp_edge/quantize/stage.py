@@ -1,32 +1,31 @@
 """The quantize stage: fp32/ -> int8/<profile>/, each measured and gated, or nothing."""
 
+import json
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from okdhp_edge import __version__
-from okdhp_edge.backends.base import Request, predict_with
-from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.card import (
-    Measured,
-    ModelCard,
+    CARD_NAME,
+    RANGES,
     read_card,
-    sha256_of,
     staged_folder,
     write_card,
     write_text,
 )
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseSet
 from okdhp_edge.errors import ModelError
-from okdhp_edge.evaluate import evaluate
-from okdhp_edge.quantize import onnx_qdq
-from okdhp_edge.quantize import openvino as openvino_int8
-from okdhp_edge.quantize.calibration import CalibrationSet, calibration_set
+from okdhp_edge.quantize.calibration import calibration_set
+from okdhp_edge.quantize.calibrators import METHODS, Range
 from okdhp_edge.quantize.gate import check_drop
-from okdhp_edge.quantize.tensorrt import check_contract
+from okdhp_edge.quantize.ladder import AUTO, Ladder, calibrators_of, write_ladder
+from okdhp_edge.quantize.make import Material, Plan, judge
+from okdhp_edge.quantize.onnx_qdq import matching
+from okdhp_edge.quantize.profiles import PROFILES, Profile, profile
+from okdhp_edge.quantize.statistics import picture_range, statistics_of
 
-PROFILES = ("openvino", "onnxruntime", "tensorrt")
 Report = Callable[[str, int, int, str], None]
 
 
@@ -35,98 +34,114 @@ class QuantizeOptions:
     """How to quantize.
 
     Attributes:
-        data: KIND:PATH; calibration comes from its train split, the gate from its val split.
-        calibration: list of sample ids; None draws 300.
+        data: KIND:PATH; the gate is measured on its val split, and without `calibration` ranges
+            come from its train split.
+        calibration: where ranges come from, see `calibration_set`.
+        calibrator: one of `METHODS`, or `auto`: the best by the metric, per profile.
+        keep_float: regular expression of nodes that are not quantized.
         max_drop: points of the card's metric that INT8 may lose.
+        ladder: whether to climb where the first attempt fails the gate.
+        reference: another float model that the gate compares with, and beside which the artefacts
+            go; None: the one that is quantized.
         command: what the person typed, for the card.
     """
 
     data: str
-    calibration: Path | None = None
+    calibration: str | None = None
+    calibrator: str = next(iter(METHODS))
+    keep_float: str | None = None
     max_drop: float = 1.0
+    ladder: bool = True
+    reference: Path | None = None
     profiles: Sequence[str] = PROFILES
     command: str = ""
     report: Report = lambda *_: None
 
 
 def quantize(fp32: Path, options: QuantizeOptions) -> Path:
-    """Quantize an exported model for every profile; returns the `int8` folder.
+    """Quantize an exported model for the wanted profiles; returns the `int8` folder.
+
+    Profiles that were not asked for keep the artefacts they have, if those were made from the same
+    export.
 
     Raises:
-        ModelError: the export is unusable.
+        ModelError: the export is unusable, or an option names what does not exist.
         DataError: calibration or validation pictures are missing.
-        GateError: a profile loses more than it may; nothing is left.
+        GateError: a profile loses more than it may, on every rung; nothing changes.
     """
-    card = read_card(fp32)
-    if not card.metrics:
-        raise ModelError(f"{fp32} has no measured metric", "export it again")
-    unknown = [p for p in options.profiles if p not in PROFILES]
-    if unknown:
-        raise ModelError(f"unknown profile '{unknown[0]}'", f"use {', '.join(PROFILES)}")
-    crops = calibration_set(options.data, options.calibration, card.input, card.decoder)
-    val = load(options.data, "val")
-    metric = card.metrics[0].metric
-    before = _measure(fp32, card, val, metric)
-    target = fp32.parent / "int8"
+    profiles = [profile(name) for name in options.profiles]
+    if options.calibrator not in (AUTO, *METHODS):
+        raise ModelError(
+            f"unknown calibrator '{options.calibrator}'", f"use auto, {', '.join(METHODS)}"
+        )
+    material = gather(fp32, options)
+    kept = tuple(matching(material.source, options.keep_float) if options.keep_float else ())
+    target = (options.reference or fp32).parent / "int8"
     with staged_folder(target) as staging:
-        write_text(staging / "calibration.txt", crops.listing())
-        for number, profile in enumerate(options.profiles):
-            options.report("quantize", number, len(options.profiles), profile)
-            folder = staging / profile
-            folder.mkdir()
-            _quantize_one(profile, fp32, card, folder, crops, options)
-            after = _measure(folder, read_card(folder), val, metric)
-            check_drop(profile, metric, before.value, after.value, options.max_drop)
-            _record(folder, after.model_copy(update={"parent_value": before.value}))
-        options.report("quantize", len(options.profiles), len(options.profiles), "done")
+        _carry_over(target, staging, material.reference_sha256, options.profiles)
+        write_text(staging / "calibration.txt", material.crops.listing())
+        for wanted in profiles:
+            _quantize_one(wanted, material, kept, staging, options)
     return target
 
 
+def gather(fp32: Path, options: QuantizeOptions) -> Material:
+    """Read, observe and measure all that the profiles share."""
+    card = read_card(fp32)
+    if not card.metrics:
+        raise ModelError(f"{fp32} has no measured metric", "export it again")
+    source = fp32 / card.model_file
+    crops = calibration_set(options.data, options.calibration, card.input, card.decoder)
+    learnt = _learnt(fp32)
+    reference = options.reference or fp32
+    held_against = read_card(reference)
+    material = Material(
+        source=source, card=card, crops=crops, learnt=bool(learnt),
+        statistics=statistics_of(source, crops, len(crops), options.report),
+        known=picture_range(source) | learnt, gate=load(options.data, "val"),
+        metric=card.metrics[0].metric, before=0.0, max_drop=options.max_drop,
+        reference_sha256=held_against.files[held_against.model_file], command=options.command,
+    )  # fmt: skip
+    return replace(material, before=judge(reference, "onnxruntime", material).value)
+
+
+def _learnt(fp32: Path) -> dict[str, Range]:
+    path = fp32 / RANGES
+    if not path.is_file():
+        return {}
+    return {name: (low, high) for name, (low, high) in json.loads(path.read_text()).items()}
+
+
+def _carry_over(target: Path, staging: Path, reference: str, profiles: Sequence[str]) -> None:
+    """Other profiles' artefacts of the same float model stay."""
+    for folder in sorted(target.glob("*/")):
+        stays = folder.name not in profiles and (folder / CARD_NAME).is_file()
+        if stays and read_card(folder).float_sha256 == reference:
+            shutil.copytree(folder, staging / folder.name)
+
+
 def _quantize_one(
-    profile: str,
-    fp32: Path,
-    card: ModelCard,
-    folder: Path,
-    crops: CalibrationSet,
+    wanted: Profile,
+    material: Material,
+    kept: tuple[str, ...],
+    staging: Path,
     options: QuantizeOptions,
 ) -> None:
-    source = fp32 / card.model_file
-    names: tuple[str, ...]
-    if profile == "openvino":
-        openvino_int8.quantize_for_openvino(source, folder / "model.xml", crops, len(crops))
-        method, names = openvino_int8.METHOD, ("model.xml", "model.bin")
-    else:
-        target = folder / "model.onnx"
-        if profile == "onnxruntime":
-            onnx_qdq.quantize_for_cpu(source, target, crops)
+    with tempfile.TemporaryDirectory() as scratch:
+        ladder = Ladder(wanted, material, Path(scratch), options.report)
+        calibrators, search = calibrators_of(options.calibrator, material)
+        if options.ladder or search:
+            ladder.climb(calibrators, kept, search=search)
         else:
-            onnx_qdq.quantize_for_tensorrt(source, target, crops)
-            check_contract(target)
-        method, names = onnx_qdq.METHOD, ("model.onnx",)
-    files = {name: sha256_of(folder / name) for name in names}
-    made = card.model_copy(
-        update={
-            "format": "openvino" if profile == "openvino" else "onnx",
-            "profile": profile, "precision": "int8", "files": files, "model_file": names[0],
-            "parent_sha256": sha256_of(source), "network": None, "parity_px": None,
-            "metrics": (), "calibration": crops.facts(method), "command": options.command,
-            "version": __version__,
-        }
-    )  # fmt: skip
-    write_card(made, folder)
-
-
-def _measure(folder: Path, card: ModelCard, val: PoseSet, metric: str) -> Measured:
-    """The metric on `val`; the TensorRT file is judged by onnxruntime, which reads it too."""
-    backend = "openvino" if card.format == "openvino" else "onnxruntime"
-    with open_backend(backend, Request(folder, card, card.precision)) as loaded:
-        found = evaluate(val, card.input, card.decoder, predict_with(loaded), metric)["model"]
-    return Measured(
-        metric=metric, data=val.source.partition(":")[0], split=val.split, persons=found.persons,
-        value=found.value, low=found.low, high=found.high,
-    )  # fmt: skip
-
-
-def _record(folder: Path, measured: Measured) -> None:
-    card = read_card(folder)
-    write_card(card.model_copy(update={"metrics": (measured,)}), folder)
+            ladder.try_plan(Plan(calibrators[0], keep_float=kept))
+        best = ladder.best
+        check_drop(
+            wanted.name, material.metric, material.before, best.measured.value, options.max_drop
+        )
+        shutil.copytree(best.folder, staging / wanted.name)
+        for extra in Path(scratch).glob("sensitivity.*"):
+            shutil.copy(extra, staging / wanted.name)
+        write_ladder(ladder, staging / wanted.name)
+    card = read_card(staging / wanted.name)
+    measured = best.measured.model_copy(update={"parent_value": material.before})
+    write_card(card.model_copy(update={"metrics": (measured,)}), staging / wanted.name)

@@ -1,69 +1,36 @@
 """The training loop: epochs, validation of every branch, the best branch kept."""
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import cv2
 import numpy as np
 import torch
-from lightning_fabric import Fabric
-from torch import nn
 
 from okdhp_edge import __version__, checkpoint
 from okdhp_edge.card import SkeletonSpec, writing
 from okdhp_edge.checkpoint import Facts
-from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseSet
-from okdhp_edge.distillation import FpdTable
 from okdhp_edge.errors import OkdhpError
-from okdhp_edge.evaluate import check_metric
-from okdhp_edge.network.branches import PoseNet
-from okdhp_edge.network.build import build_network
 from okdhp_edge.recipe import Recipe
-from okdhp_edge.train.batchnorm import make_process_wide
-from okdhp_edge.train.dataset import Batch, CropDataset, EpochBatches, build_loader
+from okdhp_edge.train.dataset import Batch, EpochBatches, build_loader
 from okdhp_edge.train.journal import AGREEMENT, ENSEMBLE_GAIN, GRADIENT_RATIO, Journal, Row
-from okdhp_edge.train.methods import Method, build_method
-from okdhp_edge.train.schedule import build_optimiser, learning_rate
-from okdhp_edge.train.step import StepResult, TrainingStep
-from okdhp_edge.train.validate import validate
+from okdhp_edge.train.schedule import learning_rate
+from okdhp_edge.train.setup import (
+    Report,
+    Run,
+    TrainingOptions,
+    calibrate,
+    prepare,
+    resume,
+    training_set,
+)
+from okdhp_edge.train.step import StepResult
+from okdhp_edge.train.validate import INT8, validate
 
 # The two extra backward passes, from the loss to the heatmaps alone, cost little but not nothing.
 _MEASURE_EVERY = 10
 LAST, BEST = "last.safetensors", "best.safetensors"
-Report = Callable[[str, int, int, str], None]
-"""Told stage, steps done, steps in all, and a short text."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """What decides how a run is carried out, not what it gives."""
-
-    out: Path
-    resume: bool = False
-    device: str = "auto"
-    precision: str = "32-true"
-    workers: int = 1
-    report: Report = lambda *_: None
-
-
-@dataclass(kw_only=True)
-class _Run:
-    recipe: Recipe
-    fabric: Fabric
-    train: PoseSet
-    val: PoseSet
-    metric: str
-    net: PoseNet
-    method: Method
-    model: Any
-    optimiser: torch.optim.Optimizer
-    epochs_done: int = 0
-    best_score: float = float("-inf")
 
 
 def train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
@@ -77,15 +44,15 @@ def train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     Raises:
         OkdhpError: data, recipe or place cannot be used; the loss is no longer finite.
     """
-    run = _prepare(recipe, data, options)
+    run = prepare(recipe, data, options)
     last = options.out / LAST
     if options.resume and last.is_file():
-        _resume(run, last)
+        resume(run, last)
     elif run.fabric.is_global_zero:
         with writing(options.out):
             options.out.mkdir(parents=True, exist_ok=True)
     journal = Journal(options.out, run.epochs_done) if run.fabric.is_global_zero else None
-    dataset = _dataset(run)
+    dataset = training_set(run)
     batches = EpochBatches(
         len(dataset), recipe.optimiser.batch_size, recipe.seed,
         run.fabric.global_rank, run.fabric.world_size,
@@ -93,6 +60,8 @@ def train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     loader = build_loader(dataset, batches, options.workers)
     for epoch in range(run.epochs_done, recipe.optimiser.epochs):
         batches.epoch = epoch
+        if run.quantization and epoch == run.quantization.table.start_epoch:
+            calibrate(run.quantization, cast(Any, loader))
         row = _train_epoch(run, cast(Any, loader), len(batches), epoch, options.report)
         if journal:
             row |= _validate_and_save(run, options, epoch)
@@ -103,83 +72,7 @@ def train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     return options.out / BEST
 
 
-def _dataset(run: _Run) -> CropDataset:
-    recipe, table = run.recipe, run.recipe.distillation
-    spec = recipe.input_spec()
-    if run.method.reads_mask:
-        spec = spec.model_copy(update={"mask": True})
-    extra = table.unlabelled if isinstance(table, FpdTable) else None
-    return CropDataset(
-        run.train.samples, run.train.skeleton, spec, recipe.decoder_spec().stride,
-        recipe.augmentation, recipe.seed,
-        unlabelled=load(run.train.source, extra).samples if extra else (),
-        large=run.method.large,
-    )  # fmt: skip
-
-
-def _prepare(recipe: Recipe, data: str, options: TrainingOptions) -> _Run:
-    train_set, val_set = load(data, recipe.train_split), load(data, "val")
-    metric = recipe.metric or train_set.metric
-    check_metric(metric)
-    fabric = _launch(options)
-    cv2.setNumThreads(1)
-    torch.manual_seed(recipe.seed)
-    net = build_network(recipe.network, len(train_set.skeleton))
-    method = build_method(recipe, train_set.skeleton)
-    method.prepare(net)
-    step = TrainingStep(net, method)
-    if fabric.world_size > 1:
-        make_process_wide(step)
-    cast(nn.Module, step).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model, optimiser = fabric.setup(step, build_optimiser(step, recipe.optimiser))
-    method.over_processes = lambda count: cast(
-        # Summed over processes and divided among them, because DDP averages gradients.
-        torch.Tensor,
-        fabric.all_reduce(count, reduce_op="mean"),
-    )
-    return _Run(
-        recipe=recipe, fabric=fabric, train=train_set, val=val_set, metric=metric,
-        net=net, method=method, model=model, optimiser=optimiser,
-    )  # fmt: skip
-
-
-def _launch(options: TrainingOptions) -> Fabric:
-    """One process, or as many as torchrun started."""
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    try:
-        fabric = Fabric(
-            accelerator=options.device,
-            devices=processes,
-            num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
-            # Not every method uses every weight: without an ensemble the FAU is idle, for one.
-            strategy="ddp_find_unused_parameters_true"
-            if int(os.environ.get("WORLD_SIZE", "1")) > 1
-            else "auto",
-            precision=cast(Any, options.precision),
-        )
-        fabric.launch()
-    except (RuntimeError, ValueError) as error:
-        raise OkdhpError(
-            f"device '{options.device}' cannot be used ({str(error).splitlines()[0]})",
-            "choose --device cpu, or see `okdhp-edge doctor`",
-        ) from error
-    return fabric
-
-
-def _resume(run: _Run, last: Path) -> None:
-    facts = checkpoint.read_facts(last)
-    if facts.recipe != run.recipe:
-        raise OkdhpError(
-            f"{last} was trained by another recipe",
-            "resume with the recipe it was started with, or train into another --out",
-        )
-    checkpoint.load_net(last, run.net)
-    checkpoint.load_optimiser(last, run.optimiser)
-    checkpoint.load_method(last, run.method)
-    run.epochs_done, run.best_score = facts.epochs_done, facts.best_score
-
-
-def _train_epoch(run: _Run, loader: Any, steps: int, epoch: int, report: Report) -> Row:
+def _train_epoch(run: Run, loader: Any, steps: int, epoch: int, report: Report) -> Row:
     run.model.train()
     # Anything random inside the network restarts here, so that a resumed epoch is the same.
     torch.manual_seed(run.recipe.seed + epoch)
@@ -218,14 +111,14 @@ def _timed(loader: Any) -> Iterator[tuple[Batch, float]]:
         yield batch, time.perf_counter() - asked
 
 
-def _set_rate(run: _Run, step: int, steps_per_epoch: int) -> float:
+def _set_rate(run: Run, step: int, steps_per_epoch: int) -> float:
     rate = learning_rate(run.recipe.optimiser, step, steps_per_epoch)
     for group in run.optimiser.param_groups:
         group["lr"] = rate
     return rate
 
 
-def _step(run: _Run, batch: Batch, epoch: float, *, measure: bool) -> dict[str, float]:
+def _step(run: Run, batch: Batch, epoch: float, *, measure: bool) -> dict[str, float]:
     """One optimisation step; returns the loss terms, and the gradient ratio where measured."""
     batch = Batch(*(run.fabric.to_device(column) for column in batch))
     result: StepResult = run.model(batch, epoch, measure=measure)
@@ -248,14 +141,13 @@ def _step(run: _Run, batch: Batch, epoch: float, *, measure: bool) -> dict[str, 
     return values
 
 
-def _validate_and_save(run: _Run, options: TrainingOptions, epoch: int) -> Row:
+def _validate_and_save(run: Run, options: TrainingOptions, epoch: int) -> Row:
     recipe = run.recipe
     found = validate(
         run.net, run.val, recipe.input_spec(), recipe.decoder_spec(), run.metric,
-        lambda done: options.report("validate", done, len(run.val), ""),
+        lambda done: options.report("validate", done, len(run.val), ""), run.in_int8(epoch),
     )  # fmt: skip
-    branch = max(recipe.deployable, key=lambda b: found.scores[f"branch{b}"])
-    score = found.scores[f"branch{branch}"]
+    branch, score = _chosen(recipe, found.scores)
     improved = score > run.best_score
     run.best_score = max(score, run.best_score)
     facts = Facts(
@@ -264,9 +156,18 @@ def _validate_and_save(run: _Run, options: TrainingOptions, epoch: int) -> Row:
         best_branch=branch, best_score=run.best_score, version=__version__,
     )  # fmt: skip
     if improved:
-        checkpoint.save(options.out / BEST, facts, run.net)
-    checkpoint.save(options.out / LAST, facts, run.net, run.optimiser, run.method)
+        checkpoint.save(options.out / BEST, facts, run.net, beside=run.beside)
+    checkpoint.save(options.out / LAST, facts, run.net, run.optimiser, run.beside)
     row = {f"val/{name}": value for name, value in found.scores.items()}
     if len(recipe.network.branches) > 1:
         row |= {AGREEMENT: found.agreement, ENSEMBLE_GAIN: found.ensemble_gain}
     return row
+
+
+def _chosen(recipe: Recipe, scores: dict[str, float]) -> tuple[int, float]:
+    """The branch to deploy and its score, which is that of INT8 where the recipe trains for it."""
+    if recipe.quantization is not None:
+        # Before INT8 begins there is nothing to deploy.
+        return recipe.quantization.branch, scores.get(INT8, float("-inf"))
+    branch = max(recipe.deployable, key=lambda b: scores[f"branch{b}"])
+    return branch, scores[f"branch{branch}"]

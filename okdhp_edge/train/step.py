@@ -9,6 +9,7 @@ from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.methods import Method
 from okdhp_edge.train.methods.base import Losses
+from okdhp_edge.train.quantization import QuantizationAware
 
 
 class StepResult(NamedTuple):
@@ -26,10 +27,13 @@ class StepResult(NamedTuple):
 class TrainingStep(nn.Module):
     """From a batch to the loss. One module, so that DDP sees every weight that learns."""
 
-    def __init__(self, net: PoseNet, method: Method) -> None:
+    def __init__(
+        self, net: PoseNet, method: Method, quantization: QuantizationAware | None = None
+    ) -> None:
         super().__init__()
         self.net = net
         self.method = method
+        self.quantization = quantization
 
     def train(self, mode: bool = True) -> "TrainingStep":
         """Training mode, but for what the method keeps frozen."""
@@ -39,7 +43,11 @@ class TrainingStep(nn.Module):
 
     def forward(self, batch: Batch, epoch: float, *, measure: bool) -> StepResult:
         losses: Losses = self.method(self.net, batch, epoch)
-        return StepResult(losses.terms, gradient_ratio(losses) if measure else None)
+        ratio = gradient_ratio(losses) if measure else None
+        terms = dict(losses.terms)
+        if self.quantization and epoch >= self.quantization.table.start_epoch:
+            terms |= self.quantization(self.method, losses, batch)
+        return StepResult(terms, ratio)
 
 
 def gradient_ratio(losses: Losses) -> Tensor | None:

@@ -11,9 +11,10 @@ from okdhp_edge.card import DecoderSpec, InputSpec
 from okdhp_edge.data.sample import PoseSet
 from okdhp_edge.evaluate import predict_joints, score
 from okdhp_edge.network.branches import BranchOutputs, PoseNet, evaluating
+from okdhp_edge.network.fake_quant import QuantizedBranch
 from okdhp_edge.pose.heatmap import Heatmaps
 
-_ENSEMBLE = "ensemble"
+_ENSEMBLE, INT8 = "ensemble", "int8"
 # Joints closer than this share of the person's box count as the same place.
 _AGREEMENT = 0.05
 
@@ -22,7 +23,7 @@ class Validation(NamedTuple):
     """One pass over the validation split.
 
     Attributes:
-        scores: the metric in points by output: branch0, branch1, ..., ensemble.
+        scores: the metric in points by output: branch0, branch1, ..., ensemble, int8.
         agreement: share of labelled joints that all branches put in the same place; high means
             that they are nearly one function and have little to teach each other.
         ensemble_gain: points of the ensemble above the best branch.
@@ -40,12 +41,14 @@ def validate(
     decoder: DecoderSpec,
     metric: str,
     progress: Callable[[int], None],
+    int8: QuantizedBranch | None = None,
 ) -> Validation:
-    """Judge all outputs of a network in one pass."""
+    """Judge all outputs of a network in one pass, and its branch in INT8 where there is one."""
     device = next(net.parameters()).device
-    joints = predict_joints(poses, spec, decoder, all_outputs(net, device), progress=progress)
+    predict = all_outputs(net, device, int8)
+    joints = predict_joints(poses, spec, decoder, predict, progress=progress)
     scores = {name: score(poses, xy, metric).value for name, xy in joints.items()}
-    branches = {name: xy for name, xy in joints.items() if name != _ENSEMBLE}
+    branches = {name: xy for name, xy in joints.items() if name.startswith("branch")}
     best = max(scores[name] for name in branches)
     return Validation(scores, agreement(poses, branches), scores[_ENSEMBLE] - best)
 
@@ -61,15 +64,17 @@ def agreement(poses: PoseSet, branches: Mapping[str, NDArray[np.float32]]) -> fl
 
 
 def all_outputs(
-    net: PoseNet, device: torch.device
+    net: PoseNet, device: torch.device, int8: QuantizedBranch | None = None
 ) -> Callable[[NDArray[np.uint8]], dict[str, Heatmaps]]:
     """A predict function that gives every branch's last heatmaps and the ensemble."""
 
     def predict(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
         with evaluating(net), torch.inference_mode():
-            outputs: BranchOutputs = net(torch.from_numpy(images_BHWC).to(device))
+            images = torch.from_numpy(images_BHWC).to(device)
+            outputs: BranchOutputs = net(images)
+            quantized = {} if int8 is None else {INT8: int8(images)}
         named = {f"branch{i}": outputs.last(i) for i in range(len(outputs.branches))}
-        named[_ENSEMBLE] = outputs.ensemble
+        named |= {_ENSEMBLE: outputs.ensemble, **quantized}
         return {name: h.float().cpu().numpy() for name, h in named.items()}
 
     return predict

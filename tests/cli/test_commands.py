@@ -11,7 +11,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from okdhp_edge.cli.main import app
-from okdhp_edge.quantize import stage as quantize_stage
+from okdhp_edge.quantize import ladder as quantize_ladder
 from tests.helpers.made_data import coco_file
 from tests.helpers.tiny_models import DATA, write_tiny_recipe
 
@@ -19,7 +19,7 @@ OPTIONS = {
     "train": {"recipe", "data", "out", "resume", "epochs", "seed", "device", "precision",
               "workers"},
     "export": {"checkpoint", "branch", "int8", "data", "calibration", "max_drop", "profile",
-               "batch", "simplify", "out"},
+               "calibrator", "keep_float", "ladder", "qat", "batch", "simplify", "out"},
     "run": {"source", "model", "backend", "precision", "threads", "save", "json_lines",
             "report_file", "window", "max_frames"},
     "eval": {"data", "model", "backend", "precision", "split", "metric", "threads", "record"},
@@ -61,13 +61,12 @@ def _one_line(result, code, *words):
         assert word in errors[0]
 
 
-_REAL_MEASURE = quantize_stage._measure
+_REAL_JUDGE = quantize_ladder.judge
 
 
-def _worse_in_int8(folder, card, val, metric):
-    found = _REAL_MEASURE(folder, card, val, metric)
-    loss = 2.0 if card.precision == "int8" else 0.0
-    return found.model_copy(update={"value": found.value - loss})
+def _worse_in_int8(folder, runtime, material):
+    found = _REAL_JUDGE(folder, runtime, material)
+    return found.model_copy(update={"value": material.before - 2.0})
 
 
 def test_option_names_are_frozen():
@@ -83,7 +82,7 @@ def test_train_export_eval_run_and_bench_one_after_the_other(call, tmp_path):
     trained = _json(call("train", "--recipe", recipe, "--data", DATA, "--workers", 0))
     assert trained["checkpoint"] == "models/tiny/best.safetensors"
     exported = _json(call("export", "--branch", "best", "--int8", "--max-drop", 100))
-    assert len(exported["artefacts"]) == 4
+    assert len(exported["artefacts"]) == 5
     judged = _json(call("eval", "--data", DATA, "--record", "r.json", "--backend", "onnxruntime"))
     assert judged["precision"] == "int8"
     assert judged["value"] == pytest.approx(
@@ -133,8 +132,8 @@ def test_expected_errors_are_one_line_with_a_remedy(call, model, words, expected
 
 def test_a_gate_that_is_not_met_exits_3_and_leaves_the_export(call, model, monkeypatch):
     shutil.rmtree(model / "int8")
-    monkeypatch.setattr(quantize_stage, "_measure", _worse_in_int8)
-    _one_line(call("export", "--int8", "--max-drop", 0), 3, "points below float")
+    monkeypatch.setattr(quantize_ladder, "judge", _worse_in_int8)
+    _one_line(call("export", "--int8", "--max-drop", 0, "--no-ladder"), 3, "points below float")
     assert (model / "fp32" / "card.json").is_file()
     assert not (model / "int8").exists()
 

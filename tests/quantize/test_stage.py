@@ -1,11 +1,14 @@
 import shutil
 
+import onnx
 import pytest
 
-from okdhp_edge.card import read_card, sha256_of
+from okdhp_edge.card import read_card, sha256_of, write_card
 from okdhp_edge.errors import DataError, GateError, ModelError
-from okdhp_edge.quantize import stage
-from okdhp_edge.quantize.stage import PROFILES, QuantizeOptions, quantize
+from okdhp_edge.quantize import ladder
+from okdhp_edge.quantize.onnx_qdq import convolutions
+from okdhp_edge.quantize.profiles import PROFILES
+from okdhp_edge.quantize.stage import QuantizeOptions, quantize
 from tests.helpers.tiny_models import DATA
 
 
@@ -25,7 +28,9 @@ def test_the_list_that_was_used_lies_beside_the_artefacts(quantized, exported, t
     shutil.copytree(exported, tmp_path / "fp32")
     again = quantize(
         tmp_path / "fp32",
-        QuantizeOptions(data=DATA, calibration=listing, max_drop=100, profiles=["onnxruntime"]),
+        QuantizeOptions(
+            data=DATA, calibration=str(listing), max_drop=100, profiles=["onnxruntime"]
+        ),
     )
     first, second = (read_card(f / "onnxruntime") for f in (quantized, again))
     assert first.calibration == second.calibration
@@ -34,16 +39,15 @@ def test_the_list_that_was_used_lies_beside_the_artefacts(quantized, exported, t
 
 def test_the_gate_refuses_with_both_numbers_and_leaves_nothing(exported, tmp_path, monkeypatch):
     shutil.copytree(exported, tmp_path / "fp32")
-    real = stage._measure
+    real = ladder.judge
 
-    def worse(folder, card, val, metric):
-        found = real(folder, card, val, metric)
-        loss = 1.5 if card.precision == "int8" else 0.0
-        return found.model_copy(update={"value": found.value - loss})
+    def worse(folder, runtime, material):
+        found = real(folder, runtime, material)
+        return found.model_copy(update={"value": material.before - 1.5})
 
-    monkeypatch.setattr(stage, "_measure", worse)
+    monkeypatch.setattr(ladder, "judge", worse)
     with pytest.raises(GateError, match=r"points below float .* \(limit 1\)"):
-        quantize(tmp_path / "fp32", QuantizeOptions(data=DATA, max_drop=1.0))
+        quantize(tmp_path / "fp32", QuantizeOptions(data=DATA, max_drop=1.0, ladder=False))
     assert [p.name for p in tmp_path.iterdir()] == ["fp32"]
 
 
@@ -51,7 +55,7 @@ def test_too_few_crops_are_refused(exported, tmp_path):
     listing = tmp_path / "few.txt"
     listing.write_text("# three\nsynthetic-1\nsynthetic-2\nsynthetic-3\n")
     with pytest.raises(DataError, match="only 3 samples to calibrate on"):
-        quantize(exported, QuantizeOptions(data=DATA, calibration=listing))
+        quantize(exported, QuantizeOptions(data=DATA, calibration=str(listing)))
 
 
 def test_an_unknown_profile_is_named(exported):
@@ -65,3 +69,48 @@ def test_a_tampered_export_is_not_quantized(exported, tmp_path):
         file.write(b"x")
     with pytest.raises(ModelError, match="sha256"):
         quantize(tmp_path / "fp32", QuantizeOptions(data=DATA))
+
+
+def test_layers_kept_by_hand_have_float_weights(exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "fp32")
+    first, second = convolutions(exported / "model.onnx")[:2]
+    out = quantize(
+        tmp_path / "fp32",
+        QuantizeOptions(
+            data=DATA, max_drop=100, profiles=["onnxruntime"], keep_float=f"^{first}$|^{second}$"
+        ),
+    )
+    assert read_card(out / "onnxruntime").kept_float == (first, second)
+    graph = onnx.load(str(out / "onnxruntime" / "model.onnx")).graph
+    floats = {i.name for i in graph.initializer if i.data_type == onnx.TensorProto.FLOAT}
+    weights = {n.name: n.input[1] for n in graph.node if n.op_type == "Conv"}
+    assert weights[first] in floats and weights[second] in floats
+    assert sum(name in floats for name in weights.values()) == 3  # and the head
+
+
+@pytest.mark.parametrize(("pattern", "what"), [("(", "regular expression"), ("nowhere", "no node")])
+def test_a_pattern_that_names_nothing_is_refused(exported, pattern, what):
+    with pytest.raises(ModelError, match=what):
+        quantize(exported, QuantizeOptions(data=DATA, keep_float=pattern))
+
+
+def test_an_unknown_calibrator_is_named(exported):
+    with pytest.raises(ModelError, match="unknown calibrator 'magic'"):
+        quantize(exported, QuantizeOptions(data=DATA, calibrator="magic"))
+
+
+def test_other_profiles_of_the_same_export_stay_and_those_of_another_go(exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "fp32")
+
+    def made(name):
+        options = QuantizeOptions(data=DATA, max_drop=100, profiles=[name])
+        return quantize(tmp_path / "fp32", options)
+
+    out = made("onnxruntime")
+    before = read_card(out / "onnxruntime")
+    made("generic")
+    assert read_card(out / "onnxruntime") == before and read_card(out / "generic")
+    stale = before.model_copy(update={"float_sha256": "another"})
+    write_card(stale, out / "onnxruntime")
+    made("generic")
+    assert not (out / "onnxruntime").exists()

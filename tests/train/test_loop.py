@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from okdhp_edge.checkpoint import read_facts
 from okdhp_edge.errors import DataError, OkdhpError, OutputError
 from okdhp_edge.network.build import build_network
-from okdhp_edge.train.loop import TrainingOptions, train
+from okdhp_edge.train.loop import train
+from okdhp_edge.train.setup import TrainingOptions
 from tests.helpers.tiny_models import DATA, tiny_recipe
 
 
@@ -154,7 +155,8 @@ def test_two_processes_train_the_model_of_one(tmp_path, changes):
     script = tmp_path / "go.py"
     script.write_text(
         "import json\nimport sys\nfrom pathlib import Path\n"
-        "from okdhp_edge.train.loop import TrainingOptions, train\n"
+        "from okdhp_edge.train.loop import train\n"
+        "from okdhp_edge.train.setup import TrainingOptions\n"
         "from tests.helpers.tiny_models import tiny_recipe\n"
         "optimiser = {'epochs': 1, 'batch_size': 16, 'lr': 1e-3, 'name': 'sgd'}\n"
         "options = TrainingOptions(out=Path(sys.argv[1]), device='cpu', workers=0)\n"

@@ -14,13 +14,13 @@ from tests.helpers.fixed_net import made_batch, recipe_with
 def test_the_ratio_is_that_of_the_gradients_at_the_heatmaps():
     a, b = (torch.randn(2, 3, requires_grad=True) for _ in range(2))
     kd, hard = (2 * a).sum() + 0 * b.sum(), (0.5 * a).sum() + (0.5 * b).sum()
-    ratio = gradient_ratio(Losses({"kd": kd, "hard": hard}, [a, b]))
+    ratio = gradient_ratio(Losses({"kd": kd, "hard": hard}, [a, b], a))
     assert float(ratio) == pytest.approx((6 * 4) ** 0.5 / (12 * 0.25) ** 0.5)
 
 
 def test_without_a_teacher_there_is_no_ratio():
     a = torch.randn(2, requires_grad=True)
-    assert gradient_ratio(Losses({"hard": a.sum()}, [a])) is None
+    assert gradient_ratio(Losses({"hard": a.sum()}, [a], a)) is None
 
 
 def test_measuring_does_not_change_the_gradients():

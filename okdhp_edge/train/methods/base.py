@@ -21,10 +21,12 @@ class Losses(NamedTuple):
         terms: weighted terms by name, `hard` from labels and `kd` from teachers among them; their
             sum is the loss.
         stacks: the heatmaps that the terms judge, for measuring gradients at them.
+        ensemble: (N, K, h, w) of the student's branches, for whoever else learns from it.
     """
 
     terms: dict[str, Tensor]
     stacks: list[Tensor]
+    ensemble: Tensor
 
 
 class Stack(NamedTuple):

@@ -5,13 +5,10 @@ loss = sum over stacks of alpha * distance(stack, teacher) + (1 - alpha) * hard(
 The distance is that of the hard loss: section 3.2 has the mean squared error for both.
 """
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from okdhp_edge import checkpoint
 from okdhp_edge.distillation import FpdTable
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.branches import PoseNet
@@ -34,8 +31,6 @@ class Fpd(OfflineMethod):
         self.listen_to(self.teacher)
 
     def prepare(self, net: PoseNet) -> None:
-        if self.table.warm_start is not None:
-            _start_from(net, self.recipe, Path(self.table.warm_start).expanduser())
         if self.table.feature_weight:
             self.align = self._alignment(net)
 
@@ -43,7 +38,7 @@ class Fpd(OfflineMethod):
         outputs = self.see(net, batch)
         stacks = self.stacks(outputs)
         lesson = self.teacher(batch.for_teachers, grid_of(stacks))
-        losses = self.taught(stacks, lesson, batch, self.table.alpha)
+        losses = self.taught(stacks, outputs.ensemble, lesson, batch, self.table.alpha)
         if self.table.feature_weight and lesson.features is not None:
             distance = self._feature_distance(outputs.trunk_features, lesson.features)
             losses.terms["feature"] = self.table.feature_weight * distance
@@ -67,13 +62,3 @@ class Fpd(OfflineMethod):
         if aligned.shape[2:] != theirs.shape[2:]:
             aligned = F.interpolate(aligned, theirs.shape[2:], mode="bilinear")
         return F.mse_loss(aligned, theirs.float())
-
-
-def _start_from(net: PoseNet, recipe: Recipe, path: Path) -> None:
-    facts = checkpoint.read_facts(path)
-    trained = facts.recipe.network.model_copy(update={"encoder_weights": None})
-    if trained != recipe.network.model_copy(update={"encoder_weights": None}):
-        raise RecipeError(
-            f"{path} holds another network than the recipe's", "start warm from the same network"
-        )
-    checkpoint.load_net(path, net)

@@ -29,12 +29,13 @@ class Odkd(OfflineMethod):
         self.listen_to(self.primary, self.senior)
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
-        stacks = self.stacks(self.see(net, batch))
+        outputs = self.see(net, batch)
+        stacks = self.stacks(outputs)
         first = epoch < self.table.switch * self.recipe.optimiser.epochs
         lesson = (self.primary if first else self.senior)(batch.for_teachers, grid_of(stacks))
         if self.table.binarise is not None:
             lesson = lesson._replace(heatmaps=binarised(lesson.heatmaps, self.table.binarise))
-        return self.taught(stacks, lesson, batch, self.table.alpha)
+        return self.taught(stacks, outputs.ensemble, lesson, batch, self.table.alpha)
 
 
 def binarised(heatmaps_NKHW: Tensor, threshold: float) -> Tensor:

@@ -18,7 +18,14 @@ class OfflineMethod(Method):
         widest = max(teacher.size for teacher in teachers)
         self.large = widest if widest > self.recipe.input.size else None
 
-    def taught(self, stacks: list[Stack], lesson: Lesson, batch: Batch, alpha: float) -> Losses:
+    def taught(
+        self,
+        stacks: list[Stack],
+        ensemble: Tensor,
+        lesson: Lesson,
+        batch: Batch,
+        alpha: float,
+    ) -> Losses:
         """Both terms. Pictures without labels count in `kd` alone, with every joint."""
         weight = torch.where(batch.labelled[:, None], batch.weight, 1.0) * lesson.knows
         total = self.total(weight)
@@ -30,7 +37,7 @@ class OfflineMethod(Method):
         terms = {"kd": alpha * weighted_sum(stacks, distance)}
         if alpha < 1:
             terms["hard"] = (1 - alpha) * self.hard_term(stacks, batch)
-        return Losses(terms, [s.heatmaps for s in stacks])
+        return Losses(terms, [s.heatmaps for s in stacks], ensemble)
 
 
 def grid_of(stacks: list[Stack]) -> tuple[int, int]:

@@ -43,7 +43,7 @@ class Okddip(Method):
 
         kd = ramped(self.table, epoch) * weighted_sum(stacks, kl)
         terms = {"hard": self.hard_term(stacks, batch), "kd": kd}
-        return Losses(terms, [s.heatmaps for s in stacks])
+        return Losses(terms, [s.heatmaps for s in stacks], outputs.ensemble)
 
     def _targets(self, outputs: BranchOutputs) -> list[Tensor]:
         """Per branch the log-distribution (N, K, P) that it learns; the leader's is first."""

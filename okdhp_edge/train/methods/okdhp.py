@@ -80,7 +80,7 @@ class Okdhp(Method):
             teacher = self._teacher(outputs, batch, finer)
             kl = weighted_sum(stacks, lambda stack: self._kl(stack, teacher, batch))
             terms["kd"] = ramped(table, epoch) * kl
-        return Losses(terms, [s.heatmaps for s in stacks])
+        return Losses(terms, [s.heatmaps for s in stacks], outputs.ensemble)
 
     def _hard(self, stack: Stack, batch: Batch) -> Tensor:
         weight = batch.weight

@@ -45,7 +45,8 @@ class Selfkd(OfflineMethod):
         net.trunk.eval()
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
-        stacks = [s for s in self.stacks(self.see(net, batch)) if s.branch is not None]
+        outputs = self.see(net, batch)
+        stacks = [s for s in self.stacks(outputs) if s.branch is not None]
         lesson = self.teacher(batch.for_teachers, grid_of(stacks))
         everywhere = batch._replace(labelled=torch.zeros_like(batch.labelled))
-        return self.taught(stacks, lesson, everywhere, alpha=1.0)
+        return self.taught(stacks, outputs.ensemble, lesson, everywhere, alpha=1.0)

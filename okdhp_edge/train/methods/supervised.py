@@ -9,5 +9,7 @@ class Supervised(Method):
     """The hard loss on every stack of every branch."""
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
-        stacks = self.stacks(self.see(net, batch))
-        return Losses({"hard": self.hard_term(stacks, batch)}, [s.heatmaps for s in stacks])
+        outputs = self.see(net, batch)
+        stacks = self.stacks(outputs)
+        terms = {"hard": self.hard_term(stacks, batch)}
+        return Losses(terms, [s.heatmaps for s in stacks], outputs.ensemble)

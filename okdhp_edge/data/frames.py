@@ -1,0 +1,73 @@
+"""Pictures without labels: a folder of them, or the frames of a video; each as one whole person."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from okdhp_edge.data.sample import Picture, PictureFile, Sample
+from okdhp_edge.errors import DataError
+from okdhp_edge.pose.preprocess import Image
+
+PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class VideoFrame:
+    """One frame of a video file, decoded when needed."""
+
+    path: Path
+    number: int
+
+    def read(self) -> Image:
+        """Seek and decode.
+
+        Raises:
+            DataError: the video has no such frame.
+        """
+        capture = cv2.VideoCapture(str(self.path))
+        try:
+            capture.set(cv2.CAP_PROP_POS_FRAMES, self.number)
+            found, image = capture.read()
+        finally:
+            capture.release()
+        if not found:
+            raise DataError(
+                f"frame {self.number} of {self.path} cannot be decoded", "re-encode the video"
+            )
+        return np.asarray(image, dtype=np.uint8)
+
+
+def unlabelled(kind: str, path: Path, most: int) -> Sequence[Sample]:
+    """At most `most` evenly spaced pictures of `folder:DIR` or `video:FILE`.
+
+    Raises:
+        DataError: nothing there can be read.
+    """
+    pictures = _of_folder(path) if kind == "folder" else _of_video(path)
+    if not pictures:
+        raise DataError(f"no pictures in {path}", "give a folder of pictures or a video file")
+    places = np.unique(np.linspace(0, len(pictures) - 1, most).round().astype(int))
+    return [_whole(*pictures[place]) for place in places]
+
+
+def _of_folder(path: Path) -> list[tuple[str, Picture]]:
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+    return [(str(p.relative_to(path)), PictureFile(p)) for p in files]
+
+
+def _of_video(path: Path) -> list[tuple[str, Picture]]:
+    capture = cv2.VideoCapture(str(path))
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    capture.release()
+    return [(f"{path.name}#{n}", VideoFrame(path, n)) for n in range(count)]
+
+
+def _whole(name: str, picture: Picture) -> Sample:
+    height, width = picture.read().shape[:2]
+    return Sample(
+        id=name, picture=picture, box=np.array([0, 0, width, height], dtype=np.float64),
+        xy=np.zeros((0, 2), dtype=np.float32), labelled=np.zeros(0, dtype=np.bool_),
+    )  # fmt: skip

@@ -1,0 +1,320 @@
+"""The deployed branch as it will run in INT8, on the very weights that train.
+
+Fake quantization stands where the artefact will have its Q/DQ nodes: at the inputs of convolutions
+and of additions. Weights are rounded after their batch norm is folded in; the steps of activations
+are learnt (LSQ; Esser et al., ICLR 2020).
+"""
+
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from okdhp_edge.network.branches import PoseNet, SingleBranch, evaluating
+
+_STEPS = 127
+_TINY = 1e-8
+_PASSING = {"aten.max_pool2d.default", "aten.upsample_nearest2d.vec", "aten.pad.default"}
+
+
+class Placement(NamedTuple):
+    """What a target wants.
+
+    Attributes:
+        signed: activations in int8 around zero, else uint8 with a zero-point.
+        per_channel: one scale for each output channel of a weight, else one for all.
+        sums: whether the outputs of additions are quantized too.
+    """
+
+    signed: bool = False
+    per_channel: bool = True
+    sums: bool = True
+
+
+class Site(NamedTuple):
+    """Where a quantizer stands, told by operators so that an exported file can be matched.
+
+    Attributes:
+        kind: operator whose tensor it is.
+        number: of that operator in the order of execution, from 0.
+        argument: number of the input, or -1 for the output.
+    """
+
+    kind: Literal["conv", "add"]
+    number: int
+    argument: int
+
+
+class ActivationQuantizer(nn.Module):
+    """256 steps whose size is learnt and whose zero stays where calibration put it."""
+
+    log_scale: nn.Parameter
+    zero_point: Tensor
+
+    def __init__(self, *, signed: bool) -> None:
+        super().__init__()
+        self.low, self.high = (-_STEPS, _STEPS) if signed else (0, 255)
+        self.signed = signed
+        self.log_scale = nn.Parameter(torch.zeros(1))
+        self.register_buffer("zero_point", torch.zeros(1))
+        self.watched: list[tuple[float, float]] | None = None
+        """Extremes of the tensors that pass while calibrating, which pass unrounded."""
+
+    def settle(self) -> None:
+        """End watching: begin with steps that hold the mean of the extremes seen."""
+        lows, highs = zip(*(self.watched or [(0.0, 0.0)]), strict=True)
+        self.watched = None
+        self.calibrate(sum(lows) / len(lows), sum(highs) / len(highs))
+
+    def calibrate(self, lowest: float, highest: float) -> None:
+        """Begin with steps that just hold this range."""
+        lowest, highest = min(lowest, 0.0), max(highest, 0.0)
+        if self.signed:
+            scale, zero = max(-lowest, highest) / _STEPS, 0
+        else:
+            scale = (highest - lowest) / 255
+            zero = round(-lowest / scale) if scale > 0 else 0
+        with torch.no_grad():
+            self.log_scale.fill_(torch.tensor(max(scale, _TINY)).log())
+            self.zero_point.fill_(zero)
+
+    def range(self) -> tuple[float, float]:
+        """What the learnt steps hold."""
+        scale, zero = float(self.log_scale.detach().exp()), float(self.zero_point)
+        return (self.low - zero) * scale, (self.high - zero) * scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rounded and clipped; gradients pass where nothing is clipped, and reach the scale."""
+        if self.watched is not None:
+            self.watched.append((float(x.min()), float(x.max())))
+            return x
+        factor = 1 / (x.numel() / len(x) * self.high) ** 0.5
+        rounded: Tensor = torch._fake_quantize_learnable_per_tensor_affine(  # noqa: SLF001
+            x, self.log_scale.exp(), self.zero_point, self.low, self.high, factor
+        )
+        return rounded
+
+
+def quantized_weight(weight_OIHW: Tensor, *, per_channel: bool) -> Tensor:
+    """Symmetric int8, one scale for each output channel or one for all."""
+    flat = weight_OIHW.detach().abs().flatten(1)
+    if not per_channel:
+        scale = (flat.max() / _STEPS).clamp_min(_TINY)
+        return torch.fake_quantize_per_tensor_affine(weight_OIHW, float(scale), 0, -_STEPS, _STEPS)
+    scale = (flat.amax(dim=1) / _STEPS).clamp_min(_TINY)
+    zero = torch.zeros_like(scale, dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(weight_OIHW, scale, zero, 0, -_STEPS, _STEPS)
+
+
+def folded(
+    weight_OIHW: Tensor, bias: Tensor | None, norm: tuple[Tensor, Tensor, Tensor, Tensor, float]
+) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution that has taken its batch norm in.
+
+    Args:
+        norm: the batch norm's weight, bias, running mean, running variance and epsilon.
+    """
+    gamma, beta, mean, variance, epsilon = norm
+    gain = gamma * torch.rsqrt(variance + epsilon)
+    offset = beta - mean * gain if bias is None else beta + (bias - mean) * gain
+    return weight_OIHW * gain[:, None, None, None], offset
+
+
+class QuantizedBranch(nn.Module):
+    """One branch of a network, in INT8 as far as arithmetic goes; its weights are the network's.
+
+    Only the quantizers belong to it. Batch norms act with their running statistics.
+    """
+
+    def __init__(
+        self, net: PoseNet, branch: int, size: tuple[int, int], placement: Placement
+    ) -> None:
+        super().__init__()
+        self.placement = placement
+        self.quantizers = nn.ModuleList()
+        self.sites: list[list[Site]] = []
+        # In lists, so that the network's weights are not registered a second time.
+        self._live = [SingleBranch(net, branch)]
+        with evaluating(net):
+            self._graph = [_traced(self._live[0], net.channels, size)]
+        _Insertion(self, self._graph[0]).run()
+
+    def forward(self, image_BHWC: Tensor) -> Tensor:
+        """(B, K, H, W) heatmaps of the last stack."""
+        self._follow(image_BHWC.device)
+        heatmaps: Tensor = self._graph[0](image_BHWC)
+        return heatmaps
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Tensor]) -> None:
+        """Set every quantizer's first steps by the mean over batches of its tensor's extremes."""
+        for quantizer in self._each():
+            quantizer.watched = []
+        for images in batches:
+            self(images)
+        for quantizer in self._each():
+            quantizer.settle()
+
+    def ranges(self) -> dict[Site, tuple[float, float]]:
+        """What was learnt, by site."""
+        return {
+            site: quantizer.range()
+            for quantizer, sites in zip(self._each(), self.sites, strict=True)
+            for site in sites
+        }
+
+    def weights(self) -> list[Tensor]:
+        """Float weights of the convolutions in order, batch norms folded in; the head's last."""
+        graph = self._graph[0]
+
+        def value(argument: object) -> Any:
+            return (
+                attrgetter(str(argument.target))(graph)
+                if isinstance(argument, fx.Node)
+                else argument
+            )
+
+        found = []
+        for node in graph.graph.nodes:
+            if node.target is _convolve:
+                weight, bias, norm = value(node.args[1]), value(node.args[2]), node.args[4]
+                folds = norm is not None
+                found.append(folded(weight, bias, tuple(map(value, norm)))[0] if folds else weight)
+        return [weight.detach() for weight in found]
+
+    def add_quantizer(self) -> int:
+        """One more; returns its number."""
+        self.quantizers.append(ActivationQuantizer(signed=self.placement.signed))
+        self.sites.append([])
+        return len(self.sites) - 1
+
+    def _each(self) -> list[ActivationQuantizer]:
+        return [cast(ActivationQuantizer, q) for q in self.quantizers]
+
+    def _follow(self, device: torch.device) -> None:
+        """Buffers are replaced when a module is moved; the traced graph must see the live ones."""
+        graph = self._graph[0]
+        if next(graph.parameters()).device != device:
+            graph.to(device)
+        for name, buffer in self._live[0].named_buffers():
+            owner, _, own_name = name.rpartition(".")
+            module = graph.get_submodule(owner)
+            if own_name in module._buffers:  # noqa: SLF001 - setattr would refuse constants
+                module._buffers[own_name] = buffer  # noqa: SLF001
+
+
+def _traced(single: SingleBranch, channels: int, size: tuple[int, int]) -> fx.GraphModule:
+    """Its operators in order, as the ONNX exporter sees them; parameters are shared."""
+    width, height = size
+    example = torch.zeros(2, height, width, channels, dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=2, max=1 << 20)
+    program = torch.export.export(single, (example,), dynamic_shapes=({0: batch},))
+    graph = program.module()
+    for node in reversed(graph.graph.nodes):
+        # Checks of the example's shape and type, which would refuse a batch of one.
+        if node.op == "call_module" or "_assert_tensor_metadata" in str(node.target):
+            graph.graph.erase_node(node)
+    return graph
+
+
+def _convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    geometry: tuple[Any, ...],
+    norm: tuple[Tensor, Tensor, Tensor, Tensor, float] | None,
+    per_channel: bool | None,
+) -> Tensor:
+    """A convolution with its batch norm folded in; None for `per_channel` leaves it float."""
+    if norm is not None:
+        weight, bias = folded(weight, bias, norm)
+    if per_channel is not None:
+        weight = quantized_weight(weight, per_channel=per_channel)
+    return F.conv2d(x, weight, bias, *geometry)
+
+
+class _Insertion:
+    """Puts quantizers into a traced graph."""
+
+    def __init__(self, branch: QuantizedBranch, graph: fx.GraphModule) -> None:
+        self._branch = branch
+        self._module = graph
+        self._graph = graph.graph
+        self._by_producer: dict[fx.Node, fx.Node] = {}
+
+    def run(self) -> None:
+        aten = torch.ops.aten
+        adds = self._nodes(aten.add.Tensor)
+        for number, node in enumerate(adds):
+            for argument in (0, 1):
+                self._quantize_input(node, argument, Site("add", number, argument))
+            if self._branch.placement.sums:
+                self._quantize_output(node, Site("add", number, -1))
+        *convolutions, head = self._nodes(aten.conv2d.default)
+        for number, node in enumerate(convolutions):
+            self._quantize_input(node, 0, Site("conv", number, 0))
+            self._replace(node, self._branch.placement.per_channel)
+        self._replace(head, None)
+        self._graph.eliminate_dead_code()
+        self._graph.lint()
+        self._module.recompile()
+
+    def _nodes(self, target: object) -> list[fx.Node]:
+        return [
+            n for n in self._graph.nodes
+            if n.target is target and all(isinstance(a, fx.Node) for a in n.args[:2])
+        ]  # fmt: skip
+
+    def _quantize_input(self, node: fx.Node, argument: int, site: Site) -> None:
+        """What only picks or repeats values shares the steps of what it reads."""
+        producer = cast(fx.Node, node.args[argument])
+        while str(producer.target) in _PASSING:
+            node, argument = producer, 0
+            producer = cast(fx.Node, node.args[0])
+        node.update_arg(argument, self._quantizer_after(producer, site))
+
+    def _quantize_output(self, node: fx.Node, site: Site) -> None:
+        users = list(node.users)
+        quantizer = self._quantizer_after(node, site)
+        for user in users:
+            user.replace_input_with(node, quantizer)
+
+    def _quantizer_after(self, producer: fx.Node, site: Site) -> fx.Node:
+        """One for each tensor, however many read it."""
+        if producer not in self._by_producer:
+            number = self._branch.add_quantizer()
+            name = f"quantizer_{number}"
+            self._module.add_submodule(name, self._branch.quantizers[number])
+            with self._graph.inserting_after(producer):
+                node = self._graph.call_module(name, (producer,))
+            # A tensor that is quantized already is asked for by its quantizer.
+            self._by_producer[producer] = self._by_producer[node] = node
+        node = self._by_producer[producer]
+        number = int(str(node.target).rpartition("_")[2])
+        self._branch.sites[number].append(site)
+        return node
+
+    def _replace(self, node: fx.Node, per_channel: bool | None) -> None:
+        x, weight, *rest = node.args
+        bias, geometry = (rest[0], tuple(rest[1:])) if rest else (None, ())
+        norm = _norm_after(node)
+        last = norm or node
+        settings = (*norm.args[1:5], norm.args[7]) if norm else None
+        with self._graph.inserting_after(last):
+            new = self._graph.call_function(
+                _convolve, (x, weight, bias, geometry, settings, per_channel)
+            )
+        last.replace_all_uses_with(new)
+        if norm:
+            self._graph.erase_node(norm)
+        self._graph.erase_node(node)
+
+
+def _norm_after(node: fx.Node) -> fx.Node | None:
+    """The batch norm that alone reads a convolution's output, and so can be folded into it."""
+    (user, *others) = node.users
+    is_norm = user.target is torch.ops.aten.batch_norm.default
+    return user if is_norm and not others else None

@@ -1,0 +1,75 @@
+"""Stages put together: what quantization alone cannot save, training with quantization may.
+
+train --> export --> quantize, each the stage of that name; they still meet only in files.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from okdhp_edge.checkpoint import read_facts
+from okdhp_edge.distillation import QuantizationTable
+from okdhp_edge.errors import GateError
+from okdhp_edge.export.stage import ExportOptions, export_branch
+from okdhp_edge.quantize.stage import QuantizeOptions, quantize
+from okdhp_edge.recipe import Recipe
+from okdhp_edge.train.loop import train
+from okdhp_edge.train.setup import TrainingOptions
+
+# Of the recipe's rate: the network only has to settle into its steps.
+_RATE = 0.1
+
+
+def quantize_or_train(
+    fp32: Path, checkpoint: Path, options: QuantizeOptions, *, epochs: int
+) -> Path:
+    """Quantize for every profile; where the gate does not hold, train with quantization for it.
+
+    Args:
+        fp32: the exported branch.
+        checkpoint: what it was exported from, to go on training.
+        epochs: of training with quantization; the runs lie in `qat-PROFILE/` beside `fp32`. With
+            none, a gate that does not hold is the end.
+
+    Returns:
+        The `int8` folder.
+
+    Raises:
+        GateError: even trained, a profile loses more than it may.
+    """
+    if not epochs:
+        return quantize(fp32, options)
+    for name in options.profiles:
+        alone = replace(options, profiles=[name])
+        try:
+            quantize(fp32, alone)
+        except GateError:
+            folder = fp32.parent / f"qat-{name}"
+            trained = _train(checkpoint, name, folder, options, epochs)
+            exported = export_branch(
+                trained,
+                ExportOptions(out=folder, data=options.data, command=options.command,
+                              report=options.report),
+            )  # fmt: skip
+            quantize(exported, replace(alone, reference=fp32))
+    return fp32.parent / "int8"
+
+
+def _train(
+    checkpoint: Path, profile: str, folder: Path, options: QuantizeOptions, epochs: int
+) -> Path:
+    facts = read_facts(checkpoint)
+    recipe = aware(facts.recipe, checkpoint, facts.best_branch, profile, epochs)
+    return train(recipe, options.data, TrainingOptions(out=folder, report=options.report))
+
+
+def aware(recipe: Recipe, start: Path, branch: int, profile: str, epochs: int) -> Recipe:
+    """The recipe of a short training with quantization that goes on where another ended."""
+    table = {"profile": profile, "branch": branch}
+    optimiser = {"epochs": epochs, "lr": recipe.optimiser.lr * _RATE}
+    return recipe.model_copy(
+        update={
+            "start": str(start),
+            "quantization": QuantizationTable.model_validate(table),
+            "optimiser": recipe.optimiser.model_copy(update=optimiser),
+        }
+    )

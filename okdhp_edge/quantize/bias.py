@@ -1,0 +1,72 @@
+"""Bias correction: what rounding the weights shifts on average is taken back from the bias.
+
+E[y - y_q] = (W - W_q) * E[x] for a convolution (Nagel et al., ICCV 2019, section 4.2). E[x] of
+every input channel is known from the float network, so no order of layers matters. Borders, where
+padding hides a part of the kernel, are treated like the middle.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from okdhp_edge.quantize.observe import Statistics
+from okdhp_edge.quantize.profiles import Profile
+
+
+def correct_biases(
+    source: Path,
+    target: Path,
+    statistics: Statistics,
+    profile: Profile,
+    keep_float: Collection[str] = (),
+) -> None:
+    """Write a float file whose biases make up for the weights' rounding under `profile`."""
+    model = onnx.load(str(source))
+    graph = model.graph
+    constants = {i.name: i for i in graph.initializer}
+    names = {o for n in graph.node if n.op_type == "Conv" for o in n.input[1:3]}
+    values = {n: numpy_helper.to_array(constants[n]) for n in names if n in constants}
+    for node in graph.node:
+        if node.op_type != "Conv" or node.name in keep_float or node.input[1] not in values:
+            continue
+        weight = values[node.input[1]]
+        shift = mean_shift(weight, statistics[node.input[0]].channel_mean, profile)
+        bias = values[node.input[2]] if len(node.input) > 2 else np.zeros(len(weight), np.float32)
+        corrected = f"{node.name}_corrected_bias"
+        graph.initializer.append(
+            numpy_helper.from_array((bias + shift).astype(np.float32), corrected)
+        )
+        del node.input[2:]
+        node.input.append(corrected)
+    onnx.save(model, str(target))
+
+
+def mean_shift(
+    weight_OIHW: NDArray[np.float32], mean_C: NDArray[np.float64], profile: Profile
+) -> NDArray[np.float64]:
+    """(O,) by how much float outputs lie above quantized ones on average.
+
+    Args:
+        weight_OIHW: I channels a group.
+        mean_C: of the input's channels.
+    """
+    lost = (weight_OIHW - rounded(weight_OIHW, profile)).sum(axis=(2, 3), dtype=np.float64)
+    outputs, inputs = lost.shape
+    groups = len(mean_C) // inputs
+    by_group = lost.reshape(groups, outputs // groups, inputs)
+    shift: NDArray[np.float64] = np.einsum("goi,gi->go", by_group, mean_C.reshape(groups, inputs))
+    return shift.reshape(outputs)
+
+
+def rounded(weight_OIHW: NDArray[np.float32], profile: Profile) -> NDArray[np.float32]:
+    """Weights as they are after symmetric quantization."""
+    steps = 63 if profile.reduce_range else 127
+    axes = (1, 2, 3) if profile.per_channel else None
+    largest = np.abs(weight_OIHW).max(axis=axes, keepdims=True)
+    scale = np.maximum(largest / steps, np.finfo(np.float32).tiny)
+    steps_OIHW = np.clip(np.round(weight_OIHW / scale), -steps - 1, steps)
+    return np.asarray(steps_OIHW * scale, dtype=np.float32)

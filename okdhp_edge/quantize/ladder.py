@@ -1,0 +1,144 @@
+"""The ladder: from plain PTQ upwards until the gate holds, every rung reported.
+
+plain PTQ, other calibrators, bias correction, the fewest layers kept float, NNCF's accuracy control
+(OpenVINO). What no rung saves needs quantization-aware training.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from okdhp_edge.card import Measured, write_text
+from okdhp_edge.quantize.calibrators import METHODS
+from okdhp_edge.quantize.make import LEARNT, Material, Plan, judge, make
+from okdhp_edge.quantize.profiles import Profile
+from okdhp_edge.quantize.sensitivity import sensitivity, write_sensitivity
+
+AUTO = "auto"
+# More float layers than this are no INT8 network any more.
+_MOST_FLOAT = 0.25
+Report = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One artefact: how it was made, what it measured, where it lies."""
+
+    plan: Plan
+    measured: Measured
+    folder: Path
+
+
+class Ladder:
+    """Climbs for one profile; the artefacts of all attempts lie below `scratch`."""
+
+    def __init__(self, profile: Profile, material: Material, scratch: Path, report: Report) -> None:
+        self.attempts: list[Attempt] = []
+        self._profile = profile
+        self._material = material
+        self._scratch = scratch
+        self._report = report
+
+    def climb(
+        self, calibrators: Sequence[str], keep_float: tuple[str, ...], *, search: bool
+    ) -> None:
+        """Go up until the gate holds, or there is no further rung.
+
+        Args:
+            calibrators: in the order of trying.
+            keep_float: nodes that are float from the first rung on.
+            search: try all calibrators and go on with the best, even if the first is good enough.
+        """
+        for calibrator in calibrators:
+            self.try_plan(Plan(calibrator, keep_float=keep_float))
+            if self.holds and not search:
+                return
+        for rung in (self._correct_biases, self._keep_float, self._control_accuracy):
+            if self.holds:
+                return
+            rung()
+
+    @property
+    def holds(self) -> bool:
+        """Whether any attempt passes the gate."""
+        return any(self._passes(a) for a in self.attempts)
+
+    @property
+    def best(self) -> Attempt:
+        """Of the attempts that pass, the one with the fewest float layers, then the highest metric;
+        without any, the highest metric."""
+        passing = [a for a in self.attempts if self._passes(a)]
+        return max(
+            passing or self.attempts,
+            key=lambda a: (-len(a.plan.keep_float) if passing else 0, a.measured.value),
+        )
+
+    def _passes(self, attempt: Attempt) -> bool:
+        return self._material.before - attempt.measured.value <= self._material.max_drop
+
+    def try_plan(self, plan: Plan) -> Attempt:
+        """Make one artefact and measure it."""
+        self._report(self._profile.name, len(self.attempts), len(self.attempts) + 1, str(plan))
+        folder = self._scratch / f"{self._profile.name}-{len(self.attempts)}"
+        make(plan, self._profile, self._material, folder)
+        measured = judge(folder, self._profile.judge, self._material)
+        attempt = Attempt(plan, measured, folder)
+        self.attempts.append(attempt)
+        return attempt
+
+    def _correct_biases(self) -> None:
+        self.try_plan(replace(self.best.plan, corrected=True))
+
+    def _keep_float(self) -> None:
+        """Double the number of float layers until the gate holds, then halve the step back."""
+        plan = self.best.plan
+        ranges = plan.ranges(self._material)
+        layers = sensitivity(self._material, self._profile, ranges, self._report)
+        write_sensitivity(layers, self._scratch, self._profile.name)
+        names = [layer.name for layer in layers if layer.name not in plan.keep_float]
+
+        def passes(count: int) -> bool:
+            return self._passes(
+                self.try_plan(replace(plan, keep_float=(*plan.keep_float, *names[:count])))
+            )
+
+        enough = 1
+        while not passes(enough):
+            if enough >= _MOST_FLOAT * len(names):
+                return
+            enough *= 2
+        too_few = enough // 2
+        while enough - too_few > 1:
+            middle = (enough + too_few) // 2
+            enough, too_few = (middle, too_few) if passes(middle) else (enough, middle)
+
+    def _control_accuracy(self) -> None:
+        if self._profile.name == "openvino":
+            self.try_plan(Plan("nncf", maker="accuracy-control"))
+
+    def lines(self) -> list[dict[str, object]]:
+        """Every attempt, for people and for `ladder.json`."""
+        before = self._material.before
+        return [
+            {
+                "rung": str(a.plan), "value": round(a.measured.value, 3),
+                "drop": round(before - a.measured.value, 3), "passes": self._passes(a),
+                "keep_float": list(a.plan.keep_float),
+            }
+            for a in self.attempts
+        ]  # fmt: skip
+
+
+def write_ladder(ladder: Ladder, folder: Path) -> None:
+    """`ladder.json` beside the artefact it led to."""
+    write_text(folder / "ladder.json", json.dumps(ladder.lines(), indent=1) + "\n")
+
+
+def calibrators_of(name: str, material: Material) -> tuple[Sequence[str], bool]:
+    """The calibrators to try, in order, and whether all must be: learnt ranges need none."""
+    if material.learnt:
+        return (LEARNT,), False
+    if name == AUTO:
+        return tuple(METHODS), True
+    return (name, *(m for m in METHODS if m != name)), False

@@ -1,0 +1,137 @@
+"""One INT8 artefact: a plan, made for a profile and measured."""
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from okdhp_edge import __version__
+from okdhp_edge.backends.base import Request, predict_with
+from okdhp_edge.backends.registry import open_backend
+from okdhp_edge.card import Measured, ModelCard, read_card, sha256_of, write_card
+from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.evaluate import evaluate
+from okdhp_edge.quantize import openvino
+from okdhp_edge.quantize.bias import correct_biases
+from okdhp_edge.quantize.calibration import CalibrationSet
+from okdhp_edge.quantize.calibrators import METHODS, Range, ranges_of
+from okdhp_edge.quantize.observe import Statistics
+from okdhp_edge.quantize.onnx_qdq import write_qdq
+from okdhp_edge.quantize.profiles import Profile
+from okdhp_edge.quantize.tensorrt import check_contract
+
+LEARNT = "learnt"
+"""The calibrator's name where the ranges were learnt in training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """All that the makers of INT8 files start from.
+
+    Attributes:
+        source: the float ONNX file.
+        card: its card.
+        learnt: whether `known` holds ranges that training with quantization has found.
+        known: ranges that no calibrator needs to find: the picture's, and learnt ones.
+        gate: the pictures that decide, by `metric`.
+        before: the metric of the float file on them, in points of 100.
+        max_drop: points that may be lost.
+        reference_sha256: of the float file that `before` was measured of.
+        command: what the person typed, for the card.
+    """
+
+    source: Path
+    card: ModelCard
+    crops: CalibrationSet
+    statistics: Statistics
+    learnt: bool = False
+    known: dict[str, Range] = field(default_factory=dict)
+    gate: PoseSet
+    metric: str
+    before: float
+    max_drop: float
+    reference_sha256: str
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way to make a file INT8.
+
+    Attributes:
+        calibrator: one of `METHODS`, or `LEARNT`.
+        corrected: whether biases make up for what rounding the weights shifts.
+        keep_float: names of nodes that are not quantized.
+        maker: `qdq` is ours; `accuracy-control` is NNCF's, which finds its own ranges.
+    """
+
+    calibrator: str
+    corrected: bool = False
+    keep_float: tuple[str, ...] = ()
+    maker: Literal["qdq", "accuracy-control"] = "qdq"
+
+    def ranges(self, material: Material) -> dict[str, Range]:
+        """Of every tensor; where learnt ones are silent, the first calibrator speaks."""
+        method = self.calibrator if self.calibrator in METHODS else next(iter(METHODS))
+        return ranges_of(material.statistics, method) | material.known
+
+    def __str__(self) -> str:
+        if self.maker == "accuracy-control":
+            return "NNCF accuracy control"
+        parts = [self.calibrator]
+        parts += ["bias correction"] if self.corrected else []
+        parts += [f"{len(self.keep_float)} layers float"] if self.keep_float else []
+        return ", ".join(parts)
+
+
+def make(plan: Plan, profile: Profile, material: Material, folder: Path) -> None:
+    """Write the artefact and its card into `folder`."""
+    folder.mkdir(exist_ok=True)
+    name = "model.xml" if profile.format == "openvino" else "model.onnx"
+    with tempfile.TemporaryDirectory() as scratch:
+        onnx_file = folder / name if profile.format == "onnx" else Path(scratch) / "qdq.onnx"
+        if plan.maker == "accuracy-control":
+            openvino.control_accuracy(material, folder / name, material.max_drop)
+        else:
+            _write(plan, profile, material, onnx_file, Path(scratch))
+            if profile.format == "openvino":
+                openvino.convert(onnx_file, folder / name)
+    if profile.name == "tensorrt":
+        check_contract(folder / name)
+    _write_card(plan, profile, material, folder, name)
+
+
+def _write(plan: Plan, profile: Profile, material: Material, target: Path, scratch: Path) -> None:
+    source = material.source
+    if plan.corrected:
+        source = scratch / "corrected.onnx"
+        correct_biases(material.source, source, material.statistics, profile, plan.keep_float)
+    write_qdq(source, target, plan.ranges(material), profile, keep_float=plan.keep_float)
+
+
+def _write_card(plan: Plan, profile: Profile, material: Material, folder: Path, name: str) -> None:
+    files = sorted(p.name for p in folder.iterdir() if p.suffix in (".onnx", ".xml", ".bin"))
+    made = material.card.model_copy(
+        update={
+            "format": profile.format, "profile": profile.name, "precision": "int8",
+            "files": {file: sha256_of(folder / file) for file in files}, "model_file": name,
+            "parent_sha256": sha256_of(material.source),
+            "float_sha256": material.reference_sha256, "network": None, "parity_px": None,
+            "metrics": (), "calibration": material.crops.facts(str(plan)),
+            "kept_float": plan.keep_float, "command": material.command, "version": __version__,
+        }
+    )  # fmt: skip
+    write_card(made, folder)
+
+
+def judge(folder: Path, judge_: str, material: Material) -> Measured:
+    """The metric of the artefact in `folder`, in the runtime named `judge_`."""
+    card = read_card(folder)
+    with open_backend(judge_, Request(folder, card, card.precision)) as loaded:
+        predict = predict_with(loaded)
+        found = evaluate(material.gate, card.input, card.decoder, predict, material.metric)["model"]
+    return Measured(
+        metric=material.metric, data=material.gate.source.partition(":")[0],
+        split=material.gate.split, persons=found.persons,
+        value=found.value, low=found.low, high=found.high,
+    )  # fmt: skip

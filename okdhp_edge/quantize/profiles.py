@@ -1,0 +1,79 @@
+"""What each target wants of INT8. They want opposites, so one file cannot serve all.
+
+A CPU wants unsigned, asymmetric activations: u8s8 runs at twice float's speed with VNNI, where
+s8s8 is slower than float on x86; ARM wants s8s8. TensorRT refuses any zero-point but 0 and any
+int32 bias, and quantizes the inputs of convolutions, not their outputs. NPUs want one scale per
+tensor.
+"""
+
+import platform
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from onnxruntime.quantization import QuantType
+
+from okdhp_edge.errors import ModelError
+from okdhp_edge.hardware import cpu_flags
+
+_CPU_OPS = ("Conv", "Add", "MaxPool", "Resize", "Concat", "Relu", "Clip")
+_MATRIX_OPS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+_VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """How a float ONNX file becomes INT8 for one target.
+
+    Attributes:
+        format: of the artefact; `openvino` converts the Q/DQ file to IR.
+        judge: the runtime in which the artefact is measured.
+        ops: operators that are quantized.
+        signed: whether activations are int8 around zero-point 0.
+        per_channel: whether each output channel of a weight has its own scale.
+        reduce_range: 7-bit weights, against saturation on CPUs without VNNI.
+        options: onnxruntime's extra options.
+    """
+
+    name: str
+    format: Literal["onnx", "openvino"] = "onnx"
+    judge: str = "onnxruntime"
+    ops: tuple[str, ...] = _CPU_OPS
+    signed: bool = False
+    per_channel: bool = True
+    reduce_range: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def activation_type(self) -> QuantType:
+        return QuantType.QInt8 if self.signed else QuantType.QUInt8
+
+
+def profile(name: str) -> Profile:
+    """One of `PROFILES`, as this machine wants it.
+
+    Raises:
+        ModelError: no such profile.
+    """
+    if name not in PROFILES:
+        raise ModelError(f"unknown profile '{name}'", f"use {', '.join(PROFILES)}")
+    return _make(name)
+
+
+def _make(name: str) -> Profile:
+    if name == "tensorrt":
+        return Profile(
+            name=name, ops=(*_MATRIX_OPS, "Add"), signed=True,
+            options={
+                "QuantizeBias": False, "ActivationSymmetric": True, "WeightSymmetric": True,
+                "OpTypesToExcludeOutputQuantization": [*_MATRIX_OPS, "Add", "Clip", "Relu"],
+                "QDQOpTypePerChannelSupportToAxis": {"Conv": 0, "ConvTranspose": 1},
+            },
+        )  # fmt: skip
+    if name == "openvino":
+        return Profile(name=name, format="openvino", judge="openvino")
+    on_arm = platform.machine().lower() in ("aarch64", "arm64")
+    saturates = not on_arm and not cpu_flags() & _VNNI
+    return Profile(name=name, signed=on_arm, reduce_range=saturates, per_channel=name != "generic")
+
+
+PROFILES = ("openvino", "onnxruntime", "tensorrt", "generic")

@@ -1,0 +1,102 @@
+"""Which layers INT8 costs most: each quantized alone, the rest float."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from okdhp_edge.backends.base import Request, predict_with
+from okdhp_edge.backends.onnxruntime import OnnxRuntimeBackend
+from okdhp_edge.card import write_text
+from okdhp_edge.evaluate import evaluate
+from okdhp_edge.quantize.calibrators import Ranges
+from okdhp_edge.quantize.make import Material
+from okdhp_edge.quantize.onnx_qdq import convolutions, write_qdq
+from okdhp_edge.quantize.profiles import Profile
+
+_CROPS = 32
+_JUDGED = 12
+Report = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution quantized alone.
+
+    Attributes:
+        sqnr_db: signal to quantization noise of the heatmaps, in decibels.
+        drop: points of the metric lost; None for layers too harmless to be judged.
+    """
+
+    name: str
+    sqnr_db: float
+    drop: float | None = None
+
+
+def sensitivity(
+    material: Material, profile: Profile, ranges: Ranges, report: Report
+) -> list[Layer]:
+    """Every convolution but the head, worst first; the worst twelve with the metric they cost."""
+    crops = [crop for crop, _ in zip(material.crops, range(_CROPS), strict=False)]
+    reference = np.stack(list(_heatmaps(material.source, crops)))
+    names = convolutions(material.source)
+    found = []
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "model.onnx"
+        for number, name in enumerate(names):
+            report("sensitivity", number, len(names), name)
+            write_qdq(material.source, file, ranges, profile, only=[name])
+            found.append(Layer(name, sqnr_db(reference, np.stack(list(_heatmaps(file, crops))))))
+        found.sort(key=lambda layer: layer.sqnr_db)
+        for number, layer in enumerate(found[:_JUDGED]):
+            report("sensitivity", number, _JUDGED, f"metric of {layer.name}")
+            write_qdq(material.source, file, ranges, profile, only=[layer.name])
+            found[number] = Layer(layer.name, layer.sqnr_db, _drop(material, file))
+    return found
+
+
+def sqnr_db(reference: NDArray[np.float32], noisy: NDArray[np.float32]) -> float:
+    """10 log10 of the signal's power over the noise's; 200 where there is no noise."""
+    signal = float(np.square(reference, dtype=np.float64).sum())
+    noise = float(np.square(reference - noisy, dtype=np.float64).sum())
+    return 10 * float(np.log10(signal / noise)) if noise > signal * 1e-20 else 200.0
+
+
+def _heatmaps(file: Path, crops: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+    session = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    source = session.get_inputs()[0].name
+    for crop in crops:
+        yield session.run(None, {source: crop})[0]
+
+
+def _drop(material: Material, file: Path) -> float:
+    card = material.card.model_copy(update={"model_file": file.name})
+    with OnnxRuntimeBackend(Request(file.parent, card, "int8")) as loaded:
+        found = evaluate(
+            material.gate, card.input, card.decoder, predict_with(loaded), material.metric
+        )
+    return material.before - found["model"].value
+
+
+def write_sensitivity(layers: list[Layer], folder: Path, profile: str) -> None:
+    """`sensitivity.json` and `sensitivity.png` into `folder`."""
+    from matplotlib.figure import Figure
+
+    content = {"profile": profile, "layers": [asdict(layer) for layer in layers]}
+    write_text(folder / "sensitivity.json", json.dumps(content, indent=1) + "\n")
+    figure = Figure(figsize=(8, 0.9 + 0.16 * len(layers)), layout="constrained")
+    axis = figure.subplots()
+    axis.barh(range(len(layers)), [layer.sqnr_db for layer in layers], color="tab:blue")
+    axis.set_yticks(range(len(layers)), [layer.name for layer in layers], fontsize=6)
+    axis.invert_yaxis()
+    axis.set_xlabel("SQNR of the heatmaps with this layer alone in INT8, dB; short is sensitive")
+    axis.set_title(profile, fontsize=10)
+    for place, layer in enumerate(layers):
+        if layer.drop is not None:
+            axis.annotate(f" -{layer.drop:.2f}", (layer.sqnr_db, place), fontsize=6, va="center")
+    figure.savefig(folder / "sensitivity.png", dpi=110)

@@ -1,0 +1,111 @@
+"""Statistics of a network on a calibration set, kept between commands.
+
+The key is a hash of the model file, of every crop's pixels after preprocessing, and of this
+project's version: whatever changes, the key does, and no stale entry can be used.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from okdhp_edge import __version__
+from okdhp_edge.quantize.calibrators import Range
+from okdhp_edge.quantize.observe import Histogram, Observed, Statistics, observe
+
+_SCALARS = ("low", "high", "mean_low", "mean_high")
+# With steps of exactly one OpenVINO takes the rounding of a picture for no operation, drops it, and
+# runs the first convolution in f32. A step this much wider still holds every pixel value.
+_WIDER = 1.0005
+Report = Callable[[str, int, int, str], None]
+
+
+def statistics_of(
+    model: Path, crops: Iterable[NDArray[np.uint8]], count: int, report: Report
+) -> Statistics:
+    """From the cache, or observed now and put there."""
+    path = _cache_folder() / f"{_key(model, crops)}.npz"
+    if path.is_file():
+        return _read(path)
+    found = observe(model, _Reported(crops, count, report))
+    _write(found, path)
+    return found
+
+
+def picture_range(model: Path) -> dict[str, Range]:
+    """The range of the first convolution's input: every picture there can be, not those seen."""
+    loaded = onnx.load(str(model), load_external_data=False).graph
+    first = next(n for n in loaded.node if n.op_type == "Conv")
+    shape = [max(1, d.dim_value) for d in loaded.input[0].type.tensor_type.shape.dim]
+    black_and_white = [np.full((1, *shape[1:]), value, dtype=np.uint8) for value in (0, 255)]
+    seen = observe(model, black_and_white)[first.input[0]]
+    low, high = min(seen.low, 0.0) * _WIDER, max(seen.high, 0.0) * _WIDER
+    return {first.input[0]: (low, high)}
+
+
+class _Reported:
+    """Crops that can be read again, with a progress bar."""
+
+    def __init__(self, crops: Iterable[NDArray[np.uint8]], count: int, report: Report) -> None:
+        self._crops = crops
+        self._count = count
+        self._report = report
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        for number, crop in enumerate(self._crops):
+            self._report("calibrate", number + 1, self._count, "")
+            yield crop
+
+
+def _key(model: Path, crops: Iterable[NDArray[np.uint8]]) -> str:
+    digest = hashlib.sha256(__version__.encode())
+    digest.update(model.read_bytes())
+    for crop in crops:
+        digest.update(crop.tobytes())
+    return digest.hexdigest()
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "okdhp-edge" / "calibration"
+
+
+def _write(statistics: Statistics, path: Path) -> None:
+    """Atomically. A cache that cannot be written is done without."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    seen = list(statistics.values())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(
+            temporary,
+            names=np.array(json.dumps(list(statistics))),
+            scalars=np.array([[getattr(s, name) for name in _SCALARS] for s in seen]),
+            limits=np.array([s.histogram.limit for s in seen]),
+            counts=np.stack([s.histogram.counts for s in seen]),
+            channels=np.array([len(s.channel_mean) for s in seen]),
+            means=np.concatenate([s.channel_mean for s in seen]),
+        )
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Statistics:
+    with np.load(path, allow_pickle=False) as file:
+        names = json.loads(str(file["names"]))
+        means = np.split(file["means"], np.cumsum(file["channels"])[:-1])
+        columns = (file["scalars"], file["limits"], file["counts"], means)
+        return {
+            name: Observed(
+                low=scalars[0], high=scalars[1], mean_low=scalars[2], mean_high=scalars[3],
+                channel_mean=mean, histogram=Histogram(float(limit), counts),
+            )
+            for name, scalars, limit, counts, mean in zip(names, *columns, strict=True)
+        }  # fmt: skip

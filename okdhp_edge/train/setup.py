@@ -1,0 +1,189 @@
+"""Everything a training run needs before its first step, and how a broken-off one goes on."""
+
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from okdhp_edge import checkpoint
+from okdhp_edge.data.load import load
+from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.distillation import FpdTable
+from okdhp_edge.errors import OkdhpError, RecipeError
+from okdhp_edge.evaluate import check_metric
+from okdhp_edge.network.branches import PoseNet
+from okdhp_edge.network.build import build_network
+from okdhp_edge.network.fake_quant import QuantizedBranch
+from okdhp_edge.recipe import Recipe
+from okdhp_edge.train.batchnorm import make_process_wide
+from okdhp_edge.train.dataset import CropDataset
+from okdhp_edge.train.methods import Method, build_method
+from okdhp_edge.train.quantization import QuantizationAware
+from okdhp_edge.train.schedule import build_optimiser
+from okdhp_edge.train.step import TrainingStep
+
+_CALIBRATED_BATCHES = 8
+Report = Callable[[str, int, int, str], None]
+"""Told stage, steps done, steps in all, and a short text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What decides how a run is carried out, not what it gives."""
+
+    out: Path
+    resume: bool = False
+    device: str = "auto"
+    precision: str = "32-true"
+    workers: int = 1
+    report: Report = lambda *_: None
+
+
+@dataclass(kw_only=True)
+class Run:
+    recipe: Recipe
+    fabric: Fabric
+    train: PoseSet
+    val: PoseSet
+    metric: str
+    net: PoseNet
+    method: Method
+    quantization: QuantizationAware | None
+    model: Any
+    optimiser: torch.optim.Optimizer
+    epochs_done: int = 0
+    best_score: float = float("-inf")
+
+    @property
+    def beside(self) -> dict[str, nn.Module]:
+        """What learns beside the network."""
+        parts = {"method": self.method, "quantization": self.quantization}
+        return {name: module for name, module in parts.items() if module is not None}
+
+    def in_int8(self, epoch: int) -> QuantizedBranch | None:
+        """The INT8 branch, from the epoch on in which it learns."""
+        part = self.quantization
+        return part.branch if part and epoch >= part.table.start_epoch else None
+
+
+def training_set(run: Run) -> CropDataset:
+    """The crops that the student and its teachers see."""
+    recipe, table = run.recipe, run.recipe.distillation
+    spec = recipe.input_spec()
+    if run.method.reads_mask:
+        spec = spec.model_copy(update={"mask": True})
+    extra = table.unlabelled if isinstance(table, FpdTable) else None
+    return CropDataset(
+        run.train.samples, run.train.skeleton, spec, recipe.decoder_spec().stride,
+        recipe.augmentation, recipe.seed,
+        unlabelled=load(run.train.source, extra).samples if extra else (),
+        large=run.method.large,
+    )  # fmt: skip
+
+
+def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
+    """Data, network, method and optimiser, on their devices.
+
+    Raises:
+        OkdhpError: data, recipe or device cannot be used.
+    """
+    train_set, val_set = load(data, recipe.train_split), load(data, "val")
+    metric = recipe.metric or train_set.metric
+    check_metric(metric)
+    fabric = _launch(options)
+    cv2.setNumThreads(1)
+    torch.manual_seed(recipe.seed)
+    net = build_network(recipe.network, len(train_set.skeleton))
+    if recipe.start is not None:
+        _start_from(Path(recipe.start).expanduser(), net, recipe)
+    method = build_method(recipe, train_set.skeleton)
+    method.prepare(net)
+    quantization = _quantization(net, recipe)
+    step = TrainingStep(net, method, quantization)
+    if fabric.world_size > 1:
+        make_process_wide(step)
+    cast(nn.Module, step).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model, optimiser = fabric.setup(step, build_optimiser(step, recipe.optimiser))
+    method.over_processes = lambda count: cast(
+        # Summed over processes and divided among them, because DDP averages gradients.
+        torch.Tensor,
+        fabric.all_reduce(count, reduce_op="mean"),
+    )
+    return Run(
+        recipe=recipe, fabric=fabric, train=train_set, val=val_set, metric=metric,
+        net=net, method=method, quantization=quantization, model=model, optimiser=optimiser,
+    )  # fmt: skip
+
+
+def _start_from(path: Path, net: PoseNet, recipe: Recipe) -> None:
+    trained = checkpoint.read_facts(path).recipe.network
+    blank = {"encoder_weights": None}
+    if trained.model_copy(update=blank) != recipe.network.model_copy(update=blank):
+        raise RecipeError(
+            f"{path} holds another network than the recipe's", "start from the same network"
+        )
+    checkpoint.load_net(path, net)
+
+
+def _quantization(net: PoseNet, recipe: Recipe) -> QuantizationAware | None:
+    table = recipe.quantization
+    if table is None:
+        return None
+    branch = QuantizedBranch(net, table.branch, recipe.input.size, table.placement)
+    return QuantizationAware(branch, table)
+
+
+def calibrate(quantization: QuantizationAware, loader: Any) -> None:
+    """The first steps of the quantizers, from the first training crops."""
+    device = quantization.branch.quantizers[0].zero_point.device
+    batches = itertools.islice(iter(loader), _CALIBRATED_BATCHES)
+    quantization.branch.calibrate(batch.image[..., :3].to(device) for batch in batches)
+
+
+def _launch(options: TrainingOptions) -> Fabric:
+    """One process, or as many as torchrun started."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    try:
+        fabric = Fabric(
+            accelerator=options.device,
+            devices=processes,
+            num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
+            # Not every method uses every weight: without an ensemble the FAU is idle, for one.
+            strategy="ddp_find_unused_parameters_true"
+            if int(os.environ.get("WORLD_SIZE", "1")) > 1
+            else "auto",
+            precision=cast(Any, options.precision),
+        )
+        fabric.launch()
+    except (RuntimeError, ValueError) as error:
+        raise OkdhpError(
+            f"device '{options.device}' cannot be used ({str(error).splitlines()[0]})",
+            "choose --device cpu, or see `okdhp-edge doctor`",
+        ) from error
+    return fabric
+
+
+def resume(run: Run, last: Path) -> None:
+    """Take up a run after its last checkpoint, exactly.
+
+    Raises:
+        OkdhpError: another recipe made that checkpoint.
+    """
+    facts = checkpoint.read_facts(last)
+    if facts.recipe != run.recipe:
+        raise OkdhpError(
+            f"{last} was trained by another recipe",
+            "resume with the recipe it was started with, or train into another --out",
+        )
+    checkpoint.load_net(last, run.net)
+    checkpoint.load_optimiser(last, run.optimiser)
+    for name, module in run.beside.items():
+        checkpoint.load_beside(last, name, module)
+    run.epochs_done, run.best_score = facts.epochs_done, facts.best_score

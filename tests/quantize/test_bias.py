@@ -1,0 +1,68 @@
+"""The correction takes back what rounding the weights shifts on average."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from okdhp_edge.quantize.bias import correct_biases, mean_shift, rounded
+from okdhp_edge.quantize.observe import observe
+from okdhp_edge.quantize.profiles import profile
+from tests.helpers.made_onnx import conv_net
+
+PER_TENSOR, PER_CHANNEL = profile("generic"), profile("tensorrt")
+
+
+@given(
+    groups=st.sampled_from([1, 2, 6]), kernel=st.sampled_from([1, 3]), seed=st.integers(0, 99),
+    per_channel=st.booleans(),
+)  # fmt: skip
+def test_the_shift_is_the_mean_difference_of_a_constant_input(groups, kernel, seed, per_channel):
+    rng = np.random.default_rng(seed)
+    chosen = PER_CHANNEL if per_channel else PER_TENSOR
+    weight = rng.normal(size=(6, 6 // groups, kernel, kernel)).astype(np.float32)
+    mean = rng.normal(size=6)
+    lost = (weight - rounded(weight, chosen)).sum(axis=(2, 3))
+    by_hand = [
+        sum(lost[o, i] * mean[o // (6 // groups) * (6 // groups) + i] for i in range(6 // groups))
+        for o in range(6)
+    ]
+    np.testing.assert_allclose(mean_shift(weight, mean, chosen), by_hand, atol=1e-6)
+
+
+def test_weights_have_at_most_255_levels_and_keep_their_largest():
+    weight = np.random.default_rng(0).normal(size=(4, 8, 3, 3)).astype(np.float32)
+    for row in rounded(weight, PER_CHANNEL):
+        assert len(np.unique(row)) <= 255
+    largest = np.abs(weight).max(axis=(1, 2, 3))
+    np.testing.assert_allclose(np.abs(rounded(weight, PER_CHANNEL)).max(axis=(1, 2, 3)), largest)
+    assert len(np.unique(rounded(weight, PER_TENSOR))) <= 255
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_the_quantized_nets_mean_output_comes_closer(tmp_path, with_bias):
+    source = conv_net(tmp_path / "float.onnx", channels=(3, 8, 4), kernel=1, bias=with_bias)
+    rng = np.random.default_rng(5)
+    crops = [rng.integers(0, 256, (1, 8, 8, 3)).astype(np.uint8) for _ in range(30)]
+    statistics = observe(source, crops)
+    correct_biases(source, tmp_path / "corrected.onnx", statistics, PER_TENSOR)
+
+    def mean_output(path, *, round_weights):
+        model = onnx.load(str(path))
+        if round_weights:
+            for initializer in model.graph.initializer:
+                if initializer.name.startswith("weight"):
+                    value = onnx.numpy_helper.to_array(initializer)
+                    initializer.CopyFrom(
+                        onnx.numpy_helper.from_array(rounded(value, PER_TENSOR), initializer.name)
+                    )
+        session = ort.InferenceSession(model.SerializeToString())
+        outputs = [session.run(None, {"image": crop})[0] for crop in crops]
+        return np.mean(outputs, axis=(0, 1, 3, 4))
+
+    truth = mean_output(source, round_weights=False)
+    plain = np.abs(mean_output(source, round_weights=True) - truth).mean()
+    corrected = mean_output(tmp_path / "corrected.onnx", round_weights=True)
+    assert np.abs(corrected - truth).mean() < 0.25 * plain

@@ -1,0 +1,43 @@
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+from okdhp_edge.quantize.calibrators import ranges_of
+from okdhp_edge.quantize.profiles import profile
+from okdhp_edge.quantize.sensitivity import Layer, sensitivity, sqnr_db, write_sensitivity
+from okdhp_edge.quantize.stage import QuantizeOptions, gather
+from tests.helpers.tiny_models import DATA
+
+
+def test_sqnr_in_decibels():
+    signal = np.full((2, 3), 10.0, dtype=np.float32)
+    assert sqnr_db(signal, signal + 1) == pytest.approx(20)
+    assert sqnr_db(signal, signal) == 200
+
+
+def test_the_layer_that_suffers_most_comes_first(exported, tmp_path):
+    """One layer's incoming range is made a hundred times too wide: alone in INT8 it ruins all."""
+    material = gather(exported, QuantizeOptions(data=DATA, max_drop=100.0))
+    ranges = ranges_of(material.statistics, "minmax") | material.known
+    chosen = profile("tensorrt")
+    before = sensitivity(material, chosen, ranges, lambda *_: None)
+    victim = before[len(before) // 2].name
+    graph = onnx.load(str(material.source)).graph
+    tensor = next(n.input[0] for n in graph.node if n.name == victim)
+    low, high = ranges[tensor]
+    after = sensitivity(
+        material, chosen, ranges | {tensor: (3e3 * low, 3e3 * high)}, lambda *_: None
+    )
+    assert {a.name: a.sqnr_db for a in after}[victim] < before[len(before) // 2].sqnr_db - 10
+    assert [layer.sqnr_db for layer in after] == sorted(layer.sqnr_db for layer in after)
+    assert all(layer.drop is not None for layer in after[:5])
+
+
+def test_table_and_plot_are_written(tmp_path):
+    layers = [Layer("worst", 12.0, 3.25), Layer("better", 40.0)]
+    write_sensitivity(layers, tmp_path, "generic")
+    content = json.loads((tmp_path / "sensitivity.json").read_text())
+    assert content["layers"][0] == {"name": "worst", "sqnr_db": 12.0, "drop": 3.25}
+    assert (tmp_path / "sensitivity.png").stat().st_size > 5000

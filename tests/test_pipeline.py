@@ -1,0 +1,72 @@
+"""Training with quantization as the last rung."""
+
+import shutil
+
+import pytest
+
+from okdhp_edge.card import read_card, sha256_of
+from okdhp_edge.checkpoint import read_facts
+from okdhp_edge.errors import GateError
+from okdhp_edge.pipeline import aware, quantize_or_train
+from okdhp_edge.quantize import ladder
+from okdhp_edge.quantize.make import LEARNT
+from okdhp_edge.quantize.stage import QuantizeOptions
+from tests.helpers.tiny_models import DATA, tiny_recipe
+
+
+@pytest.fixture
+def copied(exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "fp32")
+    return tmp_path / "fp32"
+
+
+def _options(**changes):
+    return QuantizeOptions(data=DATA, max_drop=1.0, ladder=False, **changes)
+
+
+def _judged(monkeypatch, holds):
+    """Artefacts of these calibrators pass the gate, all others fail it."""
+    real = ladder.judge
+
+    def judge(folder, runtime, material):
+        found = real(folder, runtime, material)
+        good = read_card(folder).calibration.method in holds
+        return found.model_copy(update={"value": material.before - (0.0 if good else 9.0)})
+
+    monkeypatch.setattr(ladder, "judge", judge)
+
+
+def test_what_ptq_cannot_save_is_trained_and_held_against_the_float_export(
+    copied, trained, monkeypatch
+):
+    _judged(monkeypatch, {LEARNT})
+    out = quantize_or_train(copied, trained, _options(profiles=["generic"]), epochs=1)
+    card = read_card(out / "generic")
+    assert out == copied.parent / "int8" and card.calibration.method == LEARNT
+    assert card.float_sha256 == sha256_of(copied / "model.onnx") != card.parent_sha256
+    trained_again = copied.parent / "qat-generic" / "fp32" / "model.onnx"
+    assert card.parent_sha256 == sha256_of(trained_again)
+
+
+def test_where_ptq_holds_nothing_is_trained(copied, trained, monkeypatch):
+    _judged(monkeypatch, {"moving-average"})
+    out = quantize_or_train(
+        copied, trained, _options(profiles=["onnxruntime", "tensorrt"]), epochs=1
+    )
+    assert {p.name for p in out.iterdir() if p.is_dir()} == {"onnxruntime", "tensorrt"}
+    assert not list(copied.parent.glob("qat-*"))
+
+
+def test_what_training_cannot_save_either_fails_the_gate(copied, trained, monkeypatch):
+    _judged(monkeypatch, set())
+    with pytest.raises(GateError, match="points below float"):
+        quantize_or_train(copied, trained, _options(profiles=["generic"]), epochs=1)
+    assert not (copied.parent / "int8").exists()
+
+
+def test_the_short_run_starts_from_the_checkpoint_at_a_tenth_of_the_rate(trained):
+    recipe = tiny_recipe()
+    made = aware(recipe, trained, read_facts(trained).best_branch, "tensorrt", 3)
+    assert made.optimiser.lr == pytest.approx(recipe.optimiser.lr / 10)
+    assert (made.optimiser.epochs, made.start) == (3, str(trained))
+    assert made.quantization.profile == "tensorrt"
