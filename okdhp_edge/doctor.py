@@ -65,7 +65,7 @@ def _list_cuda() -> Finding:
     from okdhp_edge.errors import BackendError
 
     try:
-        return Finding("cuda", first_device())
+        return Finding("cuda", first_device().name)
     except BackendError as error:
         return Finding("cuda", error.cause, error.remedy)
 

@@ -37,12 +37,16 @@ class Request:
         folder: holds the model file and its card, already verified.
         precision: fp32, bf16, fp16 or int8; a backend that cannot run it refuses.
         threads: CPU threads, None for the runtime's default.
+        engine: a TensorRT engine to load instead of building one.
+        trust_engine: load it even if nobody vouches for it.
     """
 
     folder: Path
     card: ModelCard
     precision: str
     threads: int | None = None
+    engine: Path | None = None
+    trust_engine: bool = False
 
     @property
     def model_file(self) -> Path:

@@ -1,17 +1,31 @@
 """TensorRT or TensorRT-RTX on an NVIDIA GPU: the engine is built from the ONNX file on this GPU.
 
-Buffers go through cuda-python, so that no torch is needed. An engine file is never loaded: only
-ONNX, whose hash the card vouches for, becomes an engine (a serialized engine is executable code).
+Buffers go through cuda-python, so that no torch is needed. Engines are built from ONNX, whose hash
+the card vouches for, and kept; see `engine.py` for which engine files are loaded.
 """
 
+import ctypes
+import hashlib
 import importlib
 import importlib.util
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Backend, Description, Request
+from okdhp_edge.backends.engine import (
+    FOLDER,
+    Sidecar,
+    Wanted,
+    build,
+    cache_folder,
+    collecting_logger,
+    library_of,
+    read_engine,
+    write_engine,
+)
+from okdhp_edge.card import sha256_of
 from okdhp_edge.errors import BackendError
 from okdhp_edge.pose.heatmap import Heatmaps
 
@@ -32,79 +46,126 @@ class TensorRtBackend(Backend):
         self._trt = _tensorrt()
         self._precision = request.precision
         self._log: list[str] = []
-        self._engine = self._build(request)
+        self._engine = self._load(request)
         self._context = self._engine.create_execution_context()
         self._stream = _checked(self._cuda.cudaStreamCreate())
         self._allocate()
 
-    def _build(self, request: Request) -> Any:
-        trt = self._trt
-        logger = collecting_logger(trt, self._log)
-        builder = trt.Builder(logger)
-        network = builder.create_network(_strongly_typed(trt))
-        parser = trt.OnnxParser(network, logger)
-        if not parser.parse(request.model_file.read_bytes()):
-            raise BackendError(
-                f"TensorRT cannot parse {request.model_file.name} ({' '.join(self._log[-2:])})",
-                "use the int8/tensorrt or the fp32 artefact",
-            )
-        plan = builder.build_serialized_network(network, builder.create_builder_config())
+    def _load(self, request: Request) -> Any:
+        """The engine: one named by hand, one beside the model, one kept from before, or new."""
         # Kept, because the engine refers to it for as long as it lives.
-        self._runtime = trt.Runtime(logger)
-        engine = None if plan is None else self._runtime.deserialize_cuda_engine(plan)
+        self._runtime = self._trt.Runtime(collecting_logger(self._trt, self._log))
+        engine = self._runtime.deserialize_cuda_engine(self._plan(request))
         if engine is None:
             raise BackendError(
-                f"TensorRT cannot build an engine ({' '.join(self._log[-2:])})",
-                "see `okdhp-edge doctor` for versions",
+                f"TensorRT cannot load the engine ({' '.join(self._log[-2:])})",
+                "delete it, so that it is built again",
             )
         return engine
 
+    def _plan(self, request: Request) -> bytes:
+        target = self._device.target
+        wanted = Wanted(
+            sha256_of(request.model_file), library_of(self._trt), target, self._device.name
+        )
+        if request.engine is not None:
+            trusted = request.trust_engine and request.engine.is_file()
+            return request.engine.read_bytes() if trusted else read_engine(request.engine, wanted)
+        shipped = request.folder / FOLDER / f"{target}.engine"
+        kept = cache_folder() / f"{wanted.key()}.engine"
+        for path in (shipped, kept):
+            if path.is_file():
+                return read_engine(path, wanted)
+        plan = build(self._trt, request.model_file.read_bytes(), request.model_file.name)
+        facts = Sidecar(
+            engine_sha256=hashlib.sha256(plan).hexdigest(), onnx_sha256=wanted.onnx_sha256,
+            library=wanted.library, targets=(target,), gpu=wanted.gpu,
+        )  # fmt: skip
+        write_engine(plan, kept, facts)
+        return plan
+
     def _allocate(self) -> None:
-        """One device buffer and one host array per tensor, addresses fixed for good."""
+        """A device buffer and a pinned host array per tensor, addresses fixed for good."""
         self._host: dict[str, NDArray[Any]] = {}
         self._device_memory: dict[str, int] = {}
+        self._pinned: list[int] = []
+        self._graph: Any = None
         for number in range(self._engine.num_io_tensors):
             tensor = self._engine.get_tensor_name(number)
             shape = tuple(self._engine.get_tensor_shape(tensor))
             dtype = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(tensor)))
-            self._host[tensor] = np.zeros(shape, dtype=dtype)
-            address = _checked(self._cuda.cudaMalloc(self._host[tensor].nbytes))
-            self._device_memory[tensor] = int(address)
-            self._context.set_tensor_address(tensor, int(address))
+            self._host[tensor] = self._pinned_array(shape, dtype)
+            address = int(_checked(self._cuda.cudaMalloc(self._host[tensor].nbytes)))
+            self._device_memory[tensor] = address
+            self._context.set_tensor_address(tensor, address)
         self._input, self._output = (
             next(t for t in self._host if self._is_input(t) == wanted) for wanted in (True, False)
         )
         if self._host[self._input].dtype != np.uint8:
             raise BackendError("the engine's input is not uint8", "export the model again")
+        if self._host[self._output].dtype != np.float32:
+            raise BackendError("the engine's output is not float32", "export the model again")
+
+    def _pinned_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Page-locked, so that copies run beside everything else."""
+        size = int(np.prod(shape)) * dtype.itemsize
+        address = int(_checked(self._cuda.cudaMallocHost(size)))
+        self._pinned.append(address)
+        memory = (ctypes.c_uint8 * size).from_address(address)
+        return np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
 
     def _is_input(self, tensor: str) -> bool:
         return bool(self._engine.get_tensor_mode(tensor) == self._trt.TensorIOMode.INPUT)
 
     def _infer(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
+        np.copyto(self._host[self._input], images_BHWC)
+        if self._graph is None:
+            # The first run sets up what may not happen while a graph is recorded.
+            self._enqueue()
+            _checked(self._cuda.cudaStreamSynchronize(self._stream))
+            self._graph = self._recorded()
+        else:
+            _checked(self._cuda.cudaGraphLaunch(self._graph, self._stream))
+            _checked(self._cuda.cudaStreamSynchronize(self._stream))
+        return np.array(self._host[self._output], dtype=np.float32)
+
+    def _recorded(self) -> Any:
+        """Copies and network as one CUDA graph: addresses and shapes never change."""
+        cuda = self._cuda
+        mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        _checked(cuda.cudaStreamBeginCapture(self._stream, mode))
+        self._enqueue()
+        graph = _checked(cuda.cudaStreamEndCapture(self._stream))
+        return _checked(cuda.cudaGraphInstantiate(graph, 0))
+
+    def _enqueue(self) -> None:
         cuda, kinds = self._cuda, self._cuda.cudaMemcpyKind
-        output = np.empty_like(self._host[self._output])
+        source, target = self._host[self._input], self._host[self._output]
         _checked(cuda.cudaMemcpyAsync(
-            self._device_memory[self._input], images_BHWC.ctypes.data, images_BHWC.nbytes,
+            self._device_memory[self._input], source.ctypes.data, source.nbytes,
             kinds.cudaMemcpyHostToDevice, self._stream))  # fmt: skip
         if not self._context.execute_async_v3(int(self._stream)):
             raise BackendError(f"TensorRT failed to run ({' '.join(self._log[-2:])})", "report it")
         _checked(cuda.cudaMemcpyAsync(
-            output.ctypes.data, self._device_memory[self._output], output.nbytes,
+            target.ctypes.data, self._device_memory[self._output], target.nbytes,
             kinds.cudaMemcpyDeviceToHost, self._stream))  # fmt: skip
-        _checked(cuda.cudaStreamSynchronize(self._stream))
-        return output.astype(np.float32)
 
     def describe(self) -> Description:
-        version = f"{self._trt.__name__} {self._trt.__version__}"
-        rest = ", rest fp32" if self._precision == "int8" else ""
-        return Description(self.name, version, self._device, f"{self._precision}{rest}", None)
+        version = library_of(self._trt)
+        rest = ", rest fp16" if self._precision == "int8" else ""
+        return Description(self.name, version, self._device.name, f"{self._precision}{rest}", None)
 
     def close(self) -> None:
         if not self._open:
             return
         super().close()
+        if self._graph is not None:
+            self._cuda.cudaGraphExecDestroy(self._graph)
         for address in self._device_memory.values():
             self._cuda.cudaFree(address)
+        self._host = {}
+        for address in self._pinned:
+            self._cuda.cudaFreeHost(address)
         self._cuda.cudaStreamDestroy(self._stream)
         self._context = self._engine = self._runtime = None
 
@@ -131,8 +192,15 @@ def _cuda() -> Any:
     return imported("cuda.bindings.runtime")
 
 
-def first_device() -> str:
-    """Name of the first GPU.
+class Device(NamedTuple):
+    """A GPU: its name and generation, such as SM89."""
+
+    name: str
+    target: str
+
+
+def first_device() -> Device:
+    """The first GPU.
 
     Raises:
         BackendError: no cuda-python, no driver, no GPU.
@@ -146,7 +214,8 @@ def first_device() -> str:
         raise BackendError(f"no CUDA device here ({error})", _NO_GPU)
     properties = _checked(cuda.cudaGetDeviceProperties(0))
     name = properties.name
-    return name.decode() if isinstance(name, bytes) else str(name)
+    name = name.decode() if isinstance(name, bytes) else str(name)
+    return Device(name, f"SM{properties.major}{properties.minor}")
 
 
 def _checked(answer: tuple[Any, ...]) -> Any:
@@ -155,24 +224,3 @@ def _checked(answer: tuple[Any, ...]) -> Any:
     if int(error) != 0:
         raise BackendError(f"CUDA failed ({error})", "see `okdhp-edge doctor`")
     return values[0] if values else None
-
-
-def _strongly_typed(trt: Any) -> int:
-    """Network flags: TensorRT 10 must be told to keep the file's types, 11 knows nothing else."""
-    flags = getattr(trt, "NetworkDefinitionCreationFlag", None)
-    wanted = getattr(flags, "STRONGLY_TYPED", None)
-    return 0 if wanted is None else 1 << int(wanted)
-
-
-def collecting_logger(trt: Any, log: list[str]) -> Any:
-    """A TensorRT logger that appends errors to `log`, to be quoted when something fails."""
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                log.append(message)
-
-    return Logger()

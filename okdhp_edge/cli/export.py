@@ -32,6 +32,7 @@ Profiles = Annotated[
     list[str] | None,
     typer.Option(
         "--profile",
+        "--backend",
         help="INT8 for these targets only: openvino, onnxruntime, tensorrt, generic; may be "
         "repeated.",
     ),
@@ -39,6 +40,13 @@ Profiles = Annotated[
 Climb = Annotated[bool, typer.Option(help="Climb from plain PTQ until the gate holds.")]
 Qat = Annotated[
     int, typer.Option(min=0, help="Epochs of training with quantization where PTQ fails the gate.")
+]
+Sm = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Build a TensorRT engine for these GPU generations, such as 89, without a GPU; may "
+        "be repeated."
+    ),
 ]
 
 
@@ -59,6 +67,7 @@ def export(
     profile: Profiles = None,
     ladder: Climb = True,
     qat: Qat = 0,
+    sm: Sm = None,
     batch: Annotated[str, typer.Option(help="Fixed batch size, or `dynamic`.")] = "1",
     simplify: Annotated[bool, typer.Option(help="Run onnxsim.")] = True,
     out: Annotated[Path | None, typer.Option(help="Default: beside the checkpoint.")] = None,
@@ -86,7 +95,19 @@ def export(
                 profiles=profile or PROFILES, command=command_line(), report=report)  # fmt: skip
             target = quantize_or_train(fp32, source, wanted, epochs=qat)
             made += [target / name for name in wanted.profiles]
+    if sm:
+        _build_engines(folder, sm)
     _show(made)
+
+
+def _build_engines(model: Path, generations: list[str]) -> None:
+    from okdhp_edge.quantize.tensorrt import write_engines
+
+    folder = model_store.artefact(model, "tensorrt", "int8")
+    targets = [f"SM{g.upper().removeprefix('SM')}" for g in generations]
+    say(f"building a TensorRT engine for {', '.join(targets)}")
+    path = write_engines(folder, targets)
+    say(f"{path}, {path.stat().st_size / 1e6:.1f} MB, not run: there is no GPU in this")
 
 
 def _show(made: list[Path]) -> None:

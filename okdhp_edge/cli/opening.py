@@ -20,7 +20,13 @@ def chosen_model(model: str | None) -> Path:
 
 
 def open_chosen(
-    model: str | None, backend: str, precision: str, threads: int | None
+    model: str | None,
+    backend: str,
+    precision: str,
+    threads: int | None,
+    *,
+    engine: Path | None = None,
+    trust_engine: bool = False,
 ) -> tuple[Backend, str]:
     """A loaded backend and the precision asked of it. Every automatic choice is said aloud.
 
@@ -36,7 +42,9 @@ def open_chosen(
     if (card.precision == "int8") != (asked == "int8"):
         raise ModelError(f"{folder} is {card.precision}, not {asked}", "choose another --precision")
     say(f"model {folder}, backend {name}, precision {asked}; {card.terms}")
-    return open_backend(name, Request(folder, card, asked, threads)), asked
+    return open_backend(
+        name, Request(folder, card, asked, threads, engine=engine, trust_engine=trust_engine)
+    ), asked
 
 
 def _backend(path: Path) -> str:

@@ -29,6 +29,12 @@ def run(
     ] = "auto",
     precision: Annotated[str, typer.Option(help="auto, int8, fp32 or bf16.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    engine: Annotated[
+        Path | None, typer.Option(help="A TensorRT engine, in place of building one.")
+    ] = None,
+    trust_engine: Annotated[
+        bool, typer.Option("--trust-engine", help="Load it though nobody vouches: it is code.")
+    ] = False,
     save: Annotated[Path | None, typer.Option(help="Annotated video, .mp4 or .avi.")] = None,
     json_lines: Annotated[
         Path | None, typer.Option("--json", help="Poses, one JSON object a frame.")
@@ -47,7 +53,9 @@ def run(
     from okdhp_edge.run.loop import run_loop
     from okdhp_edge.run.source import open_source
 
-    loaded, asked = open_chosen(model, backend, precision, threads)
+    loaded, asked = open_chosen(
+        model, backend, precision, threads, engine=engine, trust_engine=trust_engine
+    )
     with loaded:
         if threads:
             cv2.setNumThreads(threads)

@@ -11,7 +11,7 @@ from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.card import Measured, ModelCard, read_card, sha256_of, write_card
 from okdhp_edge.data.sample import PoseSet
 from okdhp_edge.evaluate import evaluate
-from okdhp_edge.quantize import openvino
+from okdhp_edge.quantize import openvino, strongly_typed
 from okdhp_edge.quantize.bias import correct_biases
 from okdhp_edge.quantize.calibration import CalibrationSet
 from okdhp_edge.quantize.calibrators import METHODS, Range, ranges_of
@@ -97,6 +97,7 @@ def make(plan: Plan, profile: Profile, material: Material, folder: Path) -> None
             if profile.format == "openvino":
                 openvino.convert(onnx_file, folder / name)
     if profile.name == "tensorrt":
+        strongly_typed.finish(folder / name)
         check_contract(folder / name)
     _write_card(plan, profile, material, folder, name)
 

@@ -3,14 +3,25 @@
 TensorRT 11 has no calibrator and no INT8 flag; explicit Q/DQ in the ONNX is the only way.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from okdhp_edge.backends.tensorrt import collecting_logger, imported
+from okdhp_edge.backends.engine import (
+    FOLDER,
+    Sidecar,
+    build,
+    collecting_logger,
+    library_of,
+    write_engine,
+)
+from okdhp_edge.backends.tensorrt import imported
+from okdhp_edge.card import read_card, sha256_of
 from okdhp_edge.errors import BackendError, ModelError
 
 TARGETS = ("SM75", "SM86", "SM89", "SM120")
@@ -52,15 +63,13 @@ def _refuse(node: str, what: str, remedy: str) -> None:
     raise ModelError(f"TensorRT would refuse node '{node}': it {what}", remedy)
 
 
-def build_engine(path: Path, targets: Sequence[str] = TARGETS) -> bytes:
-    """Build an engine for the given GPU generations with TensorRT-RTX; needs no GPU.
+def float_convolutions(path: Path) -> list[str]:
+    """Convolutions of TensorRT's own network, as it parses the file, that are not in INT8.
 
-    Args:
-        path: a Q/DQ or float ONNX file.
-        targets: names as SM89.
+    In INT8 both input and weight come from a dequantization of int8.
 
     Raises:
-        BackendError: the package is absent or TensorRT refuses the file; its log is quoted.
+        BackendError: TensorRT-RTX is absent or refuses the file.
     """
     trt = imported("tensorrt_rtx")
     log: list[str] = []
@@ -69,14 +78,43 @@ def build_engine(path: Path, targets: Sequence[str] = TARGETS) -> bytes:
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(path.read_bytes()):
-        reason = str(parser.get_error(0)) if parser.num_errors else "\n".join(log[-1:])
-        raise BackendError(f"TensorRT cannot parse {path.name} ({reason[:300]})", "report it")
-    config = builder.create_builder_config()
-    config.num_compute_capabilities = len(targets)
-    for number, name in enumerate(targets):
-        config.set_compute_capability(getattr(trt.ComputeCapability, name), number)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise BackendError(f"TensorRT cannot build {path.name} ({' '.join(log[-2:])[:300]})",
-                           "see the node it names")  # fmt: skip
-    return bytes(plan)
+        raise BackendError(f"TensorRT cannot parse {path.name} ({' '.join(log[-2:])})", "report it")
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    int8 = {
+        layer.get_output(0).name
+        for layer in layers
+        if layer.type == trt.LayerType.DEQUANTIZE and layer.get_input(0).dtype == trt.int8
+    }
+    return [
+        layer.name
+        for layer in layers
+        if layer.type == trt.LayerType.CONVOLUTION
+        and not {_name(layer.get_input(0)), _name(layer.get_input(1))} <= int8
+    ]
+
+
+def _name(tensor: Any) -> str:
+    """A weight that the layer holds itself is no tensor."""
+    return "" if tensor is None else str(tensor.name)
+
+
+def write_engines(folder: Path, targets: Sequence[str]) -> Path:
+    """One engine for several GPU generations, without a GPU; returns its path.
+
+    It lies in `folder`, the tensorrt artefact's, once under each generation's name.
+
+    Raises:
+        BackendError: TensorRT-RTX is absent or refuses the file or a target.
+    """
+    trt = imported("tensorrt_rtx")
+    card = read_card(folder)
+    file = folder / card.model_file
+    plan = build(trt, file.read_bytes(), file.name, targets)
+    facts = Sidecar(
+        engine_sha256=hashlib.sha256(plan).hexdigest(), onnx_sha256=sha256_of(file),
+        library=library_of(trt), targets=tuple(targets),
+    )  # fmt: skip
+    paths = [folder / FOLDER / f"{target}.engine" for target in targets]
+    for path in paths:
+        write_engine(plan, path, facts)
+    return paths[0]

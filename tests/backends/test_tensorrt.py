@@ -1,5 +1,8 @@
 """The real code on a fake TensorRT and a fake CUDA; nothing here ran on a GPU."""
 
+import dataclasses
+import hashlib
+import shutil
 import sys
 import types
 
@@ -7,8 +10,9 @@ import numpy as np
 import pytest
 
 from okdhp_edge.backends.base import Request
+from okdhp_edge.backends.engine import FOLDER, Sidecar, cache_folder, write_engine
 from okdhp_edge.backends.tensorrt import TensorRtBackend
-from okdhp_edge.card import read_card
+from okdhp_edge.card import read_card, sha256_of
 from okdhp_edge.errors import BackendError
 
 
@@ -17,6 +21,8 @@ class _Memory:
 
     def __init__(self) -> None:
         self.blocks, self.freed, self.streams = {}, [], 0
+        self.pinned, self.launched, self.recording = {}, 0, None
+        self.built = self.loaded = 0
 
 
 def _fake_cuda(memory: _Memory, devices: int = 1) -> types.ModuleType:
@@ -29,7 +35,29 @@ def _fake_cuda(memory: _Memory, devices: int = 1) -> types.ModuleType:
         memory.blocks[address] = bytearray(size)
         return 0, address
 
+    def malloc_host(size):
+        buffer = ctypes.create_string_buffer(size)
+        memory.pinned[ctypes.addressof(buffer)] = buffer
+        return 0, ctypes.addressof(buffer)
+
+    def launch(graph, stream):
+        memory.launched += 1
+        for work in graph:
+            work()
+        return (0,)
+
+    def begin(stream, mode):
+        memory.recording = []
+        return (0,)
+
+    def end(stream):
+        graph, memory.recording = memory.recording, None
+        return 0, graph
+
     def copy(target, source, size, kind, stream):
+        if memory.recording is not None:
+            memory.recording.append(lambda: copy(target, source, size, kind, stream))
+            return (0,)
         if kind == "to device":
             memory.blocks[target][:] = ctypes.string_at(source, size)
         else:
@@ -37,11 +65,20 @@ def _fake_cuda(memory: _Memory, devices: int = 1) -> types.ModuleType:
         return (0,)
 
     cuda.cudaMalloc, cuda.cudaMemcpyAsync = malloc, copy
+    cuda.cudaMallocHost, cuda.cudaGraphLaunch = malloc_host, launch
+    cuda.cudaFreeHost = lambda address: (memory.pinned.pop(address), (0,))[1]
+    cuda.cudaStreamBeginCapture, cuda.cudaStreamEndCapture = begin, end
+    cuda.cudaStreamCaptureMode = types.SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
+    cuda.cudaGraphInstantiate = lambda graph, flags: (0, graph)
+    cuda.cudaGraphExecDestroy = lambda graph: (0,)
     cuda.cudaFree = lambda address: (memory.freed.append(address), (0,))[1]
     cuda.cudaStreamCreate = lambda: (0, 7)
     cuda.cudaStreamDestroy = cuda.cudaStreamSynchronize = lambda _: (0,)
     cuda.cudaGetDeviceCount = lambda: (0, devices) if devices else (100, 0)
-    cuda.cudaGetDeviceProperties = lambda _: (0, types.SimpleNamespace(name=b"Fake GPU"))
+    cuda.cudaGetDeviceProperties = lambda _: (
+        0,
+        types.SimpleNamespace(name=b"Fake GPU", major=8, minor=9),
+    )
     kinds = {"cudaMemcpyHostToDevice": "to device", "cudaMemcpyDeviceToHost": "to host"}
     cuda.cudaMemcpyKind = types.SimpleNamespace(**kinds)
     return cuda
@@ -70,6 +107,9 @@ def _fake_tensorrt(memory: _Memory, *, parses: bool = True, builds: bool = True)
             self.addresses[name] = address
 
         def execute_async_v3(self, stream):
+            if memory.recording is not None:
+                memory.recording.append(lambda: self.execute_async_v3(stream))
+                return True
             picture = np.frombuffer(memory.blocks[self.addresses["image"]], np.uint8)
             answer = np.full(shapes["heatmaps"], picture.mean(), np.float32)
             memory.blocks[self.addresses["heatmaps"]][:] = answer.tobytes()
@@ -94,6 +134,7 @@ def _fake_tensorrt(memory: _Memory, *, parses: bool = True, builds: bool = True)
             return object()
 
         def build_serialized_network(self, network, config):
+            memory.built += 1
             if not builds:
                 self.logger.log("error", "no kernel for node conv7")
             return b"plan" if builds else None
@@ -108,8 +149,18 @@ def _fake_tensorrt(memory: _Memory, *, parses: bool = True, builds: bool = True)
             return parses
 
     trt.ILogger, trt.Builder, trt.OnnxParser = ILogger, Builder, Parser
-    trt.Runtime = lambda _: types.SimpleNamespace(deserialize_cuda_engine=lambda plan: Engine())
+
+    def deserialize(plan):
+        memory.loaded += 1
+        return Engine() if bytes(plan).startswith(b"plan") else None
+
+    trt.Runtime = lambda _: types.SimpleNamespace(deserialize_cuda_engine=deserialize)
     return trt
+
+
+@pytest.fixture(autouse=True)
+def _no_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -144,6 +195,107 @@ def test_pictures_go_in_and_heatmaps_come_out(memory, quantized):
         assert backend.describe().version == "tensorrt 11.0-fake"
         backend.close()
     assert sorted(memory.freed) == sorted(memory.blocks)  # once each
+    assert not memory.pinned
+
+
+def test_from_the_second_picture_on_one_cuda_graph_does_it_all(memory, quantized):
+    with TensorRtBackend(_request(quantized)) as backend:
+        for launched, level in enumerate((10, 20, 30)):
+            assert memory.launched == max(0, launched - 1)
+            heatmaps = backend.infer(np.full((1, 64, 64, 3), level, np.uint8))
+            assert (heatmaps == level).all()
+        first = backend.infer(np.full((1, 64, 64, 3), 40, np.uint8))
+        backend.infer(np.full((1, 64, 64, 3), 50, np.uint8))
+        assert (first == 40).all()  # the caller's own, not the pinned buffer
+
+
+def test_an_engine_is_built_once_and_kept(memory, quantized):
+    for _ in range(2):
+        TensorRtBackend(_request(quantized)).close()
+    assert (memory.built, memory.loaded) == (1, 2)
+
+
+@pytest.mark.parametrize("changed", ["version", "gpu", "model"])
+def test_anything_that_would_make_it_wrong_builds_another(
+    memory, monkeypatch, quantized, tmp_path, changed
+):
+    TensorRtBackend(_request(quantized)).close()
+    request = _request(quantized)
+    if changed == "version":
+        sys.modules["tensorrt"].__version__ = "11.1-fake"
+    elif changed == "gpu":
+        properties = types.SimpleNamespace(name=b"Other GPU", major=8, minor=9)
+        sys.modules["cuda.bindings.runtime"].cudaGetDeviceProperties = lambda _: (0, properties)
+    else:
+        shutil.copytree(quantized / "tensorrt", tmp_path / "other")
+        with (tmp_path / "other" / "model.onnx").open("ab") as file:
+            file.write(b" ")
+        request = Request(tmp_path / "other", request.card, "int8")
+    TensorRtBackend(request).close()
+    assert memory.built == 2
+
+
+def _with_engine(quantized, tmp_path, **facts):
+    folder = tmp_path / "model"
+    shutil.copytree(quantized / "tensorrt", folder)
+    content = b"plan, built elsewhere"
+    sidecar = Sidecar(**{
+        "engine_sha256": hashlib.sha256(content).hexdigest(),
+        "onnx_sha256": sha256_of(folder / "model.onnx"), "library": "tensorrt 11.0-fake",
+        "targets": ("SM86", "SM89"), **facts,
+    })  # fmt: skip
+    write_engine(content, folder / FOLDER / "SM89.engine", sidecar)
+    return Request(folder, read_card(folder), "int8")
+
+
+def test_an_engine_beside_the_model_is_loaded_if_its_sidecar_fits(memory, quantized, tmp_path):
+    TensorRtBackend(_with_engine(quantized, tmp_path)).close()
+    assert (memory.built, memory.loaded) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"onnx_sha256": "0"}, "was built from another model"),
+        ({"library": "tensorrt 10.0"}, "was built by tensorrt 10.0, not tensorrt 11.0-fake"),
+        ({"targets": ("SM75",)}, "was built for SM75, not SM89"),
+        ({"engine_sha256": "0"}, "has changed since it was built"),
+    ],
+)
+def test_an_engine_that_does_not_fit_is_refused(memory, quantized, tmp_path, facts, message):
+    with pytest.raises(BackendError, match=message):
+        TensorRtBackend(_with_engine(quantized, tmp_path, **facts))
+    assert memory.loaded == 0
+
+
+def test_an_engine_nobody_vouches_for_needs_a_word(memory, quantized, tmp_path):
+    (tmp_path / "x.engine").write_bytes(b"plan from a stranger")
+    request = dataclasses.replace(_request(quantized), engine=tmp_path / "x.engine")
+    with pytest.raises(BackendError, match="no sidecar.*--trust-engine"):
+        TensorRtBackend(request)
+    assert memory.loaded == 0
+    TensorRtBackend(dataclasses.replace(request, trust_engine=True)).close()
+    assert memory.loaded == 1
+
+
+def test_a_damaged_sidecar_or_engine_is_one_clear_error(memory, quantized, tmp_path):
+    request = _with_engine(quantized, tmp_path)
+    path = request.folder / FOLDER / "SM89.json"
+    path.write_text("{}")
+    with pytest.raises(BackendError, match="no sidecar of ours"):
+        TensorRtBackend(request)
+    (tmp_path / "bad.engine").write_bytes(b"rubbish")
+    trusted = dataclasses.replace(
+        _request(quantized), engine=tmp_path / "bad.engine", trust_engine=True
+    )
+    with pytest.raises(BackendError, match="cannot load the engine"):
+        TensorRtBackend(trusted)
+
+
+def test_kept_engines_are_for_their_owner_alone(memory, quantized):
+    TensorRtBackend(_request(quantized)).close()
+    (engine,) = cache_folder().glob("*.engine")
+    assert engine.parent.stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize(

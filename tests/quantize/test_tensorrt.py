@@ -1,14 +1,32 @@
 """The Q/DQ contract, checked by us and by TensorRT-RTX itself."""
 
+import importlib
 import importlib.util
+import shutil
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
+from okdhp_edge.backends.engine import Wanted, build, library_of, read_engine
+from okdhp_edge.card import sha256_of
 from okdhp_edge.errors import BackendError, ModelError
-from okdhp_edge.quantize.tensorrt import TARGETS, build_engine, check_contract
+from okdhp_edge.export.strip import strip
+from okdhp_edge.export.to_onnx import simplify, write_onnx
+from okdhp_edge.network.build import build_network
+from okdhp_edge.quantize.calibrators import ranges_of
+from okdhp_edge.quantize.observe import observe
+from okdhp_edge.quantize.onnx_qdq import convolutions, head, write_qdq
+from okdhp_edge.quantize.profiles import profile
+from okdhp_edge.quantize.strongly_typed import finish
+from okdhp_edge.quantize.tensorrt import (
+    TARGETS,
+    check_contract,
+    float_convolutions,
+    write_engines,
+)
+from tests.helpers.tiny_models import tiny_recipe
 
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,
@@ -42,14 +60,73 @@ def test_a_zero_point_that_is_not_zero_is_named(quantized, tmp_path):
         check_contract(tmp_path / "m.onnx")
 
 
+NETWORKS = {
+    "lite": {"kind": "mobilepose", "encoder": "efficientnet_lite0", "encoder_weights": None,
+             "branches": [1]},
+    "hourglass-2": {"kind": "hourglass", "width": 128, "shared_stacks": 1, "branches": [1]},
+    "hourglass-4": {"kind": "hourglass", "width": 128, "shared_stacks": 2, "branches": [2]},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=list(NETWORKS))
+def full_size(request, tmp_path_factory):
+    """A network of a size that is deployed, untrained, and its INT8 file for TensorRT."""
+    folder = tmp_path_factory.mktemp(request.param)
+    recipe = tiny_recipe(network=NETWORKS[request.param], input={"size": [128, 128]})
+    net = build_network(recipe.network, 14, load_encoder=False).eval()
+    source, target = folder / "float.onnx", folder / "model.onnx"
+    write_onnx(strip(net, recipe.network, 0), recipe.input_spec(), source, 1)
+    simplify(source, 1)
+    crops = [np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3)).astype(np.uint8)]
+    ranges = ranges_of(observe(source, crops), "minmax")
+    write_qdq(source, target, ranges, profile("tensorrt"))
+    finish(target)
+    check_contract(target)
+    return source, target, ranges
+
+
 @needs_rtx
+def test_every_convolution_but_the_head_is_int8_in_tensorrts_own_network(full_size):
+    source, target, _ = full_size
+    assert float_convolutions(target) == [head(source)]
+
+
+@needs_rtx
+def test_layers_kept_float_are_the_ones_found(full_size, tmp_path):
+    source, _, ranges = full_size
+    kept = convolutions(source)[3:5]
+    write_qdq(source, tmp_path / "m.onnx", ranges, profile("tensorrt"), keep_float=kept)
+    finish(tmp_path / "m.onnx")
+    assert sorted(float_convolutions(tmp_path / "m.onnx")) == sorted([*kept, head(source)])
+
+
+@needs_rtx
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
-def test_an_engine_builds_for_each_gpu_generation_without_a_gpu(quantized, target):
-    plan = build_engine(quantized / "tensorrt" / "model.onnx", [target])
-    assert len(plan) > 10_000
+def test_an_engine_builds_for_each_gpu_generation_without_a_gpu(full_size, target):
+    import tensorrt_rtx
+
+    file = full_size[1]
+    assert len(build(tensorrt_rtx, file.read_bytes(), file.name, [target])) > 100_000
+
+
+@needs_rtx
+def test_engines_lie_beside_the_model_with_what_they_were_built_from(quantized, tmp_path):
+    folder = tmp_path / "tensorrt"
+    shutil.copytree(quantized / "tensorrt", folder)
+    path = write_engines(folder, ["SM86", "SM89"])
+    assert path.name == "SM86.engine" and (path.parent / "SM89.engine").is_file()
+    library = library_of(importlib.import_module("tensorrt_rtx"))
+    wanted = Wanted(sha256_of(folder / "model.onnx"), library, "SM89", "some GPU")
+    assert len(read_engine(path.parent / "SM89.engine", wanted)) > 10_000
+    with pytest.raises(BackendError, match="cannot build for SM12"):
+        write_engines(folder, ["SM12"])
 
 
 @needs_rtx
 def test_what_tensorrt_refuses_is_quoted(quantized):
+    import tensorrt_rtx
+
+    content = (quantized / "onnxruntime" / "model.onnx").read_bytes()
     with pytest.raises(BackendError, match=r"cannot parse model\.onnx \(.*bias_DequantizeLinear"):
-        build_engine(quantized / "onnxruntime" / "model.onnx")
+        build(tensorrt_rtx, content, "model.onnx", ["SM89"])

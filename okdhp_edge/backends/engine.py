@@ -1,0 +1,195 @@
+"""TensorRT engines on disk: built from ONNX, never trusted by name.
+
+A serialized engine is executable code and carries no facts of its own. The sidecar beside it says
+from which ONNX file, by which library and for which GPU it was built, and what its bytes hash to;
+an engine without one, or with one that does not fit, is not loaded.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from okdhp_edge.card import write_text, writing
+from okdhp_edge.errors import BackendError
+
+FOLDER = "engines"
+
+
+class Sidecar(BaseModel):
+    """What an engine file is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine_sha256: str
+    onnx_sha256: str
+    library: str
+    """Module and version, such as `tensorrt_rtx 1.7.1.116`: engines do not outlive a release."""
+    targets: tuple[str, ...]
+    """GPU generations, such as SM89."""
+    gpu: str | None = None
+    """The GPU it was built on; None where it was built without one."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an engine must be to be loaded here."""
+
+    onnx_sha256: str
+    library: str
+    target: str
+    gpu: str
+
+    def key(self) -> str:
+        """Name of the engine in the cache: another for anything that would make it wrong."""
+        text = f"{self.onnx_sha256}\n{self.library}\n{self.target}\n{self.gpu}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def library_of(trt: Any) -> str:
+    """Module and version."""
+    return f"{trt.__name__} {trt.__version__}"
+
+
+def build(trt: Any, onnx: bytes, name: str, targets: Sequence[str] = ()) -> bytes:
+    """Build an engine.
+
+    Args:
+        trt: `tensorrt` or `tensorrt_rtx`.
+        name: of the ONNX file, for messages.
+        targets: GPU generations to build for without a GPU, by TensorRT-RTX; none: the GPU here.
+
+    Raises:
+        BackendError: TensorRT cannot parse or build it; its log is quoted.
+    """
+    log: list[str] = []
+    logger = collecting_logger(trt, log)
+    builder = trt.Builder(logger)
+    network = builder.create_network(_strongly_typed(trt))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(onnx):
+        errors = getattr(parser, "num_errors", 0)
+        reason = str(parser.get_error(0)) if errors else " ".join(log[-2:])
+        raise BackendError(
+            f"TensorRT cannot parse {name} ({reason[:300]})",
+            "use the int8/tensorrt or the fp32 artefact",
+        )
+    config = builder.create_builder_config()
+    if targets:
+        _aim_at(trt, config, targets)
+    timing = _timing_cache(trt, config)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise BackendError(
+            f"TensorRT cannot build {name} ({' '.join(log[-2:])[:300]})",
+            "see `okdhp-edge doctor` for versions",
+        )
+    if timing is not None:
+        _keep(timing.serialize(), _timing_file(trt))
+    return bytes(plan)
+
+
+def _aim_at(trt: Any, config: Any, targets: Sequence[str]) -> None:
+    config.num_compute_capabilities = len(targets)
+    for number, target in enumerate(targets):
+        known = getattr(trt.ComputeCapability, target, None)
+        if known is None:
+            raise BackendError(
+                f"{library_of(trt)} cannot build for {target}",
+                "use SM75, SM80, SM86, SM89, SM120 or SM121",
+            )
+        config.set_compute_capability(known, number)
+
+
+def _timing_cache(trt: Any, config: Any) -> Any:
+    """What earlier builds here have measured; TensorRT-RTX would want a GPU for it."""
+    if trt.__name__ != "tensorrt" or not hasattr(config, "create_timing_cache"):
+        return None
+    file = _timing_file(trt)
+    cache = config.create_timing_cache(file.read_bytes() if file.is_file() else b"")
+    config.set_timing_cache(cache, ignore_mismatch=False)
+    return cache
+
+
+def _timing_file(trt: Any) -> Path:
+    return cache_folder() / f"timing-{trt.__version__}.cache"
+
+
+def write_engine(plan: bytes, path: Path, facts: Sidecar) -> None:
+    """The engine and its sidecar, readable by this user alone."""
+    _keep(plan, path)
+    write_text(path.with_suffix(".json"), facts.model_dump_json(indent=2) + "\n")
+
+
+def _keep(content: bytes, path: Path) -> None:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_bytes(content)
+        temporary.replace(path)
+
+
+def read_engine(path: Path, wanted: Wanted) -> bytes:
+    """An engine that its sidecar vouches for.
+
+    Raises:
+        BackendError: no sidecar, another model, library or GPU, or bytes that have changed.
+    """
+    facts = _sidecar(path)
+    plan = path.read_bytes()
+    differs = {
+        "was built from another model": facts.onnx_sha256 != wanted.onnx_sha256,
+        f"was built by {facts.library}, not {wanted.library}": facts.library != wanted.library,
+        f"was built for {', '.join(facts.targets)}, not {wanted.target}": (
+            wanted.target not in facts.targets
+        ),
+        "has changed since it was built": hashlib.sha256(plan).hexdigest() != facts.engine_sha256,
+    }
+    for what, true in differs.items():
+        if true:
+            raise BackendError(f"engine {path} {what}", "build it again: `okdhp-edge export --sm`")
+    return plan
+
+
+def _sidecar(path: Path) -> Sidecar:
+    file = path.with_suffix(".json")
+    try:
+        return Sidecar.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise BackendError(
+            f"engine {path} has no sidecar: nobody vouches for it, and an engine is code",
+            "build it with `okdhp-edge export --sm`, or say --trust-engine",
+        ) from None
+    except (OSError, ValidationError) as error:
+        raise BackendError(f"{file} is no sidecar of ours", "build the engine again") from error
+
+
+def cache_folder() -> Path:
+    """Where engines that were built here are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "okdhp-edge" / FOLDER
+
+
+def collecting_logger(trt: Any, log: list[str]) -> Any:
+    """A TensorRT logger that appends errors to `log`, to be quoted when something fails."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                log.append(message)
+
+    return Logger()
+
+
+def _strongly_typed(trt: Any) -> int:
+    """Network flags: TensorRT 10 must be told to keep the file's types, 11 knows nothing else."""
+    flags = getattr(trt, "NetworkDefinitionCreationFlag", None)
+    wanted = getattr(flags, "STRONGLY_TYPED", None)
+    return 0 if wanted is None else 1 << int(wanted)

@@ -1,0 +1,57 @@
+"""The float remainder in FP16 and sums that can be fused."""
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from okdhp_edge.quantize.calibrators import ranges_of
+from okdhp_edge.quantize.observe import observe
+from okdhp_edge.quantize.onnx_qdq import write_qdq
+from okdhp_edge.quantize.profiles import profile
+from okdhp_edge.quantize.strongly_typed import finish, free_residuals
+
+
+def _qdq(exported, path):
+    crops = [np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)]
+    source = exported / "model.onnx"
+    write_qdq(source, path, ranges_of(observe(source, crops), "minmax"), profile("tensorrt"))
+    return path, crops[0]
+
+
+def test_a_sum_reads_its_convolution_directly_and_its_skip_rounded(exported, tmp_path):
+    path, _ = _qdq(exported, tmp_path / "m.onnx")
+    model = onnx.load(str(path))
+
+    def readers():
+        made_by = {o: n.op_type for n in model.graph.node for o in n.output}
+        adds = [n for n in model.graph.node if n.op_type == "Add"]
+        return [tuple(sorted(made_by[i] for i in n.input)) for n in adds]
+
+    before = Counter(readers())
+    free_residuals(model.graph)
+    after = Counter(readers())
+    assert before[("DequantizeLinear", "DequantizeLinear")] > 5
+    assert after[("Conv", "DequantizeLinear")] > 5
+    assert ("Conv", "Conv") not in after
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_what_is_not_int8_is_fp16_but_for_what_goes_in_and_out(exported, tmp_path):
+    path, crop = _qdq(exported, tmp_path / "m.onnx")
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    before = ort.InferenceSession(str(path), options).run(None, {"image": crop})[0]
+    finish(path)
+    graph = onnx.load(str(path)).graph
+    kinds = Counter(i.data_type for i in graph.initializer if np.prod(i.dims) > 1)
+    assert set(kinds) <= {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT}
+    floats = [i.name for i in graph.initializer if i.data_type == onnx.TensorProto.FLOAT]
+    scales = {i for n in graph.node if n.op_type == "Resize" for i in n.input}
+    assert set(floats) <= scales
+    assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    after = ort.InferenceSession(str(path), options).run(None, {"image": crop})[0]
+    noise = np.square(after - before).sum() / np.square(before).sum()
+    assert noise < 1e-3  # 30 dB; freed sums are even finer than before
