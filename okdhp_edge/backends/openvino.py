@@ -14,7 +14,8 @@ from okdhp_edge.pose.heatmap import Heatmaps
 
 _DEVICE = "CPU"
 # The CPU plugin's default is bf16 where the CPU has it, which would hide behind "fp32".
-_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""What the plugin is told to compute in by the precision asked for."""
 _NOT_COMPUTE = {"Input", "Output", "Const", "Reorder", "Reshape", "Convert"}
 
 
@@ -28,7 +29,7 @@ class OpenVinoBackend(Backend):
         core = shared_core()
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _HINTS[request.precision],
+            "INFERENCE_PRECISION_HINT": HINTS[request.precision],
         }
         if request.threads:
             config["INFERENCE_NUM_THREADS"] = request.threads

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Backend, Description, Request, predict_with
 from okdhp_edge.backends.registry import REGISTRY, installed, open_backend
+from okdhp_edge.backends.timing import interleaved
 from okdhp_edge.card import ModelCard, read_card
 from okdhp_edge.data.sample import PoseSet
 from okdhp_edge.errors import BackendError, ModelError
@@ -19,9 +20,6 @@ from okdhp_edge.latency import LatencyStats
 from okdhp_edge.model_store import artefact
 from okdhp_edge.pose.metrics import Score
 
-_WARMUP, _ROUND = 10, 10
-# A runtime's idle threads spin for a while and would slow the next candidate down.
-_SETTLE_S, _REWARM = 0.05, 3
 _CROPS = 16
 Report = Callable[[str, int, int, str], None]
 
@@ -92,7 +90,10 @@ def measure(
     loaded, left_out = _load(tried, threads)
     try:
         crops = _crops(tried[0].card, poses)
-        samples = _time(loaded, crops, runs, report)
+        samples = interleaved(
+            [backend for _, backend, _ in loaded], crops, runs,
+            lambda done: report("time", done, runs, ""),
+        )  # fmt: skip
         rows = [
             Row(
                 candidate, backend.describe(), LatencyStats.of(samples[number]), load_ms,
@@ -104,6 +105,33 @@ def measure(
         for _, backend, _ in loaded:
             backend.close()
     return rows, left_out
+
+
+def recommended(rows: Sequence[Row], max_drop: float) -> Row | None:
+    """What to run here: the fastest of those that lose at most `max_drop` points of the best FP32.
+
+    None without scores, by which alone a precision can be trusted.
+    """
+    judged = [(row, row.score.value) for row in rows if row.score is not None]
+    reference = [value for row, value in judged if row.candidate.precision == "fp32"]
+    good = [row for row, value in judged if reference and value >= max(reference) - max_drop]
+    return min(good, key=lambda row: row.latency.p50, default=None)
+
+
+def slower_than_float(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """INT8 rows that their own runtime's FP32 or BF16 beats, with the faster row."""
+    found = []
+    for row in rows:
+        if row.candidate.precision != "int8":
+            continue
+        others = [
+            r for r in rows
+            if r.candidate.backend == row.candidate.backend and r.candidate.precision != "int8"
+        ]  # fmt: skip
+        best = min(others, key=lambda r: r.latency.p50, default=None)
+        if best is not None and best.latency.p50 <= row.latency.p50:
+            found.append((row, best))
+    return found
 
 
 _Loaded = list[tuple[Candidate, Backend, float]]
@@ -134,29 +162,6 @@ def _crops(card: ModelCard, poses: PoseSet | None) -> NDArray[np.uint8]:
         return np.stack(images)
     shape = (_CROPS, card.input.height, card.input.width, 3)
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-
-
-def _time(loaded: _Loaded, crops: NDArray[np.uint8], runs: int, report: Report) -> list[list[int]]:
-    samples: list[list[int]] = [[] for _ in loaded]
-    for done in range(0, runs, _ROUND):
-        for number, (candidate, backend, _) in enumerate(loaded):
-            times = _block(backend, crops, _WARMUP if done == 0 else _REWARM)
-            samples[number].extend(times)
-            report("time", done + _ROUND, runs, f"{candidate.backend} {candidate.precision}")
-    return samples
-
-
-def _block(backend: Backend, crops: NDArray[np.uint8], warmup: int) -> list[int]:
-    time.sleep(_SETTLE_S)
-    for _ in range(warmup):
-        backend.infer(crops[:1])
-    times = []
-    for i in range(_ROUND):
-        crop = crops[i % len(crops)][None]
-        start = time.perf_counter_ns()
-        backend.infer(crop)
-        times.append(time.perf_counter_ns() - start)
-    return times
 
 
 def _score(backend: Backend, poses: PoseSet | None, metric: str, report: Report) -> Score | None:

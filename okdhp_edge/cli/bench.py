@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from okdhp_edge.cli.opening import chosen_model
 from okdhp_edge.cli.show import command_line, emit, guarded, progress, say, table
+
+if TYPE_CHECKING:
+    from okdhp_edge.bench.measure import Row
 
 
 @guarded
@@ -22,12 +25,15 @@ def bench(
     metric: Annotated[str | None, typer.Option(help="Default: the data set's own.")] = None,
     runs: Annotated[int, typer.Option(min=10, help="Timed runs of each candidate.")] = 300,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    max_drop: Annotated[
+        float, typer.Option(min=0, help="Points below FP32 that the recommended one may lie.")
+    ] = 1.0,
     out: Annotated[
         Path | None, typer.Option(help="Folder for bench.json, bench.md and pareto.png.")
     ] = None,
 ) -> None:
     """One model on every backend and precision here: accuracy, latency, size, load time."""
-    from okdhp_edge.bench.measure import candidates, measure
+    from okdhp_edge.bench.measure import candidates, measure, recommended, slower_than_float
     from okdhp_edge.bench.present import HEADINGS, cells, markdown, plot
     from okdhp_edge.card import write_text, writing
     from okdhp_edge.data.load import load
@@ -45,10 +51,18 @@ def bench(
     table(f"{path.name}: {chosen or 'speed only'}, batch 1", HEADINGS, [cells(r) for r in rows])
     for reason in [*left_out, *refused]:
         say(f"left out: {reason}")
+    best = recommended(rows, max_drop)
+    if best:
+        say(f"run this here: --backend {best.candidate.backend} --precision "
+            f"{best.candidate.precision} (fastest within {max_drop:g} points of fp32)")  # fmt: skip
+    slow = [_explained(row, faster, threads) for row, faster in slower_than_float(rows)]
     record = {
         "command": command_line(), "model": path.name, "metric": chosen, "split": split,
         "threads": threads, "machine": describe_machine(), "rows": [r.to_dict() for r in rows],
-        "left_out": [*left_out, *refused],
+        "left_out": [*left_out, *refused], "max_drop": max_drop,
+        "recommended": best and {"backend": best.candidate.backend,
+                                 "precision": best.candidate.precision},
+        "slower_than_float": slow,
     }  # fmt: skip
     if out:
         with writing(out):
@@ -58,3 +72,27 @@ def bench(
         if poses:
             plot(rows, chosen, out / "pareto.png")
     emit(record)
+
+
+def _explained(row: "Row", faster: "Row", threads: int | None) -> dict[str, Any]:
+    """Say that INT8 is slower, and where its time goes."""
+    import numpy as np
+
+    from okdhp_edge.backends.base import Request
+    from okdhp_edge.bench.layers import slowest
+
+    candidate = row.candidate
+    spec = candidate.card.input
+    crop = np.zeros((1, spec.height, spec.width, 3), dtype=np.uint8)
+    request = Request(candidate.folder, candidate.card, candidate.precision, threads)
+    layers = slowest(candidate.backend, request, crop, 8)
+    say(f"{candidate.backend} int8 is slower than {faster.candidate.precision} "
+        f"({row.latency.p50:.2f} against {faster.latency.p50:.2f} ms)")  # fmt: skip
+    table(
+        f"slowest layers of {candidate.backend} int8", ("layer", "ran as", "us"),
+        [(layer.name, layer.kind, f"{layer.us:.0f}") for layer in layers],
+    )  # fmt: skip
+    return {
+        "backend": candidate.backend, "faster": faster.candidate.precision,
+        "layers": [layer._asdict() for layer in layers],
+    }  # fmt: skip

@@ -1,5 +1,6 @@
 """From the words `--model --backend --precision` to a loaded backend."""
 
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 
 from okdhp_edge import model_store
@@ -11,6 +12,7 @@ from okdhp_edge.errors import BackendError, ModelError
 
 # What `auto` prefers, by what is fastest on a CPU (benchmarks of the shipped model).
 _PREFERRED = ("openvino", "onnxruntime", "pytorch")
+_TIMED = 20
 
 
 def chosen_model(model: str | None) -> Path:
@@ -36,7 +38,7 @@ def open_chosen(
     path = chosen_model(model)
     name = _backend(path) if backend == "auto" else backend
     entry(name)
-    asked = _precision(path, name) if precision == "auto" else precision
+    asked = _precision(path, name, threads) if precision == "auto" else precision
     folder = model_store.artefact(path, name, asked)
     card = read_card(folder)
     if (card.precision == "int8") != (asked == "int8"):
@@ -55,10 +57,42 @@ def _backend(path: Path) -> str:
     raise BackendError(f"no installed backend runs {path}", remedies)
 
 
-def _precision(path: Path, backend: str) -> str:
+def _precision(path: Path, backend: str, threads: int | None) -> str:
+    """Of what the model has for this backend and what has passed its gate, the fastest here."""
     found = [p for p in model_store.precisions_of(path, backend) if p in entry(backend).precisions]
     if not found:
         raise ModelError(
             f"{path} has nothing for backend {backend}", "run `okdhp-edge export --int8`"
         )
-    return found[0]
+    others = [p for p in ("bf16",) if p in entry(backend).precisions and "fp32" in found]
+    if len(found) == 1 or backend == "tensorrt":
+        return found[0]
+    times = _times(path, backend, [*found, *others], threads)
+    best = min(found, key=lambda p: times[p])
+    say("timed here: " + ", ".join(f"{p} {ms:.2f} ms" for p, ms in times.items()))
+    if times.get("bf16", float("inf")) < times[best]:
+        say("bf16 would be faster, but nobody has measured its accuracy: --precision bf16")
+    return best
+
+
+def _times(
+    path: Path, backend: str, precisions: list[str], threads: int | None
+) -> dict[str, float]:
+    """Median milliseconds at batch 1 of each precision that loads, in turns."""
+    import numpy as np
+
+    from okdhp_edge.backends.timing import interleaved
+    from okdhp_edge.latency import LatencyStats
+
+    with ExitStack() as stack:
+        loaded: dict[str, Backend] = {}
+        for precision in precisions:
+            folder = model_store.artefact(path, backend, precision)
+            request = Request(folder, read_card(folder), precision, threads)
+            # Only bf16 is asked for without knowing whether this CPU has it.
+            with suppress(BackendError) if precision == "bf16" else nullcontext():
+                loaded[precision] = stack.enter_context(open_backend(backend, request))
+        spec = next(iter(loaded.values())).card.input
+        crop = np.zeros((1, spec.height, spec.width, 3), dtype=np.uint8)
+        samples = interleaved(list(loaded.values()), crop, _TIMED)
+    return {p: LatencyStats.of(ns).p50 for p, ns in zip(loaded, samples, strict=True)}

@@ -1,8 +1,17 @@
 import pytest
 
-from okdhp_edge.bench.measure import candidates, measure
+from okdhp_edge.bench.measure import (
+    Candidate,
+    Row,
+    candidates,
+    measure,
+    recommended,
+    slower_than_float,
+)
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import BackendError
+from okdhp_edge.latency import LatencyStats
+from okdhp_edge.pose.metrics import Score
 from tests.helpers.tiny_models import DATA
 
 
@@ -42,3 +51,29 @@ def test_nothing_that_loads_is_an_error(quantized, monkeypatch):
     with pytest.raises(BackendError, match="nothing here can run"):
         measure(candidates(quantized.parent)[0], None, "", runs=10, threads=1,
                 report=lambda *_: None)  # fmt: skip
+
+
+def _row(backend, precision, p50, value=None):
+    score = None if value is None else Score(value, value - 1, value + 1, 99, {})
+    latency = LatencyStats(10, p50, p50, p50, p50, p50)
+    candidate = Candidate(backend, precision, None, None)
+    return Row(candidate, None, latency, 1.0, 1.0, score)
+
+
+def test_the_fastest_within_the_gate_is_recommended():
+    rows = [
+        _row("openvino", "fp32", 3.0, 60.0), _row("openvino", "bf16", 1.5, 59.8),
+        _row("openvino", "int8", 1.0, 57.0), _row("onnxruntime", "int8", 1.2, 59.1),
+    ]  # fmt: skip
+    assert recommended(rows, 1.0) is rows[3]
+    assert recommended(rows, 0.5) is rows[1]
+    assert recommended(rows, 5.0) is rows[2]
+    assert recommended([_row("openvino", "int8", 1.0)], 1.0) is None
+
+
+def test_int8_that_its_own_runtimes_float_beats_is_found():
+    rows = [
+        _row("openvino", "fp32", 3.0), _row("openvino", "bf16", 0.9), _row("openvino", "int8", 1.0),
+        _row("onnxruntime", "fp32", 3.0), _row("onnxruntime", "int8", 2.0),
+    ]  # fmt: skip
+    assert slower_than_float(rows) == [(rows[2], rows[1])]

@@ -23,7 +23,7 @@ OPTIONS = {
     "run": {"source", "model", "backend", "precision", "threads", "engine", "trust_engine", "save",
             "json_lines", "report_file", "window", "max_frames"},
     "eval": {"data", "model", "backend", "precision", "split", "metric", "threads", "record"},
-    "bench": {"model", "data", "split", "metric", "runs", "threads", "out"},
+    "bench": {"model", "data", "split", "metric", "runs", "threads", "max_drop", "out"},
     "doctor": set(),
     "demo": {"out", "backend"},
     "data": set(),

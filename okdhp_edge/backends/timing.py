@@ -1,0 +1,46 @@
+"""Loaded models timed side by side: in turns, so that heat and neighbours hit all alike."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.backends.base import Backend
+
+_WARMUP, _ROUND = 10, 10
+# A runtime's idle threads spin for a while and would slow the next candidate down.
+_SETTLE_S, _REWARM = 0.05, 3
+
+
+def interleaved(
+    loaded: Sequence[Backend],
+    crops: NDArray[np.uint8],
+    runs: int,
+    done: Callable[[int], None] = lambda _: None,
+) -> list[list[int]]:
+    """Nanoseconds of each run at batch 1, by backend, in rounds of ten.
+
+    Args:
+        crops: real ones if possible; they are gone through one by one.
+        done: told after each round how many runs every backend has behind it.
+    """
+    samples: list[list[int]] = [[] for _ in loaded]
+    for start in range(0, runs, _ROUND):
+        for number, backend in enumerate(loaded):
+            samples[number].extend(_block(backend, crops, _REWARM if start else _WARMUP))
+        done(start + _ROUND)
+    return samples
+
+
+def _block(backend: Backend, crops: NDArray[np.uint8], warmup: int) -> list[int]:
+    time.sleep(_SETTLE_S)
+    for _ in range(warmup):
+        backend.infer(crops[:1])
+    times = []
+    for i in range(_ROUND):
+        crop = crops[i % len(crops)][None]
+        start = time.perf_counter_ns()
+        backend.infer(crop)
+        times.append(time.perf_counter_ns() - start)
+    return times
