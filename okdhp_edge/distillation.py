@@ -157,7 +157,7 @@ class QuantizationTable(_Table):
     def placement(self) -> Placement:
         """Where the profile has its quantizers, and of what kind they are."""
         if self.profile == "tensorrt":
-            return Placement(signed=True, sums=False)
+            return Placement(signed=True, sums=False, fused=True)
         return Placement(per_channel=self.profile != "generic")
 
 

@@ -12,8 +12,6 @@ from okdhp_edge.errors import GateError
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.quantize.stage import QuantizeOptions, quantize
 from okdhp_edge.recipe import Recipe
-from okdhp_edge.train.loop import train
-from okdhp_edge.train.setup import TrainingOptions
 
 # Of the recipe's rate: the network only has to settle into its steps.
 _RATE = 0.1
@@ -57,6 +55,10 @@ def quantize_or_train(
 def _train(
     checkpoint: Path, profile: str, folder: Path, options: QuantizeOptions, epochs: int
 ) -> Path:
+    # The tools of training are needed for this rung alone.
+    from okdhp_edge.train.loop import train
+    from okdhp_edge.train.setup import TrainingOptions
+
     facts = read_facts(checkpoint)
     recipe = aware(facts.recipe, checkpoint, facts.best_branch, profile, epochs)
     return train(recipe, options.data, TrainingOptions(out=folder, report=options.report))

@@ -27,11 +27,13 @@ class Placement(NamedTuple):
         signed: activations in int8 around zero, else uint8 with a zero-point.
         per_channel: one scale for each output channel of a weight, else one for all.
         sums: whether the outputs of additions are quantized too.
+        fused: whether an addition takes one convolution's output as it is, which alone it reads.
     """
 
     signed: bool = False
     per_channel: bool = True
     sums: bool = True
+    fused: bool = False
 
 
 class Site(NamedTuple):
@@ -249,8 +251,10 @@ class _Insertion:
         aten = torch.ops.aten
         adds = self._nodes(aten.add.Tensor)
         for number, node in enumerate(adds):
+            fused = self._fused(node) if self._branch.placement.fused else None
             for argument in (0, 1):
-                self._quantize_input(node, argument, Site("add", number, argument))
+                if argument != fused:
+                    self._quantize_input(node, argument, Site("add", number, argument))
             if self._branch.placement.sums:
                 self._quantize_output(node, Site("add", number, -1))
         *convolutions, head = self._nodes(aten.conv2d.default)
@@ -261,6 +265,17 @@ class _Insertion:
         self._graph.eliminate_dead_code()
         self._graph.lint()
         self._module.recompile()
+
+    def _fused(self, add: fx.Node) -> int | None:
+        """The first argument that comes from a convolution which nothing else reads."""
+        for argument in (0, 1):
+            producer = cast(fx.Node, add.args[argument])
+            alone = len(producer.users) == 1
+            if producer.target is torch.ops.aten.batch_norm.default:
+                producer = cast(fx.Node, producer.args[0])
+            if alone and producer.target is torch.ops.aten.conv2d.default:
+                return argument
+        return None
 
     def _nodes(self, target: object) -> list[fx.Node]:
         return [

@@ -151,3 +151,20 @@ def test_a_single_crop_passes_though_two_were_traced():
     branch = QuantizedBranch(net, 1, SIZE, Placement())
     branch.calibrate([images])
     assert branch(images[:1]).shape == (1, 14, 16, 16)
+
+
+def test_a_sum_that_is_fused_takes_its_convolution_unrounded():
+    net, images = _net("hourglass")
+
+    def inputs(**changes):
+        branch = QuantizedBranch(net, 0, SIZE, Placement(signed=True, sums=False, **changes))
+        branch.calibrate([images])
+        assert torch.isfinite(branch(images)).all()
+        sites = {s for found in branch.sites for s in found if s.kind == "add"}
+        return {n: {s.argument for s in sites if s.number == n} for n in {s.number for s in sites}}
+
+    assert all(arguments == {0, 1} for arguments in inputs().values())
+    fused = inputs(fused=True)
+    # The residual blocks' sums; those of two blocks' sums have no convolution of their own.
+    assert sum(len(arguments) == 1 for arguments in fused.values()) > 10
+    assert all(arguments for arguments in fused.values())

@@ -67,7 +67,7 @@ def test_the_learnt_steps_are_the_files(aware):
     for name, scale in scales.items():
         low, high = ranges[name]
         steps = 254 if profile == "tensorrt" else 255
-        assert scale == pytest.approx((high - low) / steps, rel=1e-4)
+        assert scale == pytest.approx((high - low) / steps, rel=1e-3)  # FP16 in TensorRT's
 
 
 def test_peers_stay_float_and_learn_as_before(trained, tmp_path):
