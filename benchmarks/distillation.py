@@ -29,9 +29,11 @@ import typer
 from okdhp_edge.card import write_text
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.distillation import OkdhpTable
 from okdhp_edge.evaluate import predict_joints
 from okdhp_edge.hardware import describe_machine
 from okdhp_edge.network.build import build_network, count_macs
+from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig
 from okdhp_edge.pose.metrics import correct_joints, torso_diagonals
 from okdhp_edge.recipe import Recipe, merged, recipe_content
 from okdhp_edge.train.loop import LAST, train
@@ -163,10 +165,18 @@ def unpacked(text: str) -> np.ndarray:
 
 
 def _macs(recipe: Recipe) -> int:
-    """Multiply-accumulates of the training network's forward pass over one crop."""
-    net = build_network(recipe.network, 14, load_encoder=False).eval()
-    width, height = recipe.input.size
-    return count_macs(net, torch.zeros(1, height, width, net.channels, dtype=torch.uint8))
+    """Multiply-accumulates of the forward pass that trains one crop, a peer's included."""
+    macs = _forward(recipe.network, recipe.input.size)
+    table = recipe.distillation
+    if isinstance(table, OkdhpTable) and table.peer_size:
+        alone = {"branches": recipe.network.branches[:1], "aggregation": "mean"}
+        macs += _forward(recipe.network.model_copy(update=alone), table.peer_size)
+    return macs
+
+
+def _forward(network: HourglassConfig | MobilePoseConfig, size: tuple[int, int]) -> int:
+    net = build_network(network, 14, load_encoder=False).eval()
+    return count_macs(net, torch.zeros(1, *size[::-1], net.channels, dtype=torch.uint8))
 
 
 def _last_row(path: Path) -> dict[str, float]:

@@ -104,16 +104,17 @@ def cost_of(run: Run, everything: list[Run]) -> float:
     recipe = Recipe.model_validate(run["recipe"])
     epochs = recipe.optimiser.epochs
     passes = epochs * STEP_PASSES * recipe.augmentation.views * run["forward_macs"]
-    for study, row in teachers_of(run):
-        teacher = next(r for r in everything if (r["study"], r["row"]) == (study, row))
+    for teacher in named_in(run["recipe"]["distillation"], everything):
         passes += cost_of(teacher, everything) + epochs * teacher["forward_macs"]
+    for start in named_in(run["recipe"].get("start"), everything):
+        passes += cost_of(start, everything)
     return float(passes)
 
 
-def teachers_of(run: Run) -> list[tuple[str, str]]:
-    """Studies and rows whose checkpoints this run builds on."""
-    text = json.dumps(run["recipe"]["distillation"])
-    return list(dict.fromkeys(re.findall(r"RUNS/([^/]+)/([^/]+)/", text)))
+def named_in(table: Any, everything: list[Run]) -> list[Run]:
+    """Runs whose checkpoints a part of a recipe builds on."""
+    paths = dict.fromkeys(re.findall(r"RUNS/([^/]+)/([^/]+)/", json.dumps(table)))
+    return [next(r for r in everything if (r["study"], r["row"]) == path) for path in paths]
 
 
 def table(lines: list[Line], best: str) -> Iterator[str]:
