@@ -145,11 +145,11 @@ def measured(line: Line, what: str) -> str:
 
 def draw(studies: dict[str, list[Line]]) -> None:
     """Gains with intervals, one panel a study."""
-    rows = [max(1, sum(line.gain is not None for line in lines)) for lines in studies.values()]
+    rows = [max(1, len(students(lines))) for lines in studies.values()]
     figure = Figure(figsize=(10, 1.2 * len(rows) + 0.32 * sum(rows)), layout="constrained")
     panels = figure.subplots(len(rows), 1, squeeze=False, height_ratios=rows, sharex=True)[:, 0]
     for axis, (title, lines) in zip(panels, studies.items(), strict=True):
-        shown = [line for line in lines if line.gain is not None][::-1]
+        shown = students(lines)[::-1]
         for place, line in enumerate(shown):
             assert line.gain is not None
             colour = (
@@ -164,6 +164,16 @@ def draw(studies: dict[str, list[Line]]) -> None:
         axis.set_title(title, fontsize=10)
     panels[-1].set_xlabel("PCK@0.2 points over the supervised baseline (seeds), 95 % interval")
     figure.savefig(PLOT, dpi=110)
+
+
+def students(lines: list[Line]) -> list[Line]:
+    """What can be compared with the baseline: teachers see more, so they are left out."""
+    (baseline,) = [Recipe.model_validate(n.runs[0]["recipe"]) for n in lines if n.name == BASELINE]
+    return [
+        line for line in lines
+        if line.gain is not None
+        and Recipe.model_validate(line.runs[0]["recipe"]).input_spec() == baseline.input_spec()
+    ]  # fmt: skip
 
 
 def main() -> None:
