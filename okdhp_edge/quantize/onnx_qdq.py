@@ -17,6 +17,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
 from okdhp_edge.errors import ModelError
+from okdhp_edge.quantize import cpu
 from okdhp_edge.quantize.calibrators import Ranges
 from okdhp_edge.quantize.profiles import Profile
 
@@ -41,6 +42,9 @@ def write_qdq(
     logging.getLogger().addFilter(_no_preprocessing_advice)
     try:
         with tempfile.TemporaryDirectory() as folder:
+            if profile.throughout:
+                cpu.norms_to_convolutions(source, Path(folder) / "float.onnx")
+                source = Path(folder) / "float.onnx"
             cache = Path(folder) / "ranges.json"
             save_tensors_data(_for_onnxruntime(ranges), cache)
             quantize_static(
@@ -51,6 +55,8 @@ def write_qdq(
                 nodes_to_exclude=[head(source), *keep_float], nodes_to_quantize=list(only),
                 extra_options=profile.options, calibration_cache_path=cache,
             )  # fmt: skip
+        if profile.throughout:
+            cpu.take_pixels(target)
     finally:
         logging.getLogger().removeFilter(_no_preprocessing_advice)
 

@@ -31,6 +31,8 @@ class Profile:
         signed: whether activations are int8 around zero-point 0.
         per_channel: whether each output channel of a weight has its own scale.
         reduce_range: 7-bit weights, against saturation on CPUs without VNNI.
+        throughout: whether the graph is changed to stay in INT8 from pixel to heatmap (`cpu.py`);
+            OpenVINO fuses by itself what that is for.
         options: onnxruntime's extra options.
     """
 
@@ -41,6 +43,7 @@ class Profile:
     signed: bool = False
     per_channel: bool = True
     reduce_range: bool = False
+    throughout: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -73,7 +76,9 @@ def _make(name: str) -> Profile:
         return Profile(name=name, format="openvino", judge="openvino")
     on_arm = platform.machine().lower() in ("aarch64", "arm64")
     saturates = not on_arm and not cpu_flags() & _VNNI
-    return Profile(name=name, signed=on_arm, reduce_range=saturates, per_channel=name != "generic")
+    if name == "generic":
+        return Profile(name=name, per_channel=False)
+    return Profile(name=name, signed=on_arm, reduce_range=saturates, throughout=True)
 
 
 PROFILES = ("openvino", "onnxruntime", "tensorrt", "generic")

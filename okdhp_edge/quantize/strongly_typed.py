@@ -10,6 +10,8 @@ from pathlib import Path
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from okdhp_edge.quantize.cpu import drop_unused
+
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -49,10 +51,7 @@ def free_residuals(graph: onnx.GraphProto) -> None:
                 graph.node.remove(dequantize)
                 graph.node.remove(quantize)
                 break
-    used = {i for n in graph.node for i in n.input}
-    kept = [i for i in graph.initializer if i.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    drop_unused(graph)
 
 
 def _sort(graph: onnx.GraphProto) -> None:

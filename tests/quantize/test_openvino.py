@@ -7,6 +7,11 @@ from okdhp_edge.backends.base import Request
 from okdhp_edge.backends.openvino import OpenVinoBackend
 from okdhp_edge.card import read_card
 from okdhp_edge.export.stage import ExportOptions, export_branch
+from okdhp_edge.quantize.calibrators import ranges_of
+from okdhp_edge.quantize.observe import observe
+from okdhp_edge.quantize.onnx_qdq import write_qdq
+from okdhp_edge.quantize.openvino import convert
+from okdhp_edge.quantize.profiles import profile
 from okdhp_edge.quantize.stage import QuantizeOptions, quantize
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
@@ -34,19 +39,12 @@ def test_every_convolution_but_the_head_runs_in_int8_depthwise_ones_too(tmp_path
     assert len(convolutions) == 52 and len(floats) == 1
 
 
-def test_the_ir_computes_what_the_qdq_file_does(quantized):
-    core = ov.Core()
-    config = {"INFERENCE_PRECISION_HINT": "f32"}
-    ir, qdq = (
-        core.compile_model(str(quantized / p), "CPU", config)
-        for p in ("openvino/model.xml", "onnxruntime/model.onnx")
-    )
+def test_the_ir_computes_what_the_qdq_file_does(exported, tmp_path):
     crop = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
-    np.testing.assert_allclose(ir(crop)[0], qdq(crop)[0], atol=1e-4)
-    assert (
-        ov.Core()
-        .read_model(str(quantized / "openvino/model.xml"))
-        .get_rt_info(["model_info", "made_by"])
-        .value
-        == "okdhp-edge"
-    )
+    source, qdq, ir = exported / "model.onnx", tmp_path / "qdq.onnx", tmp_path / "model.xml"
+    write_qdq(source, qdq, ranges_of(observe(source, [crop]), "minmax"), profile("openvino"))
+    convert(qdq, ir)
+    core, config = ov.Core(), {"INFERENCE_PRECISION_HINT": "f32"}
+    a, b = (core.compile_model(str(path), "CPU", config)(crop)[0] for path in (ir, qdq))
+    np.testing.assert_allclose(a, b, atol=1e-5)
+    assert core.read_model(str(ir)).get_rt_info(["model_info", "made_by"]).value == "okdhp-edge"

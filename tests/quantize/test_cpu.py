@@ -1,0 +1,79 @@
+"""The graph changes for ONNX Runtime compute the same."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import numpy_helper
+
+from okdhp_edge.quantize.calibrators import ranges_of
+from okdhp_edge.quantize.cpu import norms_to_convolutions, take_pixels
+from okdhp_edge.quantize.observe import observe
+from okdhp_edge.quantize.onnx_qdq import write_qdq
+from okdhp_edge.quantize.profiles import profile
+from okdhp_edge.quantize.statistics import picture_range
+
+
+def _run(path, crop):
+    return ort.InferenceSession(str(path)).run(None, {"image": crop})[0]
+
+
+@pytest.fixture
+def crop():
+    return np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
+
+
+def _kinds(path):
+    return [n.op_type for n in onnx.load(str(path)).graph.node]
+
+
+def test_a_norm_as_a_convolution_computes_the_same(exported, tmp_path, crop):
+    source = exported / "model.onnx"
+    assert "BatchNormalization" in _kinds(source)
+    norms_to_convolutions(source, tmp_path / "m.onnx")
+    assert "BatchNormalization" not in _kinds(tmp_path / "m.onnx")
+    onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)
+    np.testing.assert_allclose(_run(tmp_path / "m.onnx", crop), _run(source, crop), atol=1e-4)
+
+
+def _quantized(exported, crop, path, mean=None):
+    source = exported / "model.onnx"
+    if mean is not None:
+        model = onnx.load(str(source))
+        subtract = next(n for n in model.graph.node if n.op_type == "Sub")
+        value = next(i for i in model.graph.initializer if i.name == subtract.input[1])
+        shape = numpy_helper.to_array(value).shape
+        value.CopyFrom(
+            numpy_helper.from_array(np.broadcast_to(np.float32(mean), shape).copy(), value.name)
+        )
+        source = path.with_name("float.onnx")
+        onnx.save(model, str(source))
+    ranges = ranges_of(observe(source, [crop]), "minmax") | picture_range(source)
+    import dataclasses
+
+    plain = dataclasses.replace(profile("onnxruntime"), throughout=False)
+    write_qdq(source, path, ranges, plain)
+
+
+def test_pixels_are_read_as_they_come_where_the_mean_is_whole(exported, tmp_path, crop):
+    path = tmp_path / "m.onnx"
+    _quantized(exported, crop, path, mean=127.0)
+    before, kinds = _run(path, crop), _kinds(path)
+    take_pixels(path)
+    np.testing.assert_array_equal(_run(path, crop), before)
+    after = _kinds(path)
+    assert "Sub" in kinds and "Sub" not in after
+    assert after.count("QuantizeLinear") == kinds.count("QuantizeLinear") - 1
+
+
+def test_another_normalisation_is_left_alone(exported, tmp_path, crop):
+    path = tmp_path / "m.onnx"
+    _quantized(exported, crop, path, mean=np.reshape([123.675, 116.28, 103.53], (1, 3, 1, 1)))
+    before = path.read_bytes()
+    take_pixels(path)
+    assert path.read_bytes() == before
+
+
+def test_no_float_norm_is_left_for_onnxruntime(quantized):
+    assert "BatchNormalization" not in _kinds(quantized / "onnxruntime" / "model.onnx")
+    assert "BatchNormalization" in _kinds(quantized / "tensorrt" / "model.onnx")
