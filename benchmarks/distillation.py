@@ -25,6 +25,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 import typer
+from paired import THRESHOLD, hits
 
 from okdhp_edge.card import write_text
 from okdhp_edge.data.load import load
@@ -34,7 +35,6 @@ from okdhp_edge.evaluate import predict_joints
 from okdhp_edge.hardware import describe_machine
 from okdhp_edge.network.build import build_network, count_macs
 from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig
-from okdhp_edge.pose.metrics import correct_joints, torso_diagonals
 from okdhp_edge.recipe import Recipe, merged, recipe_content
 from okdhp_edge.train.loop import LAST, train
 from okdhp_edge.train.setup import TrainingOptions
@@ -43,7 +43,6 @@ from okdhp_edge.train.validate import all_outputs
 
 HERE = Path(__file__).parent
 STUDIES, RESULT = HERE / "studies", HERE / "results" / "distillation.json"
-THRESHOLD = 0.2
 app = typer.Typer(add_completion=False, help=__doc__)
 
 
@@ -135,21 +134,15 @@ def _judged(checkpoint: Path, report: PoseSet) -> dict[str, Any]:
     joints = predict_joints(
         report, recipe.input_spec(), recipe.decoder_spec(), all_outputs(net, torch.device("cpu"))
     )
-    truth, labelled = (
-        np.stack([getattr(s, k) for s in report.samples]) for k in ("xy", "labelled")
-    )
-    norm = torso_diagonals(truth, labelled, report.skeleton)
-    counts = {
-        name: correct_joints(xy, truth, labelled, norm, THRESHOLD) for name, xy in joints.items()
-    }
-    scores = {name: 100 * right.sum() / all_.sum() for name, (right, all_) in counts.items()}
-    right, counted = counts[f"branch{facts.best_branch}"]
+    found = {name: hits(report, xy) for name, xy in joints.items()}
+    scores = {name: each.pck for name, each in found.items()}
+    right, counted = found[f"branch{facts.best_branch}"]
     return {
         "metric": f"pck@{THRESHOLD}", "value": scores[f"branch{facts.best_branch}"],
         "outputs": scores, "best_branch": facts.best_branch, "val": facts.best_score,
-        "persons": int(counted.any(axis=1).sum()),
+        "persons": int((counted > 0).sum()),
         # By person, so that intervals of differences can be drawn without the weights.
-        "right": packed(right.sum(axis=1)), "counted": packed(counted.sum(axis=1)),
+        "right": packed(right), "counted": packed(counted),
         "forward_macs": _macs(recipe),
     }  # fmt: skip
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from distillation import unpacked
 from matplotlib.figure import Figure
+from paired import Gain, Hits, gain
 
 from okdhp_edge.card import write_text
 from okdhp_edge.recipe import Recipe
@@ -26,23 +27,11 @@ HERE = Path(__file__).parent
 RESULT, PLOT = HERE / "results" / "distillation.json", HERE / "results" / "distillation.png"
 STUDIES, README = HERE / "studies", HERE / "README.md"
 BASELINE = "supervised"
-DRAWS = 4000
 MARKERS = "<!-- distillation: begin -->", "<!-- distillation: end -->"
 # A training step is a forward and two backward passes; a teacher's lesson one forward pass.
 STEP_PASSES = 3
 
 Run = dict[str, Any]
-
-
-class Gain(NamedTuple):
-    """Points over another row, with the 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
 
 
 class Line(NamedTuple):
@@ -92,11 +81,7 @@ def gain_over(runs: list[Run], others: list[Run]) -> Gain | None:
         for side in (runs, others)
     )
     counted = unpacked(runs[0]["counted"])
-    rng = np.random.default_rng(0)
-    times = rng.multinomial(len(counted), np.full(len(counted), 1 / len(counted)), size=DRAWS)
-    drawn = 100 * (times @ (mine - theirs)) / (times @ counted)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Gain(float(100 * (mine - theirs).sum() / counted.sum()), float(low), float(high))
+    return gain(Hits(mine, counted), Hits(theirs, counted))
 
 
 def cost_of(run: Run, everything: list[Run]) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.quantize.observe import Observed, Statistics
+from okdhp_edge.quantize.observe import BINS, Observed, Statistics
 
 Range = tuple[float, float]
 """Lowest and highest value that is not clipped; zero lies within."""
@@ -80,19 +80,25 @@ def _entropy(seen: Observed) -> Range:
         q /= q.sum()
         return float((p * np.log(np.maximum(p, _TINY) / np.maximum(q, _TINY))).sum())
 
-    return _cheapest(seen, cost)
+    # Zeros, half of what a ReLU gives, have a step of their own in any range. Counted with the rest
+    # they would be told apart from their neighbours only by steps that are far too small.
+    return _cheapest(seen, cost, without_zeros=True)
 
 
 _Cost = Callable[[NDArray[np.float64], NDArray[np.float64], float, float], float]
 
 
-def _cheapest(seen: Observed, cost: _Cost) -> Range:
+def _cheapest(seen: Observed, cost: _Cost, *, without_zeros: bool = False) -> Range:
     """The best of evenly spaced shrinkings of the extremes."""
     low, high = _with_zero((seen.low, seen.high))
     if high <= low:
         return low, high
-    filled = seen.histogram.counts > 0
-    x, counts = seen.histogram.centres[filled], seen.histogram.counts[filled]
+    counted = seen.histogram.counts
+    if without_zeros:
+        counted = counted.copy()
+        counted[BINS // 2] = counted[BINS // 2 + 1]
+    filled = counted > 0
+    x, counts = seen.histogram.centres[filled], counted[filled]
     x = np.clip(x, seen.low, seen.high)
     costs = [cost(x, counts / counts.sum(), low * s, high * s) for s in _SHRINKS]
     best = float(_SHRINKS[int(np.argmin(costs))])
