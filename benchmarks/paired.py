@@ -1,0 +1,52 @@
+"""Differences between two models on the same persons, with their 95 % interval."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.pose.metrics import correct_joints, torso_diagonals
+
+THRESHOLD = 0.2
+_DRAWS = 4000
+
+
+class Gain(NamedTuple):
+    """Points over another model, with the 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
+
+
+class Hits(NamedTuple):
+    """Per person: joints within the threshold, and joints that count."""
+
+    right: NDArray[np.float64]
+    counted: NDArray[np.float64]
+
+    @property
+    def pck(self) -> float:
+        return float(100 * self.right.sum() / self.counted.sum())
+
+
+def hits(poses: PoseSet, xy_NK2: NDArray[np.floating]) -> Hits:
+    """Of joints in picture pixels, by PCK@0.2 (normalised by the longer torso diagonal)."""
+    truth, labelled = (np.stack([getattr(s, k) for s in poses.samples]) for k in ("xy", "labelled"))
+    norm = torso_diagonals(truth, labelled, poses.skeleton)
+    right, counted = correct_joints(xy_NK2, truth, labelled, norm, THRESHOLD)
+    return Hits(right.sum(axis=1).astype(np.float64), counted.sum(axis=1).astype(np.float64))
+
+
+def gain(mine: Hits, theirs: Hits) -> Gain:
+    """Bootstrap over persons of the paired difference."""
+    difference, counted = mine.right - theirs.right, mine.counted
+    rng = np.random.default_rng(0)
+    times = rng.multinomial(len(counted), np.full(len(counted), 1 / len(counted)), size=_DRAWS)
+    drawn = 100 * (times @ difference) / (times @ counted)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Gain(float(100 * difference.sum() / counted.sum()), float(low), float(high))

@@ -1,0 +1,114 @@
+"""What INT8 costs in accuracy: every calibrator, bias correction, and training with quantization.
+
+    python benchmarks/quantization.py models/lite/best.safetensors --data lspet:PATH --epochs 3
+
+For each profile the branch is quantized in each way; the way is chosen on `val`, the difference to
+the float branch is reported on `test`, paired over persons, with its 95 % interval. The result goes
+to `results/quantization.json`.
+"""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from paired import Hits, gain, hits
+
+from okdhp_edge.backends.base import Request, predict_with
+from okdhp_edge.backends.registry import open_backend
+from okdhp_edge.card import read_card, write_text
+from okdhp_edge.checkpoint import read_facts
+from okdhp_edge.data.load import load
+from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.evaluate import predict_joints
+from okdhp_edge.export.stage import ExportOptions, export_branch
+from okdhp_edge.hardware import describe_machine
+from okdhp_edge.pipeline import aware
+from okdhp_edge.quantize.calibrators import METHODS
+from okdhp_edge.quantize.make import LEARNT, Material, Plan, judge, make
+from okdhp_edge.quantize.profiles import PROFILES, profile
+from okdhp_edge.quantize.stage import QuantizeOptions, gather
+from okdhp_edge.train.loop import train
+from okdhp_edge.train.setup import TrainingOptions
+
+RESULT = Path(__file__).parent / "results" / "quantization.json"
+
+
+def main(
+    checkpoint: Path,
+    data: Annotated[str, typer.Option(help="KIND:PATH")],
+    calibration: Annotated[str | None, typer.Option()] = None,
+    epochs: Annotated[int, typer.Option(help="Of training with quantization; 0: none.")] = 3,
+    profiles: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(PROFILES),
+    runs: Annotated[Path, typer.Option()] = Path("runs/quantization"),
+) -> None:
+    """Quantize in every way and judge."""
+    folder = runs / read_facts(checkpoint).recipe.name
+    fp32 = export_branch(checkpoint, ExportOptions(out=folder, data=data))
+    options = QuantizeOptions(data=data, calibration=calibration)
+    material, test = gather(fp32, options), load(data, "test")
+    reference = _hits(fp32, "onnxruntime", test)
+    rows = []
+    for name in profiles.split(","):
+        made = list(_ptq(name, material, folder))
+        if epochs:
+            made.append(_qat(name, checkpoint, folder, options, epochs))
+        for how, path, val in made:
+            against = gain(_hits(path, profile(name).judge, test), reference)
+            rows.append({
+                "profile": name, "how": how, "val_drop": round(material.before - val, 2),
+                "test_gain": round(against.value, 2), "low": round(against.low, 2),
+                "high": round(against.high, 2),
+            })  # fmt: skip
+            print(
+                f"{name:12} {how:34} val {-rows[-1]['val_drop']:+.2f}  test {against}", flush=True
+            )
+    content = {
+        "command": "python benchmarks/quantization.py CHECKPOINT --data lspet:PATH",
+        "model": read_facts(checkpoint).recipe.name, "float_test": reference.pck,
+        "persons": int((reference.counted > 0).sum()), "qat_epochs": epochs,
+        "machine": describe_machine(), "rows": rows,
+    }  # fmt: skip
+    write_text(RESULT, json.dumps(content, indent=1) + "\n")
+
+
+Made = tuple[str, Path, float]
+"""How, where, and the metric on `val`."""
+
+
+def _ptq(name: str, material: Material, folder: Path) -> list[Made]:
+    found = [_made(Plan(method), name, material, folder) for method in METHODS]
+    best = max(found, key=lambda made: made[2])[0]
+    return [*found, _made(Plan(best, corrected=True), name, material, folder)]
+
+
+def _made(plan: Plan, name: str, material: Material, folder: Path) -> Made:
+    path = folder / "int8" / name / str(plan).replace(", ", "-").replace(" ", "-")
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    make(plan, profile(name), material, path)
+    return str(plan), path, judge(path, profile(name).judge, material).value
+
+
+def _qat(name: str, checkpoint: Path, folder: Path, options: QuantizeOptions, epochs: int) -> Made:
+    facts = read_facts(checkpoint)
+    recipe = aware(facts.recipe, checkpoint, facts.best_branch, name, epochs)
+    out = folder / f"qat-{name}"
+    best = train(recipe, options.data, TrainingOptions(out=out, resume=True))
+    fp32 = export_branch(best, ExportOptions(out=out, data=options.data))
+    material = replace(gather(fp32, options), reference_sha256="")
+    _, path, value = _made(Plan(LEARNT), name, material, out)
+    return f"training with quantization, {epochs} epochs", path, value
+
+
+def _hits(folder: Path, backend: str, poses: PoseSet) -> Hits:
+    card: Any = read_card(folder)
+    with open_backend(backend, Request(folder, card, card.precision)) as loaded:
+        found = predict_joints(poses, card.input, card.decoder, predict_with(loaded))
+    return hits(poses, found["model"])
+
+
+if __name__ == "__main__":
+    typer.run(main)
