@@ -8,6 +8,7 @@ import torch
 from hypothesis import settings
 
 from okdhp_edge.export.stage import ExportOptions, export_branch
+from okdhp_edge.quantize.profiles import PROFILES
 from okdhp_edge.quantize.stage import QuantizeOptions, quantize
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
@@ -48,4 +49,4 @@ def exported(trained: Path) -> Path:
 @pytest.fixture(scope="session")
 def quantized(exported: Path) -> Path:
     """Its int8 folder; the gate is wide because a model this small has no accuracy to keep."""
-    return quantize(exported, QuantizeOptions(data=DATA, max_drop=100.0))
+    return quantize(exported, QuantizeOptions(data=DATA, max_drop=100.0, profiles=PROFILES))

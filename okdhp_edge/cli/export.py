@@ -33,8 +33,8 @@ Profiles = Annotated[
     typer.Option(
         "--profile",
         "--backend",
-        help="INT8 for these targets only: openvino, onnxruntime, tensorrt, generic; may be "
-        "repeated.",
+        help="INT8 for these targets: openvino, onnxruntime, tensorrt, generic (one scale a "
+        "tensor, for NPUs); may be repeated. Default: the first three.",
     ),
 ]
 Climb = Annotated[bool, typer.Option(help="Climb from plain PTQ until the gate holds.")]
@@ -76,7 +76,7 @@ def export(
     from okdhp_edge.checkpoint import read_facts
     from okdhp_edge.export.stage import ExportOptions, export_branch
     from okdhp_edge.pipeline import quantize_or_train
-    from okdhp_edge.quantize.profiles import PROFILES
+    from okdhp_edge.quantize.profiles import RUNTIMES
     from okdhp_edge.quantize.stage import QuantizeOptions
 
     batch_size = _batch(batch)
@@ -92,7 +92,7 @@ def export(
             wanted = QuantizeOptions(
                 data=data or read_facts(source).data, calibration=calibration, max_drop=max_drop,
                 calibrator=calibrator, keep_float=keep_float, ladder=ladder,
-                profiles=profile or PROFILES, command=command_line(), report=report)  # fmt: skip
+                profiles=profile or RUNTIMES, command=command_line(), report=report)  # fmt: skip
             target = quantize_or_train(fp32, source, wanted, epochs=qat)
             made += [target / name for name in wanted.profiles]
     if sm:

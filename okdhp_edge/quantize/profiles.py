@@ -81,4 +81,6 @@ def _make(name: str) -> Profile:
     return Profile(name=name, signed=on_arm, reduce_range=saturates, throughout=True)
 
 
-PROFILES = ("openvino", "onnxruntime", "tensorrt", "generic")
+RUNTIMES = ("openvino", "onnxruntime", "tensorrt")
+"""Made unless others are asked for: one for each runtime that `run` knows."""
+PROFILES = (*RUNTIMES, "generic")

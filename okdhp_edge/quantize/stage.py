@@ -23,7 +23,7 @@ from okdhp_edge.quantize.gate import check_drop
 from okdhp_edge.quantize.ladder import AUTO, Ladder, calibrators_of, write_ladder
 from okdhp_edge.quantize.make import Material, Plan, judge
 from okdhp_edge.quantize.onnx_qdq import matching
-from okdhp_edge.quantize.profiles import PROFILES, Profile, profile
+from okdhp_edge.quantize.profiles import RUNTIMES, Profile, profile
 from okdhp_edge.quantize.statistics import picture_range, statistics_of
 
 Report = Callable[[str, int, int, str], None]
@@ -53,7 +53,7 @@ class QuantizeOptions:
     max_drop: float = 1.0
     ladder: bool = True
     reference: Path | None = None
-    profiles: Sequence[str] = PROFILES
+    profiles: Sequence[str] = RUNTIMES
     command: str = ""
     report: Report = lambda *_: None
 

@@ -82,7 +82,7 @@ def test_train_export_eval_run_and_bench_one_after_the_other(call, tmp_path):
     trained = _json(call("train", "--recipe", recipe, "--data", DATA, "--workers", 0))
     assert trained["checkpoint"] == "models/tiny/best.safetensors"
     exported = _json(call("export", "--branch", "best", "--int8", "--max-drop", 100))
-    assert len(exported["artefacts"]) == 5
+    assert len(exported["artefacts"]) == 4
     judged = _json(call("eval", "--data", DATA, "--record", "r.json", "--backend", "onnxruntime"))
     assert judged["precision"] == "int8"
     assert judged["value"] == pytest.approx(
