@@ -44,7 +44,8 @@ def bench(
     tried, left_out = candidates(path)
     if not tried:
         raise ModelError(f"nothing here runs {path}", "; ".join(left_out))
-    poses = load(data, split) if data else None
+    skeleton = tried[0].card.skeleton.skeleton()
+    poses = load(data, split).as_seen_by(skeleton) if data else None
     chosen = metric or (poses.metric if poses else "")
     with progress() as report:
         rows, refused = measure(tried, poses, chosen, runs=runs, threads=threads, report=report)

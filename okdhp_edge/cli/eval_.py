@@ -33,7 +33,7 @@ def evaluate(
     from okdhp_edge.results import keep_result
 
     loaded, asked = open_chosen(model, backend, precision, threads)
-    poses = load(data, split)
+    poses = load(data, split).as_seen_by(loaded.card.skeleton.skeleton())
     for note in poses.notes:
         say(note)
     chosen = metric or poses.metric

@@ -1,7 +1,7 @@
 """One labelled person, wherever it comes from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -124,3 +124,32 @@ class PoseSet:
         return PoseSet(
             self.source, self.split, self.skeleton, [by_id[i] for i in ids], self.metric, self.notes
         )
+
+    def as_seen_by(self, skeleton: Skeleton) -> "PoseSet":
+        """The same persons with a model's joints, matched by name; joints the set lacks are
+        unlabelled.
+
+        Raises:
+            DataError: the model knows none of the set's joints.
+        """
+        if skeleton.joints == self.skeleton.joints:
+            return self
+        source = skeleton.columns_in(self.skeleton)
+        if (source < 0).all():
+            raise DataError(
+                f"the model's joints ({', '.join(skeleton.joints[:3])}, ...) are not those of "
+                f"{self.source} ({', '.join(self.skeleton.joints[:3])}, ...)",
+                "use data whose joints have the model's names",
+            )
+        samples = [_renamed(s, source) for s in self.samples]
+        return replace(self, skeleton=skeleton, samples=samples)
+
+
+def _renamed(sample: Sample, source_K: NDArray[np.int64]) -> Sample:
+    """With the joints at these places; -1 for those it does not have."""
+    known = source_K >= 0
+    return replace(
+        sample,
+        xy=np.where(known[:, None], sample.xy[source_K], np.float32(0)),
+        labelled=known & sample.labelled[source_K],
+    )

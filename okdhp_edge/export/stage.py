@@ -69,7 +69,7 @@ def export_branch(checkpoint: Path, options: ExportOptions) -> Path:
         GateError: the file does not compute what PyTorch does; no file is left.
     """
     facts = read_facts(checkpoint)
-    val = load(options.data or facts.data, "val")
+    val = load(options.data or facts.data, "val").as_seen_by(facts.skeleton.skeleton())
     branch = choose_branch(facts, options.branch)
     recipe = facts.recipe
     net = build_network(recipe.network, len(facts.skeleton.joints), load_encoder=False)

@@ -92,13 +92,14 @@ def gather(fp32: Path, options: QuantizeOptions) -> Material:
         raise ModelError(f"{fp32} has no measured metric", "export it again")
     source = fp32 / card.model_file
     crops = calibration_set(options.data, options.calibration, card.input, card.decoder)
+    gate = load(options.data, "val").as_seen_by(card.skeleton.skeleton())
     learnt = _learnt(fp32)
     reference = options.reference or fp32
     held_against = read_card(reference)
     material = Material(
         source=source, card=card, crops=crops, learnt=bool(learnt),
         statistics=statistics_of(source, crops, len(crops), options.report),
-        known=picture_range(source) | learnt, gate=load(options.data, "val"),
+        known=picture_range(source) | learnt, gate=gate,
         metric=card.metrics[0].metric, before=0.0, max_drop=options.max_drop,
         reference_sha256=held_against.files[held_against.model_file], command=options.command,
     )  # fmt: skip
