@@ -1,5 +1,6 @@
 """`okdhp-edge export`."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -119,9 +120,23 @@ def _show(made: list[Path]) -> None:
         ("folder", "precision", "metric", "before", "how"),
         [(str(path), *_metric_cells(card)) for path, card in cards.items()],
     )
+    for path in made:
+        _show_ladder(path)
     fp32 = cards[made[0]]
     values = {str(path): card.metrics[0].value for path, card in cards.items()}
     emit({"parity_px": fp32.parity_px, "branch": fp32.branch, "artefacts": values})
+
+
+def _show_ladder(folder: Path) -> None:
+    """The rungs, where the first was not the last."""
+    file = folder / "ladder.json"
+    rungs = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    if len(rungs) > 1:
+        table(
+            f"the way to {folder}", ("rung", "metric", "drop", "passes"),
+            [(r["rung"], f"{r['value']:.2f}", f"{r['drop']:.2f}", "yes" if r["passes"] else "no")
+             for r in rungs],
+        )  # fmt: skip
 
 
 def _metric_cells(card: "ModelCard") -> tuple[str, str, str, str]:

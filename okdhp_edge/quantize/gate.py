@@ -3,17 +3,20 @@
 from okdhp_edge.errors import GateError
 
 
-def check_drop(profile: str, metric: str, before: float, after: float, max_drop: float) -> None:
+def check_drop(
+    profile: str, metric: str, before: float, after: float, max_drop: float, tried: str = ""
+) -> None:
     """Raise GateError when INT8 is more than `max_drop` points below float.
 
     Args:
         before, after: the metric in points of 100, on the same samples.
+        tried: what led there, for the message.
     """
     drop = before - after
     if not drop <= max_drop:
         raise GateError(
             f"int8 for {profile} has {metric} {after:.2f}, {drop:.2f} points below float "
-            f"{before:.2f} (limit {max_drop:g})",
+            f"{before:.2f} (limit {max_drop:g}){tried and '; ' + tried}",
             "train with quantization (--qat 3), calibrate with better pictures (--calibration), "
             "or allow more (--max-drop)",
         )

@@ -137,8 +137,9 @@ def _quantize_one(
             ladder.try_plan(Plan(calibrators[0], keep_float=kept))
         best = ladder.best
         check_drop(
-            wanted.name, material.metric, material.before, best.measured.value, options.max_drop
-        )
+            wanted.name, material.metric, material.before, best.measured.value, options.max_drop,
+            f"{best.plan} was the best of {len(ladder.attempts)} rungs",
+        )  # fmt: skip
         shutil.copytree(best.folder, staging / wanted.name)
         for extra in Path(scratch).glob("sensitivity.*"):
             shutil.copy(extra, staging / wanted.name)

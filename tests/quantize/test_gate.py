@@ -13,3 +13,8 @@ def test_within_the_limit_passes(before, after):
 def test_beyond_the_limit_names_profile_and_both_numbers(after):
     with pytest.raises(GateError, match=r"openvino has pck@0.2 .* below float 60.00"):
         check_drop("openvino", "pck@0.2", 60.0, after, 1.0)
+
+
+def test_what_was_tried_is_told():
+    with pytest.raises(GateError, match=r"\(limit 1\); mse was the best of 4 rungs"):
+        check_drop("openvino", "pck@0.2", 60.0, 50.0, 1.0, "mse was the best of 4 rungs")
