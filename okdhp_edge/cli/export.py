@@ -108,7 +108,7 @@ def _build_engines(model: Path, generations: list[str]) -> None:
     targets = [f"SM{g.upper().removeprefix('SM')}" for g in generations]
     say(f"building a TensorRT engine for {', '.join(targets)}")
     path = write_engines(folder, targets)
-    say(f"{path}, {path.stat().st_size / 1e6:.1f} MB, not run: there is no GPU in this")
+    say(f"{path.parent}: {path.stat().st_size / 1e6:.1f} MB each, built without a GPU and not run")
 
 
 def _show(made: list[Path]) -> None:
