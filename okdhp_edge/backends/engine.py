@@ -7,7 +7,7 @@ an engine without one, or with one that does not fit, is not loaded.
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from okdhp_edge.card import write_text, writing
 from okdhp_edge.errors import BackendError
 
 FOLDER = "engines"
+Report = Callable[[str, int, int, str], None]
+"""Told stage, steps done, steps in all, and a short text."""
 
 
 class Sidecar(BaseModel):
@@ -55,13 +57,20 @@ def library_of(trt: Any) -> str:
     return f"{trt.__name__} {trt.__version__}"
 
 
-def build(trt: Any, onnx: bytes, name: str, targets: Sequence[str] = ()) -> bytes:
+def build(
+    trt: Any,
+    onnx: bytes,
+    name: str,
+    targets: Sequence[str] = (),
+    report: Report = lambda *_: None,
+) -> bytes:
     """Build an engine.
 
     Args:
         trt: `tensorrt` or `tensorrt_rtx`.
         name: of the ONNX file, for messages.
         targets: GPU generations to build for without a GPU, by TensorRT-RTX; none: the GPU here.
+        report: told the phases of the build, which may take minutes.
 
     Raises:
         BackendError: TensorRT cannot parse or build it; its log is quoted.
@@ -82,6 +91,10 @@ def build(trt: Any, onnx: bytes, name: str, targets: Sequence[str] = ()) -> byte
     if targets:
         _aim_at(trt, config, targets)
     timing = _timing_cache(trt, config)
+    # Held here: the configuration may not.
+    monitor = _progress_monitor(trt, report) if hasattr(trt, "IProgressMonitor") else None
+    if monitor is not None:
+        config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise BackendError(
@@ -91,6 +104,27 @@ def build(trt: Any, onnx: bytes, name: str, targets: Sequence[str] = ()) -> byte
     if timing is not None:
         _keep(timing.serialize(), _timing_file(trt))
     return bytes(plan)
+
+
+def _progress_monitor(trt: Any, report: Report) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            if parent is None:
+                self._steps[phase] = steps
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            if phase in self._steps:
+                report("engine", step + 1, self._steps[phase], phase)
+            return True
+
+        def phase_finish(self, phase: str) -> None:
+            self._steps.pop(phase, None)
+
+    return Monitor()
 
 
 def _aim_at(trt: Any, config: Any, targets: Sequence[str]) -> None:

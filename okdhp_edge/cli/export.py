@@ -107,7 +107,8 @@ def _build_engines(model: Path, generations: list[str]) -> None:
     folder = model_store.artefact(model, "tensorrt", "int8")
     targets = [f"SM{g.upper().removeprefix('SM')}" for g in generations]
     say(f"building a TensorRT engine for {', '.join(targets)}")
-    path = write_engines(folder, targets)
+    with progress() as report:
+        path = write_engines(folder, targets, report)
     say(f"{path.parent}: {path.stat().st_size / 1e6:.1f} MB each, built without a GPU and not run")
 
 

@@ -14,6 +14,7 @@ from onnx import TensorProto, numpy_helper
 
 from okdhp_edge.backends.engine import (
     FOLDER,
+    Report,
     Sidecar,
     build,
     collecting_logger,
@@ -98,7 +99,7 @@ def _name(tensor: Any) -> str:
     return "" if tensor is None else str(tensor.name)
 
 
-def write_engines(folder: Path, targets: Sequence[str]) -> Path:
+def write_engines(folder: Path, targets: Sequence[str], report: Report = lambda *_: None) -> Path:
     """One engine for several GPU generations, without a GPU; returns its path.
 
     It lies in `folder`, the tensorrt artefact's, once under each generation's name.
@@ -109,7 +110,7 @@ def write_engines(folder: Path, targets: Sequence[str]) -> Path:
     trt = imported("tensorrt_rtx")
     card = read_card(folder)
     file = folder / card.model_file
-    plan = build(trt, file.read_bytes(), file.name, targets)
+    plan = build(trt, file.read_bytes(), file.name, targets, report)
     facts = Sidecar(
         engine_sha256=hashlib.sha256(plan).hexdigest(), onnx_sha256=sha256_of(file),
         library=library_of(trt), targets=tuple(targets),

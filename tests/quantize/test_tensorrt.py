@@ -114,7 +114,9 @@ def test_an_engine_builds_for_each_gpu_generation_without_a_gpu(full_size, targe
 def test_engines_lie_beside_the_model_with_what_they_were_built_from(quantized, tmp_path):
     folder = tmp_path / "tensorrt"
     shutil.copytree(quantized / "tensorrt", folder)
-    path = write_engines(folder, ["SM86", "SM89"])
+    told = []
+    path = write_engines(folder, ["SM86", "SM89"], lambda *words: told.append(words))
+    assert told and all(0 < done <= total for _, done, total, _ in told)
     assert path.name == "SM86.engine" and (path.parent / "SM89.engine").is_file()
     library = library_of(importlib.import_module("tensorrt_rtx"))
     wanted = Wanted(sha256_of(folder / "model.onnx"), library, "SM89", "some GPU")
