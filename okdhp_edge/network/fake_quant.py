@@ -14,9 +14,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from okdhp_edge.network.branches import PoseNet, SingleBranch, evaluating
+from okdhp_edge.network.quantizer import ActivationQuantizer, folded, quantized_weight
 
-_STEPS = 127
-_TINY = 1e-8
 _PASSING = {"aten.max_pool2d.default", "aten.upsample_nearest2d.vec", "aten.pad.default"}
 
 
@@ -48,81 +47,6 @@ class Site(NamedTuple):
     kind: Literal["conv", "add"]
     number: int
     argument: int
-
-
-class ActivationQuantizer(nn.Module):
-    """256 steps whose size is learnt and whose zero stays where calibration put it."""
-
-    log_scale: nn.Parameter
-    zero_point: Tensor
-
-    def __init__(self, *, signed: bool) -> None:
-        super().__init__()
-        self.low, self.high = (-_STEPS, _STEPS) if signed else (0, 255)
-        self.signed = signed
-        self.log_scale = nn.Parameter(torch.zeros(1))
-        self.register_buffer("zero_point", torch.zeros(1))
-        self.watched: list[tuple[float, float]] | None = None
-        """Extremes of the tensors that pass while calibrating, which pass unrounded."""
-
-    def settle(self) -> None:
-        """End watching: begin with steps that hold the mean of the extremes seen."""
-        lows, highs = zip(*(self.watched or [(0.0, 0.0)]), strict=True)
-        self.watched = None
-        self.calibrate(sum(lows) / len(lows), sum(highs) / len(highs))
-
-    def calibrate(self, lowest: float, highest: float) -> None:
-        """Begin with steps that just hold this range."""
-        lowest, highest = min(lowest, 0.0), max(highest, 0.0)
-        if self.signed:
-            scale, zero = max(-lowest, highest) / _STEPS, 0
-        else:
-            scale = (highest - lowest) / 255
-            zero = round(-lowest / scale) if scale > 0 else 0
-        with torch.no_grad():
-            self.log_scale.fill_(torch.tensor(max(scale, _TINY)).log())
-            self.zero_point.fill_(zero)
-
-    def range(self) -> tuple[float, float]:
-        """What the learnt steps hold."""
-        scale, zero = float(self.log_scale.detach().exp()), float(self.zero_point)
-        return (self.low - zero) * scale, (self.high - zero) * scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Rounded and clipped; gradients pass where nothing is clipped, and reach the scale."""
-        if self.watched is not None:
-            self.watched.append((float(x.min()), float(x.max())))
-            return x
-        factor = 1 / (x.numel() / len(x) * self.high) ** 0.5
-        rounded: Tensor = torch._fake_quantize_learnable_per_tensor_affine(  # noqa: SLF001
-            x, self.log_scale.exp(), self.zero_point, self.low, self.high, factor
-        )
-        return rounded
-
-
-def quantized_weight(weight_OIHW: Tensor, *, per_channel: bool) -> Tensor:
-    """Symmetric int8, one scale for each output channel or one for all."""
-    flat = weight_OIHW.detach().abs().flatten(1)
-    if not per_channel:
-        scale = (flat.max() / _STEPS).clamp_min(_TINY)
-        return torch.fake_quantize_per_tensor_affine(weight_OIHW, float(scale), 0, -_STEPS, _STEPS)
-    scale = (flat.amax(dim=1) / _STEPS).clamp_min(_TINY)
-    zero = torch.zeros_like(scale, dtype=torch.int32)
-    return torch.fake_quantize_per_channel_affine(weight_OIHW, scale, zero, 0, -_STEPS, _STEPS)
-
-
-def folded(
-    weight_OIHW: Tensor, bias: Tensor | None, norm: tuple[Tensor, Tensor, Tensor, Tensor, float]
-) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution that has taken its batch norm in.
-
-    Args:
-        norm: the batch norm's weight, bias, running mean, running variance and epsilon.
-    """
-    gamma, beta, mean, variance, epsilon = norm
-    gain = gamma * torch.rsqrt(variance + epsilon)
-    offset = beta - mean * gain if bias is None else beta + (bias - mean) * gain
-    return weight_OIHW * gain[:, None, None, None], offset
 
 
 class QuantizedBranch(nn.Module):

@@ -1,19 +1,11 @@
 """Fake quantization against numpy, on the network's own weights, where the Q/DQ nodes will be."""
 
-import numpy as np
 import pytest
 import torch
 
 from okdhp_edge.network.branches import SingleBranch, evaluating
 from okdhp_edge.network.build import build_network
-from okdhp_edge.network.fake_quant import (
-    ActivationQuantizer,
-    Placement,
-    QuantizedBranch,
-    Site,
-    folded,
-    quantized_weight,
-)
+from okdhp_edge.network.fake_quant import Placement, QuantizedBranch, Site
 from tests.helpers.tiny_models import tiny_recipe
 
 SIZE = (64, 64)
@@ -33,62 +25,6 @@ def _net(name):
     for _ in range(3):
         net(images)  # running statistics that fit these weights
     return net, images
-
-
-@pytest.mark.parametrize(("signed", "low", "high"), [(False, 0, 255), (True, -127, 127)])
-def test_activations_are_rounded_as_numpy_rounds_them(signed, low, high):
-    quantizer = ActivationQuantizer(signed=signed)
-    quantizer.calibrate(-1.0, 3.0)
-    x = torch.linspace(-4, 5, 300).view(1, 300)
-    scale = (4 / 255) if not signed else 3 / 127
-    zero = 0 if signed else round(1 / scale)
-    expected = (np.clip(np.round(x.numpy() / scale) + zero, low, high) - zero) * scale
-    np.testing.assert_allclose(quantizer(x).detach().numpy(), expected, atol=scale * 1.01)
-    assert np.isclose(quantizer(x).detach().numpy(), expected, atol=1e-5).mean() > 0.98
-    assert quantizer.range() == pytest.approx(
-        ((low - zero) * scale, (high - zero) * scale), rel=1e-5
-    )
-
-
-def test_steps_are_learnt_towards_a_smaller_error():
-    quantizer = ActivationQuantizer(signed=False)
-    quantizer.calibrate(0.0, 50.0)
-    x = torch.rand(1, 4000) * 2
-    optimiser = torch.optim.Adam(quantizer.parameters(), lr=0.05)
-
-    def error():
-        return (quantizer(x) - x).square().mean()
-
-    before = float(error().detach())
-    for _ in range(60):
-        optimiser.zero_grad()
-        error().backward()
-        optimiser.step()
-    assert float(error().detach()) < 0.3 * before
-
-
-@pytest.mark.parametrize("per_channel", [True, False])
-def test_weights_are_rounded_as_the_exporter_will(per_channel):
-    weight = torch.randn(5, 3, 3, 3) * torch.tensor([0.1, 1, 2, 3, 9]).view(5, 1, 1, 1)
-    flat = weight.numpy().reshape(5, -1)
-    largest = np.abs(flat).max(axis=1, keepdims=True) if per_channel else np.abs(flat).max()
-    scale = largest / 127
-    expected = np.round(flat / scale) * scale
-    got = quantized_weight(weight, per_channel=per_channel).numpy().reshape(5, -1)
-    np.testing.assert_allclose(got, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_folded_convolution_computes_conv_and_norm(bias):
-    conv, norm = torch.nn.Conv2d(3, 4, 3, bias=bias), torch.nn.BatchNorm2d(4).eval()
-    norm.running_mean.normal_()
-    norm.running_var.uniform_(0.5, 2)
-    torch.nn.init.normal_(norm.weight)
-    x = torch.randn(2, 3, 8, 8)
-    parts = (norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
-    weight, offset = folded(conv.weight, conv.bias, parts)
-    together = torch.nn.functional.conv2d(x, weight, offset)
-    torch.testing.assert_close(together, norm(conv(x)), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
