@@ -5,6 +5,7 @@ models/<name>/fp32/                 exported
 models/<name>/int8/<profile>/       quantized
 """
 
+import os
 from importlib import resources
 from pathlib import Path
 
@@ -15,6 +16,12 @@ MODELS = Path("models")
 FP32, INT8 = "fp32", "int8"
 DEFAULT_RECIPE = "demo"
 SHIPPED_MODEL = "lite"
+
+
+def cache_folder(kind: str) -> Path:
+    """Where what can be remade is kept between commands: `calibration` or `engines`."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "okdhp-edge" / kind
 
 
 def default_checkpoint() -> Path:

@@ -10,12 +10,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from okdhp_edge.card import write_text, writing
 from okdhp_edge.errors import BackendError
+from okdhp_edge.model_store import cache_folder
 
 FOLDER = "engines"
 Report = Callable[[str, int, int, str], None]
@@ -75,18 +76,7 @@ def build(
     Raises:
         BackendError: TensorRT cannot parse or build it; its log is quoted.
     """
-    log: list[str] = []
-    logger = collecting_logger(trt, log)
-    builder = trt.Builder(logger)
-    network = builder.create_network(_strongly_typed(trt))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(onnx):
-        errors = getattr(parser, "num_errors", 0)
-        reason = str(parser.get_error(0)) if errors else " ".join(log[-2:])
-        raise BackendError(
-            f"TensorRT cannot parse {name} ({reason[:300]})",
-            "use the int8/tensorrt or the fp32 artefact",
-        )
+    builder, network, log, _parser = parsed(trt, onnx, name)
     config = builder.create_builder_config()
     if targets:
         _aim_at(trt, config, targets)
@@ -104,6 +94,36 @@ def build(
     if timing is not None:
         _keep(timing.serialize(), _timing_file(trt))
     return bytes(plan)
+
+
+class Parsed(NamedTuple):
+    """An ONNX file as TensorRT's network; the parser owns its weights, the log grows on."""
+
+    builder: Any
+    network: Any
+    log: list[str]
+    parser: Any
+
+
+def parsed(trt: Any, onnx: bytes, name: str) -> Parsed:
+    """Read an ONNX file.
+
+    Raises:
+        BackendError: TensorRT cannot parse it; its log is quoted.
+    """
+    log: list[str] = []
+    logger = collecting_logger(trt, log)
+    builder = trt.Builder(logger)
+    network = builder.create_network(_strongly_typed(trt))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(onnx):
+        errors = getattr(parser, "num_errors", 0)
+        reason = str(parser.get_error(0)) if errors else " ".join(log[-2:])
+        raise BackendError(
+            f"TensorRT cannot parse {name} ({reason[:300]})",
+            "use the int8/tensorrt or the fp32 artefact",
+        )
+    return Parsed(builder, network, log, parser)
 
 
 def _progress_monitor(trt: Any, report: Report) -> Any:
@@ -150,7 +170,7 @@ def _timing_cache(trt: Any, config: Any) -> Any:
 
 
 def _timing_file(trt: Any) -> Path:
-    return cache_folder() / f"timing-{trt.__version__}.cache"
+    return cache_folder(FOLDER) / f"timing-{trt.__version__}.cache"
 
 
 def write_engine(plan: bytes, path: Path, facts: Sidecar) -> None:
@@ -200,12 +220,6 @@ def _sidecar(path: Path) -> Sidecar:
         ) from None
     except (OSError, ValidationError) as error:
         raise BackendError(f"{file} is no sidecar of ours", "build the engine again") from error
-
-
-def cache_folder() -> Path:
-    """Where engines that were built here are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "okdhp-edge" / FOLDER
 
 
 def collecting_logger(trt: Any, log: list[str]) -> Any:

@@ -19,7 +19,6 @@ from okdhp_edge.backends.engine import (
     Sidecar,
     Wanted,
     build,
-    cache_folder,
     collecting_logger,
     library_of,
     read_engine,
@@ -27,6 +26,7 @@ from okdhp_edge.backends.engine import (
 )
 from okdhp_edge.card import sha256_of
 from okdhp_edge.errors import BackendError
+from okdhp_edge.model_store import cache_folder
 from okdhp_edge.pose.heatmap import Heatmaps
 
 _NO_GPU = "run on a machine with an NVIDIA GPU and its driver, or choose another --backend"
@@ -72,7 +72,7 @@ class TensorRtBackend(Backend):
             trusted = request.trust_engine and request.engine.is_file()
             return request.engine.read_bytes() if trusted else read_engine(request.engine, wanted)
         shipped = request.folder / FOLDER / f"{target}.engine"
-        kept = cache_folder() / f"{wanted.key()}.engine"
+        kept = cache_folder(FOLDER) / f"{wanted.key()}.engine"
         for path in (shipped, kept):
             if path.is_file():
                 return read_engine(path, wanted)

@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from okdhp_edge import __version__
+from okdhp_edge.model_store import cache_folder
 from okdhp_edge.quantize.calibrators import Range
 from okdhp_edge.quantize.observe import Histogram, Observed, Statistics, observe
 
@@ -30,7 +31,7 @@ def statistics_of(
     model: Path, crops: Iterable[NDArray[np.uint8]], count: int, report: Report
 ) -> Statistics:
     """From the cache, or observed now and put there."""
-    path = _cache_folder() / f"{_key(model, crops)}.npz"
+    path = cache_folder("calibration") / f"{_key(model, crops)}.npz"
     if path.is_file():
         return _read(path)
     found = observe(model, _Reported(crops, count, report))
@@ -69,11 +70,6 @@ def _key(model: Path, crops: Iterable[NDArray[np.uint8]]) -> str:
     for crop in crops:
         digest.update(crop.tobytes())
     return digest.hexdigest()
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "okdhp-edge" / "calibration"
 
 
 def _write(statistics: Statistics, path: Path) -> None:

@@ -17,13 +17,13 @@ from okdhp_edge.backends.engine import (
     Report,
     Sidecar,
     build,
-    collecting_logger,
     library_of,
+    parsed,
     write_engine,
 )
 from okdhp_edge.backends.tensorrt import imported
 from okdhp_edge.card import read_card, sha256_of
-from okdhp_edge.errors import BackendError, ModelError
+from okdhp_edge.errors import ModelError
 
 TARGETS = ("SM75", "SM86", "SM89", "SM120")
 
@@ -73,13 +73,8 @@ def float_convolutions(path: Path) -> list[str]:
         BackendError: TensorRT-RTX is absent or refuses the file.
     """
     trt = imported("tensorrt_rtx")
-    log: list[str] = []
-    logger = collecting_logger(trt, log)
-    builder = trt.Builder(logger)
-    network = builder.create_network(0)
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(path.read_bytes()):
-        raise BackendError(f"TensorRT cannot parse {path.name} ({' '.join(log[-2:])})", "report it")
+    read = parsed(trt, path.read_bytes(), path.name)
+    network = read.network
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     int8 = {
         layer.get_output(0).name

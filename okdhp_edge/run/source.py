@@ -9,12 +9,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from okdhp_edge.data.frames import PICTURE_SUFFIXES
 from okdhp_edge.data.sample import read_picture
 from okdhp_edge.data.synthetic import SyntheticScene
 from okdhp_edge.errors import DataError, SourceError
 from okdhp_edge.pose.preprocess import Image
 
-_PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 _SYNTHETIC_SIZE, _SYNTHETIC_FPS, _SYNTHETIC_FRAMES = (640, 480), 30.0, 300
 
 
@@ -129,12 +129,14 @@ class PictureSource(Source):
         super().__init__()
         self.name = str(path)
         self._files = (
-            sorted(f for f in path.iterdir() if f.suffix.lower() in _PICTURES)
+            sorted(f for f in path.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES)
             if path.is_dir()
             else [path]
         )
         if not self._files:
-            raise SourceError(f"folder {path} holds no picture", f"use {', '.join(_PICTURES)}")
+            raise SourceError(
+                f"folder {path} holds no picture", f"use {', '.join(PICTURE_SUFFIXES)}"
+            )
 
     def _next(self) -> Image | None:
         if self._number >= len(self._files):
@@ -178,6 +180,6 @@ def open_source(text: str) -> Source:
             f"source {text} does not exist",
             "use webcam, webcam:N, synthetic, or the path of a video, picture or folder",
         )
-    if path.is_dir() or path.suffix.lower() in _PICTURES:
+    if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES:
         return PictureSource(path)
     return VideoSource(path)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from okdhp_edge.backends.base import Request
-from okdhp_edge.backends.engine import FOLDER, Sidecar, cache_folder, write_engine
+from okdhp_edge.backends.engine import FOLDER, Sidecar, write_engine
 from okdhp_edge.backends.tensorrt import TensorRtBackend
 from okdhp_edge.card import read_card, sha256_of
 from okdhp_edge.errors import BackendError
+from okdhp_edge.model_store import cache_folder
 
 
 class _Memory:
@@ -294,7 +295,7 @@ def test_a_damaged_sidecar_or_engine_is_one_clear_error(memory, quantized, tmp_p
 
 def test_kept_engines_are_for_their_owner_alone(memory, quantized):
     TensorRtBackend(_request(quantized)).close()
-    (engine,) = cache_folder().glob("*.engine")
+    (engine,) = cache_folder(FOLDER).glob("*.engine")
     assert engine.parent.stat().st_mode & 0o077 == 0
 
 
