@@ -75,6 +75,9 @@ class OptimiserTable(_Table):
     milestones: tuple[int, ...] = ()
     """Epochs at which `steps` multiplies the rate by 0.1."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
+    average: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay per step of a moving average of the weights, which is then what is judged, kept and
+    deployed (Polyak averaging)."""
 
 
 class Recipe(_Table):
@@ -116,6 +119,9 @@ class Recipe(_Table):
             raise ValueError("distillation.own_view needs augmentation.views = number of branches")
         if self.quantization and self.quantization.branch not in self.deployable:
             raise ValueError(f"quantization.branch must be one of {list(self.deployable)}")
+        if self.quantization and self.optimiser.average:
+            # An average of weights is no INT8 network that any step has trained.
+            raise ValueError("optimiser.average and [quantization] exclude one another")
         size = method.peer_size if isinstance(method, OkdhpTable) else None
         if size and size[0] * self.input.size[1] != size[1] * self.input.size[0]:
             raise ValueError("distillation.peer_size needs the shape of input.size")

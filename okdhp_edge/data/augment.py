@@ -9,9 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from okdhp_edge.card import InputSpec
 from okdhp_edge.data.sample import Sample
-from okdhp_edge.pose.crop import Affine, apply, crop_from_frame
+from okdhp_edge.pose.crop import Affine, Box, apply, box_around, crop_from_frame
 from okdhp_edge.pose.preprocess import Image, warp
 from okdhp_edge.pose.skeleton import Skeleton
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+_LOWER_HALF = ("hip", "knee", "ankle", "pelvis")
+_FEWEST_OF_A_HALF = 4
+# Of the erased rectangle's area in the crop's, and of its aspect ratio's logarithm.
+_ERASED_AREA, _ERASED_ASPECT = (0.02, 0.2), np.log(3.0)
 
 
 class Augmentation(BaseModel):
@@ -28,6 +35,13 @@ class Augmentation(BaseModel):
     flip: bool = True
     colour: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Brightness, contrast and colour gains vary by up to this share."""
+    half_body: Share = 0.0
+    """Share of the persons of whom only the upper or the lower half fills the crop (Wang et al.,
+    "Mask-guided half-body", as in HRNet-era recipes)."""
+    erase: Share = 0.0
+    """Share of the crops of which a rectangle is noise (Zhong et al., AAAI 2020): an occlusion."""
+    blur: Share = 0.0
+    """Share of the crops that are as unsharp as a person half or a quarter as large."""
     views: Annotated[int, Field(ge=1, le=8)] = 1
     """Crops of each person in one step, augmented independently (Hoffer et al., CVPR 2020)."""
 
@@ -75,6 +89,8 @@ def training_crop(
     """
     mirror = augmentation.flip and rng.uniform() < 0.5
     box = sample.box.copy()
+    if _happens(augmentation.half_body, rng):
+        box = _half(sample, skeleton, rng)
     box[:2] += rng.uniform(-1, 1, 2) * augmentation.shift * box[2:].max()
     rotation = rng.uniform(-1, 1) * augmentation.rotation_deg
     scale = 1 + rng.uniform(-1, 1) * augmentation.scale
@@ -97,14 +113,50 @@ def training_crop(
     if mirror:
         xy, labelled = xy[skeleton.flip_index], labelled[skeleton.flip_index]
     inside = ((xy >= 0) & (xy <= np.array(spec.size) - 1)).all(axis=1)
+    # A teacher with better eyes looks past the blur and the occlusion.
+    image = cut(spec.size)
+    if _happens(augmentation.blur, rng):
+        image = _blurred(image, rng)
+    if _happens(augmentation.erase, rng):
+        _erase(image, rng)
     return TrainingCrop(
-        image=cut(spec.size),
+        image=image,
         xy=np.where(labelled[:, None], xy, 0.0).astype(np.float32),
         weight=(labelled & inside).astype(np.float32),
         transform=transform,
         mirrored=mirror,
         large=cut(large) if large else None,
     )
+
+
+def _happens(share: float, rng: np.random.Generator) -> bool:
+    """Draws only for what the recipe asks for, so that other augmentation is as it was."""
+    return share > 0 and bool(rng.uniform() < share)
+
+
+def _half(sample: Sample, skeleton: Skeleton, rng: np.random.Generator) -> Box:
+    """The box round the joints of one half, where enough of them are labelled."""
+    lower = np.array([name.endswith(_LOWER_HALF) for name in skeleton.joints])
+    half = sample.labelled & (lower == (rng.uniform() < 0.5))
+    return box_around(sample.xy[half]) if half.sum() >= _FEWEST_OF_A_HALF else sample.box.copy()
+
+
+def _blurred(image: Image, rng: np.random.Generator) -> Image:
+    height, width = image.shape[:2]
+    factor = int(rng.integers(2, 5))
+    small = cv2.resize(image, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, (width, height)), dtype=np.uint8)
+
+
+def _erase(image: Image, rng: np.random.Generator) -> None:
+    """Put noise into a rectangle of the picture; a mask beside it is left as it is."""
+    height, width = image.shape[:2]
+    side = np.sqrt(rng.uniform(*_ERASED_AREA) * height * width)
+    stretch = np.exp(rng.uniform(-1, 1) * _ERASED_ASPECT / 2)
+    rows, columns = min(int(side * stretch), height), min(int(side / stretch), width)
+    top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
+    noise = rng.integers(0, 256, (rows, columns, 3), dtype=np.uint8)
+    image[top : top + rows, left : left + columns, :3] = noise
 
 
 def _colour_table(strength: float, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -136,6 +136,8 @@ def _step(run: Run, batch: Batch, epoch: float, *, measure: bool) -> dict[str, f
         run.fabric.clip_gradients(run.model, run.optimiser, max_norm=clip)
     run.optimiser.step()
     run.method.after_step(run.net)
+    if run.average is not None:
+        run.average.update_parameters(run.net)
     if result.gradient_ratio is not None:
         values[GRADIENT_RATIO] = float(result.gradient_ratio)
     return values
@@ -144,7 +146,7 @@ def _step(run: Run, batch: Batch, epoch: float, *, measure: bool) -> dict[str, f
 def _validate_and_save(run: Run, options: TrainingOptions, epoch: int) -> Row:
     recipe = run.recipe
     found = validate(
-        run.net, run.val, recipe.input_spec(), recipe.decoder_spec(), run.metric,
+        run.judged, run.val, recipe.input_spec(), recipe.decoder_spec(), run.metric,
         lambda done: options.report("validate", done, len(run.val), ""), run.in_int8(epoch),
     )  # fmt: skip
     branch, score = _chosen(recipe, found.scores)
@@ -156,8 +158,8 @@ def _validate_and_save(run: Run, options: TrainingOptions, epoch: int) -> Row:
         best_branch=branch, best_score=run.best_score, version=__version__,
     )  # fmt: skip
     if improved:
-        checkpoint.save(options.out / BEST, facts, run.net, beside=run.beside)
-    checkpoint.save(options.out / LAST, facts, run.net, run.optimiser, run.beside)
+        checkpoint.save(options.out / BEST, facts, run.judged, beside=run.beside)
+    checkpoint.save(options.out / LAST, facts, run.net, run.optimiser, run.kept)
     row = {f"val/{name}": value for name, value in found.scores.items()}
     if len(recipe.network.branches) > 1:
         row |= {AGREEMENT: found.agreement, ENSEMBLE_GAIN: found.ensemble_gain}

@@ -11,6 +11,7 @@ import cv2
 import torch
 from lightning_fabric import Fabric
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from okdhp_edge import checkpoint
 from okdhp_edge.data.load import load
@@ -58,19 +59,33 @@ class Run:
     quantization: QuantizationAware | None
     model: Any
     optimiser: torch.optim.Optimizer
+    average: AveragedModel | None
     epochs_done: int = 0
     best_score: float = float("-inf")
 
     @property
+    def judged(self) -> PoseNet:
+        """The network that is validated and kept."""
+        return self.net if self.average is None else cast(PoseNet, self.average.module)
+
+    @property
     def beside(self) -> dict[str, nn.Module]:
         """What learns beside the network."""
-        parts = {"method": self.method, "quantization": self.quantization}
-        return {name: module for name, module in parts.items() if module is not None}
+        return _those_there({"method": self.method, "quantization": self.quantization})
+
+    @property
+    def kept(self) -> dict[str, nn.Module]:
+        """What a resumed run needs besides network and optimiser."""
+        return self.beside | _those_there({"average": self.average})
 
     def in_int8(self, epoch: int) -> QuantizedBranch | None:
         """The INT8 branch, from the epoch on in which it learns."""
         part = self.quantization
         return part.branch if part and epoch >= part.table.start_epoch else None
+
+
+def _those_there(modules: dict[str, nn.Module | None]) -> dict[str, nn.Module]:
+    return {name: module for name, module in modules.items() if module is not None}
 
 
 def training_set(run: Run) -> CropDataset:
@@ -119,6 +134,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     return Run(
         recipe=recipe, fabric=fabric, train=train_set, val=val_set, metric=metric,
         net=net, method=method, quantization=quantization, model=model, optimiser=optimiser,
+        average=averaged(net, recipe.optimiser.average) if recipe.optimiser.average else None,
     )  # fmt: skip
 
 
@@ -138,6 +154,13 @@ def _quantization(net: PoseNet, recipe: Recipe) -> QuantizationAware | None:
         return None
     branch = QuantizedBranch(net, table.branch, recipe.input.size, table.placement)
     return QuantizationAware(branch, table)
+
+
+def averaged(net: PoseNet, decay: float) -> AveragedModel:
+    """A moving average of weights and normalisation statistics; `update_parameters` moves it."""
+    rule = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    average = AveragedModel(net, multi_avg_fn=rule, use_buffers=True)
+    return average.requires_grad_(requires_grad=False).eval()
 
 
 def calibrate(quantization: QuantizationAware, loader: Any) -> None:
@@ -184,6 +207,6 @@ def resume(run: Run, last: Path) -> None:
         )
     checkpoint.load_net(last, run.net)
     checkpoint.load_optimiser(last, run.optimiser)
-    for name, module in run.beside.items():
+    for name, module in run.kept.items():
         checkpoint.load_beside(last, name, module)
     run.epochs_done, run.best_score = facts.epochs_done, facts.best_score

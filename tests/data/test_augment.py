@@ -86,3 +86,68 @@ def test_a_second_crop_shows_the_same_in_another_size():
     assert cut(None).large is None and crop.large.shape == (192, 192, 3)
     halved = crop.large.reshape(96, 2, 96, 2, 3).mean(axis=(1, 3))
     assert np.abs(halved - crop.image).mean() < 6
+
+
+def _only(**changes):
+    return NO_AUGMENTATION.model_copy(update=changes)
+
+
+def test_half_a_body_fills_the_crop_and_only_its_joints_count():
+    lower = np.array([n.endswith(("hip", "knee", "ankle")) for n in LSP14.joints])
+    sample = _sample()
+    sample.xy[lower] += [0, 400]
+    seen = set()
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        crop = training_crop(sample, LSP14, SPEC, _only(half_body=1.0), rng)
+        half = crop.weight.astype(bool)
+        assert (half[lower].all(), half[~lower].any()) in {(True, False), (False, True)}
+        seen.add(bool(half[lower].all()))
+    assert seen == {True, False}
+
+
+def test_a_half_with_too_few_joints_is_not_cut():
+    sample = _sample()
+    sample.labelled[:] = False
+    sample.labelled[[0, 1, 2, 6, 7, 8]] = True
+    rng = np.random.default_rng
+    crop = training_crop(sample, LSP14, SPEC, _only(half_body=1.0), rng(0))
+    whole = training_crop(sample, LSP14, SPEC, NO_AUGMENTATION, rng(0))
+    np.testing.assert_array_equal(crop.image, whole.image)
+
+
+def test_erasing_hides_a_rectangle_and_leaves_labels_and_the_larger_crop_alone():
+    rng, large = np.random.default_rng, (192, 192)
+    whole = training_crop(_sample(), LSP14, SPEC, NO_AUGMENTATION, rng(1), large)
+    for seed in range(20):
+        hidden = training_crop(_sample(), LSP14, SPEC, _only(erase=1.0), rng(seed), large)
+        rows, columns = np.nonzero((hidden.image != whole.image).any(axis=-1))
+        area = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+        assert 0.01 < area / 96**2 < 0.22
+        assert len(rows) > 0.9 * area  # one solid rectangle
+        np.testing.assert_array_equal(hidden.xy, whole.xy)
+        np.testing.assert_array_equal(hidden.weight, whole.weight)
+        np.testing.assert_array_equal(hidden.large, whole.large)
+
+
+def test_blur_takes_detail_away_and_moves_nothing():
+    rng = np.random.default_rng
+    whole = training_crop(_sample(), LSP14, SPEC, NO_AUGMENTATION, rng(1)).image.astype(float)
+    blurred = training_crop(_sample(), LSP14, SPEC, _only(blur=1.0), rng(1)).image.astype(float)
+    steps = [np.abs(np.diff(image, axis=1)).max() for image in (whole, blurred)]
+    assert steps[1] < 0.8 * steps[0]
+    assert abs(blurred.mean() - whole.mean()) < 1.5
+
+
+@pytest.mark.parametrize("kind", ["half_body", "erase", "blur"])
+def test_a_share_is_a_share_and_none_draws_nothing(kind):
+    rng = np.random.default_rng
+    plain = training_crop(_sample(), LSP14, SPEC, Augmentation(), rng(9))
+    off = training_crop(_sample(), LSP14, SPEC, Augmentation(**{kind: 0.0}), rng(9))
+    np.testing.assert_array_equal(plain.image, off.image)
+    whole = training_crop(_sample(), LSP14, SPEC, NO_AUGMENTATION, rng(0)).image
+    changed = [
+        (training_crop(_sample(), LSP14, SPEC, _only(**{kind: 0.5}), rng(s)).image != whole).any()
+        for s in range(60)
+    ]
+    assert 15 < sum(changed) < 45

@@ -38,6 +38,15 @@ def test_a_run_learns_and_leaves_its_records(trained):
     assert list((trained.parent / "events").glob("events.out.tfevents.*"))
 
 
+class _Killed(BaseException):
+    pass
+
+
+def _kill(stage: str, done: int, total: int, text: str) -> None:
+    if stage == "epoch 2" and done == 3:
+        raise _Killed
+
+
 @pytest.mark.parametrize(
     "method",
     [
@@ -56,15 +65,8 @@ def test_resuming_after_a_kill_gives_bit_identical_weights(tmp_path, method):
     )
     train(recipe, DATA, _options(tmp_path / "whole"))
 
-    class Killed(BaseException):
-        pass
-
-    def kill(stage: str, done: int, total: int, text: str) -> None:
-        if stage == "epoch 2" and done == 3:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(recipe, DATA, _options(tmp_path / "cut", report=kill))
+    with pytest.raises(_Killed):
+        train(recipe, DATA, _options(tmp_path / "cut", report=_kill))
     assert read_facts(tmp_path / "cut" / "last.safetensors").epochs_done == 1
     train(recipe, DATA, _options(tmp_path / "cut", resume=True))
     whole, cut = (load_file(tmp_path / n / "last.safetensors") for n in ("whole", "cut"))
@@ -74,6 +76,24 @@ def test_resuming_after_a_kill_gives_bit_identical_weights(tmp_path, method):
     learns_itself = method["method"] == "okddip" or "ema_peer" in method
     assert any(k.startswith("method.") for k in whole) == learns_itself
     assert len((tmp_path / "cut" / "metrics.csv").read_text().splitlines()) == 4
+
+
+def test_an_average_of_the_weights_is_judged_kept_and_resumed(tmp_path):
+    optimiser = {"epochs": 2, "batch_size": 16, "lr": 3e-3, "average": 0.9}
+    recipe = tiny_recipe(optimiser=optimiser)
+    train(recipe, DATA, _options(tmp_path / "whole"))
+    with pytest.raises(_Killed):
+        train(recipe, DATA, _options(tmp_path / "cut", report=_kill))
+    train(recipe, DATA, _options(tmp_path / "cut", resume=True))
+    whole, cut = (load_file(tmp_path / n / "last.safetensors") for n in ("whole", "cut"))
+    assert all(torch.equal(whole[k], cut[k]) for k in whole)
+    best = load_file(tmp_path / "whole" / "best.safetensors")
+    assert read_facts(tmp_path / "whole" / "best.safetensors").epochs_done == 2
+    assert not any(k.startswith("average.") for k in best)
+    for name in (k for k in best if k.startswith("net.")):
+        kept = "average.module." + name.removeprefix("net.")
+        assert torch.equal(best[name], whole[kept])
+    assert any(not torch.equal(best[k], whole[k]) for k in best)
 
 
 def test_unlabelled_pictures_lengthen_the_epoch_and_teach(tmp_path, trained):
