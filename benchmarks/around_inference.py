@@ -17,13 +17,13 @@ from okdhp_edge.backends.base import Backend, Description, Request
 from okdhp_edge.card import DecoderSpec, InputSpec, ModelCard, SkeletonSpec, write_text
 from okdhp_edge.data.synthetic import SyntheticScene
 from okdhp_edge.hardware import describe_machine
-from okdhp_edge.latency import StageClock
+from okdhp_edge.latency import StageClock, StageLog
 from okdhp_edge.pose.crop import apply, box_around, compose, crop_from_frame, heatmap_from_crop
 from okdhp_edge.pose.heatmap import HeatmapKind, gaussians
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.run.loop import overlay
-from okdhp_edge.run.track import PersonTracker
+from okdhp_edge.run.track import JOINT_SEEN, PersonTracker
 
 FRAMES, WARMUP = 2000, 50
 SIZE, STRIDE, SIGMA = 256, 4, 2.0
@@ -63,16 +63,18 @@ def measure(kind: HeatmapKind) -> dict[str, dict[str, float]]:
     heatmaps = gaussians(apply(to_heatmap, xy), (SIZE // STRIDE, SIZE // STRIDE), SIGMA)[None]
     if kind is HeatmapKind.LOGITS:
         heatmaps = np.log(np.maximum(heatmaps, 1e-4))
-    clock = StageClock()
+    clock, log = StageClock(), StageLog()
     tracker = PersonTracker(Estimator(PreparedBackend(card(kind), heatmaps), clock))
     for number in range(WARMUP + FRAMES):
         # What is neither stage is the tracker's own work: timed with it, then subtracted below.
         with clock.stage("find"):
-            pose = tracker.find(frame)
+            poses = tracker.find(frame)
         with clock.stage("draw"):
-            overlay(frame, pose)
-        clock.end_frame(counted=number >= WARMUP)
-    stats = {name: s.to_dict() for name, s in clock.stats().items()}
+            overlay(frame, poses, JOINT_SEEN)
+        stages = clock.take()
+        if number >= WARMUP:
+            log.add(stages)
+    stats = {name: s.stats().to_dict() for name, s in log.series.items()}
     stats["outside_infer_without_draw"] = {
         q: round(stats["find"][q] - stats["infer"]["p50"], 4) for q in ("mean", "p50", "p90", "p99")
     }

@@ -97,7 +97,7 @@ def _cameras() -> Finding:
 
 
 def _display() -> Finding:
-    from okdhp_edge.run.sink import window_possible
+    from okdhp_edge.run.sinks.video import window_possible
 
     if window_possible():
         return Finding("window", "possible")

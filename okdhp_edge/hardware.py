@@ -2,6 +2,7 @@
 
 import os
 import platform
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,3 +64,26 @@ def _governor() -> str | None:
         return path.read_text(encoding="utf-8").strip()
     except OSError:
         return None
+
+
+def sensors() -> dict[str, float | int]:
+    """What this machine tells of its state now: `celsius` (the hottest zone), `mhz` (mean over
+    cores), `throttled` (events since it started); what it does not tell is left out."""
+    found: dict[str, float | int] = {}
+    if zones := _numbers(Path("/sys/class/thermal"), "thermal_zone*/temp"):
+        found["celsius"] = round(max(zones) / 1000, 1)
+    cpus = Path("/sys/devices/system/cpu")
+    if clocks := _numbers(cpus, "cpu[0-9]*/cpufreq/scaling_cur_freq"):
+        found["mhz"] = round(sum(clocks) / len(clocks) / 1000)
+    if events := _numbers(cpus, "cpu[0-9]*/thermal_throttle/core_throttle_count"):
+        found["throttled"] = int(sum(events))
+    return found
+
+
+def _numbers(folder: Path, pattern: str) -> list[float]:
+    """Of all files that can be read; sensors may vanish or refuse."""
+    numbers = []
+    for path in folder.glob(pattern):
+        with suppress(OSError, ValueError):
+            numbers.append(float(path.read_text(encoding="utf-8")))
+    return numbers

@@ -1,10 +1,12 @@
 """Latency to be believed: monotonic clock, all samples kept, percentiles that occurred."""
 
 import math
+import statistics
 import time
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 _NS_PER_MS = 1e6
@@ -22,8 +24,10 @@ class LatencyStats:
 
     n: int
     mean: float
+    sd: float
     p50: float
     p90: float
+    p95: float
     p99: float
     max: float
 
@@ -37,9 +41,18 @@ class LatencyStats:
         if not samples_ns:
             raise ValueError("no latency samples")
         ordered = sorted(samples_ns)
-        p50, p90, p99 = (nearest_rank(ordered, share) / _NS_PER_MS for share in (0.5, 0.9, 0.99))
-        mean = sum(ordered) / len(ordered) / _NS_PER_MS
-        return cls(len(ordered), mean, p50, p90, p99, ordered[-1] / _NS_PER_MS)
+        mean = statistics.fmean(ordered)
+        sd = statistics.pstdev(ordered, mean)
+        shares = (0.5, 0.9, 0.95, 0.99, 1.0)
+        p50, p90, p95, p99, most = (nearest_rank(ordered, s) / _NS_PER_MS for s in shares)
+        return cls(
+            len(ordered), mean / _NS_PER_MS, sd / _NS_PER_MS, p50, p90, p95, p99, most
+        )  # fmt: skip
+
+    @property
+    def cv(self) -> float:
+        """Coefficient of variation: standard deviation over mean; 0 where nothing took time."""
+        return self.sd / self.mean if self.mean else 0.0
 
     def to_dict(self) -> dict[str, float]:
         return {k: round(v, 4) for k, v in asdict(self).items()}
@@ -50,13 +63,21 @@ def nearest_rank(ordered: Sequence[int], share: float) -> int:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
+def drift(samples_ns: Sequence[int]) -> float | None:
+    """Median of the second half over that of the first, less one; None below two samples."""
+    half = len(samples_ns) // 2
+    if not half:
+        return None
+    first = statistics.median(samples_ns[:half])
+    return statistics.median(samples_ns[half:]) / first - 1 if first else None
+
+
 class StageClock:
     """Times named stages; a stage entered several times in one frame adds up in that frame."""
 
     def __init__(self, clock: Clock = time.perf_counter_ns) -> None:
         self.now = clock
         self._frame: dict[str, int] = {}
-        self._frames: list[dict[str, int]] = []
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -67,17 +88,67 @@ class StageClock:
         finally:
             self._frame[name] = self._frame.get(name, 0) + self.now() - start
 
-    def end_frame(self, *, counted: bool = True) -> None:
-        """Close the frame; one that is not counted (warm-up, end of stream) is forgotten."""
-        if counted:
-            self._frames.append(self._frame)
-        self._frame = {}
+    def take(self) -> dict[str, int]:
+        """Nanoseconds of each stage of the frame that ends here."""
+        frame, self._frame = self._frame, {}
+        return frame
+
+
+class Series:
+    """Samples of one quantity, in memory that stays bounded however long a run lasts.
+
+    Number, mean, deviation and maximum are those of all samples. Percentiles are of all up to
+    `limit`; beyond it of every second, fourth, ... sample, evenly over the whole run.
+    """
+
+    def __init__(self, limit: int = 50_000) -> None:
+        self._limit, self._stride = limit, 1
+        self._kept = array("q")
+        self._n = self._total = self._squares = self._max = 0
+
+    def add(self, ns: int) -> None:
+        if self._n % self._stride == 0:
+            if len(self._kept) >= self._limit:
+                self._kept = self._kept[::2]
+                self._stride *= 2
+            if self._n % self._stride == 0:
+                self._kept.append(ns)
+        self._n += 1
+        self._total += ns
+        self._squares += ns * ns
+        self._max = max(self._max, ns)
+
+    def __len__(self) -> int:
+        return self._n
 
     @property
-    def frames(self) -> int:
-        return len(self._frames)
+    def samples(self) -> Sequence[int]:
+        """Those that are kept, in order."""
+        return self._kept
 
-    def stats(self) -> dict[str, LatencyStats]:
-        """Per stage over the counted frames, a frame without the stage counting as zero."""
-        names = dict.fromkeys(name for frame in self._frames for name in frame)
-        return {n: LatencyStats.of([f.get(n, 0) for f in self._frames]) for n in names}
+    def stats(self) -> LatencyStats:
+        """See `LatencyStats.of`."""
+        mean = self._total / self._n
+        sd = math.sqrt(max(self._squares / self._n - mean * mean, 0.0))
+        return replace(
+            LatencyStats.of(self._kept), n=self._n, mean=mean / _NS_PER_MS, sd=sd / _NS_PER_MS,
+            max=self._max / _NS_PER_MS,
+        )  # fmt: skip
+
+
+class StageLog:
+    """Series of every stage over frames; a frame without a stage counts as zero there."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.series: dict[str, Series] = {}
+
+    def add(self, stages: Mapping[str, int]) -> None:
+        """The stages of one frame."""
+        for name in stages.keys() - self.series.keys():
+            self.series[name] = Series()
+            for _ in range(self.frames):
+                self.series[name].add(0)
+        for name, series in self.series.items():
+            series.add(stages.get(name, 0))
+        self.frames += 1

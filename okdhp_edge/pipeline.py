@@ -67,7 +67,7 @@ def _train(
 def aware(recipe: Recipe, start: Path, branch: int, profile: str, epochs: int) -> Recipe:
     """The recipe of a short training with quantization that goes on where another ended."""
     table = {"profile": profile, "branch": branch}
-    optimiser = {"epochs": epochs, "lr": recipe.optimiser.lr * _RATE}
+    optimiser = {"epochs": epochs, "lr": recipe.optimiser.lr * _RATE, "average": None}
     return recipe.model_copy(
         update={
             "start": str(start),

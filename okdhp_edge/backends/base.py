@@ -79,24 +79,46 @@ class Backend(ABC):
         Raises:
             BackendError: closed, or an input of another shape or type.
         """
-        if not self._open:
-            raise BackendError(f"the {self.name} backend is closed", "load the model again")
-        self._check(images_BHWC)
+        self._check(images_BHWC, self.card.batch)
         return self._infer(np.ascontiguousarray(images_BHWC))
 
-    def _check(self, images_BHWC: NDArray[np.uint8]) -> None:
+    def infer_all(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
+        """Run any number of crops, at least one, in batches that the model takes.
+
+        Raises:
+            BackendError: as `infer`.
+        """
+        self._check(images_BHWC, None)
+        parts, start = [], 0
+        while start < len(images_BHWC):
+            size = self._batch_for(len(images_BHWC) - start)
+            part = images_BHWC[start : start + size]
+            short = size - len(part)
+            if short:
+                part = np.concatenate([part, np.zeros((short, *part.shape[1:]), dtype=np.uint8)])
+            parts.append(self._infer(np.ascontiguousarray(part))[: size - short])
+            start += size
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _batch_for(self, waiting: int) -> int:
+        """Size of the next batch; the last one is filled up with empty crops."""
+        return self.card.batch or waiting
+
+    def _check(self, images_BHWC: NDArray[np.uint8], batch: int | None) -> None:
+        if not self._open:
+            raise BackendError(f"the {self.name} backend is closed", "load the model again")
         spec = self.card.input
-        batch = "any" if self.card.batch is None else str(self.card.batch)
         fits = (
             images_BHWC.dtype == np.uint8
             and images_BHWC.ndim == 4
             and images_BHWC.shape[1:] == (spec.height, spec.width, 3)
-            and (self.card.batch is None or len(images_BHWC) == self.card.batch)
+            and len(images_BHWC) > 0
+            and batch in (None, len(images_BHWC))
         )
         if not fits:
             raise BackendError(
                 f"input is {images_BHWC.dtype} {images_BHWC.shape}, the model takes uint8 "
-                f"({batch}, {spec.height}, {spec.width}, 3)",
+                f"({batch or 'any'}, {spec.height}, {spec.width}, 3)",
                 "crop with the card's input size",
             )
 
@@ -126,15 +148,4 @@ class Backend(ABC):
 
 def predict_with(backend: Backend) -> Callable[[NDArray[np.uint8]], dict[str, Heatmaps]]:
     """`backend` as evaluate's predict function: any number of crops, one named output."""
-
-    def predict(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
-        size = backend.card.batch or len(images_BHWC)
-        short = -len(images_BHWC) % size
-        if short:
-            padding = np.zeros((short, *images_BHWC.shape[1:]), dtype=np.uint8)
-            images_BHWC = np.concatenate([images_BHWC, padding])
-        parts = [backend.infer(images_BHWC[i : i + size]) for i in range(0, len(images_BHWC), size)]
-        heatmaps = np.concatenate(parts)
-        return {"model": heatmaps[: len(heatmaps) - short]}
-
-    return predict
+    return lambda images_BHWC: {"model": backend.infer_all(images_BHWC)}

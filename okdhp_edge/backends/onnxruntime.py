@@ -1,5 +1,7 @@
 """ONNX Runtime on the CPU."""
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -19,13 +21,7 @@ class OnnxRuntimeBackend(Backend):
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
-        options = ort.SessionOptions()
-        options.inter_op_num_threads = 1
-        # Waiting threads that spin take the cores that crop and decode need.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = _LOG_ERRORS_ONLY
-        if request.threads:
-            options.intra_op_num_threads = request.threads
+        options = _options(request.threads)
         if request.card.profile == "tensorrt":
             # Its FP16 scales are read wrongly once onnxruntime folds constants (seen with 1.31);
             # this file is run here to judge its accuracy, not for its speed.
@@ -53,3 +49,38 @@ class OnnxRuntimeBackend(Backend):
     def describe(self) -> Description:
         precision = "int8 (u8s8 or s8s8 Q/DQ), rest fp32" if self._precision == "int8" else "fp32"
         return Description(self.name, ort.__version__, "CPU", precision, self._threads)
+
+
+class _OnnxModel:
+    """An ONNX file as it is."""
+
+    def __init__(self, path: Path, threads: int | None) -> None:
+        self._session = ort.InferenceSession(str(path), _options(threads), providers=[_PROVIDER])
+        taken = self._session.get_inputs()[0]
+        self._input = taken.name
+        self.input_shape = _sizes(taken.shape)
+        self.output_shape = _sizes(self._session.get_outputs()[0].shape)
+
+    def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        outputs = self._session.run(None, {self._input: values})
+        return np.asarray(outputs[0], dtype=np.float32)
+
+
+def open_onnx(path: Path, threads: int | None) -> _OnnxModel:
+    """See `onnx_file.OnnxFile`."""
+    return _OnnxModel(path, threads)
+
+
+def _sizes(shape: list[int | str | None]) -> tuple[int, ...]:
+    return tuple(size if isinstance(size, int) else -1 for size in shape)
+
+
+def _options(threads: int | None) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.inter_op_num_threads = 1
+    # Waiting threads that spin take the cores that crop and decode need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    if threads:
+        options.intra_op_num_threads = threads
+    return options

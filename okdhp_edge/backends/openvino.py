@@ -2,6 +2,7 @@
 
 from collections import Counter
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ _DEVICE = "CPU"
 # The CPU plugin's default is bf16 where the CPU has it, which would hide behind "fp32".
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """What the plugin is told to compute in by the precision asked for."""
+_BATCHES = (8, 4, 2, 1)
 _NOT_COMPUTE = {"Input", "Output", "Const", "Reorder", "Reshape", "Convert"}
 
 
@@ -26,23 +28,19 @@ class OpenVinoBackend(Backend):
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
-        core = shared_core()
-        config: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": HINTS[request.precision],
-        }
-        if request.threads:
-            config["INFERENCE_NUM_THREADS"] = request.threads
+        self._asked = request.precision
+        self._config = settings(request.precision, request.threads)
         try:
-            model = core.read_model(str(request.model_file))
-            self._compiled = core.compile_model(model, _DEVICE, config)
+            self._model = shared_core().read_model(str(request.model_file))
+            self._compiled = shared_core().compile_model(self._model, _DEVICE, self._config)
         except RuntimeError as error:
             raise BackendError(
                 f"openvino cannot run {request.model_file.name} ({str(error)[:160]})",
                 "export the model again, or see `okdhp-edge doctor`",
             ) from error
-        self._request = self._compiled.create_infer_request()
-        self._asked = request.precision
+        self._requests: dict[int | None, Any] = {
+            request.card.batch: self._compiled.create_infer_request()
+        }
         self._refuse_other_precision(request.precision)
 
     def _refuse_other_precision(self, asked: str) -> None:
@@ -57,8 +55,25 @@ class OpenVinoBackend(Backend):
             )
 
     def _infer(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
-        self._request.infer([images_BHWC], share_inputs=True)
-        return np.array(self._request.get_output_tensor(0).data, dtype=np.float32)
+        request = self._request_for(len(images_BHWC))
+        request.infer([images_BHWC], share_inputs=True)
+        return np.array(request.get_output_tensor(0).data, dtype=np.float32)
+
+    def _batch_for(self, waiting: int) -> int:
+        """The largest of a few sizes that is full: each costs a compilation when first met."""
+        if self.card.batch != 1:
+            return super()._batch_for(waiting)
+        return max(size for size in _BATCHES if size <= waiting)
+
+    def _request_for(self, batch: int) -> Any:
+        """A model for one crop is compiled again for others; dynamic shapes would be slower."""
+        key = None if self.card.batch is None else batch
+        if key not in self._requests:
+            model = self._model.clone()
+            model.reshape([batch, self.card.input.height, self.card.input.width, 3])
+            compiled = shared_core().compile_model(model, _DEVICE, self._config)
+            self._requests[key] = compiled.create_infer_request()
+        return self._requests[key]
 
     def describe(self) -> Description:
         counts = self._runtime_precisions()
@@ -83,8 +98,40 @@ class OpenVinoBackend(Backend):
 
     def close(self) -> None:
         super().close()
-        self._request = None
+        self._requests.clear()
         self._compiled = None
+
+
+class _OnnxModel:
+    """An ONNX file as it is."""
+
+    def __init__(self, path: Path, threads: int | None) -> None:
+        model = shared_core().read_model(str(path))
+        compiled = shared_core().compile_model(model, _DEVICE, settings("fp32", threads))
+        self.input_shape = _sizes(model.input(0))
+        self.output_shape = _sizes(model.output(0))
+        self._request = compiled.create_infer_request()
+
+    def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        self._request.infer([values], share_inputs=True)
+        return np.array(self._request.get_output_tensor(0).data, dtype=np.float32)
+
+
+def open_onnx(path: Path, threads: int | None) -> _OnnxModel:
+    """See `onnx_file.OnnxFile`."""
+    return _OnnxModel(path, threads)
+
+
+def _sizes(port: Any) -> tuple[int, ...]:
+    return tuple(d.get_length() if d.is_static else -1 for d in port.partial_shape)
+
+
+def settings(precision: str, threads: int | None) -> dict[str, Any]:
+    """What the plugin is told: shortest latency, the precision that was asked for."""
+    chosen: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[precision],
+    }  # fmt: skip
+    return chosen | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
 
 
 @cache

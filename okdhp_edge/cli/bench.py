@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from okdhp_edge.cli.opening import chosen_model
 from okdhp_edge.cli.show import command_line, emit, guarded, progress, say, table
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ def bench(
     ] = None,
 ) -> None:
     """One model on every backend and precision here: accuracy, latency, size, load time."""
+    from okdhp_edge.backends.choose import chosen_model
     from okdhp_edge.bench.measure import candidates, measure, recommended, slower_than_float
     from okdhp_edge.bench.present import HEADINGS, cells, markdown, plot
     from okdhp_edge.card import write_text, writing

@@ -23,6 +23,6 @@ def demo(
     export(checkpoint=out / "best.safetensors", int8=True)
     say("3/3 run the INT8 model on a synthetic video")
     video = out / "demo.mp4"
-    run(source="synthetic", model=str(out), backend=backend, save=video, window=False,
-        report_file=out / "report.json")  # fmt: skip
+    run(source=["synthetic"], model=str(out), backend=backend, save=video, window=False,
+        report=out / "report.json")  # fmt: skip
     say(f"look at {video}")

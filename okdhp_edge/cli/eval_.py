@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from okdhp_edge.cli.opening import open_chosen
 from okdhp_edge.cli.show import command_line, emit, guarded, progress, say, table
 
 
@@ -28,11 +27,12 @@ def evaluate(
 ) -> None:
     """Measure a model's accuracy, with a 95 % bootstrap interval over persons."""
     from okdhp_edge.backends.base import predict_with
+    from okdhp_edge.backends.choose import open_chosen
     from okdhp_edge.data.load import load
     from okdhp_edge.evaluate import evaluate as judge
     from okdhp_edge.results import keep_result
 
-    loaded, asked = open_chosen(model, backend, precision, threads)
+    loaded, asked = open_chosen(model, backend, precision, threads, say)
     poses = load(data, split).as_seen_by(loaded.card.skeleton.skeleton())
     for note in poses.notes:
         say(note)

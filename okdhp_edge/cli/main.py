@@ -3,7 +3,7 @@
 import typer
 
 from okdhp_edge import __version__
-from okdhp_edge.cli import bench, data, demo, doctor, eval_, export, run, train
+from okdhp_edge.cli import bench, data, demo, doctor, eval_, export, report, run, train
 
 app = typer.Typer(
     name="okdhp-edge",
@@ -16,6 +16,7 @@ app.command("train")(train.train)
 app.command("eval")(eval_.evaluate)
 app.command("export")(export.export)
 app.command("run")(run.run)
+app.command("report")(report.report)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

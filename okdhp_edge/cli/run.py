@@ -1,117 +1,210 @@
 """`okdhp-edge run`."""
 
 import json
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from okdhp_edge.cli.opening import open_chosen
+from okdhp_edge.cli import run_options as option
 from okdhp_edge.cli.show import emit, guarded, progress, say, table
-from okdhp_edge.errors import OutputError
+from okdhp_edge.errors import OutputError, SourceError
 
 if TYPE_CHECKING:
+    from okdhp_edge.backends.base import Backend
+    from okdhp_edge.run.controls import Controls
+    from okdhp_edge.run.loop import Feed
+    from okdhp_edge.run.pipeline import Pipeline
     from okdhp_edge.run.report import RunReport
-    from okdhp_edge.run.sink import Sink
-    from okdhp_edge.run.source import Source
 
 
 @guarded
 def run(
-    source: Annotated[
-        str, typer.Option(help="webcam[:N], a video, picture or folder, synthetic[:FRAMES].")
-    ] = "webcam",
-    model: Annotated[
-        str | None, typer.Option(help="Name or path. Default: the newest export, else `lite`.")
-    ] = None,
-    backend: Annotated[
-        str, typer.Option(help="auto, openvino, onnxruntime, tensorrt or pytorch.")
-    ] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, int8, fp32 or bf16.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    engine: Annotated[
-        Path | None, typer.Option(help="A TensorRT engine, in place of building one.")
-    ] = None,
-    trust_engine: Annotated[
-        bool, typer.Option("--trust-engine", help="Load it though nobody vouches: it is code.")
-    ] = False,
-    save: Annotated[Path | None, typer.Option(help="Annotated video, .mp4 or .avi.")] = None,
-    json_lines: Annotated[
-        Path | None, typer.Option("--json", help="Poses, one JSON object a frame.")
-    ] = None,
-    report_file: Annotated[
-        Path | None, typer.Option("--report", help="The report as JSON.")
-    ] = None,
-    window: Annotated[
-        bool | None, typer.Option(help="Show a window. Default: where there is a display.")
-    ] = None,
-    max_frames: Annotated[int | None, typer.Option(min=1)] = None,
+    source: option.Source = None,
+    size: option.Size = None,
+    fps: option.Fps = None,
+    policy: option.Policy = "auto",
+    stride: option.Stride = 1,
+    max_fps: option.MaxFps = None,
+    max_frames: option.MaxFrames = None,
+    people: option.PeopleCount = "one",
+    detector: option.Detector = None,
+    detect_every: option.DetectEvery = 15,
+    smooth: option.Smooth = False,
+    threshold: option.Threshold = 0.25,
+    model: option.Model = None,
+    backend: option.BackendName = "auto",
+    precision: option.Precision = "auto",
+    threads: option.Threads = None,
+    engine: option.Engine = None,
+    trust_engine: option.TrustEngine = False,
+    save: option.Save = None,
+    json_lines: option.JsonLines = None,
+    coco: option.Coco = None,
+    csv: option.Csv = None,
+    report: option.Report = None,
+    window: option.Window = None,
+    web: option.Web = None,
+    web_token: option.WebToken = None,
 ) -> None:
-    """Find a person's joints in every frame and report speed honestly. Ctrl-C ends it well."""
+    """Find people's joints in every frame and report speed honestly. Ctrl-C ends it well."""
+    from okdhp_edge.backends.choose import open_chosen
+    from okdhp_edge.run.assemble import Outputs, People, assemble, feeds_for, open_sources
+    from okdhp_edge.run.controls import Controls
+    from okdhp_edge.run.pipeline import Pace
+    from okdhp_edge.run.sources.camera import Wanted
+
+    _check_report(report)
+    who = People(how_many=people, detector=detector, every=detect_every, smooth=smooth)
+    live = {"live": True, "every": False}.get(policy)
+    pace = Pace(live=live, stride=stride, max_fps=max_fps)
+    outputs = Outputs(save=save, json=json_lines, coco=coco, csv=csv, window=window)
+    controls = Controls(threshold=threshold)
+    with ExitStack() as closing:
+        loaded, asked = open_chosen(
+            model, backend, precision, threads, say, engine=engine, trust_engine=trust_engine,
+            tune_threads=True,
+        )  # fmt: skip
+        closing.enter_context(loaded)
+        sources = open_sources(source or ["webcam"], Wanted(_size(size), fps), closing)
+        feeds = feeds_for(sources, outputs, loaded.card, closing)
+        pipeline = assemble(sources, loaded, who, pace, controls, closing)
+        if web:
+            _serve(web, web_token, pipeline, feeds, controls, (model, asked), closing)
+        results = _followed(pipeline, feeds, controls, asked, max_frames)
+    _tell(results, report)
+    for place in range(len(feeds)):
+        for path in outputs.files(place if len(feeds) > 1 else None).values():
+            say(f"wrote {path}")
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match:
+        raise SourceError(f"'{text}' is no size", "use --size WIDTHxHEIGHT")
+    return int(match[1]), int(match[2])
+
+
+def _check_report(path: Path | None) -> None:
+    if path and path.suffix not in (".json", ".html"):
+        raise OutputError(f"{path} is neither .json nor .html", "choose one of the two")
+    if path and not path.parent.is_dir():
+        raise OutputError(f"folder {path.parent} does not exist", "create it first")
+
+
+def _serve(
+    web: str,
+    token: str | None,
+    pipeline: "Pipeline",
+    feeds: "Sequence[Feed]",
+    controls: "Controls",
+    model: tuple[str | None, str],
+    closing: ExitStack,
+) -> None:
+    try:
+        from okdhp_edge.run.web.server import WebServer, address_of
+    except ImportError as error:
+        raise OutputError("the web page needs more packages",
+                          "pip install okdhp-edge[web]") from error  # fmt: skip
+    from okdhp_edge.run.web.hub import Hub
+
+    _offer(controls, pipeline, *model, closing)
+    hub = Hub(controls, [Path(feed.source.name).name for feed in feeds])
+    for feed, channel in zip(feeds, hub.channels, strict=True):
+        feed.sinks = [*feed.sinks, channel]
+    hub.watch(pipeline, feeds)
+    server = closing.enter_context(WebServer(hub, address_of(web, token)))
+    say(f"watch at {server.address.url}")
+
+
+def _offer(
+    controls: "Controls", pipeline: "Pipeline", model: str | None, asked: str, closing: ExitStack
+) -> None:
+    """What viewers may switch to: every backend and precision that the model has here."""
+    from okdhp_edge.backends.choose import choices, chosen_model, open_chosen
+    from okdhp_edge.run.controls import Choice
+
+    def opened(choice: Choice) -> "Backend":
+        threads = pipeline.backend.describe().threads
+        return open_chosen(model, choice.backend, choice.precision, threads, say)[0]
+
+    controls.choices = [Choice(*found) for found in choices(chosen_model(model))]
+    controls.current = Choice(pipeline.backend.name, asked)
+    controls.open_choice = opened
+    closing.callback(controls.close)
+
+
+def _followed(
+    pipeline: "Pipeline",
+    feeds: "Sequence[Feed]",
+    controls: "Controls",
+    asked: str,
+    max_frames: int | None,
+) -> "list[RunReport]":
+    """Run, with a bar; what was measured, by source."""
     import cv2
 
+    from okdhp_edge.hardware import sensors
     from okdhp_edge.run.loop import run_loop
-    from okdhp_edge.run.source import open_source
+    from okdhp_edge.run.report import report_on
 
-    loaded, asked = open_chosen(
-        model, backend, precision, threads, engine=engine, trust_engine=trust_engine
-    )
-    with loaded:
-        if threads:
-            cv2.setNumThreads(threads)
-        stream = open_source(source)
-        sinks = _sinks(stream, save, json_lines, window)
-        drawing = save is not None or len(sinks) > (json_lines is not None)
-        say(f"source {stream.name}; Ctrl-C ends")
-        with progress() as bars:
-            result = run_loop(
-                stream, loaded, sinks, draw=drawing, precision_asked=asked, max_frames=max_frames,
-                progress=lambda done: bars("frames", done, max(done, max_frames or 0), ""),
-            )  # fmt: skip
-    show_report(result)
-    if save:
-        say(f"annotated video: {save}")
-    if report_file:
-        from okdhp_edge.card import write_text
-
-        write_text(report_file, json.dumps(result.to_dict(), indent=2) + "\n")
-    emit(result.to_dict())
+    cv2.setNumThreads(pipeline.backend.describe().threads or 1)
+    before = sensors()
+    say(f"source {', '.join(feed.source.name for feed in feeds)}; Ctrl-C ends")
+    with progress() as bars:
+        run_loop(
+            pipeline, feeds, controls, max_frames=max_frames,
+            progress=lambda done: bars("frames", done, max(done, max_frames or 0), ""),
+        )  # fmt: skip
+    measured = (before, sensors())
+    return [
+        report_on(feed.source, reader, feed.tally, pipeline.backend, asked, measured)
+        for feed, reader in zip(feeds, pipeline.readers, strict=True)
+    ]
 
 
-def _sinks(
-    stream: "Source", save: Path | None, json_lines: Path | None, window: bool | None
-) -> "list[Sink]":
-    from okdhp_edge.run.sink import JsonSink, VideoSink, WindowSink, window_possible
+def _tell(results: "Sequence[RunReport]", report: Path | None) -> None:
+    from okdhp_edge.card import write_text
+    from okdhp_edge.run.pages import report_page
 
-    sinks: list[Sink] = []
-    if json_lines:
-        sinks.append(JsonSink(json_lines))
-    if save:
-        sinks.append(VideoSink(save, stream.fps or 30.0))
-    possible = window_possible()
-    if window and not possible:
-        raise OutputError(
-            "no window can be opened here (no display, or OpenCV without windows)",
-            "pip install opencv-python in place of opencv-python-headless, or use --save",
-        )
-    if possible and window is not False:
-        sinks.append(WindowSink("okdhp-edge"))
-    return sinks
+    for result in results:
+        show_report(result)
+    if report and report.suffix == ".html":
+        full = [result.with_samples() | {"label": result.source} for result in results]
+        write_text(report, report_page(full, []))
+    elif report:
+        write_text(report, json.dumps(_one_or_all([r.with_samples() for r in results])) + "\n")
+    if report:
+        say(f"report: {report}")
+    emit(_one_or_all([result.to_dict() for result in results]))
+
+
+def _one_or_all(records: list[dict[str, object]]) -> dict[str, object]:
+    return records[0] if len(records) == 1 else {"sources": records}
 
 
 def show_report(result: "RunReport") -> None:
     """The stage table and the facts a number needs."""
-    stages = [(name, s) for name, s in result.stages.items()]
-    if result.frame_age:
-        stages.append(("frame age", result.frame_age))
+    totals = {"frame age": result.frame_age, "end to end": result.end_to_end}
+    stages = [*result.stages.items(), *((n, s) for n, s in totals.items() if s)]
     table(
-        f"latency in ms over {stages[0][1].n if stages else 0} frames "
+        f"{result.source}: latency in ms over {stages[0][1].n if stages else 0} frames "
         f"({result.warmup} warm-up frames left out)",
-        ("stage", "mean", "p50", "p90", "p99", "max"),
-        [(n, *(f"{v:.2f}" for v in (s.mean, s.p50, s.p90, s.p99, s.max))) for n, s in stages],
-    )
+        ("stage", "mean", "p50", "p90", "p95", "p99", "max"),
+        [(n, *(f"{v:.2f}" for v in (s.mean, s.p50, s.p90, s.p95, s.p99, s.max)))
+         for n, s in stages],
+    )  # fmt: skip
     ran = result.backend
-    say(f"{result.fps:.1f} FPS; {result.frames} frames, a person in {result.found}, "
-        f"{result.dropped} dropped")  # fmt: skip
+    skipped = f", {result.skipped} skipped" if result.skipped else ""
+    say(f"{result.fps:.1f} FPS; {result.frames} frames, somebody in {result.found}, "
+        f"{result.dropped} dropped{skipped}")  # fmt: skip
+    if granted := result.source_facts.get("granted"):
+        say(f"the camera grants {granted['width']}x{granted['height']} at {granted['fps']:g} FPS "
+            f"{granted['fourcc']}; {result.source_facts['reconnects']} reconnects")  # fmt: skip
     say(f"ran on {ran.backend} {ran.version}, {ran.device}, {ran.threads or 'default'} threads")
     say(f"precision asked {result.precision_asked}, ran {ran.precision}")
+    for flag in result.flags:
+        say(flag)

@@ -39,12 +39,22 @@ def draw_skeleton(
 
 
 def draw_lines_of_text(image: Image, lines: list[str], scale: float = 0.5) -> None:
-    """Small white text with a dark edge in the upper left corner."""
+    """Small white text with a dark edge in the upper left corner; larger in larger pictures."""
+    scale *= max(1.0, max(image.shape[:2]) / 800)
+    edge = max(1, round(2 * scale))
     for number, text in enumerate(lines):
-        origin = (8, round((number + 1) * 34 * scale) + 4)
-        font = cv2.FONT_HERSHEY_SIMPLEX
-        cv2.putText(image, text, origin, font, scale, (0, 0, 0), 3, cv2.LINE_AA)
-        cv2.putText(image, text, origin, font, scale, (255, 255, 255), 1, cv2.LINE_AA)
+        x, y = 8, round((number + 1) * 34 * scale) + 4
+        # Shadows, not a thicker pen: that would make the letters wider too.
+        for shift in ((-edge, 0), (edge, 0), (0, -edge), (0, edge)):
+            _put(image, text, (x + shift[0], y + shift[1]), scale, (0, 0, 0))
+        _put(image, text, (x, y), scale, (255, 255, 255))
+
+
+def _put(
+    image: Image, text: str, origin: tuple[int, int], scale: float, colour: tuple[int, int, int]
+) -> None:
+    font, pen = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(scale))
+    cv2.putText(image, text, origin, font, scale, colour, pen, cv2.LINE_AA)
 
 
 def _fixed_point(xy: NDArray[np.floating]) -> tuple[int, int]:

@@ -17,11 +17,13 @@ class Pose:
         skeleton: names and order of the joints.
         xy: (K, 2) pixels of the source frame.
         score: (K,) confidence in 0..1.
+        id: the same for one person from frame to frame; None where nobody is followed.
     """
 
     skeleton: Skeleton
     xy: NDArray[np.float32]
     score: NDArray[np.float32]
+    id: int | None = None
 
     def __post_init__(self) -> None:
         joints = len(self.skeleton)
@@ -32,12 +34,18 @@ class Pose:
             )
 
     @property
+    def size(self) -> float:
+        """Longer side of the joints' extent, in pixels."""
+        return float(np.ptp(self.xy, axis=0).max())
+
+    @property
     def mean_score(self) -> float:
         return float(self.score.mean())
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready record: joint name -> [x, y, score]."""
-        return {
+        known = {} if self.id is None else {"id": self.id}
+        return known | {
             "score": round(self.mean_score, 4),
             "joints": {
                 name: [round(float(x), 2), round(float(y), 2), round(float(s), 4)]

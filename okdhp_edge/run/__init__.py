@@ -1,1 +1,14 @@
-"""The real-time loop: frames in, poses and an honest report out."""
+"""The real-time loop: frames in, poses and an honest report out.
+
+    from okdhp_edge.run import stream
+
+    for frame, poses in stream("webcam", people="many", detector="yolox_nano.onnx"):
+        ...
+
+`sources/` -> `reader` -> `pipeline` (`track` or `crowd` with `detect`, `estimate`, `smooth`) ->
+`loop` -> `sinks/` and `web/`, counted in `tally` and told in `report`.
+"""
+
+from okdhp_edge.run.stream import Result, stream
+
+__all__ = ["Result", "stream"]

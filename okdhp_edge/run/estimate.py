@@ -1,35 +1,72 @@
-"""One person's joints in a box of a frame: warp, infer, decode."""
+"""Joints of the persons in boxes of a frame: warp, infer, decode, all boxes in one batch."""
+
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Backend
 from okdhp_edge.latency import StageClock
-from okdhp_edge.pose.crop import Box, apply, compose, crop_from_frame, heatmap_from_crop, invert
+from okdhp_edge.pose.crop import (
+    Affine,
+    Box,
+    apply,
+    compose,
+    crop_from_frame,
+    heatmap_from_crop,
+    invert,
+)
 from okdhp_edge.pose.heatmap import decode
 from okdhp_edge.pose.preprocess import Image, warp
 from okdhp_edge.pose.result import Pose
+
+MOST_AT_ONCE = 8
+"""People up to whom every number is met before a run begins."""
 
 
 class Estimator:
     """Joints from a loaded model; its card says how to cut, and how to read the heatmaps."""
 
     def __init__(self, backend: Backend, clock: StageClock) -> None:
-        self._backend = backend
-        self._clock = clock
+        self.clock = clock
+        self.use(backend)
+
+    def use(self, backend: Backend) -> None:
+        """From now on this model."""
+        self.backend = backend
         self._spec = backend.card.input
         self._decoder = backend.card.decoder
         self._skeleton = backend.card.skeleton.skeleton()
         self._crop_from_heatmap = invert(heatmap_from_crop(self._decoder.stride))
 
+    def warm_up(self, most: int) -> None:
+        """Meet every number of crops up to `most`: some runtimes compile for each."""
+        for count in range(1, most + 1):
+            crops = np.zeros((count, self._spec.height, self._spec.width, 3), dtype=np.uint8)
+            self.backend.infer_all(crops)
+
     def pose_in(self, frame: Image, box: Box) -> Pose:
         """The joints of the person in `box` (x, y, w, h, unpadded), in frame pixels."""
-        with self._clock.stage("preprocess"):
-            transform = crop_from_frame(box, self._spec.size, self._spec.box_padding)
-            crop = warp(frame, transform, self._spec.size, self._spec.border)
-        with self._clock.stage("infer"):
-            heatmaps = self._backend.infer(crop[None])
-        with self._clock.stage("decode"):
+        return self.poses_in(frame, [box])[0]
+
+    def poses_in(self, frame: Image, boxes: Sequence[Box]) -> list[Pose]:
+        """As `pose_in`, for several boxes together."""
+        if not boxes:
+            return []
+        spec = self._spec
+        with self.clock.stage("preprocess"):
+            transforms = [crop_from_frame(box, spec.size, spec.box_padding) for box in boxes]
+            crops = [warp(frame, transform, spec.size, spec.border) for transform in transforms]
+            batch = np.stack(crops) if len(crops) > 1 else crops[0][None]
+        with self.clock.stage("infer"):
+            heatmaps = self.backend.infer_all(batch)
+        with self.clock.stage("decode"):
             decoded = decode(heatmaps, self._decoder.kind, self._decoder.sigma)
-            frame_from_heatmap = compose(invert(transform), self._crop_from_heatmap)
-            xy = apply(frame_from_heatmap, decoded.xy_BK2[0]).astype(np.float32)
-            return Pose(self._skeleton, xy, decoded.score_BK[0])
+            return [
+                Pose(self._skeleton, self._in_frame(transform, xy), score)
+                for transform, xy, score in zip(transforms, *decoded, strict=True)
+            ]
+
+    def _in_frame(self, transform: Affine, xy_K2: NDArray[np.float32]) -> NDArray[np.float32]:
+        frame_from_heatmap = compose(invert(transform), self._crop_from_heatmap)
+        return apply(frame_from_heatmap, xy_K2).astype(np.float32)

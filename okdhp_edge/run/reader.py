@@ -1,38 +1,120 @@
-"""A thread between source and loop: the latest frame of a camera, every frame of a file."""
+"""Threads between sources and loop: the latest frame of a camera, every frame of a file."""
 
-import queue
 import threading
 from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
-from okdhp_edge.run.source import Frame, Source
+from okdhp_edge.run.sources.base import Frame, Source
 
 _FILE_BUFFER = 4
 _POLL_S = 0.1
+_PATIENCE_S = 5.0
+
+
+class Taken(NamedTuple):
+    """A frame, and which source gave it."""
+
+    place: int
+    frame: Frame
 
 
 class FrameReader:
-    """Reads ahead of the loop. Use as a context manager; leaving it stops the thread.
+    """Reads one source ahead of the loop.
 
     From a live source only the newest frame is kept, and each one replaced unseen is counted in
-    `dropped`. From a file a short queue is filled and nothing is lost.
+    `dropped`. From a file a short buffer is filled and nothing is lost. With a stride all but
+    every n-th frame are passed over and counted in `skipped`.
     """
 
-    def __init__(self, source: Source) -> None:
-        self.dropped = 0
-        self.captured = 0
-        self._source = source
-        self._latest: deque[Frame] = deque(maxlen=1)
-        self._queue: queue.Queue[Frame] = queue.Queue(_FILE_BUFFER)
-        self._lock = threading.Condition()
-        self._ended = False
-        self._error: BaseException | None = None
+    def __init__(
+        self, source: Source, changed: threading.Condition, stride: int = 1, *, live: bool
+    ) -> None:
+        self.captured = self.dropped = self.skipped = 0
+        self.ended = False
+        self.error: BaseException | None = None
+        self._source, self._stride, self._live = source, stride, live
+        self._changed = changed
+        self._buffer: deque[Frame] = deque()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._read_all, name="frame-reader", daemon=True)
+        self.thread = threading.Thread(target=self._read_all, name="frame-reader", daemon=True)
+
+    def take(self) -> Frame | None:
+        """A frame if there is one; only while holding the condition."""
+        if not self._buffer:
+            return None
+        self._changed.notify_all()  # there is room again
+        return self._buffer.popleft()
+
+    @property
+    def unseen(self) -> int:
+        """Frames that were read and not taken: more than none once a run was ended early."""
+        return len(self._buffer)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will come."""
+        return self.ended and not self._buffer
+
+    def stop(self) -> None:
+        """End the thread, wherever it waits."""
+        self._stop.set()
+        self._source.stop()
+
+    def _read_all(self) -> None:
+        try:
+            while not self._stop.is_set() and (frame := self._source.read()) is not None:
+                self.captured += 1
+                self._hand_over(frame)
+                self._pass_over()
+        except BaseException as error:
+            self.error = error
+        finally:
+            with self._changed:
+                self.ended = True
+                self._changed.notify_all()
+
+    def _pass_over(self) -> None:
+        for _ in range(self._stride - 1):
+            if self._stop.is_set() or not self._source.skip():
+                return
+            self.captured += 1
+            self.skipped += 1
+
+    def _hand_over(self, frame: Frame) -> None:
+        with self._changed:
+            if self._live:
+                self.dropped += len(self._buffer)
+                self._buffer.clear()
+            while len(self._buffer) >= _FILE_BUFFER and not self._stop.is_set():
+                self._changed.wait(_POLL_S)
+            self._buffer.append(frame)
+            self._changed.notify_all()
+
+
+class Readers:
+    """All sources together. Use as a context manager; leaving it stops threads and sources.
+
+    Args:
+        stride: look at every n-th frame only.
+        live: whether to keep the newest frame only; None leaves it to each source.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], *, stride: int = 1, live: bool | None = None
+    ) -> None:
+        self._sources = sources
+        self._changed = threading.Condition()
+        self.each = [
+            FrameReader(s, self._changed, stride, live=s.live if live is None else live)
+            for s in sources
+        ]
+        self._next = 0
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        for reader in self.each:
+            reader.thread.start()
         return self
 
     def __exit__(
@@ -41,58 +123,32 @@ class FrameReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        self._thread.join(timeout=5)
-        self._source.close()
+        for reader in self.each:
+            reader.stop()
+        for reader, source in zip(self.each, self._sources, strict=True):
+            reader.thread.join(timeout=_PATIENCE_S)
+            source.close()
 
-    def next(self) -> Frame | None:
-        """Wait for a frame; None at the end of the stream.
+    def take(self, *, unless: threading.Event | None = None) -> Taken | None:
+        """Wait for a frame, of the sources in turn; None when all have ended.
+
+        Args:
+            unless: once set, None at once.
 
         Raises:
-            SourceError: whatever stopped the source, after the frames before it were handed out.
+            SourceError: whatever stopped a source, after the frames before it were handed out.
         """
-        frame = self._next_live() if self._source.live else self._next_queued()
-        if frame is None and self._error is not None:
-            raise self._error
-        return frame
-
-    def _next_live(self) -> Frame | None:
-        with self._lock:
-            while not self._latest and not self._ended:
-                self._lock.wait(_POLL_S)
-            return self._latest.popleft() if self._latest else None
-
-    def _next_queued(self) -> Frame | None:
-        while True:
-            try:
-                return self._queue.get(timeout=_POLL_S)
-            except queue.Empty:
-                # Ended is set after the last put, so an empty queue then stays empty.
-                if self._ended and self._queue.empty():
+        with self._changed:
+            while unless is None or not unless.is_set():
+                for step in range(len(self.each)):
+                    place = (self._next + step) % len(self.each)
+                    if frame := self.each[place].take():
+                        self._next = place + 1
+                        return Taken(place, frame)
+                for reader in self.each:
+                    if reader.error is not None:
+                        raise reader.error
+                if all(reader.done for reader in self.each):
                     return None
-
-    def _read_all(self) -> None:
-        try:
-            while not self._stop.is_set() and (frame := self._source.read()) is not None:
-                self.captured += 1
-                self._hand_over(frame)
-        except BaseException as error:
-            self._error = error
-        finally:
-            with self._lock:
-                self._ended = True
-                self._lock.notify_all()
-
-    def _hand_over(self, frame: Frame) -> None:
-        if self._source.live:
-            with self._lock:
-                self.dropped += len(self._latest)
-                self._latest.append(frame)
-                self._lock.notify_all()
-            return
-        while not self._stop.is_set():
-            try:
-                self._queue.put(frame, timeout=_POLL_S)
-            except queue.Full:
-                continue
-            return
+                self._changed.wait(_POLL_S)
+        return None

@@ -1,5 +1,6 @@
 """What a run measured, with the facts without which the numbers mean nothing."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -7,10 +8,21 @@ import cv2
 import numpy as np
 
 from okdhp_edge import __version__
-from okdhp_edge.backends.base import Description
-from okdhp_edge.card import ModelCard
+from okdhp_edge.backends.base import Backend, Description
 from okdhp_edge.hardware import describe_machine
-from okdhp_edge.latency import LatencyStats
+from okdhp_edge.latency import LatencyStats, Series, drift
+from okdhp_edge.run.pipeline import TIME_TO_POSES
+from okdhp_edge.run.reader import FrameReader
+from okdhp_edge.run.sources.base import Source
+from okdhp_edge.run.tally import AFTER_POSES, WARMUP, Tally
+
+# How much of what is measured may vary, and wander from the first half to the second, before a
+# reader is warned (deployment's conventions: 10 % on CPUs).
+_STEADY_CV, _STEADY_DRIFT = 0.10, 0.05
+_SLOWER_CLOCK = 0.9
+_ENOUGH_FOR_P99 = 1000
+_AT_SOURCE_RATE = 0.97
+_KEPT_SAMPLES = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,44 +31,133 @@ class RunReport:
 
     Attributes:
         frames: frames shown, warm-up included.
-        found: frames in which a person was found.
+        found: frames in which somebody was found.
+        people: the most in one frame.
         dropped: frames a live source gave that were never looked at.
-        fps: counted frames / wall seconds between the first and the last of them.
-        frame_age: capture to result, per frame; None when no frame was counted.
+        skipped: frames passed over by the stride.
+        unseen: frames that had been read when the run was ended; captured = frames + dropped +
+            skipped + unseen.
         warmup: frames left out of every statistic.
+        fps: counted frames / wall seconds between the first and the last of them.
+        first_ms: age of the very first frame: what loading lazily and warming up cost.
+        stages: by name; those of `pipeline.TIME_TO_POSES` add up to the age, `capture` comes
+            before it and those of `tally.AFTER_POSES` after.
+        frame_age: capture to poses; None when no frame was counted.
+        end_to_end: capture to the end of the last sink.
+        drift: median age of the second half over that of the first, less one.
+        flags: what a reader should be warned of.
+        sensors: before and after, where the machine tells.
+        samples_ms: raw times by stage, evenly thinned.
     """
 
     source: str
+    source_facts: dict[str, Any]
     live: bool
     frames: int
     found: int
+    people: int
     captured: int
     dropped: int
+    skipped: int
+    unseen: int
     warmup: int
     seconds: float
     fps: float
+    first_ms: float | None
     stages: dict[str, LatencyStats]
     frame_age: LatencyStats | None
+    end_to_end: LatencyStats | None
+    drift: float | None
+    flags: tuple[str, ...]
     backend: Description
     precision_asked: str
     model: str
     model_sha256: str
+    input_size: tuple[int, int]
+    sensors: tuple[dict[str, float | int], dict[str, float | int]]
+    samples_ms: dict[str, list[float]]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with machine and software facts."""
-        record = {k: v for k, v in asdict(self).items() if k not in ("stages", "frame_age")}
+        apart = ("stages", "frame_age", "end_to_end", "samples_ms", "sensors")
+        record = {k: v for k, v in asdict(self).items() if k not in apart}
         record["seconds"], record["fps"] = round(self.seconds, 4), round(self.fps, 2)
         record["stages_ms"] = {name: s.to_dict() for name, s in self.stages.items()}
         record["frame_age_ms"] = self.frame_age.to_dict() if self.frame_age else None
+        record["end_to_end_ms"] = self.end_to_end.to_dict() if self.end_to_end else None
+        record["sensors"] = dict(zip(("before", "after"), self.sensors, strict=True))
         record["machine"] = describe_machine()
         record["software"] = {
             "okdhp-edge": __version__, "opencv": cv2.__version__, "numpy": np.__version__,
             "opencv_threads": cv2.getNumThreads(),
         }  # fmt: skip
+        record["percentiles"] = "nearest rank"
         return record
 
+    def with_samples(self) -> dict[str, Any]:
+        """The same and the raw times, for pages and comparisons."""
+        return self.to_dict() | {"samples_ms": self.samples_ms}
 
-def model_facts(card: ModelCard) -> dict[str, str]:
-    """Name and hash of the file that ran."""
-    name = f"{card.name} branch {card.branch} {card.profile} {card.precision}"
-    return {"model": name, "model_sha256": card.files[card.model_file]}
+
+def report_on(
+    source: Source,
+    reader: FrameReader,
+    tally: Tally,
+    backend: Backend,
+    precision_asked: str,
+    sensors: tuple[dict[str, float | int], dict[str, float | int]],
+) -> RunReport:
+    """Everything that is known of one source's run."""
+    counted = tally.stages.frames > 0
+    series = {name: tally.stages.series[name] for name in _ordered(tally.stages.series)}
+    card = backend.card
+    return RunReport(
+        source=source.name, source_facts=source.facts, live=source.live, frames=tally.frames,
+        found=tally.found, people=tally.people, captured=reader.captured,
+        dropped=reader.dropped, skipped=reader.skipped, unseen=reader.unseen + tally.unshown,
+        warmup=min(WARMUP, tally.frames), seconds=tally.seconds, fps=tally.fps,
+        first_ms=round(tally.first_age_ns / 1e6, 3) if tally.frames else None,
+        stages={name: s.stats() for name, s in series.items()},
+        frame_age=tally.age.stats() if counted else None,
+        end_to_end=tally.shown.stats() if counted else None,
+        drift=drift(tally.age.samples) if counted else None,
+        flags=tuple(_flags(source, tally, sensors)) if counted else (),
+        backend=backend.describe(), precision_asked=precision_asked,
+        model=f"{card.name} branch {card.branch} {card.profile} {card.precision}",
+        model_sha256=card.files[card.model_file], input_size=card.input.size, sensors=sensors,
+        samples_ms={n: _thinned(s) for n, s in (series | {"frame age": tally.age}).items()}
+        if counted else {},
+    )  # fmt: skip
+
+
+def _ordered(names: Mapping[str, Any]) -> list[str]:
+    """As a frame goes through them."""
+    order = ("capture", *TIME_TO_POSES, *AFTER_POSES)
+    return [name for name in order if name in names]
+
+
+def _flags(
+    source: Source, tally: Tally, sensors: tuple[dict[str, float | int], dict[str, float | int]]
+) -> Sequence[str]:
+    flags = []
+    infer = tally.stages.series.get("infer")
+    if infer and infer.stats().cv > _STEADY_CV:
+        flags.append(f"unstable: inference varies by {infer.stats().cv:.0%} (one deviation)")
+    wandered = drift(tally.age.samples)
+    if wandered is not None and abs(wandered) > _STEADY_DRIFT:
+        flags.append(f"drift: the second half's ages are {wandered:+.0%} of the first's")
+    before, after = sensors
+    if after.get("throttled", 0) > before.get("throttled", 0):
+        flags.append("throttled: the CPU counted thermal events during the run")
+    if after.get("mhz", 1) < _SLOWER_CLOCK * before.get("mhz", 0):
+        flags.append(f"throttled: the clock fell from {before['mhz']} to {after['mhz']} MHz")
+    if tally.stages.frames < _ENOUGH_FOR_P99:
+        flags.append(f"few frames: p99 of {tally.stages.frames} is not much more than the maximum")
+    if source.live and source.fps and tally.fps >= _AT_SOURCE_RATE * source.fps:
+        flags.append("source-limited: the frame rate is the source's, not the machine's limit")
+    return flags
+
+
+def _thinned(series: Series) -> list[float]:
+    step = -(-len(series.samples) // _KEPT_SAMPLES)
+    return [round(ns / 1e6, 4) for ns in series.samples[::step]]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -17,8 +18,8 @@ _MIN_JOINTS = 4
 _REFINEMENTS = 2
 # Windows tried in a search, as shares of the frame's shorter side.
 _WINDOW_SHARES = (0.9, 0.6, 0.4)
-# Below this mean score the box may have cut something off: a wider one is tried beside it.
-_UNSURE_BELOW = 0.65
+UNSURE_BELOW = 0.65
+"""Below this likeness the box may have cut something off: a wider one is tried beside it."""
 _WIDER = 1.35
 # A wider box shows the person smaller, which costs score by itself: it wins with a little less.
 _WIDER_HANDICAP = 0.95
@@ -28,6 +29,18 @@ _SHIFT = 0.35
 # Ratio of the joints' two principal extents. Of 5,644 labelled LSPET persons one in a thousand is
 # thinner (0.124); joints that a network imagines along an edge are.
 _THINNEST = 0.12
+
+
+class Tracker(Protocol):
+    """Finds persons from frame to frame."""
+
+    def find(self, frame: Image) -> list[Pose]:
+        """Everybody found in this frame."""
+        ...
+
+    def forget(self) -> None:
+        """The next frame shows another scene."""
+        ...
 
 
 class PersonTracker:
@@ -48,31 +61,30 @@ class PersonTracker:
         """The next frame shows another scene."""
         self._box = self._last = None
 
-    def find(self, frame: Image) -> Pose | None:
-        """The person's pose in this frame, None when nobody is found."""
+    def find(self, frame: Image) -> list[Pose]:
+        """The person's pose in this frame, none when nobody is found."""
         pose = self._follow(frame, self._box, self._last) if self._box is not None else None
         if pose is None or not is_person(pose):
             pose = self._search(frame)
         self._box = person_box(pose, frame) if is_person(pose) else None
         self._last = pose if self._box is not None else None
-        return self._last
+        return [] if self._last is None else [self._last]
 
     def _follow(self, frame: Image, box: Box, last: Pose | None) -> Pose:
         pose = self._estimator.pose_in(frame, box)
         belief = _belief(pose, last)
-        if belief >= _UNSURE_BELOW:
+        if belief >= UNSURE_BELOW:
             return pose
         wider = self._estimator.pose_in(frame, _grown(box, _WIDER))
         if _belief(wider, last) >= _WIDER_HANDICAP * belief:
             pose, belief = wider, _belief(wider, last)
         if belief < _DOUBT_BELOW:
-            others = [self._estimator.pose_in(frame, b) for b in _around(box)]
+            others = self._estimator.poses_in(frame, list(_around(box)))
             pose = max([pose, *others], key=lambda p: _belief(p, last))
         return pose
 
     def _search(self, frame: Image) -> Pose:
-        poses = (self._estimator.pose_in(frame, box) for box in search_boxes(frame))
-        best = max(poses, key=likeness)
+        best = max(self._estimator.poses_in(frame, list(search_boxes(frame))), key=likeness)
         for _ in range(_REFINEMENTS):
             box = person_box(best, frame)
             if box is not None:
@@ -84,8 +96,7 @@ def _belief(pose: Pose, last: Pose | None) -> float:
     """Likeness, less for joints that jumped far: up to half where they moved by half a person."""
     if last is None:
         return likeness(pose)
-    size = max(float(np.ptp(last.xy, axis=0).max()), 1.0)
-    moved = float(np.median(np.linalg.norm(pose.xy - last.xy, axis=1))) / size
+    moved = float(np.median(np.linalg.norm(pose.xy - last.xy, axis=1))) / max(last.size, 1.0)
     return likeness(pose) * (1 - min(moved, 0.5))
 
 

@@ -55,7 +55,7 @@ def test_nothing_that_loads_is_an_error(quantized, monkeypatch):
 
 def _row(backend, precision, p50, value=None):
     score = None if value is None else Score(value, value - 1, value + 1, 99, {})
-    latency = LatencyStats(10, p50, p50, p50, p50, p50)
+    latency = LatencyStats(10, p50, 0.0, p50, p50, p50, p50, p50)
     candidate = Candidate(backend, precision, None, None)
     return Row(candidate, None, latency, 1.0, 1.0, score)
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from okdhp_edge.cli.main import app
 from okdhp_edge.quantize import ladder as quantize_ladder
 from tests.helpers.made_data import coco_file
+from tests.helpers.made_detector import constant_detector, yolox_rows
 from tests.helpers.tiny_models import DATA, write_tiny_recipe
 
 OPTIONS = {
@@ -20,8 +21,11 @@ OPTIONS = {
               "workers"},
     "export": {"checkpoint", "branch", "int8", "data", "calibration", "max_drop", "profile",
                "calibrator", "keep_float", "ladder", "qat", "sm", "batch", "simplify", "out"},
-    "run": {"source", "model", "backend", "precision", "threads", "engine", "trust_engine", "save",
-            "json_lines", "report_file", "window", "max_frames"},
+    "run": {"source", "size", "fps", "policy", "stride", "max_fps", "max_frames", "people",
+            "detector", "detect_every", "smooth", "threshold", "model", "backend", "precision",
+            "threads", "engine", "trust_engine", "save", "json_lines", "coco", "csv", "report",
+            "window", "web", "web_token"},
+    "report": {"files", "html"},
     "eval": {"data", "model", "backend", "precision", "split", "metric", "threads", "record"},
     "bench": {"model", "data", "split", "metric", "runs", "threads", "max_drop", "out"},
     "doctor": set(),
@@ -83,7 +87,8 @@ def test_train_export_eval_run_and_bench_one_after_the_other(call, tmp_path):
     assert trained["checkpoint"] == "models/tiny/best.safetensors"
     exported = _json(call("export", "--branch", "best", "--int8", "--max-drop", 100))
     assert len(exported["artefacts"]) == 4
-    judged = _json(call("eval", "--data", DATA, "--record", "r.json", "--backend", "onnxruntime"))
+    judged = _json(call("eval", "--data", DATA, "--record", "r.json", "--backend", "onnxruntime",
+                        "--precision", "int8"))  # fmt: skip
     assert judged["precision"] == "int8"
     assert judged["value"] == pytest.approx(
         exported["artefacts"]["models/tiny/int8/onnxruntime"], abs=1e-6
@@ -96,6 +101,43 @@ def test_train_export_eval_run_and_bench_one_after_the_other(call, tmp_path):
     benched = _json(call("bench", "--data", DATA, "--runs", 10, "--out", "bench"))
     assert len(benched["rows"]) >= 5
     assert {p.name for p in Path("bench").iterdir()} == {"bench.json", "bench.md", "pareto.png"}
+
+
+def test_run_writes_every_kind_of_output_for_each_of_several_sources(call, model):
+    words = ["run", "--source", "synthetic:8", "--source", "synthetic:6", "--threads", 1,
+             "--smooth", "--save", "o.mp4", "--json", "p.jsonl", "--coco", "c.json",
+             "--csv", "p.csv", "--report", "r.html", "--stride", 2, "--model", model]  # fmt: skip
+    ran = _json(call(*words))
+    assert [r["frames"] for r in ran["sources"]] == [4, 3]
+    kinds = (("o", ".mp4"), ("p", ".jsonl"), ("c", ".json"), ("p", ".csv"))
+    names = {f"{stem}-{place}{end}" for place in (0, 1) for stem, end in kinds}
+    assert names | {"r.html", "models"} == {p.name for p in Path().iterdir()}
+    assert "const DATA" in Path("r.html").read_text()
+
+
+def test_reports_are_compared(call, model):
+    for name in ("a", "b"):
+        _json(call("run", "--source", "synthetic:12", "--threads", 1, "--model", model,
+                   "--report", f"{name}.json"))  # fmt: skip
+    found = _json(call("report", "a.json", "b.json", "--html", "ab.html"))
+    assert found["reports"] == ["a", "b"]
+    assert "Side by side" in Path("ab.html").read_text()
+
+
+def test_run_finds_many_people_and_serves_a_page(call, model):
+    detector = constant_detector(Path("d.onnx"), yolox_rows([(32, 32, 20, 30, 0.9, 0)]))
+    ran = call("run", "--source", "synthetic:8", "--people", "many", "--detector", detector,
+               "--web", "0", "--threads", 1, "--model", model)  # fmt: skip
+    assert _json(ran)["frames"] == 8
+    assert "watch at http://127.0.0.1:" in ran.stderr
+
+
+def test_a_web_page_without_its_packages_says_what_to_install(call, model, monkeypatch):
+    monkeypatch.delitem(sys.modules, "okdhp_edge.run.web.server", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    _one_line(call("run", "--source", "synthetic:5", "--web", "0", "--save", "o.mp4",
+                   "--threads", 1, "--model", model), 1, "pip install okdhp-edge[web]")  # fmt: skip
+    assert not Path("o.mp4").exists()
 
 
 def test_run_on_tensorrt_without_a_gpu_exits_1_with_the_remedy(call, model):
@@ -118,6 +160,14 @@ def test_a_webcam_that_is_absent_exits_1_with_the_remedy(call, model):
          "does not run bf16"),
         (["run", "--source", "synthetic", "--save", "gone/o.mp4"], "gone does not exist"),
         (["run", "--source", "synthetic", "--window"], "no window"),
+        (["run", "--source", "synthetic", "--report", "r.txt"], "neither .json nor .html"),
+        (["run", "--source", "synthetic", "--size", "big"], "'big' is no size"),
+        (["run", "--source", "synthetic", "--web", "here"], "'here' is no address"),
+        (["run", "--source", "synthetic", "--people", "many"], "need a person detector"),
+        (["run", "--source", "synthetic", "--people", "many", "--detector", "gone.onnx"],
+         "gone.onnx does not exist"),
+        (["run", "--source", "gst:videotestsrc"], "--source stdin:640x480"),
+        (["report", "gone.json"], "gone.json cannot be read"),
         (["eval", "--data", "voc:x"], "unknown data kind"),
         (["eval", "--data", DATA, "--metric", "pckh@0.5"], "choose another --metric"),
         (["export", "--branch", "7"], "no branch '7'"),

@@ -6,7 +6,7 @@ from okdhp_edge.backends.base import Backend, Description, Request
 from okdhp_edge.card import DecoderSpec, InputSpec, ModelCard, SkeletonSpec
 from okdhp_edge.pose.heatmap import HeatmapKind, gaussians
 from okdhp_edge.pose.skeleton import LSP14
-from okdhp_edge.run.source import Source
+from okdhp_edge.run.sources.base import Source
 
 _SPREAD = np.random.default_rng(4).permutation(
     np.stack(np.meshgrid([1.1, 13.9], np.linspace(1.1, 13.9, 7)), -1).reshape(-1, 2)

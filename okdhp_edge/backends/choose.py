@@ -1,18 +1,25 @@
-"""From the words `--model --backend --precision` to a loaded backend."""
+"""From the words model, backend, precision and threads to a loaded backend."""
 
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from okdhp_edge import model_store
 from okdhp_edge.backends.base import Backend, Request
 from okdhp_edge.backends.registry import REGISTRY, entry, installed, open_backend
 from okdhp_edge.card import model_folder, read_card
-from okdhp_edge.cli.show import say
 from okdhp_edge.errors import BackendError, ModelError
+from okdhp_edge.hardware import usable_cores
+
+Say = Callable[[str], None]
+"""Told every automatic choice, in words for people."""
 
 # What `auto` prefers, by what is fastest on a CPU (benchmarks of the shipped model).
 _PREFERRED = ("openvino", "onnxruntime", "pytorch")
 _TIMED = 20
+# More threads take cores from everything around the network: they must be worth it.
+_WORTH = 0.95
 
 
 def chosen_model(model: str | None) -> Path:
@@ -26,11 +33,16 @@ def open_chosen(
     backend: str,
     precision: str,
     threads: int | None,
+    say: Say,
     *,
     engine: Path | None = None,
     trust_engine: bool = False,
+    tune_threads: bool = False,
 ) -> tuple[Backend, str]:
     """A loaded backend and the precision asked of it. Every automatic choice is said aloud.
+
+    Args:
+        tune_threads: where none are asked for, time a few numbers here and take the best.
 
     Raises:
         OkdhpError: no such model, runtime, device or precision; nothing falls back.
@@ -38,12 +50,14 @@ def open_chosen(
     path = chosen_model(model)
     name = _backend(path) if backend == "auto" else backend
     entry(name)
-    asked = _precision(path, name, threads) if precision == "auto" else precision
+    asked = _precision(path, name, threads, say) if precision == "auto" else precision
     folder = model_store.artefact(path, name, asked)
     card = read_card(folder)
     if (card.precision == "int8") != (asked == "int8"):
         raise ModelError(f"{folder} is {card.precision}, not {asked}", "choose another --precision")
     say(f"model {folder}, backend {name}, precision {asked}; {card.terms}")
+    if threads is None and tune_threads and name in _PREFERRED:
+        threads = _threads(name, Request(folder, card, asked), say)
     return open_backend(
         name, Request(folder, card, asked, threads, engine=engine, trust_engine=trust_engine)
     ), asked
@@ -57,7 +71,7 @@ def _backend(path: Path) -> str:
     raise BackendError(f"no installed backend runs {path}", remedies)
 
 
-def _precision(path: Path, backend: str, threads: int | None) -> str:
+def _precision(path: Path, backend: str, threads: int | None, say: Say) -> str:
     """Of what the model has for this backend and what has passed its gate, the fastest here."""
     found = [p for p in model_store.precisions_of(path, backend) if p in entry(backend).precisions]
     if not found:
@@ -79,6 +93,34 @@ def _times(
     path: Path, backend: str, precisions: list[str], threads: int | None
 ) -> dict[str, float]:
     """Median milliseconds at batch 1 of each precision that loads, in turns."""
+    # Only bf16 is asked for without knowing whether this CPU has it.
+    requests = {}
+    for precision in precisions:
+        folder = model_store.artefact(path, backend, precision)
+        requests[precision] = Request(folder, read_card(folder), precision, threads)
+    return _timed(backend, requests, optional=("bf16",))
+
+
+def _threads(backend: str, request: Request, say: Say) -> int:
+    """The number of threads that is fastest here; of near equals the smaller."""
+    cores = usable_cores()
+    numbers = sorted({2**i for i in range(cores.bit_length()) if 2**i <= cores} | {cores})
+    if len(numbers) == 1:
+        return numbers[0]
+    times = _timed(backend, {str(n): replace(request, threads=n) for n in numbers})
+    best = numbers[0]
+    for number in numbers[1:]:
+        if times[str(number)] < _WORTH * times[str(best)]:
+            best = number
+    told = ", ".join(f"{n} {ms:.2f} ms" for n, ms in times.items())
+    say(f"threads timed here: {told}; takes {best}")
+    return best
+
+
+def _timed(
+    backend: str, requests: Mapping[str, Request], optional: Sequence[str] = ()
+) -> dict[str, float]:
+    """Median milliseconds at batch 1 by name, in turns; of the optional those that load."""
     import numpy as np
 
     from okdhp_edge.backends.timing import interleaved
@@ -86,13 +128,21 @@ def _times(
 
     with ExitStack() as stack:
         loaded: dict[str, Backend] = {}
-        for precision in precisions:
-            folder = model_store.artefact(path, backend, precision)
-            request = Request(folder, read_card(folder), precision, threads)
-            # Only bf16 is asked for without knowing whether this CPU has it.
-            with suppress(BackendError) if precision == "bf16" else nullcontext():
-                loaded[precision] = stack.enter_context(open_backend(backend, request))
+        for name, request in requests.items():
+            with suppress(BackendError) if name in optional else nullcontext():
+                loaded[name] = stack.enter_context(open_backend(backend, request))
         spec = next(iter(loaded.values())).card.input
         crop = np.zeros((1, spec.height, spec.width, 3), dtype=np.uint8)
         samples = interleaved(list(loaded.values()), crop, _TIMED)
-    return {p: LatencyStats.of(ns).p50 for p, ns in zip(loaded, samples, strict=True)}
+    return {name: LatencyStats.of(ns).p50 for name, ns in zip(loaded, samples, strict=True)}
+
+
+def choices(model: Path) -> list[tuple[str, str]]:
+    """Backend and precision of everything that is installed here and that the model has."""
+    return [
+        (backend, precision)
+        for backend in REGISTRY
+        if installed(backend) and backend != "tensorrt"
+        for precision in model_store.precisions_of(model, backend)
+        if precision in entry(backend).precisions
+    ]

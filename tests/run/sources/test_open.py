@@ -1,9 +1,14 @@
+import functools
+import threading
+import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import cv2
 import numpy as np
 import pytest
 
 from okdhp_edge.errors import SourceError
-from okdhp_edge.run.source import open_source
+from okdhp_edge.run.sources.open import open_source
 from tests.helpers.made_data import picture
 
 
@@ -42,7 +47,45 @@ def test_a_folder_gives_its_pictures_in_order(tmp_path):
 
 
 def test_synthetic_frames_are_counted():
-    assert len(_all(open_source("synthetic:7"))) == 7
+    source = open_source("synthetic:7")
+    assert len(_all(source)) == 7
+    assert not source.live
+
+
+def test_synthetic_frames_at_a_rate_come_when_they_are_due():
+    source = open_source("synthetic:21@100")
+    started = time.perf_counter()
+    frames = _all(source)
+    assert 0.19 < time.perf_counter() - started < 2
+    assert source.live and source.fps == 100
+    assert len(frames) == 21
+    assert (frames[0].image != frames[20].image).any()
+
+
+def test_passing_over_frames_is_counted_and_ends(tmp_path):
+    for name in ("a.png", "b.png", "c.png", "d.png"):
+        picture(tmp_path / name)
+    for source in (open_source(str(_video(tmp_path / "v.mp4", 4))), open_source(str(tmp_path))):
+        assert source.read().number == 0
+        assert source.skip() and source.skip()
+        assert source.read().number == 3
+        assert not source.skip()
+
+
+def test_a_video_behind_an_address_is_a_file(tmp_path):
+    _video(tmp_path / "v.mp4")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = open_source(f"http://127.0.0.1:{server.server_port}/v.mp4")
+        assert not source.live
+        assert len(_all(source)) == 12
+        server.shutdown()
+
+
+def test_pictures_tell_their_names(tmp_path):
+    picture(tmp_path / "a.png")
+    assert [f.name for f in _all(open_source(str(tmp_path)))] == ["a.png"]
 
 
 @pytest.mark.parametrize(
@@ -53,8 +96,10 @@ def test_synthetic_frames_are_counted():
         (lambda d: str(d), "holds no picture"),
         (lambda _: "webcam:97", "webcam 97 cannot be opened.*--source webcam:1"),
         (lambda _: "/dev/video97", "cannot be opened"),
+        (lambda _: "synthetic@0", "cannot give 0 frames"),
+        (lambda _: "http://127.0.0.1:9/cam", "http://127.0.0.1:9/cam cannot be opened"),
     ],
-    ids=["missing", "no video", "empty folder", "no camera", "no device"],
+    ids=["missing", "no video", "empty folder", "no camera", "no device", "no rate", "no server"],
 )
 def test_sources_that_cannot_be_opened_say_why(tmp_path, make, message):
     with pytest.raises(SourceError, match=message):

@@ -1,0 +1,57 @@
+"""Any ONNX file of one input, run by whichever CPU runtime is installed."""
+
+import importlib
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.backends.registry import REGISTRY, installed
+from okdhp_edge.errors import BackendError, ModelError
+
+_RUNTIMES = ("openvino", "onnxruntime")
+
+
+class OnnxRunner(Protocol):
+    """What a runtime's `open_onnx` returns."""
+
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+
+    def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The first output."""
+        ...
+
+
+class OnnxFile:
+    """A network that is not one of ours: no card, no promises. Use from one thread at a time.
+
+    Attributes:
+        input_shape: -1 where the file leaves a size free.
+        output_shape: of its first output.
+
+    Raises:
+        ModelError: there is no such file, or no runtime reads it.
+        BackendError: no runtime is installed.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        if not path.is_file():
+            raise ModelError(f"model {path} does not exist", "check the path")
+        name = next(filter(installed, _RUNTIMES), None)
+        if name is None:
+            remedy = " or ".join(REGISTRY[runtime].install for runtime in _RUNTIMES)
+            raise BackendError(f"no runtime is installed that reads {path.name}", remedy)
+        module: Any = importlib.import_module(REGISTRY[name].module)
+        try:
+            self._run: OnnxRunner = module.open_onnx(path, threads)
+        except Exception as error:  # each runtime has its own kinds
+            raise ModelError(
+                f"{path} cannot be read ({str(error)[:160]})", "give an ONNX file of one input"
+            ) from error
+        self.input_shape, self.output_shape = self._run.input_shape, self._run.output_shape
+
+    def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The first output."""
+        return self._run(values)

@@ -1,0 +1,31 @@
+"""`okdhp-edge report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from okdhp_edge.cli.show import emit, guarded, say, table
+
+
+@guarded
+def report(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Reports of `run --report FILE.json`, the first to compare with."),
+    ],
+    html: Annotated[Path | None, typer.Option(help="A page that needs nothing but itself.")] = None,
+) -> None:
+    """Compare runs and hardware targets side by side, with 95 % intervals."""
+    from okdhp_edge.card import write_text
+    from okdhp_edge.run.compare import compared, read_report
+    from okdhp_edge.run.pages import report_page
+
+    reports = [read_report(path) for path in files]
+    rows = compared(reports)
+    table("side by side", ("", *(r["label"] for r in reports)),
+          [(row["what"], *row["cells"]) for row in rows])  # fmt: skip
+    if html:
+        write_text(html, report_page(reports, rows if len(reports) > 1 else []))
+        say(f"page: {html}")
+    emit({"reports": [r["label"] for r in reports], "comparison": rows})

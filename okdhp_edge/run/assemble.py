@@ -1,0 +1,160 @@
+"""From what a person asks for to a run that is ready to go."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from okdhp_edge.backends.base import Backend
+from okdhp_edge.card import ModelCard
+from okdhp_edge.errors import ModelError, OutputError
+from okdhp_edge.latency import StageClock
+from okdhp_edge.run.controls import Controls
+from okdhp_edge.run.crowd import EVERY, CrowdTracker, Watch
+from okdhp_edge.run.detect import PersonDetector
+from okdhp_edge.run.estimate import MOST_AT_ONCE, Estimator
+from okdhp_edge.run.loop import Feed
+from okdhp_edge.run.pipeline import Pace, Pipeline
+from okdhp_edge.run.sinks.base import Sink
+from okdhp_edge.run.sinks.records import CocoSink, CsvSink, JsonSink
+from okdhp_edge.run.sinks.video import VideoSink, WindowSink, window_possible
+from okdhp_edge.run.smooth import Smoother
+from okdhp_edge.run.sources.base import Source
+from okdhp_edge.run.sources.camera import Wanted
+from okdhp_edge.run.sources.open import open_source
+from okdhp_edge.run.track import PersonTracker, Tracker
+
+
+@dataclass(frozen=True, kw_only=True)
+class People:
+    """Who is looked for.
+
+    Attributes:
+        how_many: one person, followed by the joints; or many, found by a detector.
+        detector: its ONNX file; needed for many.
+        every: frames from one detection to the next.
+        smooth: whether joints are filtered over time.
+    """
+
+    how_many: Literal["one", "many"] = "one"
+    detector: Path | None = None
+    every: int = EVERY
+    smooth: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Files and screens that results go to; with several sources each file gets a number."""
+
+    save: Path | None = None
+    json: Path | None = None
+    coco: Path | None = None
+    csv: Path | None = None
+    window: bool | None = None
+    """None opens one where it can."""
+
+    def files(self, place: int | None) -> dict[str, Path]:
+        """By kind; `place` numbers them, None leaves the names as they are."""
+        asked = {"save": self.save, "json": self.json, "coco": self.coco, "csv": self.csv}
+        return {kind: numbered(path, place) for kind, path in asked.items() if path}
+
+
+def numbered(path: Path, place: int | None) -> Path:
+    """`poses.json`, or `poses-0.json` of the first of several sources."""
+    return path if place is None else path.with_stem(f"{path.stem}-{place}")
+
+
+def open_sources(texts: Sequence[str], wanted: Wanted, closing: ExitStack) -> list[Source]:
+    """All sources, opened in turn.
+
+    Raises:
+        SourceError: one cannot be opened; those before it are closed with `closing`.
+    """
+    sources = []
+    for text in texts:
+        sources.append(open_source(text, wanted))
+        closing.callback(sources[-1].close)
+    return sources
+
+
+def feeds_for(
+    sources: Sequence[Source], outputs: Outputs, card: ModelCard, closing: ExitStack
+) -> list[Feed]:
+    """Each source with its sinks.
+
+    Args:
+        closing: what is not finished when it closes leaves nothing behind.
+
+    Raises:
+        OutputError: one of them cannot be written or shown.
+    """
+    feeds: list[Feed] = []
+    for place, source in enumerate(sources):
+        sinks: list[Sink] = []
+        for kind, path in outputs.files(place if len(sources) > 1 else None).items():
+            sinks.append(_file_sink(kind, path, source, card))
+            closing.callback(sinks[-1].close, good=False)
+        if _window_wanted(outputs.window):
+            sinks.append(WindowSink(f"okdhp-edge: {source.name}"))
+        feeds.append(Feed(source, sinks))
+    return feeds
+
+
+def _file_sink(kind: str, path: Path, source: Source, card: ModelCard) -> Sink:
+    if kind == "save":
+        return VideoSink(path, source.fps or 30.0)
+    if kind == "csv":
+        return CsvSink(path, card.skeleton.skeleton())
+    return JsonSink(path) if kind == "json" else CocoSink(path)
+
+
+def _window_wanted(asked: bool | None) -> bool:
+    possible = window_possible()
+    if asked and not possible:
+        raise OutputError(
+            "no window can be opened here (no display, or OpenCV without windows)",
+            "pip install opencv-python in place of opencv-python-headless, or use --save or --web",
+        )
+    return possible and asked is not False
+
+
+def assemble(
+    sources: Sequence[Source],
+    backend: Backend,
+    people: People,
+    pace: Pace,
+    controls: Controls,
+    closing: ExitStack,
+) -> Pipeline:
+    """A pipeline over all sources with one model.
+
+    Args:
+        closing: what is opened here is closed with it.
+
+    Raises:
+        OkdhpError: a detector is missing or cannot be used.
+    """
+    estimator = Estimator(backend, StageClock())
+    if people.how_many == "many":
+        estimator.warm_up(MOST_AT_ONCE)
+    trackers = [_tracker(source, estimator, people, pace, closing) for source in sources]
+    smoothers = [Smoother() for _ in sources] if people.smooth else []
+    return Pipeline(sources, estimator, trackers, controls, pace, smoothers)
+
+
+def _tracker(
+    source: Source, estimator: Estimator, people: People, pace: Pace, closing: ExitStack
+) -> Tracker:
+    if people.how_many == "one":
+        return PersonTracker(estimator)
+    if people.detector is None:
+        raise ModelError(
+            "many people need a person detector", "give its ONNX file: --detector yolox_nano.onnx"
+        )
+    # One thread: beside the loop it must not take the cores that the pose network runs on.
+    live = source.live if pace.live is None else pace.live
+    detector = PersonDetector(people.detector, threads=1 if live else None)
+    watch = Watch(detector, background=live)
+    closing.callback(watch.close)
+    return CrowdTracker(estimator, watch, people.every)

@@ -1,0 +1,100 @@
+"""Reports of several runs side by side, with intervals."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.errors import DataError
+
+# Neighbouring frames are alike; blocks of this many are drawn together.
+_BLOCK, _DRAWS = 50, 1000
+_REMEDY = "make one with `okdhp-edge run --report FILE.json`"
+_NEEDED = {"samples_ms", "frame_age_ms", "backend", "machine", "fps", "frames", "dropped", "flags"}
+_COMPARED = ("infer", "frame age")
+
+
+class Median(NamedTuple):
+    """A median in ms with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.low:.2f}..{self.high:.2f})"
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """A report that `run --report` wrote, labelled by its file name.
+
+    Raises:
+        DataError: it is no such file.
+    """
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error})", _REMEDY) from error
+    if isinstance(report, dict) and "sources" in report:
+        count = len(report["sources"])
+        raise DataError(f"{path} holds {count} sources", "compare runs of one source each")
+    if not isinstance(report, dict) or not report.keys() >= _NEEDED:
+        raise DataError(f"{path} is no report with raw times", _REMEDY)
+    return {**report, "label": path.stem}
+
+
+def bootstrapped(samples_ms: Sequence[float], seed: int = 0) -> NDArray[np.float64]:
+    """(1000,) medians of moving-block resamples (Kuensch, 1989) of a series."""
+    series = np.asarray(samples_ms, dtype=np.float64)
+    block = min(_BLOCK, len(series))
+    blocks = -(-len(series) // block)
+    rng = np.random.default_rng(seed)
+    starts = rng.integers(0, len(series) - block + 1, (_DRAWS, blocks, 1))
+    drawn = series[starts + np.arange(block)].reshape(_DRAWS, -1)[:, : len(series)]
+    return np.asarray(np.median(drawn, axis=1))
+
+
+def median(samples_ms: Sequence[float]) -> Median:
+    """Of at least one sample."""
+    low, high = np.percentile(bootstrapped(samples_ms), [2.5, 97.5])
+    return Median(float(np.median(samples_ms)), float(low), float(high))
+
+
+def compared(reports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows `what` and `cells`, a cell for each report."""
+    rows = [
+        _row("frames per second", [f"{r['fps']:.1f}" for r in reports]),
+        _row("frames (dropped)", [f"{r['frames']} ({r['dropped']})" for r in reports]),
+    ]
+    for name in _COMPARED:
+        series = [r["samples_ms"].get(name) for r in reports]
+        rows.append(_row(f"{name} p50, ms", [str(median(s)) if s else "-" for s in series]))
+        rows.append(_row(f"{name} against the first", [_ratio(series[0], s) for s in series]))
+    for key in ("p95", "p99"):
+        ages = [r["frame_age_ms"] for r in reports]
+        rows.append(_row(f"frame age {key}, ms", [f"{a[key]:.2f}" if a else "-" for a in ages]))
+    rows += [
+        _row("ran on", [f"{r['backend']['backend']} {r['backend']['version']}" for r in reports]),
+        _row("precision", [r["backend"]["precision"].split(" (")[0] for r in reports]),
+        _row("threads", [str(r["backend"]["threads"] or "default") for r in reports]),
+        _row("machine", [f"{r['machine']['cpu']}, {r['machine']['cores']} cores" for r in reports]),
+        _row("warnings", [str(len(r["flags"])) for r in reports]),
+    ]
+    return rows
+
+
+def _row(what: str, cells: Sequence[str]) -> dict[str, Any]:
+    return {"what": what, "cells": list(cells)}
+
+
+def _ratio(first: Sequence[float] | None, other: Sequence[float] | None) -> str:
+    if not first or not other:
+        return "-"
+    if first is other:
+        return "1"
+    draws = bootstrapped(other, seed=1) / bootstrapped(first, seed=0)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return f"{np.median(other) / np.median(first):.2f} ({low:.2f}..{high:.2f})"

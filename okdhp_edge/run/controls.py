@@ -1,0 +1,76 @@
+"""What a person may change while a run is going; every thread reads it, the loop acts on it."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from okdhp_edge.backends.base import Backend
+from okdhp_edge.errors import OkdhpError
+from okdhp_edge.run.track import JOINT_SEEN
+
+
+class Choice(NamedTuple):
+    """A way to run the model."""
+
+    backend: str
+    precision: str
+
+
+@dataclass
+class Controls:
+    """Shared by the loop and whoever steers it.
+
+    Attributes:
+        stop: set to end the run after the frame in hand.
+        paused: whether frames are left alone; those of a live source are dropped and counted.
+        threshold: score from which a joint is drawn.
+        choices: what `switch` takes.
+        current: what runs; None where nothing else was offered.
+        trouble: why the last switch did not happen, for people.
+    """
+
+    threshold: float = JOINT_SEEN
+    choices: Sequence[Choice] = ()
+    current: Choice | None = None
+    open_choice: Callable[[Choice], Backend] | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    paused: bool = False
+    trouble: str = ""
+    _loaded: Backend | None = None
+    _loading: threading.Thread | None = None
+
+    def switch(self, choice: Choice) -> bool:
+        """Load another way to run the model beside the loop, which takes it up when it is ready.
+
+        Returns:
+            Whether it was begun: not while another one loads, and only for one of `choices`.
+        """
+        busy = self._loading is not None and self._loading.is_alive()
+        if busy or self._loaded is not None or choice not in self.choices:
+            return False
+        self.trouble = ""
+        self._loading = threading.Thread(target=self._load, args=(choice,), daemon=True)
+        self._loading.start()
+        return True
+
+    def _load(self, choice: Choice) -> None:
+        assert self.open_choice is not None
+        try:
+            self._loaded = self.open_choice(choice)
+        except OkdhpError as error:
+            self.trouble = str(error)
+        else:
+            self.current = choice
+
+    def take_loaded(self) -> Backend | None:
+        """The model that has been loaded since the last call; for the loop alone."""
+        loaded, self._loaded = self._loaded, None
+        return loaded
+
+    def close(self) -> None:
+        """Wait for what is loading, and let go of it."""
+        if self._loading is not None:
+            self._loading.join()
+        if (loaded := self.take_loaded()) is not None:
+            loaded.close()

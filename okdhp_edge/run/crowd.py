@@ -1,0 +1,188 @@
+"""Follow several persons: a detector finds them now and then, their joints carry the boxes on."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.pose.crop import Box
+from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.pose.result import Pose
+from okdhp_edge.run.detect import Detect, Detection
+from okdhp_edge.run.estimate import Estimator
+from okdhp_edge.run.track import UNSURE_BELOW, is_person, likeness, person_box
+
+EVERY = 15
+"""Frames from one detection to the next."""
+# Sooner where somebody is lost or nobody there.
+_SOON = 5
+_SAME_BOX = 0.25
+# Of the smaller box in the larger: one that shrank onto a part of a person is still that person's.
+_INSIDE = 0.8
+# Below this overlap with its detection a box has strayed from its person, or shrunk onto a part.
+_LIKE_DETECTED = 0.55
+# Joints this close on average, as a share of the person's size, are the same person's.
+_SAME_PERSON = 0.12
+# Detections that may miss an unsure, and a sure person; frames without a pose; then it is gone.
+_MISSES_UNSURE, _MISSES_SURE, _LOST_FRAMES = 2, 5, 15
+
+
+class Watch:
+    """When and where the detector runs.
+
+    Args:
+        background: beside the loop, its answer some frames late, so that no frame waits for it;
+            else at once, so that every run of a file gives the same.
+    """
+
+    def __init__(self, detect: Detect, *, background: bool) -> None:
+        self._detect = detect
+        self._pool = ThreadPoolExecutor(1, "detector") if background else None
+        self._asked: Future[list[Detection]] | None = None
+
+    def look(self, frame: Image, *, wanted: bool) -> list[Detection] | None:
+        """Persons' boxes, where an answer is there."""
+        if self._pool is None:
+            return self._detect(frame) if wanted else None
+        if self._asked is not None:
+            if not self._asked.done():
+                return None
+            answer, self._asked = self._asked.result(), None
+            return answer
+        if wanted:
+            self._asked = self._pool.submit(self._detect, frame)
+        return None
+
+    def forget(self) -> None:
+        """What was asked concerns another scene."""
+        self._asked = None
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass
+class _Track:
+    """A person, or a box in which one is looked for; `id` comes with the first pose."""
+
+    box: Box
+    id: int | None = None
+    pose: Pose | None = None
+    lost: int = 0
+    missed: int = 0
+
+
+class CrowdTracker:
+    """Persons with ids that stay theirs while they can be followed.
+
+    All persons of a frame go through the network together. The detector is asked every `every`
+    frames, and soon where somebody was lost; in between a box is the extent of the last joints.
+    Two tracks on one person are one: the elder stays.
+    """
+
+    def __init__(self, estimator: Estimator, watch: Watch, every: int = EVERY) -> None:
+        self._estimator, self._watch, self._every = estimator, watch, every
+        self._tracks: list[_Track] = []
+        self._since = every
+        self._ids = 0
+
+    def forget(self) -> None:
+        """The next frame shows another scene."""
+        self._tracks, self._since = [], self._every
+        self._watch.forget()
+
+    def find(self, frame: Image) -> list[Pose]:
+        """Everybody found in this frame, the longest known first."""
+        with self._estimator.clock.stage("detect"):
+            detections = self._watch.look(frame, wanted=self._wanted())
+        self._since += 1
+        if detections is not None:
+            self._since = 0
+            self._match(detections)
+        poses = self._estimator.poses_in(frame, [track.box for track in self._tracks])
+        for track, pose in zip(self._tracks, poses, strict=True):
+            self._update(track, pose, frame)
+        self._tracks = _without_doubles([t for t in self._tracks if t.lost <= _LOST_FRAMES])
+        return [replace(t.pose, id=t.id) for t in self._tracks if t.pose is not None and not t.lost]
+
+    def _wanted(self) -> bool:
+        nobody = not self._tracks or any(track.lost for track in self._tracks)
+        return self._since >= (min(_SOON, self._every) if nobody else self._every)
+
+    def _match(self, detections: Sequence[Detection]) -> None:
+        """Greedily, the best overlap first; who is left over is new, or missed once more."""
+        boxes = [detection.box for detection in detections]
+        overlap = _overlaps([track.box for track in self._tracks], boxes)
+        new, missed = set(range(len(boxes))), set(range(len(self._tracks)))
+        for flat in np.argsort(-overlap, axis=None):
+            t, d = (int(v) for v in np.unravel_index(flat, overlap.shape))
+            if overlap[t, d] < _SAME_BOX:
+                break
+            if t in missed and d in new:
+                missed.remove(t)
+                new.remove(d)
+                self._confirm(self._tracks[t], boxes[d], float(overlap[t, d]))
+        for t in missed:
+            self._tracks[t].missed += 1
+        self._tracks = [track for track in self._tracks if not _gone(track)]
+        self._tracks += [_Track(boxes[d]) for d in sorted(new)]
+
+    @staticmethod
+    def _confirm(track: _Track, box: Box, overlap: float) -> None:
+        track.missed = 0
+        doubtful = track.pose is None or likeness(track.pose) < UNSURE_BELOW
+        if track.lost or doubtful or overlap < _LIKE_DETECTED:
+            track.box = box
+
+    def _update(self, track: _Track, pose: Pose, frame: Image) -> None:
+        box = person_box(pose, frame) if is_person(pose) else None
+        if box is None:
+            track.lost += 1
+            return
+        if likeness(pose) < UNSURE_BELOW:
+            box = _no_smaller(box, track.box)
+        track.box, track.pose, track.lost = box, pose, 0
+        if track.id is None:
+            self._ids += 1
+            track.id = self._ids
+
+
+def _no_smaller(box: Box, last: Box) -> Box:
+    """A box of joints that are unsure may have lost some: it moves, but does not shrink."""
+    size = np.maximum(box[2:], last[2:])
+    return np.concatenate([box[:2] - (size - box[2:]) / 2, size])
+
+
+def _gone(track: _Track) -> bool:
+    sure = track.pose is not None and not track.lost and likeness(track.pose) >= UNSURE_BELOW
+    return track.missed >= (_MISSES_SURE if sure else _MISSES_UNSURE)
+
+
+def _without_doubles(tracks: list[_Track]) -> list[_Track]:
+    kept: list[_Track] = []
+    for track in tracks:
+        if not any(_same_person(track, other) for other in kept):
+            kept.append(track)
+    return kept
+
+
+def _same_person(a: _Track, b: _Track) -> bool:
+    if a.pose is None or b.pose is None or a.lost or b.lost:
+        return False
+    apart = float(np.linalg.norm(a.pose.xy - b.pose.xy, axis=1).mean())
+    return apart < _SAME_PERSON * max(a.pose.size, b.pose.size)
+
+
+def _overlaps(ours: Sequence[Box], theirs: Sequence[Box]) -> NDArray[np.float64]:
+    """(T, D) intersection over union; of a box that lies in the other, no less than counts."""
+    a, b = np.array(ours).reshape(-1, 1, 4), np.array(theirs).reshape(1, -1, 4)
+    low = np.maximum(a[..., :2], b[..., :2])
+    high = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=-1)
+    areas = np.prod(a[..., 2:], axis=-1), np.prod(b[..., 2:], axis=-1)
+    union = np.maximum(areas[0] + areas[1] - shared, 1e-9)
+    inside = shared >= _INSIDE * np.maximum(np.minimum(*areas), 1e-9)
+    return np.asarray(np.maximum(shared / union, np.where(inside, _SAME_BOX, 0.0)))

@@ -1,0 +1,170 @@
+"""Find persons in a frame with any one-stage detector in an ONNX file; how is configuration."""
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from okdhp_edge.backends.onnx_file import OnnxFile
+from okdhp_edge.errors import ModelError
+from okdhp_edge.pose.crop import Box
+from okdhp_edge.pose.preprocess import Image
+
+Rows = NDArray[np.float32]
+
+
+class DetectorSpec(BaseModel):
+    """What a detector is fed and how its output is read.
+
+    Taken from a TOML file of the same name beside the ONNX file, else told by the output's shape.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    colour: Literal["BGR", "RGB"] = "BGR"
+    mean: tuple[float, float, float] = (0, 0, 0)
+    std: tuple[float, float, float] = (1, 1, 1)
+    """In its own colour order, 0..255."""
+    letterbox: Literal["top_left", "centre"] = "top_left"
+    """Where the picture lies in the square; the rest is grey 114."""
+    boxes: Literal["grid", "cxcywh", "xyxy"] = "grid"
+    """`grid`: offsets to cells and logarithms of sizes (YOLOX); else input pixels."""
+    strides: tuple[int, ...] = (8, 16, 32)
+    """Of the grid's levels."""
+    transposed: bool = False
+    """Whether candidates are columns and not rows."""
+    objectness: bool = True
+    """Whether a fifth number multiplies the class scores."""
+    person_class: Annotated[int, Field(ge=0)] = 0
+    min_score: Annotated[float, Field(ge=0, le=1)] = 0.4
+    max_overlap: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """IoU above which the weaker of two boxes is suppressed."""
+
+
+YOLOX = DetectorSpec()
+YOLOV8 = DetectorSpec(
+    colour="RGB", std=(255, 255, 255), letterbox="centre", boxes="cxcywh", transposed=True,
+    objectness=False,
+)  # fmt: skip
+_FILL = 114
+
+
+class Detection(NamedTuple):
+    """A person's box (x, y, width, height) in frame pixels, and how sure it is."""
+
+    box: Box
+    score: float
+
+
+class PersonDetector:
+    """A loaded detector. Use from one thread at a time.
+
+    Raises:
+        ModelError: the file or its configuration is not what a detector's is.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        self._file = OnnxFile(path, threads)
+        shape = self._file.input_shape
+        if len(shape) != 4 or shape[1] != 3 or min(shape) < 1:
+            raise ModelError(
+                f"{path} takes {shape}, not one picture (1, 3, height, width)",
+                "export the detector with a fixed input size",
+            )
+        self._size = (shape[3], shape[2])
+        self.name = path.name
+        self.spec = read_spec(path) or _recognised(path, self._file.output_shape, self._size)
+        self._mean, self._std = (
+            np.array(v, dtype=np.float32) for v in (self.spec.mean, self.spec.std)
+        )
+        self._cells = _cells(self._size, self.spec.strides)
+
+    def __call__(self, frame: Image) -> list[Detection]:
+        """Persons, the surest first."""
+        scale = min(self._size[0] / frame.shape[1], self._size[1] / frame.shape[0])
+        picture, offset = self._letterboxed(frame, scale)
+        rows = self._file(picture)[0]
+        rows = rows.T if self.spec.transposed else rows
+        first = 5 if self.spec.objectness else 4
+        score = rows[:, first + self.spec.person_class]
+        score = score * rows[:, 4] if self.spec.objectness else score
+        likely = score >= self.spec.min_score
+        corners = self._corners(rows[:, :4], likely) - np.tile(offset, 2)
+        boxes = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]]) / scale
+        kept = cv2.dnn.NMSBoxes(
+            boxes.tolist(), score[likely].tolist(), self.spec.min_score, self.spec.max_overlap
+        )
+        return [Detection(boxes[i], float(score[likely][i])) for i in np.ravel(kept).astype(int)]
+
+    def _letterboxed(self, frame: Image, scale: float) -> tuple[Rows, NDArray[np.float64]]:
+        width, height = round(frame.shape[1] * scale), round(frame.shape[0] * scale)
+        small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+        room = np.array([self._size[0] - width, self._size[1] - height])
+        left, top = (room // 2 if self.spec.letterbox == "centre" else room * 0).tolist()
+        square = np.full((self._size[1], self._size[0], 3), _FILL, dtype=np.uint8)
+        square[top : top + height, left : left + width] = small
+        ordered = square[..., ::-1] if self.spec.colour == "RGB" else square
+        values = (ordered - self._mean) / self._std
+        planes = np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+        return planes, np.array([left, top], dtype=np.float64)
+
+    def _corners(self, raw: Rows, likely: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """(N, 4) left, top, right, bottom in input pixels."""
+        chosen = raw[likely].astype(np.float64)
+        if self.spec.boxes == "xyxy":
+            return chosen
+        centre, size = chosen[:, :2], chosen[:, 2:]
+        if self.spec.boxes == "grid":
+            cells = self._cells[likely]
+            centre, size = (centre + cells[:, :2]) * cells[:, 2:], np.exp(size) * cells[:, 2:]
+        return np.hstack([centre - size / 2, centre + size / 2])
+
+
+def read_spec(path: Path) -> DetectorSpec | None:
+    """The TOML file beside a detector; None where there is none.
+
+    Raises:
+        ModelError: it is no such file.
+    """
+    beside = path.with_suffix(".toml")
+    if not beside.is_file():
+        return None
+    try:
+        return DetectorSpec.model_validate(tomllib.loads(beside.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
+        raise ModelError(
+            f"{beside} is no description of a detector ({error})",
+            f"use the keys {', '.join(DetectorSpec.model_fields)}",
+        ) from error
+
+
+def _recognised(path: Path, shape: tuple[int, ...], size: tuple[int, int]) -> DetectorSpec:
+    """The two common layouts, by the number of candidates."""
+    cells = len(_cells(size, YOLOX.strides))
+    if len(shape) == 3 and shape[1] == cells and shape[2] > 5:
+        return YOLOX
+    if len(shape) == 3 and shape[2] == cells and shape[1] > 4:
+        return YOLOV8
+    raise ModelError(
+        f"{path} gives {shape}, which is neither YOLOX's layout nor YOLOv8's",
+        f"describe it in {path.with_suffix('.toml').name}: {', '.join(DetectorSpec.model_fields)}",
+    )
+
+
+def _cells(size: tuple[int, int], strides: tuple[int, ...]) -> NDArray[np.float64]:
+    """(N, 3) column, row and stride of each cell, level by level, row by row."""
+    levels = []
+    for stride in strides:
+        rows, columns = np.mgrid[: size[1] // stride, : size[0] // stride]
+        level = [columns.ravel(), rows.ravel(), np.full(rows.size, stride)]
+        levels.append(np.stack(level, axis=1))
+    return np.concatenate(levels).astype(np.float64)
+
+
+Detect = Callable[[Image], list[Detection]]
+"""What finds persons in a frame."""

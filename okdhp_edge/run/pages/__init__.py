@@ -1,0 +1,34 @@
+"""The two pages, live and report: each one file with its style and script inside."""
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+
+def live_page() -> str:
+    """The page of a run that is going on; it asks the server it came from for everything."""
+    return _assembled("live.html")
+
+
+def report_page(reports: Sequence[dict[str, Any]], comparison: Sequence[dict[str, Any]]) -> str:
+    """A page that needs nothing but itself.
+
+    Args:
+        reports: of `RunReport.with_samples`, with a `label` each.
+        comparison: rows of `compare.compared`; none for a single report.
+    """
+    data = json.dumps({"reports": list(reports), "comparison": list(comparison)})
+    # A name that ends the script would end it inside a string too.
+    return _assembled("report.html").replace("/*DATA*/", data.replace("</", "<\\/"))
+
+
+def _assembled(name: str) -> str:
+    page = _text(name)
+    for mark, part in (("/*STYLE*/", "style.css"), ("/*STAGES*/", "stages.js")):
+        page = page.replace(mark, _text(part))
+    return page
+
+
+def _text(name: str) -> str:
+    return (resources.files(__name__) / name).read_text(encoding="utf-8")

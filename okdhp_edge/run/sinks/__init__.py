@@ -1,0 +1,1 @@
+"""Where poses and pictures go, one file for each kind."""

@@ -1,0 +1,95 @@
+"""What every source of frames is."""
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+from okdhp_edge.pose.preprocess import Image
+
+
+class Frame(NamedTuple):
+    """One picture and when it came.
+
+    Attributes:
+        number: counted from 0 over all that the source gave.
+        image: BGR.
+        read_ns: what reading it took, waiting for a camera included.
+        captured_ns: when it was there, on the monotonic clock.
+        seconds: into the stream: of a file by its rate, of a live source by the clock.
+        name: of a picture file, else empty.
+    """
+
+    number: int
+    image: Image
+    read_ns: int
+    captured_ns: int
+    seconds: float
+    name: str = ""
+
+
+class Source(ABC):
+    """A stream of frames, read from one thread.
+
+    Attributes:
+        name: for people.
+        live: whether frames pass whether or not they are read.
+        continuous: whether a frame shows the same scene as the one before.
+        fps: nominal rate, None where there is none.
+        facts: what a report should know: what a device granted, how often it came back.
+    """
+
+    name: str
+    live = False
+    continuous = True
+    fps: float | None = None
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {}
+        self._number = 0
+        self._first_ns = 0
+        self._stopped = threading.Event()
+
+    def read(self) -> Frame | None:
+        """The next frame, None at the end.
+
+        Raises:
+            SourceError: the stream broke.
+        """
+        started = time.perf_counter_ns()
+        image = self._next()
+        now = time.perf_counter_ns()
+        if image is None:
+            return None
+        self._first_ns = self._first_ns or now
+        seconds = (now - self._first_ns) / 1e9 if self.live else self._number / (self.fps or 1.0)
+        frame = Frame(
+            self._number, image, now - started, now, seconds, self._picture_name()
+        )  # fmt: skip
+        self._number += 1
+        return frame
+
+    def skip(self) -> bool:
+        """Pass over a frame; False at the end."""
+        passed = self._pass_over()
+        self._number += passed
+        return passed
+
+    @abstractmethod
+    def _next(self) -> Image | None:
+        """The next picture."""
+
+    def _picture_name(self) -> str:
+        """Of the frame that has just been read."""
+        return ""
+
+    def _pass_over(self) -> bool:
+        """What `skip` does; sources that can leave out the decoding override it."""
+        return self._next() is not None
+
+    def stop(self) -> None:
+        """Asks a read that waits to end the stream; from any thread."""
+        self._stopped.set()
+
+    def close(self) -> None:  # noqa: B027 - most sources hold nothing
+        """Release the device or file; safe to call twice."""

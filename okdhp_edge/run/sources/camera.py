@@ -1,0 +1,170 @@
+"""Cameras on a cable or a network: live, and brought back when they go."""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from okdhp_edge.errors import SourceError
+from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.run.sources.base import Source
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 4.0
+_PATIENCE_S = 60.0
+_NETWORK_TIMEOUT_MS = 5000
+
+
+class Wanted(NamedTuple):
+    """What is asked of a camera; None leaves it to the device."""
+
+    size: tuple[int, int] | None = None
+    """Width and height."""
+    fps: float | None = None
+
+
+class CameraSource(Source):
+    """A live stream. Frames that come too fast are dropped by the loop, not here.
+
+    A camera that falls silent is opened again, with pauses that double, for a minute; then the
+    run ends with an error.
+
+    Args:
+        open_capture: a fresh capture, opened or not.
+        remedy: what a person can do if it does not open.
+        patience_s: how long a lost camera is waited for.
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        name: str,
+        open_capture: Callable[[], cv2.VideoCapture],
+        remedy: str,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self._open, self._remedy, self._patience_s = open_capture, remedy, patience_s
+        self._capture = open_capture()
+        if not self._capture.isOpened():
+            raise SourceError(f"{name} cannot be opened", remedy)
+        self.facts = {"granted": granted(self._capture), "reconnects": 0}
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 0 < fps < 1000 else None
+
+    def _next(self) -> Image | None:
+        image = self._read()
+        if image is None and self._number == 0:
+            raise SourceError(f"{self.name} gives no frame", self._remedy)
+        pause, waited = _FIRST_PAUSE_S, 0.0
+        while image is None:
+            if waited >= self._patience_s:
+                raise SourceError(
+                    f"{self.name} stopped giving frames and did not come back in "
+                    f"{self._patience_s:.0f} s",
+                    "check cable, power and network",
+                )
+            if self._stopped.wait(pause):
+                return None
+            waited += pause
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            image = self._reopened()
+        return image
+
+    def _read(self) -> Image | None:
+        try:
+            good, image = self._capture.read()
+        except cv2.error:  # what a broken stream does to some decoders
+            return None
+        return np.asarray(image, dtype=np.uint8) if good else None
+
+    def _reopened(self) -> Image | None:
+        self._capture.release()
+        self._capture = self._open()
+        image = self._read() if self._capture.isOpened() else None
+        if image is not None:
+            self.facts["reconnects"] += 1
+        return image
+
+    def frame_count(self) -> int:
+        """Frames in all where the stream is a file that says so, else none."""
+        return max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+def granted(capture: cv2.VideoCapture) -> dict[str, float | str]:
+    """What a camera says it gives, whatever it was asked for."""
+    code = int(capture.get(cv2.CAP_PROP_FOURCC))
+    letters = "".join(chr((code >> 8 * i) & 0xFF) for i in range(4)) if code > 0 else ""
+    return {
+        "width": int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+        "height": int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+        "fps": round(capture.get(cv2.CAP_PROP_FPS), 3),
+        "fourcc": letters if letters.isprintable() else "",
+    }
+
+
+def webcam(device: int | str, wanted: Wanted = Wanted()) -> CameraSource:  # noqa: B008
+    """A camera by number or device path.
+
+    Raises:
+        SourceError: it cannot be opened.
+    """
+
+    def opened() -> cv2.VideoCapture:
+        capture = cv2.VideoCapture(device)
+        # Compressed frames: raw ones do not fit USB 2 at full rate. Must be set before the size.
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        if wanted.size:
+            capture.set(cv2.CAP_PROP_FRAME_WIDTH, wanted.size[0])
+            capture.set(cv2.CAP_PROP_FRAME_HEIGHT, wanted.size[1])
+        if wanted.fps:
+            capture.set(cv2.CAP_PROP_FPS, wanted.fps)
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        return capture
+
+    remedy = "plug it in, close other programs that use it, or name another: --source webcam:1"
+    return CameraSource(f"webcam {device}", opened, remedy)
+
+
+def network_camera(address: str) -> CameraSource:
+    """A stream by its address (RTSP, MJPEG over HTTP and what else FFmpeg reads).
+
+    Raises:
+        SourceError: it cannot be opened.
+    """
+    timeouts = [
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _NETWORK_TIMEOUT_MS,
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC, _NETWORK_TIMEOUT_MS,
+    ]  # fmt: skip
+    return CameraSource(
+        re.sub(r"//[^/@]*@", "//", address),  # a password stays out of names and reports
+        lambda: cv2.VideoCapture(address, cv2.CAP_FFMPEG, timeouts),
+        "check the address, the network, and that a player such as ffplay can open it",
+    )
+
+
+def gstreamer(pipeline: str) -> CameraSource:
+    """A GStreamer pipeline that ends in `appsink`, or one to which it is added.
+
+    Raises:
+        SourceError: OpenCV was built without GStreamer, or the pipeline does not start.
+    """
+    if "GStreamer:                   YES" not in cv2.getBuildInformation():
+        raise SourceError(
+            "this OpenCV was built without GStreamer",
+            f"pipe it in: gst-launch-1.0 -q {pipeline} ! "
+            "video/x-raw,format=BGR,width=640,height=480 ! fdsink | "
+            "okdhp-edge run --source stdin:640x480@30",
+        )
+    whole = pipeline if "appsink" in pipeline else f"{pipeline} ! videoconvert ! appsink drop=true"
+    return CameraSource(
+        "GStreamer pipeline",
+        lambda: cv2.VideoCapture(whole, cv2.CAP_GSTREAMER),
+        "try it with gst-launch-1.0",
+    )

@@ -1,0 +1,97 @@
+"""From the words after `--source` to a source."""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from okdhp_edge.data.frames import PICTURE_SUFFIXES
+from okdhp_edge.errors import SourceError
+from okdhp_edge.run.sources import synthetic
+from okdhp_edge.run.sources.base import Source
+from okdhp_edge.run.sources.camera import Wanted, gstreamer, network_camera, webcam
+from okdhp_edge.run.sources.files import PictureSource, VideoSource
+from okdhp_edge.run.sources.raw import RawSource, ScreenSource
+
+_NUMBER = r"(\d+(?:\.\d+)?)"
+SOURCES = (
+    "webcam[:N], a video, picture or folder, rtsp:// or http:// address, stdin:WxH[@FPS], "
+    "gst:PIPELINE, screen[:X,Y,W,H][@FPS], synthetic[:FRAMES][@FPS]"
+)
+
+
+def open_source(text: str, wanted: Wanted = Wanted()) -> Source:  # noqa: B008
+    """Open a source by its description (`SOURCES` lists them).
+
+    Args:
+        wanted: size and rate to ask of a camera.
+
+    Raises:
+        SourceError: nothing of that name can be opened.
+    """
+    for pattern, opened in _KINDS:
+        if match := pattern.fullmatch(text):
+            return opened(match, wanted)
+    return _on_disk(text, wanted)
+
+
+def _webcam(match: re.Match[str], wanted: Wanted) -> Source:
+    return webcam(int(match[1] or 0), wanted)
+
+
+def _synthetic(match: re.Match[str], wanted: Wanted) -> Source:  # noqa: ARG001
+    return synthetic.SyntheticSource(int(match[1] or synthetic.FRAMES), _rate(match[2]))
+
+
+def _stdin(match: re.Match[str], wanted: Wanted) -> Source:  # noqa: ARG001
+    stream = cast(Any, sys.stdin.buffer).raw
+    return RawSource(stream, (int(match[1]), int(match[2])), _rate(match[3]))
+
+
+def _screen(match: re.Match[str], wanted: Wanted) -> Source:  # noqa: ARG001
+    region = tuple(int(v) for v in match.groups()[:4]) if match[1] else None
+    return ScreenSource(cast(tuple[int, int, int, int] | None, region), _rate(match[5]))
+
+
+def _pipeline(match: re.Match[str], wanted: Wanted) -> Source:  # noqa: ARG001
+    return gstreamer(match[1])
+
+
+def _rate(text: str | None) -> float | None:
+    if text is None:
+        return None
+    if float(text) <= 0:
+        raise SourceError(f"a source cannot give {text} frames per second", "use a rate above 0")
+    return float(text)
+
+
+def _at_address(match: re.Match[str], wanted: Wanted) -> Source:  # noqa: ARG001
+    """A video file behind an address has an end, a camera has none."""
+    address = match[0]
+    camera = network_camera(address)
+    if address.startswith("http") and camera.frame_count() > 0:
+        camera.close()
+        return VideoSource(address)
+    return camera
+
+
+def _on_disk(text: str, wanted: Wanted) -> Source:
+    path = Path(text).expanduser()
+    if path.is_char_device() or str(path).startswith("/dev/video"):
+        return webcam(str(path), wanted)
+    if not path.exists():
+        raise SourceError(f"source {text} does not exist", f"use {SOURCES}")
+    if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES:
+        return PictureSource(path)
+    return VideoSource(path)
+
+
+_KINDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], Wanted], Source]], ...] = (
+    (re.compile(r"webcam(?::(\d+))?"), _webcam),
+    (re.compile(rf"synthetic(?::(\d+))?(?:@{_NUMBER})?"), _synthetic),
+    (re.compile(rf"stdin:(\d+)x(\d+)(?:@{_NUMBER})?"), _stdin),
+    (re.compile(rf"screen(?::(\d+),(\d+),(\d+),(\d+))?(?:@{_NUMBER})?"), _screen),
+    (re.compile(r"gst:(.+)"), _pipeline),
+    (re.compile(r"(?:rtsps?|rtmp|https?|udp|tcp|srt)://.+"), _at_address),
+)

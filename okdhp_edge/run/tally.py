@@ -1,0 +1,50 @@
+"""What is counted and timed of one source while it runs."""
+
+from okdhp_edge.latency import Series, StageLog
+from okdhp_edge.run.pipeline import Seen
+
+WARMUP = 5
+"""Frames left out of the statistics: first runs allocate and compile."""
+AFTER_POSES = ("hand over", "draw", "output")
+"""The stages from a frame's poses to the last sink."""
+
+
+class Tally:
+    """Frames and people of one source; statistics from the end of warm-up on."""
+
+    def __init__(self) -> None:
+        self.frames = self.found = self.people = self.unshown = 0
+        self.stages = StageLog()
+        self.age, self.shown = Series(), Series()
+        self.first_age_ns = 0
+        self._started_ns = self._ended_ns = 0
+
+    def add(self, seen: Seen, after: dict[str, int], now_ns: int) -> None:
+        """A frame whose last sink is done.
+
+        Args:
+            after: nanoseconds of the stages of `AFTER_POSES`.
+            now_ns: on the monotonic clock.
+        """
+        age = seen.done_ns - seen.frame.captured_ns
+        if self.frames >= WARMUP:
+            self.stages.add(seen.stages | after)
+            self.age.add(age)
+            self.shown.add(now_ns - seen.frame.captured_ns)
+            self._ended_ns = now_ns
+        else:
+            self._started_ns = now_ns  # the wall clock of the statistics starts with the last
+        self.first_age_ns = self.first_age_ns or age
+        self.frames += 1
+        self.found += bool(seen.poses)
+        self.people = max(self.people, len(seen.poses))
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the frames in the statistics."""
+        return max(self._ended_ns - self._started_ns, 0) / 1e9
+
+    @property
+    def fps(self) -> float:
+        """Frames in the statistics by wall time: one over the mean interval."""
+        return self.stages.frames / self.seconds if self.seconds else 0.0

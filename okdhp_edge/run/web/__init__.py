@@ -1,0 +1,1 @@
+"""The run in a browser: live picture, numbers and controls; metrics for monitoring."""

@@ -1,0 +1,167 @@
+"""Between the loop and whoever watches: the latest of everything, never a queue.
+
+The loop only puts a reference down. Scaling and JPEG happen for the first viewer who asks, once for
+all of them, and no oftener than viewers can use.
+"""
+
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import cv2
+
+from okdhp_edge.hardware import sensors
+from okdhp_edge.latency import LatencyStats
+from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.run.controls import Controls
+from okdhp_edge.run.loop import Feed
+from okdhp_edge.run.pipeline import Pipeline, Seen
+
+_LONGEST_SIDE, _JPEG_QUALITY = 720, 75
+_PICTURES_PER_S, _FEWEST_PER_S, _PICTURES_OF_ALL = 15.0, 4.0, 100.0
+_RECENT = 240
+_RECENT_S = 2.0
+_HEALTHY_S = 5.0
+_NUMBERS_EVERY_S = 0.25
+
+
+class _Glimpse(NamedTuple):
+    at_ns: int
+    age_ns: int
+    stages: dict[str, int]
+    people: int
+
+
+class Channel:
+    """One source's part of the hub; the loop's sink for it."""
+
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+        self._picture: tuple[int, Image] | None = None
+        self._jpeg: tuple[int, bytes] = (-1, b"")
+        self._drawn_ns = 0
+        self._lock = threading.Lock()
+        self.recent: deque[_Glimpse] = deque(maxlen=_RECENT)
+
+    @property
+    def wants_picture(self) -> bool:
+        """Only while somebody watches, and as often as they are shown one."""
+        passed = time.perf_counter_ns() - self._drawn_ns
+        return self._hub.viewers > 0 and passed >= 1e9 / self._hub.pictures_per_s
+
+    def put(self, seen: Seen, drawn: Image) -> bool:
+        now = time.perf_counter_ns()
+        if drawn is not seen.frame.image and self.wants_picture:
+            self._picture, self._drawn_ns = (seen.frame.number, drawn), now
+        age = seen.done_ns - seen.frame.captured_ns
+        self.recent.append(_Glimpse(now, age, seen.stages, len(seen.poses)))
+        return True
+
+    def close(self, *, good: bool) -> None:
+        """Nothing was written."""
+
+    def jpeg(self, after: int) -> tuple[int, bytes] | None:
+        """The latest picture's number and its JPEG, if it is another than `after`."""
+        with self._lock:
+            picture = self._picture
+            if picture is None or picture[0] == after:
+                return None
+            if self._jpeg[0] != picture[0]:
+                self._jpeg = (picture[0], _encoded(picture[1]))
+            return self._jpeg
+
+
+class Hub:
+    """What viewers are shown; made before the run, told of it by `watch`."""
+
+    def __init__(self, controls: Controls, names: Sequence[str]) -> None:
+        self.controls, self.names = controls, names
+        self.channels = [Channel(self) for _ in names]
+        self.viewers = 0
+        self._pipeline: Pipeline | None = None
+        self._feeds: Sequence[Feed] = ()
+        self._started = time.monotonic()
+        self._numbers: tuple[float, dict[str, Any]] = (float("-inf"), {})
+
+    def watch(self, pipeline: Pipeline, feeds: Sequence[Feed]) -> None:
+        """From now on tell of this run."""
+        self._pipeline, self._feeds = pipeline, feeds
+
+    @property
+    def pictures_per_s(self) -> float:
+        """For each viewer; fewer where there are many, so that all together cost the same."""
+        each = _PICTURES_OF_ALL / max(self.viewers, 1)
+        return min(_PICTURES_PER_S, max(_FEWEST_PER_S, each))
+
+    @property
+    def healthy(self) -> bool:
+        """Whether a frame came lately, or somebody has paused the run."""
+        lasts = [channel.recent[-1].at_ns for channel in self.channels if channel.recent]
+        if self.controls.paused or not lasts:
+            return self.controls.paused or time.monotonic() - self._started < _HEALTHY_S
+        return (time.perf_counter_ns() - max(lasts)) / 1e9 < _HEALTHY_S
+
+    def numbers(self) -> dict[str, Any]:
+        """What page and metrics show, JSON-ready; collected once for all who ask at a time."""
+        at, numbers = self._numbers
+        if time.monotonic() - at >= _NUMBERS_EVERY_S:
+            numbers = self._collected()
+            self._numbers = (time.monotonic(), numbers)
+        return numbers | {"controls": self._controls()}
+
+    def _collected(self) -> dict[str, Any]:
+        return {
+            "sources": [self._of_source(place) for place in range(len(self.names))],
+            "viewers": self.viewers,
+            "sensors": sensors(),
+        }
+
+    def _controls(self) -> dict[str, Any]:
+        controls = self.controls
+        return {
+            "paused": controls.paused,
+            "threshold": controls.threshold,
+            "choices": [list(choice) for choice in controls.choices],
+            "current": list(controls.current) if controls.current else None,
+            "trouble": controls.trouble,
+        }
+
+    def _of_source(self, place: int) -> dict[str, Any]:
+        numbers: dict[str, Any] = {"name": self.names[place]}
+        if self._pipeline is not None:
+            reader, tally = self._pipeline.readers[place], self._feeds[place].tally
+            numbers |= {
+                "captured": reader.captured, "dropped": reader.dropped, "frames": tally.frames,
+                "found": tally.found,
+            }  # fmt: skip
+        return numbers | _summary(list(self.channels[place].recent))
+
+
+def _summary(recent: list[_Glimpse]) -> dict[str, Any]:
+    """Rate, age and stages of the last two seconds."""
+    horizon = time.perf_counter_ns() - _RECENT_S * 1e9
+    recent = [glimpse for glimpse in recent if glimpse.at_ns >= horizon]
+    if len(recent) < 2:
+        return {"fps": 0.0, "people": 0, "age_ms": None, "stages_ms": {}}
+    span = (recent[-1].at_ns - recent[0].at_ns) / 1e9
+    age = LatencyStats.of([glimpse.age_ns for glimpse in recent])
+    names = dict.fromkeys(name for glimpse in recent for name in glimpse.stages)
+    stages = {n: statistics.fmean(g.stages.get(n, 0) for g in recent) / 1e6 for n in names}
+    return {
+        "fps": round((len(recent) - 1) / span, 2) if span else 0.0,
+        "people": recent[-1].people,
+        "age_ms": {"p50": round(age.p50, 3), "p95": round(age.p95, 3), "max": round(age.max, 3)},
+        "stages_ms": {name: round(ms, 3) for name, ms in stages.items()},
+    }
+
+
+def _encoded(image: Image) -> bytes:
+    scale = _LONGEST_SIDE / max(image.shape[:2])
+    if scale < 1:
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    good, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    assert good
+    return jpeg.tobytes()

@@ -1,0 +1,73 @@
+"""The run's numbers in Prometheus' text format."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
+from prometheus_client.registry import Collector
+
+__all__ = ["CONTENT_TYPE", "exposition"]
+
+_COUNTERS = {
+    "captured": "Frames the source gave.",
+    "frames": "Frames that were looked at.",
+    "found": "Frames in which somebody was found.",
+    "dropped": "Frames of a live source that were replaced by a newer one unseen.",
+}
+_SENSORS = {
+    "celsius": "Hottest thermal zone.",
+    "mhz": "Mean clock of the cores.",
+    "throttled": "Thermal throttling events since the machine started.",
+}
+
+
+class _Numbers(Collector):
+    def __init__(self, numbers: dict[str, Any]) -> None:
+        self._numbers = numbers
+
+    def collect(self) -> Iterator[Metric]:
+        for key, help_text in _COUNTERS.items():
+            family = CounterMetricFamily(f"okdhp_edge_{key}", help_text, labels=["source"])
+            for source in self._numbers["sources"]:
+                family.add_metric([source["name"]], source.get(key, 0))
+            yield family
+        yield from self._gauges()
+        yield GaugeMetricFamily(
+            "okdhp_edge_viewers", "Pictures being watched.", self._numbers["viewers"]
+        )
+        for key, value in self._numbers["sensors"].items():
+            yield GaugeMetricFamily(f"okdhp_edge_{key}", _SENSORS[key], value)
+
+    def _gauges(self) -> Iterator[Metric]:
+        """Of the last two seconds."""
+        rate = GaugeMetricFamily("okdhp_edge_fps", "Frames per second of late.", labels=["source"])
+        people = GaugeMetricFamily("okdhp_edge_people", "People in view.", labels=["source"])
+        age = GaugeMetricFamily(
+            "okdhp_edge_frame_age_seconds", "Capture to poses of late.",
+            labels=["source", "quantile"],
+        )  # fmt: skip
+        stage = GaugeMetricFamily(
+            "okdhp_edge_stage_seconds", "Mean time of a stage of late.", labels=["source", "stage"]
+        )
+        for source in self._numbers["sources"]:
+            rate.add_metric([source["name"]], source["fps"])
+            people.add_metric([source["name"]], source["people"])
+            for key, quantile in (("p50", "0.5"), ("p95", "0.95")):
+                if source["age_ms"]:
+                    age.add_metric([source["name"], quantile], source["age_ms"][key] / 1e3)
+            for name, ms in source["stages_ms"].items():
+                stage.add_metric([source["name"], name], ms / 1e3)
+        yield from (rate, people, age, stage)
+
+
+def exposition(numbers: dict[str, Any]) -> bytes:
+    """The text of `/metrics`.
+
+    Args:
+        numbers: of `Hub.numbers`.
+    """
+    registry = CollectorRegistry()
+    registry.register(_Numbers(numbers))
+    return generate_latest(registry)

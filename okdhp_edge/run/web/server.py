@@ -1,0 +1,263 @@
+"""The web server, in a thread of its own; it looks at the hub and steers through the controls."""
+
+import asyncio
+import hmac
+import json
+import re
+import secrets
+import socket
+import threading
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from okdhp_edge.errors import OutputError
+from okdhp_edge.run.controls import Choice
+from okdhp_edge.run.pages import live_page
+from okdhp_edge.run.web.hub import Hub
+from okdhp_edge.run.web.metrics import CONTENT_TYPE, exposition
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_COOKIE = "okdhp-edge-token"
+_BOUNDARY = "frame"
+_EVENT_EVERY_S = 0.5
+_END_S = 5.0
+_LARGEST_CONTROL = 1000
+_BACKLOG = 128
+
+
+class Address(NamedTuple):
+    """Where to listen, and the token without which nobody is answered; None on this machine."""
+
+    host: str
+    port: int
+    token: str | None
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        token = f"?token={self.token}" if self.token else ""
+        return f"http://{host}:{self.port}/{token}"
+
+
+def address_of(text: str, token: str | None = None) -> Address:
+    """`[HOST:]PORT`; without a host this machine alone. Other hosts get a token if none is given.
+
+    Raises:
+        OutputError: no such address.
+    """
+    match = re.fullmatch(r"(?:(?P<host>\[[0-9a-fA-F:]+\]|[^:\[\]]+):)?(?P<port>\d{1,5})", text)
+    if not match or int(match["port"]) > 65535:
+        raise OutputError(f"'{text}' is no address", "use --web PORT or --web HOST:PORT")
+    host = (match["host"] or _LOOPBACK[0]).strip("[]")
+    if token is None and host not in _LOOPBACK:
+        token = secrets.token_urlsafe(16)
+    return Address(host, int(match["port"]), token)
+
+
+class WebServer:
+    """Use as a context manager around the run.
+
+    Raises:
+        OutputError: nothing can listen there.
+    """
+
+    def __init__(self, hub: Hub, address: Address) -> None:
+        self._socket = _bound(address)
+        self.address = address._replace(port=self._socket.getsockname()[1])
+        config = uvicorn.Config(
+            application(hub, address), log_level="warning", access_log=False, lifespan="off",
+            timeout_graceful_shutdown=1,
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), name="web", daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.should_exit = True
+        self._thread.join(_END_S)
+        self._socket.close()
+
+
+def _bound(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address.host, address.port))
+        listener.listen(_BACKLOG)  # whoever comes before the server runs has to wait, no more
+    except OSError as error:
+        listener.close()
+        raise OutputError(
+            f"cannot listen on {address.host}:{address.port} ({error.strerror or error})",
+            "choose another port: --web 8081",
+        ) from error
+    return listener
+
+
+def application(hub: Hub, address: Address) -> Starlette:
+    """The routes, behind the token or the check of the host."""
+    routes = [
+        Route("/", _page(address)),
+        Route("/video/{place:int}", _video(hub)),
+        Route("/events", _events(hub)),
+        Route("/control", _control(hub), methods=["POST"]),
+        Route("/metrics", _metrics(hub)),
+        Route("/healthz", _health(hub)),
+    ]
+    if address.token is None:
+        # Without a token only pages of this machine: not those that a foreign name leads here.
+        guard = Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, "[::1]"])
+    else:
+        guard = Middleware(_TokenGuard, token=address.token)
+    return Starlette(routes=routes, middleware=[guard])
+
+
+class _TokenGuard:
+    """Answers nobody without the token, but for `/healthz`."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app, self._token = app, token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        given = (
+            request.query_params.get("token")
+            or request.cookies.get(_COOKIE)
+            or request.headers.get("authorization", "").removeprefix("Bearer ")
+        )
+        right = hmac.compare_digest(given.encode(), self._token)
+        refused = JSONResponse({"error": "token missing or wrong"}, status_code=401)
+        answer = self._app if right or request.url.path == "/healthz" else refused
+        await answer(scope, receive, send)
+
+
+def _page(address: Address) -> Any:
+    async def page(request: Request) -> Response:  # noqa: ARG001
+        response = HTMLResponse(live_page())
+        response.headers["Content-Security-Policy"] = (
+            "default-src 'none'; img-src 'self' data:; connect-src 'self'; "
+            "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+        )
+        if address.token:  # so that pictures and events, which name no token, are answered too
+            response.set_cookie(_COOKIE, address.token, httponly=True, samesite="strict")
+        return response
+
+    return page
+
+
+def _video(hub: Hub) -> Any:
+    async def pictures(place: int) -> AsyncIterator[bytes]:
+        hub.viewers += 1
+        number = -1
+        try:
+            while True:
+                found = await run_in_threadpool(hub.channels[place].jpeg, number)
+                if found is not None:
+                    number, jpeg = found
+                    head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\n"
+                    yield f"{head}Content-Length: {len(jpeg)}\r\n\r\n".encode() + jpeg + b"\r\n"
+                # A viewer who does not read holds up this coroutine alone: the next picture it
+                # gets is the newest then.
+                await asyncio.sleep(1 / hub.pictures_per_s)
+        finally:
+            hub.viewers -= 1
+
+    async def video(request: Request) -> Response:
+        place = request.path_params["place"]
+        if place >= len(hub.channels):
+            return JSONResponse({"error": f"no source {place}"}, status_code=404)
+        kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
+        return StreamingResponse(
+            pictures(place), media_type=kind, headers={"Cache-Control": "no-store"}
+        )
+
+    return video
+
+
+def _events(hub: Hub) -> Any:
+    async def numbers() -> AsyncIterator[str]:
+        while True:
+            yield f"data: {json.dumps(hub.numbers())}\n\n"
+            await asyncio.sleep(_EVENT_EVERY_S)
+
+    async def events(request: Request) -> Response:  # noqa: ARG001
+        return StreamingResponse(
+            numbers(), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
+
+    return events
+
+
+def _control(hub: Hub) -> Any:
+    async def control(request: Request) -> Response:
+        # A form of a foreign page cannot send this type without being asked for permission.
+        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+            return JSONResponse({"error": "send application/json"}, status_code=415)
+        body = await request.body()
+        try:
+            wishes = json.loads(body[:_LARGEST_CONTROL])
+            problem = _act(hub, wishes)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            problem = "send {paused, threshold or switch: {backend, precision}}"
+        if problem:
+            return JSONResponse({"error": problem}, status_code=400)
+        return JSONResponse(hub.numbers()["controls"])
+
+    return control
+
+
+def _act(hub: Hub, wishes: dict[str, Any]) -> str:
+    """Carry out what is asked; says what is wrong with it."""
+    controls = hub.controls
+    unknown = wishes.keys() - {"paused", "threshold", "switch"}
+    if unknown or not wishes:
+        return f"unknown control {', '.join(sorted(unknown)) or '(none given)'}"
+    if "threshold" in wishes:
+        threshold = float(wishes["threshold"])
+        if not 0 <= threshold <= 1:
+            return "threshold lies in 0..1"
+        controls.threshold = threshold
+    if "paused" in wishes:
+        if not isinstance(wishes["paused"], bool):
+            return "paused is true or false"
+        controls.paused = wishes["paused"]
+    if "switch" in wishes:
+        choice = Choice(wishes["switch"]["backend"], wishes["switch"]["precision"])
+        if not controls.switch(choice):
+            return f"cannot switch to {choice.backend} {choice.precision} now"
+    return ""
+
+
+def _metrics(hub: Hub) -> Any:
+    async def metrics(request: Request) -> Response:  # noqa: ARG001
+        return Response(exposition(hub.numbers()), media_type=CONTENT_TYPE)
+
+    return metrics
+
+
+def _health(hub: Hub) -> Any:
+    async def health(request: Request) -> Response:  # noqa: ARG001
+        return JSONResponse({"ok": hub.healthy}, status_code=200 if hub.healthy else 503)
+
+    return health

@@ -1,0 +1,48 @@
+"""The loop on fakes, put together as the command does."""
+
+from contextlib import ExitStack
+
+from okdhp_edge.hardware import sensors
+from okdhp_edge.run.assemble import People, assemble
+from okdhp_edge.run.controls import Controls
+from okdhp_edge.run.loop import Feed, run_loop
+from okdhp_edge.run.pipeline import Pace, Seen
+from okdhp_edge.run.report import report_on
+from okdhp_edge.run.sources.base import Frame
+from tests.helpers.fakes import FakeBackend
+
+
+def run_on(sources, backend=None, sinks=(), *, pace=None, people=None, controls=None, **options):
+    """Reports by source."""
+    backend, controls = backend or FakeBackend(), controls or Controls()
+    with ExitStack() as closing:
+        feeds = [Feed(source, list(sinks)) for source in sources]
+        pipeline = assemble(sources, backend, people or People(), pace or Pace(), controls, closing)
+        run_loop(pipeline, feeds, controls, **options)
+    state = sensors()
+    return [
+        report_on(feed.source, reader, feed.tally, pipeline.backend, "fp32", (state, state))
+        for feed, reader in zip(feeds, pipeline.readers, strict=True)
+    ]
+
+
+class Picturing:
+    """A sink that wants the picture and keeps what it gets."""
+
+    wants_picture = True
+
+    def __init__(self, until=None):
+        self.seen, self.drawn, self.closed, self._until = [], [], [], until
+
+    def put(self, seen, drawn):
+        self.seen.append(seen)
+        self.drawn.append(drawn)
+        return self._until is None or len(self.seen) < self._until
+
+    def close(self, *, good):
+        self.closed.append(good)
+
+
+def seen_frame(number, poses=(), image=None, **changes):
+    frame = Frame(number, image, 0, 0, number / 30)._replace(**changes)
+    return Seen(0, frame, list(poses), {}, 0)

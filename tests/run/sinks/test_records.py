@@ -1,0 +1,85 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from okdhp_edge.errors import OutputError
+from okdhp_edge.pose.result import Pose
+from okdhp_edge.pose.skeleton import LSP14
+from okdhp_edge.run.sinks.records import CocoSink, CsvSink, JsonSink
+from tests.helpers.running import seen_frame
+
+POSE = Pose(LSP14, np.ones((14, 2), np.float32), np.full(14, 0.5, np.float32), id=3)
+KINDS = [JsonSink, CocoSink, lambda path: CsvSink(path, LSP14)]
+NAMES = ["json", "coco", "csv"]
+
+
+def _written(sink, path):
+    sink.put(seen_frame(0), None)
+    sink.put(seen_frame(1, [POSE, POSE]), None)
+    sink.put(seen_frame(2, [POSE], name="000000000785.jpg"), None)
+    assert not path.exists()
+    sink.close(good=True)
+    sink.close(good=False)  # what a run does that has already closed it
+    return path.read_text()
+
+
+def test_poses_are_one_object_a_line(tmp_path):
+    text = _written(JsonSink(tmp_path / "p"), tmp_path / "p")
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [len(line["people"]) for line in lines] == [0, 2, 1]
+    assert lines[1]["seconds"] == pytest.approx(1 / 30, abs=1e-6)
+    assert lines[1]["people"][0]["joints"]["neck"] == [1.0, 1.0, 0.5]
+    assert lines[1]["people"][0]["id"] == 3
+    assert lines[2]["picture"] == "000000000785.jpg"
+
+
+def test_coco_results_are_what_its_evaluation_reads(tmp_path):
+    results = json.loads(_written(CocoSink(tmp_path / "p"), tmp_path / "p"))
+    assert [r["image_id"] for r in results] == [1, 1, 785]
+    assert {r["category_id"] for r in results} == {1}
+    assert results[0]["keypoints"] == [1.0, 1.0, 0.5] * 14
+    assert results[0]["score"] == 0.5
+
+
+def test_rows_have_every_joint(tmp_path):
+    text = _written(CsvSink(tmp_path / "p", LSP14), tmp_path / "p")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [row["frame"] for row in rows] == ["1", "1", "2"]
+    assert rows[0]["id"] == "3" and rows[2]["picture"] == "000000000785.jpg"
+    assert float(rows[0]["left_wrist_x"]) == 1 and float(rows[0]["left_wrist_score"]) == 0.5
+    assert len(rows[0]) == 5 + 3 * 14
+
+
+@pytest.mark.parametrize(("kind", "name"), list(zip(KINDS, NAMES, strict=True)), ids=NAMES)
+def test_nobody_is_a_whole_file_too(tmp_path, kind, name):
+    sink = kind(tmp_path / "p")
+    sink.put(seen_frame(0), None)
+    sink.close(good=True)
+    text = (tmp_path / "p").read_text()
+    assert (json.loads(text) == []) if name == "coco" else len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=NAMES)
+def test_a_failed_run_leaves_nothing(tmp_path, kind):
+    sink = kind(tmp_path / "p")
+    sink.put(seen_frame(0, [POSE]), None)
+    sink.close(good=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=NAMES)
+def test_a_place_that_does_not_exist_is_said_before_the_run(tmp_path, kind):
+    with pytest.raises(OutputError, match="does not exist"):
+        kind(tmp_path / "gone" / "p")
+
+
+def test_a_full_disk_while_writing_poses_is_one_line(tmp_path):
+    sink = JsonSink(tmp_path / "p.jsonl")
+    sink._file.close()
+    sink._file = open("/dev/full", "w")  # noqa: SIM115
+    sink.put(seen_frame(0, [POSE]), None)
+    with pytest.raises(OutputError, match="No space left"):
+        sink.close(good=True)
+    assert not (tmp_path / "p.jsonl").exists()

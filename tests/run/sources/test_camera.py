@@ -1,0 +1,163 @@
+"""A camera on the network that disconnects, talks rubbish and comes back."""
+
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import cv2
+import numpy as np
+import pytest
+
+from okdhp_edge.errors import SourceError
+from okdhp_edge.run.sources import camera
+from okdhp_edge.run.sources.camera import CameraSource, Wanted, gstreamer, network_camera, webcam
+
+
+class _Camera:
+    """MJPEG over HTTP; `script` says what each connection gives: frames, rubbish or nothing."""
+
+    def __init__(self, script):
+        self.connections = 0
+        jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), 120, np.uint8))[1].tobytes()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_):
+                pass
+
+            def do_GET(self):
+                what = script[min(outer.connections, len(script) - 1)]
+                outer.connections += 1
+                if what == "refuse":
+                    self.send_error(503)
+                    return
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=b")
+                self.end_headers()
+                for _ in range(what if isinstance(what, int) else 30):
+                    body = jpeg if isinstance(what, int) else b"\x00rubbish" * 40
+                    head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
+                    try:
+                        self.wfile.write(head.encode() + body + b"\r\n")
+                    except OSError:
+                        return
+                    time.sleep(0.005)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://user:secret@127.0.0.1:{self.server.server_port}/stream.mjpg"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_a_camera_that_goes_and_talks_rubbish_is_brought_back():
+    with _Camera([20, "refuse", "rubbish", 20, 20]) as served:
+        source = network_camera(served.url)
+        frames = [source.read() for _ in range(30)]
+        source.close()
+    assert all(f.image.shape == (48, 64, 3) for f in frames)
+    assert [f.number for f in frames] == list(range(30))
+    assert source.facts["reconnects"] >= 1
+    assert source.live
+    assert source.facts["granted"]["width"] == 64
+    seconds = [f.seconds for f in frames]
+    assert seconds == sorted(seconds) and seconds[0] == 0
+
+
+def test_a_password_is_not_shown():
+    with _Camera([20]) as served:
+        source = network_camera(served.url)
+        source.close()
+    assert "secret" not in source.name
+    assert source.name.startswith("http://127.0.0.1")
+
+
+def test_a_camera_that_stays_away_ends_the_run_with_an_error(monkeypatch):
+    with _Camera([20, "refuse"]) as served:
+        source = network_camera(served.url)
+        source._patience_s = 0.6
+        with pytest.raises(SourceError, match="did not come back in 1 s"):
+            for _ in range(40):
+                source.read()
+        source.close()
+    assert served.connections >= 3
+
+
+def test_waiting_for_a_camera_can_be_called_off():
+    with _Camera([20, "refuse"]) as served:
+        source = network_camera(served.url)
+        threading.Timer(0.5, source.stop).start()
+        started = time.monotonic()
+        while source.read() is not None:
+            pass
+        assert time.monotonic() - started < 10
+        source.close()
+
+
+class _Capture:
+    """What OpenCV gives for a device: its settings are wishes, in order."""
+
+    def __init__(self):
+        self.asked = []
+
+    def isOpened(self):  # noqa: N802
+        return True
+
+    def set(self, what, value):
+        self.asked.append((what, value))
+
+    def get(self, what):
+        answers = {cv2.CAP_PROP_FRAME_WIDTH: 640.0, cv2.CAP_PROP_FRAME_HEIGHT: 480.0,
+                   cv2.CAP_PROP_FPS: 30.0,
+                   cv2.CAP_PROP_FOURCC: float(cv2.VideoWriter.fourcc(*"YUYV"))}  # fmt: skip
+        return answers.get(what, 0.0)
+
+    def read(self):
+        return False, None
+
+    def release(self):
+        pass
+
+
+def test_a_webcam_is_asked_for_compressed_frames_before_the_size_and_tells_what_it_grants(
+    monkeypatch,
+):
+    capture = _Capture()
+    monkeypatch.setattr(camera.cv2, "VideoCapture", lambda *_: capture)
+    source = webcam(0, Wanted((1280, 720), 60.0))
+    asked = [what for what, _ in capture.asked]
+    assert asked.index(cv2.CAP_PROP_FOURCC) < asked.index(cv2.CAP_PROP_FRAME_WIDTH)
+    assert (cv2.CAP_PROP_FRAME_HEIGHT, 720) in capture.asked
+    assert (cv2.CAP_PROP_FPS, 60.0) in capture.asked
+    expected = {"width": 640, "height": 480, "fps": 30.0, "fourcc": "YUYV"}
+    assert source.facts["granted"] == expected
+    with pytest.raises(SourceError, match="webcam 0 gives no frame"):
+        source.read()
+
+
+def test_a_decoder_that_throws_is_a_frame_that_did_not_come(monkeypatch):
+    class Throwing(_Capture):
+        reads = 0
+
+        def read(self):
+            self.reads += 1
+            if self.reads == 2:
+                raise cv2.error("broken stream")
+            return True, np.zeros((4, 4, 3), np.uint8)
+
+    source = CameraSource("c", Throwing, "look")
+    assert source.read().number == 0
+    assert source.read().number == 1
+    assert source.facts["reconnects"] == 1
+
+
+def test_gstreamer_is_asked_of_opencv_or_the_way_round_is_told():
+    if "GStreamer:                   YES" in cv2.getBuildInformation():
+        pytest.skip("this OpenCV has GStreamer")
+    with pytest.raises(SourceError, match=r"without GStreamer; pipe it in: gst-launch-1.0 .*stdin"):
+        gstreamer("videotestsrc")

@@ -1,0 +1,174 @@
+import threading
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from okdhp_edge.latency import StageClock
+from okdhp_edge.run.crowd import CrowdTracker, Watch
+from okdhp_edge.run.detect import Detection
+from okdhp_edge.run.estimate import Estimator
+from tests.helpers.fakes import FakeBackend
+
+FRAME = np.zeros((480, 640, 3), np.uint8)
+
+
+class _People:
+    """A detector that knows where everybody is."""
+
+    def __init__(self, *boxes):
+        self.boxes = [np.array(b, float) for b in boxes]
+        self.calls = 0
+
+    def __call__(self, frame):
+        self.calls += 1
+        return [Detection(box, 0.9) for box in self.boxes]
+
+
+def _tracker(people, backend=None, every=10, **watch):
+    watching = Watch(people, **{"background": False, **watch})
+    return CrowdTracker(Estimator(backend or FakeBackend(), StageClock()), watching, every)
+
+
+A, B, C = (50, 100, 100, 200), (300, 120, 90, 180), (480, 60, 80, 160)
+
+
+def test_ids_stay_and_the_detector_rests_in_between():
+    people = _People(A, B, C)
+    tracker = _tracker(people)
+    seen = [[p.id for p in tracker.find(FRAME)] for _ in range(30)]
+    assert seen == [[1, 2, 3]] * 30
+    assert people.calls == 3
+
+
+def test_all_persons_go_through_the_network_together():
+    class Counting(FakeBackend):
+        batches: ClassVar[list[int]] = []
+
+        def infer_all(self, images):
+            self.batches.append(len(images))
+            return super().infer_all(images)
+
+    backend = Counting()
+    tracker = _tracker(_People(A, B, C), backend)
+    for _ in range(3):
+        tracker.find(FRAME)
+    assert backend.batches == [3, 3, 3]
+
+
+def test_people_who_move_between_detections_keep_their_ids_and_swap_nothing():
+    people = _People(A, B)
+    tracker = _tracker(people, every=4)
+    for _ in range(20):
+        people.boxes[0] = people.boxes[0] + [4, 0, 0, 0]
+        found = {p.id: p.xy.mean(axis=0)[0] for p in tracker.find(FRAME)}
+        assert set(found) == {1, 2}
+    assert found[1] < found[2]
+
+
+def test_who_comes_gets_a_new_id_and_who_goes_is_let_go():
+    people = _People(A)
+    tracker = _tracker(people, every=5)
+    tracker.find(FRAME)
+    people.boxes.append(np.array(B, float))
+    for _ in range(6):
+        found = tracker.find(FRAME)
+    assert [p.id for p in found] == [1, 2]
+    people.boxes.pop(0)
+    for _ in range(40):
+        found = tracker.find(FRAME)
+    assert [p.id for p in found] == [2]
+
+
+def test_somebody_lost_for_a_moment_comes_back_with_the_same_id():
+    backend, people = FakeBackend(), _People(A)
+    tracker = _tracker(people, backend)
+    assert [p.id for p in tracker.find(FRAME)] == [1]
+    backend.score = 0.05
+    for _ in range(4):
+        assert tracker.find(FRAME) == []
+    backend.score = 0.9
+    for _ in range(3):
+        found = tracker.find(FRAME)
+    assert [p.id for p in found] == [1]
+
+
+def test_a_detection_without_a_pose_gets_no_id():
+    backend = FakeBackend(score=0.05)
+    tracker = _tracker(_People(A), backend)
+    for _ in range(30):
+        assert tracker.find(FRAME) == []
+    backend.score = 0.9
+    for _ in range(10):
+        found = tracker.find(FRAME)
+    assert [p.id for p in found] == [1]
+
+
+def test_two_tracks_on_one_person_become_the_elder():
+    people = _People(A)
+    tracker = _tracker(people, every=1)
+    tracker.find(FRAME)
+    # Next to no overlap with the track, but the network puts the joints of both in one place.
+    people.boxes = [np.array([52.0, 98, 400, 380])]
+    for _ in range(4):
+        ids = [p.id for p in tracker.find(FRAME)]
+        assert len(ids) == len(set(ids))
+    assert 1 in ids or len(ids) == 1
+
+
+def test_a_box_that_shrank_onto_a_part_is_put_right_by_the_detector():
+    backend, people = FakeBackend(), _People(A)
+    tracker = _tracker(people, backend, every=5)
+    tracker.find(FRAME)
+    tracker._tracks[0].box = np.array([80.0, 160, 30, 40])
+    for _ in range(6):
+        found = tracker.find(FRAME)
+    assert [p.id for p in found] == [1]
+    assert found[0].size > 120
+
+
+def test_nobody_anywhere_is_nobody_and_is_looked_for_now_and_then():
+    people = _People()
+    tracker = _tracker(people, every=20)
+    for _ in range(20):
+        assert tracker.find(FRAME) == []
+    assert people.calls == 4
+
+
+def test_forgetting_starts_afresh():
+    tracker = _tracker(_People(A))
+    tracker.find(FRAME)
+    tracker.forget()
+    assert [p.id for p in tracker.find(FRAME)] == [2]
+
+
+def test_beside_the_loop_no_frame_waits_for_the_detector():
+    free = threading.Event()
+
+    class Slow(_People):
+        def __call__(self, frame):
+            free.wait(5)
+            return super().__call__(frame)
+
+    people = Slow(A)
+    watch = Watch(people, background=True)
+    tracker = CrowdTracker(Estimator(FakeBackend(), StageClock()), watch, 3)
+    for _ in range(10):
+        assert tracker.find(FRAME) == []
+    free.set()
+    while not tracker.find(FRAME):
+        pass
+    assert people.calls >= 1
+    watch.close()
+
+
+def test_a_detector_that_breaks_is_heard_beside_the_loop_too():
+    def broken(frame):
+        raise RuntimeError("device lost")
+
+    for background in (False, True):
+        watch = Watch(broken, background=background)
+        with pytest.raises(RuntimeError, match="device lost"):
+            for _ in range(1000):
+                watch.look(FRAME, wanted=True)
+        watch.close()

@@ -1,0 +1,49 @@
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from okdhp_edge.errors import ModelError, SourceError
+from okdhp_edge.run import Result, stream
+from tests.helpers.made_detector import constant_detector, yolox_rows
+
+
+def test_frames_and_poses_come_one_after_the_other(quantized):
+    model = str(quantized.parent)
+    results = list(stream("synthetic:9", model=model, backend="onnxruntime", precision="int8"))
+    assert len(results) == 9
+    frame, poses = results[0]
+    assert isinstance(results[0], Result)
+    assert frame.shape == (480, 640, 3)
+    assert isinstance(poses, list)
+
+
+def test_leaving_the_loop_closes_everything(quantized):
+    before = threading.active_count()
+    for frame, _ in stream("synthetic:1000", model=str(quantized.parent), threads=1):
+        assert frame is not None
+        break
+    assert threading.active_count() <= before
+
+
+def test_many_people_need_a_detector(quantized, tmp_path):
+    options = {"model": str(quantized.parent), "threads": 1, "people": "many"}
+    with pytest.raises(ModelError, match="many people need a person detector; .*--detector"):
+        next(stream("synthetic:3", **options))
+    detector = constant_detector(tmp_path / "d.onnx", yolox_rows([(32, 32, 20, 30, 0.9, 0)]))
+    assert len(list(stream("synthetic:3", detector=detector, **options))) == 3
+
+
+def test_a_source_that_is_not_there_is_said(quantized):
+    with pytest.raises(SourceError, match="does not exist"):
+        next(stream("gone.mp4", model=str(quantized.parent), threads=1))
+
+
+def test_importing_it_loads_no_runtime():
+    code = (
+        "import sys\nfrom okdhp_edge.run import stream\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'starlette', 'uvicorn'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,274 @@
+"""The page's server, over real sockets."""
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import time
+import urllib.request
+
+import cv2
+import numpy as np
+import pytest
+
+from okdhp_edge.errors import OutputError
+from okdhp_edge.run.controls import Choice, Controls
+from okdhp_edge.run.web.hub import Hub
+from okdhp_edge.run.web.server import WebServer, address_of
+from tests.helpers.fakes import FakeBackend, ScriptedSource
+from tests.helpers.running import run_on, seen_frame
+
+
+def _ask(server, path, body=None, **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", server.address.port, timeout=5)
+    if body is not None:
+        headers.setdefault("Content-Type", "application/json")
+        body = json.dumps(body)
+    connection.request("GET" if body is None else "POST", path, body, headers)
+    return connection.getresponse()
+
+
+@pytest.fixture
+def hub():
+    return Hub(Controls(choices=(Choice("fake", "int8"),)), ["cam"])
+
+
+@pytest.fixture
+def server(hub):
+    with WebServer(hub, address_of("0")) as served:
+        yield served
+
+
+def _show(hub, number, shade=50):
+    drawn = np.full((96, 128, 3), shade, np.uint8)
+    hub.channels[0].put(seen_frame(number, image=np.zeros((96, 128, 3), np.uint8)), drawn)
+
+
+@contextlib.contextmanager
+def _watching(server, place=0):
+    stream = urllib.request.urlopen(
+        f"http://127.0.0.1:{server.address.port}/video/{place}", timeout=5
+    )
+    try:
+        yield stream
+    finally:
+        stream.close()
+
+
+def _jpeg(stream):
+    length = 0
+    while (line := stream.readline().strip()) or not length:
+        if line.lower().startswith(b"content-length"):
+            length = int(line.split(b":")[1])
+    return cv2.imdecode(np.frombuffer(stream.read(length), np.uint8), cv2.IMREAD_COLOR)
+
+
+def _wait_for(condition, seconds=5):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_the_page_is_served_with_a_policy_that_lets_nothing_else_in(server):
+    answer = _ask(server, "/")
+    assert answer.status == 200
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert b"EventSource" in answer.read()
+
+
+def test_a_viewer_gets_the_newest_picture_and_counts_while_there(hub, server):
+    with _watching(server) as stream:
+        _wait_for(lambda: hub.viewers == 1)
+        _show(hub, 1, 50)
+        assert abs(int(_jpeg(stream).mean()) - 50) <= 2
+        time.sleep(0.1)
+        _show(hub, 2, 200)
+        assert abs(int(_jpeg(stream).mean()) - 200) <= 2
+    _wait_for(lambda: hub.viewers == 0)
+
+
+def test_nothing_is_drawn_or_encoded_while_nobody_watches(hub, server):
+    assert not hub.channels[0].wants_picture
+    _show(hub, 1)
+    assert hub.channels[0].jpeg(-1) is None
+
+
+def test_a_large_picture_is_made_smaller_once_for_all(hub):
+    hub.viewers = 2
+    drawn = np.zeros((1920, 1080, 3), np.uint8)
+    hub.channels[0].put(seen_frame(3, image=drawn.copy()), drawn)
+    first, second = hub.channels[0].jpeg(-1), hub.channels[0].jpeg(-1)
+    assert first[1] is second[1]
+    assert cv2.imdecode(np.frombuffer(first[1], np.uint8), 1).shape[:2] == (720, 405)
+    assert hub.channels[0].jpeg(3) is None
+
+
+def test_a_viewer_who_does_not_read_holds_nobody_up(hub, server):
+    """Stalled: a few kilobytes of receive buffer, and never a read."""
+    stalled = []
+    for _ in range(2):
+        one = socket.socket()
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        one.connect(("127.0.0.1", server.address.port))
+        one.sendall(b"GET /video/0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        stalled.append(one)
+    _wait_for(lambda: hub.viewers == 2)
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    slowest = 0.0
+    with _watching(server) as stream:
+        for number in range(30):
+            started = time.perf_counter()
+            hub.channels[0].put(seen_frame(number, image=noise[:1]), noise)
+            slowest = max(slowest, time.perf_counter() - started)
+            time.sleep(0.02)
+        assert _jpeg(stream) is not None
+    assert slowest < 0.05
+    for one in stalled:
+        one.close()
+
+
+def test_events_tell_the_numbers(hub, server):
+    answer = _ask(server, "/events")
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    numbers = json.loads(answer.readline().removeprefix(b"data: "))
+    assert numbers["sources"][0]["name"] == "cam"
+    assert numbers["controls"]["choices"] == [["fake", "int8"]]
+
+
+def test_controls_act(hub, server):
+    assert _ask(server, "/control", {"paused": True}).status == 200
+    assert hub.controls.paused
+    told = json.loads(_ask(server, "/control", {"threshold": 0.6, "paused": False}).read())
+    assert (told["threshold"], told["paused"]) == (0.6, False)
+    assert hub.controls.threshold == 0.6
+    backend = FakeBackend()
+    hub.controls.open_choice = lambda _: backend
+    switch = {"switch": {"backend": "fake", "precision": "int8"}}
+    assert _ask(server, "/control", switch).status == 200
+    _wait_for(lambda: hub.controls.current == Choice("fake", "int8"))
+    assert hub.controls.take_loaded() is backend
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [{}, {"volume": 3}, {"threshold": 7}, {"threshold": "high"}, {"paused": "yes"}, [1], "x",
+     {"switch": {"backend": "fake"}}, {"switch": {"backend": "fake", "precision": "fp64"}}],
+)  # fmt: skip
+def test_nonsense_is_refused_and_changes_nothing(hub, server, wishes):
+    answer = _ask(server, "/control", wishes)
+    assert answer.status == 400
+    assert json.loads(answer.read())["error"]
+    assert (hub.controls.paused, hub.controls.threshold) == (False, 0.25)
+
+
+def test_pages_of_others_cannot_steer(hub, server):
+    sent = _ask(server, "/control", {"paused": True}, **{"Content-Type": "text/plain"})
+    assert sent.status == 415
+    assert _ask(server, "/events", Host="evil.example").status == 400
+    assert not hub.controls.paused
+
+
+def test_unknown_places_are_not_found(server):
+    assert _ask(server, "/video/7").status == 404
+    assert _ask(server, "/secret").status == 404
+
+
+def test_metrics_are_prometheus_text(hub, server):
+    from prometheus_client.parser import text_string_to_metric_families
+
+    now = time.perf_counter_ns()
+    for number in range(10):
+        seen = seen_frame(number, captured_ns=now)._replace(
+            done_ns=now + 4_000_000, stages={"infer": 3_000_000}
+        )
+        hub.channels[0].put(seen, None)
+        time.sleep(0.01)
+    answer = _ask(server, "/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    families = {f.name: f for f in text_string_to_metric_families(answer.read().decode())}
+    assert {"okdhp_edge_fps", "okdhp_edge_dropped", "okdhp_edge_captured"} <= families.keys()
+    ages = {s.labels["quantile"]: s.value for s in families["okdhp_edge_frame_age_seconds"].samples}
+    assert ages == {"0.5": pytest.approx(0.004), "0.95": pytest.approx(0.004)}
+    stage = families["okdhp_edge_stage_seconds"].samples[0]
+    assert stage.labels == {"source": "cam", "stage": "infer"}
+    assert stage.value == pytest.approx(0.003)
+    assert 20 < families["okdhp_edge_fps"].samples[0].value < 110
+
+
+def test_health_is_lost_when_frames_stop_and_not_when_somebody_pauses(hub, server, monkeypatch):
+    assert _ask(server, "/healthz").status == 200
+    _show(hub, 1)
+    assert _ask(server, "/healthz").status == 200
+    monkeypatch.setattr("okdhp_edge.run.web.hub._HEALTHY_S", 0.0)
+    assert _ask(server, "/healthz").status == 503
+    hub.controls.paused = True
+    assert _ask(server, "/healthz").status == 200
+
+
+def test_other_hosts_need_the_token(hub):
+    address = address_of("0.0.0.0:0")
+    assert len(address.token) >= 16
+    with WebServer(hub, address) as server:
+        assert address.token in server.address.url
+        assert _ask(server, "/").status == 401
+        assert _ask(server, "/events", Authorization="Bearer wrong").status == 401
+        assert _ask(server, "/healthz").status == 200
+        right = {"Authorization": f"Bearer {address.token}"}
+        assert _ask(server, "/metrics", **right).status == 200
+        page = _ask(server, f"/?token={address.token}")
+        assert page.status == 200
+        cookie = page.headers["Set-Cookie"]
+        assert "HttpOnly" in cookie and "SameSite=strict" in cookie
+        assert _ask(server, "/metrics", Cookie=cookie.split(";")[0]).status == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [("8080", "127.0.0.1", 8080), ("localhost:1", "localhost", 1), ("[::1]:80", "::1", 80),
+     ("0.0.0.0:9", "0.0.0.0", 9)],  # noqa: S104
+)  # fmt: skip
+def test_addresses(text, host, port):
+    found = address_of(text)
+    assert (found.host, found.port) == (host, port)
+    assert (found.token is None) == (host in ("127.0.0.1", "localhost", "::1"))
+    assert address_of(text, "mine").token == "mine"  # noqa: S105
+
+
+@pytest.mark.parametrize("text", ["", "host", "host:", "1:2:3", "70000", "a b:1:2"])
+def test_what_is_no_address_is_refused(text):
+    with pytest.raises(OutputError, match="is no address"):
+        address_of(text)
+
+
+def test_a_port_in_use_is_one_line(hub, server):
+    with pytest.raises(OutputError, match="cannot listen on .*choose another port"):
+        WebServer(hub, address_of(str(server.address.port)))
+
+
+def test_the_whole_run_is_told_and_can_be_watched():
+    """A run with its server: what the page is told agrees with the report."""
+    controls = Controls()
+    hub = Hub(controls, ["scripted"])
+    told = []
+
+    class Source(ScriptedSource):
+        def _next(self):
+            time.sleep(0.005)
+            return super()._next()
+
+    def watch(server):
+        with _watching(server) as stream:
+            told.extend(_jpeg(stream) for _ in range(3))
+
+    with WebServer(hub, address_of("0")) as server:
+        viewer = threading.Thread(target=watch, args=(server,))
+        viewer.start()
+        _wait_for(lambda: hub.viewers == 1)
+        report = run_on([Source(150)], sinks=hub.channels, controls=controls)[0]
+        viewer.join(5)
+        summary = hub.numbers()["sources"][0]
+    assert len(told) == 3 and told[0].shape == (96, 128, 3)
+    assert summary["fps"] == pytest.approx(report.fps, rel=0.3)
+    assert report.stages["draw"].n == 145
