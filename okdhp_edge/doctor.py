@@ -1,13 +1,21 @@
 """What this machine can run, what it lacks, and the command that adds it."""
 
 import importlib.metadata
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from okdhp_edge import __version__
 from okdhp_edge.backends.registry import REGISTRY, installed
 from okdhp_edge.hardware import cpu_flags, describe_machine
+
+_INT8_UNITS = {"avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "amx_int8": "AMX",
+               "asimddp": "dot product", "i8mm": "matrix multiply"}  # fmt: skip
+_BF16_UNITS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX", "bf16": "bf16"}
+_NO_INT8 = "INT8 may be no faster than float here: measure with `okdhp-edge bench`"
+_OPENVINO_ELSE = "for an Intel GPU or NPU install its driver; OpenVINO then lists it"
 
 
 @dataclass(frozen=True)
@@ -21,16 +29,29 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at the CPU, the runtimes, GPUs, cameras and the display. Loads no model."""
-    return [_cpu(), *(_runtime(name) for name in REGISTRY), _openvino_devices(), _cuda(),
-            *_packages(), _cameras(), _display()]  # fmt: skip
+    return [
+        _software(), _cpu(), _unit("int8 on the cpu", _INT8_UNITS, _NO_INT8),
+        _unit("bf16 on the cpu", _BF16_UNITS, ""),
+        *(_runtime(name) for name in REGISTRY), _openvino_devices(), _cuda(), *_packages(),
+        _video(), _cameras(), _display(), _library_paths(),
+    ]  # fmt: skip
+
+
+def _software() -> Finding:
+    machine = describe_machine()
+    state = f"okdhp-edge {__version__}, Python {machine['python']}, {machine['system']}"
+    return Finding("software", state)
 
 
 def _cpu() -> Finding:
     machine = describe_machine()
-    int8 = cpu_flags() & {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
     state = f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['flags'])}"
-    remedy = "" if int8 else "no INT8 dot product: INT8 may be no faster here, measure with bench"
-    return Finding("cpu", state, remedy)
+    return Finding("cpu", state)
+
+
+def _unit(what: str, units: dict[str, str], remedy: str) -> Finding:
+    found = [name for flag, name in units.items() if flag in cpu_flags()]
+    return Finding(what, ", ".join(found) or "no unit for it", "" if found else remedy)
 
 
 def _runtime(name: str) -> Finding:
@@ -53,7 +74,10 @@ def _openvino_devices() -> Finding:
 def _list_openvino() -> Finding:
     from okdhp_edge.backends.openvino import shared_core
 
-    return Finding("openvino devices", ", ".join(shared_core().available_devices))
+    core = shared_core()
+    named = [f"{device} ({core.get_property(device, 'FULL_DEVICE_NAME').strip()})"
+             for device in core.available_devices]  # fmt: skip
+    return Finding("openvino devices", ", ".join(named), _OPENVINO_ELSE)
 
 
 def _cuda() -> Finding:
@@ -71,8 +95,6 @@ def _list_cuda() -> Finding:
 
 
 def _asked(what: str, module: str, ask: Callable[[], Finding]) -> Finding:
-    import importlib.util
-
     if importlib.util.find_spec(module) is None:
         remedy = "pip install okdhp-edge[tensorrt]" if module == "cuda" else ""
         return Finding(what, "not installed", remedy)
@@ -80,13 +102,35 @@ def _asked(what: str, module: str, ask: Callable[[], Finding]) -> Finding:
 
 
 def _packages() -> list[Finding]:
-    """Tools of the stages that a device does not need."""
-    stages = {"train": "lightning_fabric", "export": "onnxsim", "quantize": "nncf"}
+    """Tools of the stages that a device does not need, and extras of the loop."""
+    stages = {"train": "lightning_fabric", "export": "onnxsim", "quantize": "nncf",
+              "web": "uvicorn", "screen": "mss"}  # fmt: skip
     return [
         Finding(stage, _version(module)) if _version(module)
         else Finding(stage, "not installed", f"pip install okdhp-edge[{stage}]")
         for stage, module in stages.items()
     ]  # fmt: skip
+
+
+def _video() -> Finding:
+    import cv2
+
+    build = cv2.getBuildInformation()
+    readers = {"FFmpeg": "FFMPEG", "GStreamer": "GStreamer", "V4L2": "v4l/v4l2"}
+    found = [name for name, key in readers.items() if f"{key}:".ljust(29) + "YES" in build]
+    lacking = "" if "GStreamer" in found else "gst: sources: pipe them in, see --source stdin"
+    state = f"{cv2.__version__}, reads by {', '.join(found)}"
+    return Finding("opencv", state, lacking)
+
+
+def _library_paths() -> Finding:
+    """Where the runtimes' libraries come from: the usual place to look when one does not load."""
+    packages = ("openvino", "onnxruntime", "tensorrt_rtx", "tensorrt", "cv2")
+    specs = {name: importlib.util.find_spec(name) for name in packages}
+    places = {str(Path(s.origin).parent.parent) for s in specs.values() if s and s.origin}
+    told = [f"packages in {place}" for place in sorted(places)]
+    told.append(f"LD_LIBRARY_PATH {os.environ.get('LD_LIBRARY_PATH') or 'not set'}")
+    return Finding("libraries", "; ".join(told))
 
 
 def _cameras() -> Finding:

@@ -11,3 +11,22 @@ def test_what_is_missing_comes_with_the_command_that_adds_it(monkeypatch):
     by = {f.what: f for f in doctor.examine()}
     for name, entry in REGISTRY.items():
         assert by[name].remedy == entry.install
+
+
+def test_the_units_that_make_int8_fast_are_named(monkeypatch):
+    monkeypatch.setattr(doctor, "cpu_flags", lambda: frozenset({"avx512_vnni", "amx_bf16"}))
+    by = {f.what: f for f in doctor.examine()}
+    assert by["int8 on the cpu"].state == "AVX512-VNNI"
+    assert by["bf16 on the cpu"].state == "AMX"
+    monkeypatch.setattr(doctor, "cpu_flags", lambda: frozenset({"sse2"}))
+    by = {f.what: f for f in doctor.examine()}
+    assert "measure with `okdhp-edge bench`" in by["int8 on the cpu"].remedy
+
+
+def test_it_tells_versions_video_readers_extras_and_library_paths(monkeypatch):
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/trt/lib")
+    by = {f.what: f for f in doctor.examine()}
+    assert "okdhp-edge" in by["software"].state
+    assert "FFmpeg" in by["opencv"].state
+    assert "LD_LIBRARY_PATH /opt/trt/lib" in by["libraries"].state
+    assert {"web", "screen", "cameras", "window"} <= by.keys()

@@ -12,7 +12,7 @@ from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.detect import Detect, Detection
 from okdhp_edge.run.estimate import Estimator
-from okdhp_edge.run.track import UNSURE_BELOW, is_person, likeness, person_box
+from okdhp_edge.run.track import UNSURE_BELOW, is_person, likeness, person_box, settled
 
 EVERY = 15
 """Frames from one detection to the next."""
@@ -142,18 +142,10 @@ class CrowdTracker:
         if box is None:
             track.lost += 1
             return
-        if likeness(pose) < UNSURE_BELOW:
-            box = _no_smaller(box, track.box)
-        track.box, track.pose, track.lost = box, pose, 0
+        track.box, track.pose, track.lost = settled(box, track.box, pose), pose, 0
         if track.id is None:
             self._ids += 1
             track.id = self._ids
-
-
-def _no_smaller(box: Box, last: Box) -> Box:
-    """A box of joints that are unsure may have lost some: it moves, but does not shrink."""
-    size = np.maximum(box[2:], last[2:])
-    return np.concatenate([box[:2] - (size - box[2:]) / 2, size])
 
 
 def _gone(track: _Track) -> bool:

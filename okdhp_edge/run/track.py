@@ -26,6 +26,9 @@ _WIDER_HANDICAP = 0.95
 # Below this the tracker may sit on a part of the person: boxes around it are tried.
 _DOUBT_BELOW = 0.55
 _SHIFT = 0.35
+# Frames from one challenge to the next: somebody unsure stays unsure for a while, and trying other
+# boxes in every frame would make a frame cost three.
+_CHALLENGE_EVERY = 8
 # Ratio of the joints' two principal extents. Of 5,644 labelled LSPET persons one in a thousand is
 # thinner (0.124); joints that a network imagines along an edge are.
 _THINNEST = 0.12
@@ -48,14 +51,16 @@ class PersonTracker:
 
     A person counts as found while the mean score of the joints is above a threshold. When lost,
     the whole frame is tried first, then windows over it; the best is refined by its own joints.
-    A box that shrank onto a part of the person would keep itself alive, so an unsure pose is
-    challenged by a wider box, and a doubtful one by boxes shifted around it.
+    A box that shrank onto a part of the person would keep itself alive: while the pose is unsure
+    the box does not shrink, and now and then it is challenged by a wider one, a doubtful pose by
+    boxes shifted around it as well.
     """
 
     def __init__(self, estimator: Estimator) -> None:
         self._estimator = estimator
         self._box: Box | None = None
         self._last: Pose | None = None
+        self._unchallenged = 0
 
     def forget(self) -> None:
         """The next frame shows another scene."""
@@ -64,24 +69,29 @@ class PersonTracker:
     def find(self, frame: Image) -> list[Pose]:
         """The person's pose in this frame, none when nobody is found."""
         pose = self._follow(frame, self._box, self._last) if self._box is not None else None
-        if pose is None or not is_person(pose):
+        followed = pose is not None and is_person(pose)
+        if pose is None or not followed:
             pose = self._search(frame)
-        self._box = person_box(pose, frame) if is_person(pose) else None
+        box = person_box(pose, frame) if is_person(pose) else None
+        if followed and box is not None and self._box is not None:
+            box = settled(box, self._box, pose)
+        self._box = box
         self._last = pose if self._box is not None else None
         return [] if self._last is None else [self._last]
 
     def _follow(self, frame: Image, box: Box, last: Pose | None) -> Pose:
         pose = self._estimator.pose_in(frame, box)
         belief = _belief(pose, last)
-        if belief >= UNSURE_BELOW:
+        self._unchallenged += 1
+        due = last is None or not is_person(pose) or self._unchallenged >= _CHALLENGE_EVERY
+        if belief >= UNSURE_BELOW or not due:
             return pose
-        wider = self._estimator.pose_in(frame, _grown(box, _WIDER))
+        self._unchallenged = 0
+        boxes = [_grown(box, _WIDER)] + (list(_around(box)) if belief < _DOUBT_BELOW else [])
+        wider, *others = self._estimator.poses_in(frame, boxes)
         if _belief(wider, last) >= _WIDER_HANDICAP * belief:
-            pose, belief = wider, _belief(wider, last)
-        if belief < _DOUBT_BELOW:
-            others = self._estimator.poses_in(frame, list(_around(box)))
-            pose = max([pose, *others], key=lambda p: _belief(p, last))
-        return pose
+            pose = wider
+        return max([pose, *others], key=lambda p: _belief(p, last))
 
     def _search(self, frame: Image) -> Pose:
         best = max(self._estimator.poses_in(frame, list(search_boxes(frame))), key=likeness)
@@ -137,6 +147,15 @@ def person_box(pose: Pose, frame: Image) -> Box | None:
     box = box_around(pose.xy[seen])
     smallest = 0.02 * min(frame.shape[:2])
     return box if max(box[2], box[3]) >= smallest else None
+
+
+def settled(box: Box, last: Box, pose: Pose) -> Box:
+    """The next box: one of joints that are unsure may have lost some, so it moves, but does not
+    shrink."""
+    if likeness(pose) >= UNSURE_BELOW:
+        return box
+    size = np.maximum(box[2:], last[2:])
+    return np.concatenate([box[:2] - (size - box[2:]) / 2, size])
 
 
 def search_boxes(frame: Image) -> Iterator[Box]:

@@ -3,7 +3,7 @@ import numpy as np
 from okdhp_edge.latency import StageClock
 from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.run.track import PersonTracker, search_boxes
-from tests.helpers.fakes import FakeBackend
+from tests.helpers.fakes import _SPREAD, FakeBackend
 
 FRAME = np.zeros((480, 640, 3), np.uint8)
 
@@ -62,14 +62,47 @@ def test_joints_imagined_along_an_edge_are_nobody():
     assert _tracker(FakeBackend(score=0.6, xy=line)).find(FRAME) == []
 
 
-def test_an_unsure_pose_is_challenged_by_a_wider_box():
+def _calls(backend, tracker, frames):
+    counts = []
+    for _ in range(frames):
+        before = backend.calls
+        assert tracker.find(FRAME)
+        counts.append(backend.calls - before)
+    return counts
+
+
+def test_somebody_unsure_costs_one_inference_and_is_challenged_by_a_wider_box_now_and_then():
     backend = FakeBackend(score=0.9)
     tracker = _tracker(backend)
     tracker.find(FRAME)
-    calls = backend.calls
     backend.score = 0.62
-    assert tracker.find(FRAME)
-    assert backend.calls == calls + 2
+    counts = _calls(backend, tracker, 24)
+    assert sorted(set(counts)) == [1, 2]
+    assert counts.count(2) == 3
+
+
+def test_a_doubtful_pose_is_challenged_from_all_sides():
+    backend = FakeBackend(score=0.9)
+    tracker = _tracker(backend)
+    tracker.find(FRAME)
+    backend.score = 0.5
+    assert max(_calls(backend, tracker, 10)) == 7
+
+
+def test_the_box_of_an_unsure_pose_moves_but_does_not_shrink():
+    inner = (_SPREAD - 7.5) * 0.6 + 7.5
+    sizes = {}
+    for score in (0.9, 0.62):
+        backend = FakeBackend(score=0.9)
+        tracker = _tracker(backend)
+        tracker.find(FRAME)
+        start = tracker._box[2]
+        backend.xy, backend.score = inner, score
+        for _ in range(3):
+            tracker.find(FRAME)
+        sizes[score] = tracker._box[2] / start
+    assert sizes[0.9] < 0.7
+    assert sizes[0.62] > 0.95
 
 
 def test_a_jump_is_believed_less_than_staying():
