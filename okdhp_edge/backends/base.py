@@ -1,7 +1,9 @@
 """The contract every runtime keeps."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -66,6 +68,8 @@ class Backend(ABC):
         """
         self.card = request.card
         self._open = True
+        self._busy = threading.Lock()
+        self._worker: ThreadPoolExecutor | None = None
 
     def infer(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
         """Run one batch; returns when the result is in host memory.
@@ -80,7 +84,29 @@ class Backend(ABC):
             BackendError: closed, or an input of another shape or type.
         """
         self._check(images_BHWC, self.card.batch)
-        return self._infer(np.ascontiguousarray(images_BHWC))
+        return self._alone(np.ascontiguousarray(images_BHWC))
+
+    def start(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
+        """Begin one batch; the function returned waits for its result, which is `infer`'s.
+
+        One may be under way at a time; `infer` may be called meanwhile. The images are not to be
+        changed before the result is there.
+
+        Raises:
+            BackendError: as `infer`.
+        """
+        self._check(images_BHWC, self.card.batch)
+        return self._start(np.ascontiguousarray(images_BHWC))
+
+    def _start(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
+        """In a thread; runtimes with requests of their own override it."""
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, f"{self.name}-request")
+        return self._worker.submit(self._alone, images_BHWC).result
+
+    def _alone(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
+        with self._busy:
+            return self._infer(images_BHWC)
 
     def infer_all(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
         """Run any number of crops, at least one, in batches that the model takes.
@@ -96,7 +122,7 @@ class Backend(ABC):
             short = size - len(part)
             if short:
                 part = np.concatenate([part, np.zeros((short, *part.shape[1:]), dtype=np.uint8)])
-            parts.append(self._infer(np.ascontiguousarray(part))[: size - short])
+            parts.append(self._alone(np.ascontiguousarray(part))[: size - short])
             start += size
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -133,6 +159,8 @@ class Backend(ABC):
     def close(self) -> None:
         """Release the model; safe to call twice."""
         self._open = False
+        if self._worker is not None:
+            self._worker.shutdown()
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 """Joints of the persons in boxes of a frame: warp, infer, decode, all boxes in one batch."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,22 @@ from okdhp_edge.pose.crop import (
     heatmap_from_crop,
     invert,
 )
-from okdhp_edge.pose.heatmap import decode
+from okdhp_edge.pose.heatmap import Heatmaps, decode
 from okdhp_edge.pose.preprocess import Image, warp
 from okdhp_edge.pose.result import Pose
 
 MOST_AT_ONCE = 8
 """People up to whom every number is met before a run begins."""
+
+
+class Cut(NamedTuple):
+    """A crop that waits for the network; times on the monotonic clock."""
+
+    box: Box
+    transform: Affine
+    crop: Image
+    begun_ns: int
+    done_ns: int
 
 
 class Estimator:
@@ -66,6 +77,20 @@ class Estimator:
                 Pose(self._skeleton, self._in_frame(transform, xy), score)
                 for transform, xy, score in zip(transforms, *decoded, strict=True)
             ]
+
+    def cut(self, frame: Image, box: Box) -> "Cut":
+        """The first half of `pose_in`: the crop, whose inference can then be begun."""
+        started = self.clock.now()
+        transform = crop_from_frame(box, self._spec.size, self._spec.box_padding)
+        crop = warp(frame, transform, self._spec.size, self._spec.border)[None]
+        return Cut(box, transform, crop, started, self.clock.now())
+
+    def read(self, cut: "Cut", heatmaps: Heatmaps) -> Pose:
+        """The last part of `pose_in`."""
+        with self.clock.stage("decode"):
+            decoded = decode(heatmaps, self._decoder.kind, self._decoder.sigma)
+            xy = self._in_frame(cut.transform, decoded.xy_BK2[0])
+            return Pose(self._skeleton, xy, decoded.score_BK[0])
 
     def _in_frame(self, transform: Affine, xy_K2: NDArray[np.float32]) -> NDArray[np.float32]:
         frame_from_heatmap = compose(invert(transform), self._crop_from_heatmap)

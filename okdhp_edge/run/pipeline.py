@@ -3,25 +3,27 @@
     source -> FrameReader thread -> Pipeline thread (track, warp, infer, decode) -> whoever iterates
 
 A person's box in a frame comes from the joints in the frame before, so the frames of one source
-go through the network one after another; what overlaps is everything around it.
+go through the network one after another; what overlaps is everything around it. In a file the box
+may come from the joints before last: then the network need not wait for anything.
 """
 
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from okdhp_edge.backends.base import Backend
+from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.controls import Controls
-from okdhp_edge.run.estimate import Estimator
+from okdhp_edge.run.estimate import Cut, Estimator
 from okdhp_edge.run.reader import FrameReader, Readers, Taken
 from okdhp_edge.run.smooth import Smoother
 from okdhp_edge.run.sources.base import Frame, Source
-from okdhp_edge.run.track import Tracker
+from okdhp_edge.run.track import PersonTracker, Tracker
 
 # One result in the hands of whoever shows it, one waiting: more would only age.
 _ROOM = 2
@@ -86,7 +88,9 @@ class Pipeline:
         self._readers = Readers(sources, stride=pace.stride, live=pace.live)
         self._results: queue.SimpleQueue[Seen | BaseException | None] = queue.SimpleQueue()
         self._room = threading.Semaphore(_ROOM)
+        self._has_room = False
         self._due_ns = 0
+        self._switch_to: Backend | None = None
         self._thread = threading.Thread(target=self._estimate_all, name="estimator", daemon=True)
 
     @property
@@ -129,12 +133,32 @@ class Pipeline:
 
     def _estimate_all(self) -> None:
         try:
-            while self._may_go_on() and (taken := self._take()) is not None:
-                self._results.put(self._look_at(taken))
+            for seen in self._estimates():
+                self._results.put(seen)
         except BaseException as error:
             self._results.put(error)
         finally:
             self._results.put(None)
+
+    def _estimates(self) -> Iterator[Seen]:
+        """Results in order. While the network works on a frame, the next one is cut and the last
+        one read: its box is that of the joints before last then."""
+        ahead: _Ahead | None = None
+        while self._may_go_on():
+            taken = self._readers.take(unless=self._controls.stop, wait=ahead is None)
+            if taken is None and ahead is None:
+                return
+            self._has_room &= taken is None
+            cut = None if taken is None else self._cut_ahead(taken)
+            result = ahead.result() if ahead else None
+            following = _Ahead(taken, cut, self._estimator) if taken and cut else None
+            if ahead and result is not None:
+                yield self._read(ahead, result)
+            if taken and not cut:
+                yield self._look_at(taken)
+            ahead = following
+        if ahead:
+            yield self._read(ahead, ahead.result())
 
     def _may_go_on(self) -> bool:
         """Wait until there is room for a result, nobody pauses, and the next frame is due.
@@ -142,8 +166,10 @@ class Pipeline:
         A frame is taken only then, so that it does not age here.
         """
         stop = self._controls.stop
-        self._wait_while(lambda: not self._room.acquire(timeout=_POLL_S))
-        self._wait_while(lambda: self._controls.paused and not stop.wait(_POLL_S / 5))
+        while not (self._has_room or stop.is_set()):
+            self._has_room = self._room.acquire(timeout=_POLL_S)
+        while self._controls.paused and not stop.is_set():
+            stop.wait(_POLL_S / 5)
         if self._pace.max_fps:
             now = time.perf_counter_ns()
             stop.wait(max(0, self._due_ns - now) / 1e9)
@@ -151,27 +177,71 @@ class Pipeline:
             self._due_ns = max(self._due_ns, now - step) + step
         return not stop.is_set()
 
-    def _wait_while(self, holds: Callable[[], bool]) -> None:
-        while not self._controls.stop.is_set() and holds():
-            pass
+    def _cut_ahead(self, taken: Taken) -> Cut | None:
+        """The crop of a frame whose inference can be begun, if it is of one person in a file: a
+        live frame would only age beside the one before it."""
+        if (loaded := self._controls.take_loaded()) is not None:
+            self._switch_to = loaded
+        tracker, source = self._trackers[taken.place], self._sources[taken.place]
+        live = source.live if self._pace.live is None else self._pace.live
+        if self._switch_to or live or not source.continuous:
+            return None
+        if not isinstance(tracker, PersonTracker) or tracker.box is None:
+            return None
+        return self._estimator.cut(taken.frame.image, tracker.box)
 
-    def _take(self) -> Taken | None:
-        return self._readers.take(unless=self._controls.stop)
+    def _read(self, ahead: "_Ahead", heatmaps: Heatmaps) -> Seen:
+        """Finish a frame that was begun."""
+        taken, cut = ahead.taken, ahead.cut
+        tracker = self._trackers[taken.place]
+        assert isinstance(tracker, PersonTracker)
+        frame = taken.frame
+        poses = tracker.go_on(frame.image, cut.box, self._estimator.read(cut, heatmaps))
+        queued = cut.begun_ns - frame.captured_ns + ahead.begun_ns - cut.done_ns
+        stages = {
+            "wait": queued,
+            "preprocess": cut.done_ns - cut.begun_ns,
+            "infer": ahead.done_ns - ahead.begun_ns,
+        }
+        return self._seen(taken, poses, stages)
 
     def _look_at(self, taken: Taken) -> Seen:
-        clock, frame = self._estimator.clock, taken.frame
-        started = clock.now()
-        if (loaded := self._controls.take_loaded()) is not None:
+        """A frame from the beginning to its end."""
+        started = self._estimator.clock.now()
+        if self._switch_to is not None:
             self._estimator.backend.close()
-            self._estimator.use(loaded)
+            self._estimator.use(self._switch_to)
+            self._switch_to = None
         tracker = self._trackers[taken.place]
         if not self._sources[taken.place].continuous:
             tracker.forget()
-        poses = tracker.find(frame.image)
+        poses = tracker.find(taken.frame.image)
+        return self._seen(taken, poses, {"wait": started - taken.frame.captured_ns})
+
+    def _seen(self, taken: Taken, poses: list[Pose], stages: dict[str, int]) -> Seen:
+        """With all times; what no stage has taken is the tracker's."""
+        clock, frame = self._estimator.clock, taken.frame
         if self._smoothers:
             poses = self._smoothers[taken.place](poses, frame.seconds)
+        for name, ns in clock.take().items():
+            stages[name] = stages.get(name, 0) + ns
         done = clock.now()
-        stages = {"capture": frame.read_ns, "wait": started - frame.captured_ns, **clock.take()}
         named = sum(stages.get(name, 0) for name in TIME_TO_POSES)
-        stages["track"] = done - frame.captured_ns - named
+        stages |= {"capture": frame.read_ns, "track": done - frame.captured_ns - named}
         return Seen(taken.place, frame, poses, stages, done)
+
+
+class _Ahead:
+    """A frame whose inference is under way."""
+
+    def __init__(self, taken: Taken, cut: Cut, estimator: Estimator) -> None:
+        self.taken, self.cut = taken, cut
+        self._clock = estimator.clock
+        self.begun_ns = self.done_ns = estimator.clock.now()
+        self._wait = estimator.backend.start(cut.crop)
+
+    def result(self) -> Heatmaps:
+        """Wait for it."""
+        heatmaps = self._wait()
+        self.done_ns = self._clock.now()
+        return heatmaps

@@ -129,11 +129,12 @@ class Readers:
             reader.thread.join(timeout=_PATIENCE_S)
             source.close()
 
-    def take(self, *, unless: threading.Event | None = None) -> Taken | None:
+    def take(self, *, unless: threading.Event | None = None, wait: bool = True) -> Taken | None:
         """Wait for a frame, of the sources in turn; None when all have ended.
 
         Args:
             unless: once set, None at once.
+            wait: without, None where no frame is there yet.
 
         Raises:
             SourceError: whatever stopped a source, after the frames before it were handed out.
@@ -148,7 +149,7 @@ class Readers:
                 for reader in self.each:
                     if reader.error is not None:
                         raise reader.error
-                if all(reader.done for reader in self.each):
+                if not wait or all(reader.done for reader in self.each):
                     return None
                 self._changed.wait(_POLL_S)
         return None

@@ -66,21 +66,34 @@ class PersonTracker:
         """The next frame shows another scene."""
         self._box = self._last = None
 
+    @property
+    def box(self) -> Box | None:
+        """Where the person is looked for next; None when that is not known."""
+        return self._box
+
     def find(self, frame: Image) -> list[Pose]:
         """The person's pose in this frame, none when nobody is found."""
-        pose = self._follow(frame, self._box, self._last) if self._box is not None else None
-        followed = pose is not None and is_person(pose)
-        if pose is None or not followed:
-            pose = self._search(frame)
-        box = person_box(pose, frame) if is_person(pose) else None
-        if followed and box is not None and self._box is not None:
-            box = settled(box, self._box, pose)
-        self._box = box
-        self._last = pose if self._box is not None else None
-        return [] if self._last is None else [self._last]
+        if self._box is None:
+            return self._keep(frame, self._search(frame))
+        return self.go_on(frame, self._box, self._estimator.pose_in(frame, self._box))
 
-    def _follow(self, frame: Image, box: Box, last: Pose | None) -> Pose:
-        pose = self._estimator.pose_in(frame, box)
+    def go_on(self, frame: Image, box: Box, pose: Pose) -> list[Pose]:
+        """As `find`, from the pose that was found in a box of the frame."""
+        pose = self._challenged(frame, box, pose, self._last)
+        if not is_person(pose):
+            return self._keep(frame, self._search(frame))
+        return self._keep(frame, pose, box)
+
+    def _keep(self, frame: Image, pose: Pose, followed: Box | None = None) -> list[Pose]:
+        """Remember the pose and where to look next, if it is somebody."""
+        box = person_box(pose, frame) if is_person(pose) else None
+        if box is not None and followed is not None:
+            box = settled(box, followed, pose)
+        self._box, self._last = box, pose if box is not None else None
+        return [pose] if box is not None else []
+
+    def _challenged(self, frame: Image, box: Box, pose: Pose, last: Pose | None) -> Pose:
+        """The best of the pose and of those in other boxes, where it is unsure."""
         belief = _belief(pose, last)
         self._unchallenged += 1
         due = last is None or not is_person(pose) or self._unchallenged >= _CHALLENGE_EVERY
@@ -98,7 +111,8 @@ class PersonTracker:
         for _ in range(_REFINEMENTS):
             box = person_box(best, frame)
             if box is not None:
-                best = max(best, self._follow(frame, box, None), key=likeness)
+                again = self._estimator.pose_in(frame, box)
+                best = max(best, self._challenged(frame, box, again, None), key=likeness)
         return best
 
 

@@ -68,11 +68,23 @@ def test_a_wrong_input_is_refused_with_the_right_shape(loaded, wrong):
         loaded.infer(wrong)
 
 
+def test_a_batch_under_way_gives_what_it_would_at_once_and_others_may_run_beside(loaded):
+    pictures = [_pictures(seed=seed) for seed in range(6)]
+    at_once = [loaded.infer(picture) for picture in pictures]
+    for picture, expected in zip(pictures, at_once, strict=True):
+        wait = loaded.start(picture)
+        np.testing.assert_array_equal(loaded.infer(pictures[0]), at_once[0])
+        np.testing.assert_array_equal(wait(), expected)
+    with pytest.raises(BackendError, match="takes uint8"):
+        loaded.start(np.zeros((1, 32, 64, 3), np.uint8))
+
+
 def test_closed_is_closed(loaded):
     loaded.close()
     loaded.close()
-    with pytest.raises(BackendError, match="closed"):
-        loaded.infer(_pictures())
+    for call in (loaded.infer, loaded.infer_all, loaded.start):
+        with pytest.raises(BackendError, match="closed"):
+            call(_pictures())
 
 
 def test_it_says_what_really_runs(loaded):

@@ -11,6 +11,7 @@ import pytest
 
 from okdhp_edge.errors import OutputError, SourceError
 from okdhp_edge.run.controls import Controls
+from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.run.pipeline import TIME_TO_POSES, Pace
 from okdhp_edge.run.sinks.records import JsonSink
 from okdhp_edge.run.tally import AFTER_POSES, WARMUP
@@ -74,6 +75,57 @@ def test_reading_estimating_and_showing_overlap():
     report = run_on([_Slow(100)], _SlowBackend(), [_SlowSink()])[0]
     one_after_the_other = sum(report.stages[n].mean for n in ("capture", "infer", "output"))
     assert 1e3 / report.fps < 0.7 * one_after_the_other
+
+
+class _SlowToRead(Estimator):
+    def read(self, cut, heatmaps):
+        time.sleep(0.015)
+        return super().read(cut, heatmaps)
+
+
+class _SlowerBackend(FakeBackend):
+    def _infer(self, images):
+        time.sleep(0.015)
+        return super()._infer(images)
+
+
+def test_in_a_file_the_network_works_while_joints_are_read(monkeypatch):
+    monkeypatch.setattr("okdhp_edge.run.assemble.Estimator", _SlowToRead)
+    report = run_on([ScriptedSource(50)], _SlowerBackend())[0]
+    assert report.frames == 50
+    assert 1e3 / report.fps < 0.8 * (15 + 15)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_live_frame_is_not_begun_beside_another_and_a_file_gives_the_same_either_way(live):
+    class Counting(FakeBackend):
+        begun = 0
+
+        def start(self, images):
+            self.begun += 1
+            return super().start(images)
+
+    backend, sink = Counting(), Picturing()
+    run_on([ScriptedSource(30)], backend, [sink], pace=Pace(live=live))
+    assert (backend.begun == 0) == live
+    assert all(len(s.poses) == 1 for s in sink.seen)
+    first = sink.seen[0].poses[0].xy
+    assert all(np.abs(s.poses[0].xy - first).max() < 3 for s in sink.seen[3:])
+
+
+def test_a_backend_that_breaks_in_a_request_under_way_is_heard():
+    class Breaking(FakeBackend):
+        def start(self, images):
+            wait = super().start(images)
+
+            def broken():
+                wait()
+                raise RuntimeError("device lost")
+
+            return broken
+
+    with pytest.raises(RuntimeError, match="device lost"):
+        run_on([ScriptedSource(30)], Breaking())
 
 
 def test_a_source_too_fast_for_the_model_ages_no_frame_and_every_drop_is_counted():

@@ -1,0 +1,237 @@
+"""Our models and what people would pick instead, on the same persons in the same boxes.
+
+    python benchmarks/peers.py --lspet PATH --coco PATH --movenet FILE.tflite [--models lite full]
+
+Needs `pip install ai-edge-litert` for the peer. Everything runs in this process: the same pictures,
+boxes (extent of the labelled joints, padded by a quarter), crops made by the same code, the same
+metrics on the 12 joints that both know, matched by name, and latency at batch 1 measured in turns
+with as many threads for each. `test` of LSPET decides nothing here: it is only reported.
+The result goes to `results/peers.json` and `results/peers.png`.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from paired import gain, hits
+
+from okdhp_edge import model_store
+from okdhp_edge.backends.base import Request
+from okdhp_edge.backends.registry import open_backend
+from okdhp_edge.card import read_card, write_text
+from okdhp_edge.data.load import load
+from okdhp_edge.data.sample import PoseSet, Sample
+from okdhp_edge.evaluate import score
+from okdhp_edge.hardware import describe_machine
+from okdhp_edge.latency import LatencyStats, StageClock
+from okdhp_edge.pose.crop import Box, apply, box_around, crop_from_frame, invert
+from okdhp_edge.pose.preprocess import Image, warp
+from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
+from okdhp_edge.run.estimate import Estimator
+
+RESULTS = Path(__file__).parent / "results"
+COMMON = Skeleton("common12", tuple(j for j in COCO17.joints if j in LSP14.joints))
+MOVENET_SIDE, PADDING = 192, 1.25
+FEWEST_JOINTS = 4
+AUC_STEPS = [round(0.01 * step, 2) for step in range(1, 51)]
+ROUNDS, BLOCK, WARMUP = 40, 10, 5
+
+
+class Contender(Protocol):
+    """Finds one person's joints in a box."""
+
+    name: str
+    megabytes: float
+
+    def joints(self, frame: Image, box: Box) -> NDArray[np.float32]:
+        """(12, 2) in frame pixels."""
+        ...
+
+    def infer(self) -> None:
+        """The network alone, on whatever it saw last."""
+        ...
+
+
+class MoveNet:
+    """MoveNet SinglePose (Google), a square round the person, 17 joints as shares of it."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.name, self.megabytes = "MoveNet Lightning INT8", path.stat().st_size / 1e6
+        self._net = Interpreter(str(path), num_threads=threads)
+        self._net.allocate_tensors()
+        self._in = self._net.get_input_details()[0]["index"]
+        self._out = self._net.get_output_details()[0]["index"]
+        self._columns = COMMON.columns_in(COCO17)
+
+    def joints(self, frame: Image, box: Box) -> NDArray[np.float32]:
+        size = (MOVENET_SIDE, MOVENET_SIDE)
+        transform = crop_from_frame(box, size, PADDING)
+        crop = warp(frame, transform, size, (0, 0, 0))
+        self._net.set_tensor(self._in, cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)[None])
+        self._net.invoke()
+        shares = self._net.get_tensor(self._out)[0, 0, :, 1::-1] * MOVENET_SIDE - 0.5
+        return apply(invert(transform), shares[self._columns]).astype(np.float32)
+
+    def infer(self) -> None:
+        self._net.invoke()
+
+
+class Ours:
+    """One of our INT8 artefacts, by the code that `run` uses."""
+
+    def __init__(self, name: str, runtime: str, threads: int, closing: ExitStack) -> None:
+        folder = model_store.artefact(model_store.named(name), runtime, "int8")
+        card = read_card(folder)
+        self.name = f"{name} INT8, {runtime}"
+        self.megabytes = sum(p.stat().st_size for p in folder.glob("model.*")) / 1e6
+        self._backend = closing.enter_context(
+            open_backend(runtime, Request(folder, card, "int8", threads))
+        )
+        self._estimator = Estimator(self._backend, StageClock())
+        self._columns = COMMON.columns_in(card.skeleton.skeleton())
+        self._crop = np.zeros((1, card.input.height, card.input.width, 3), np.uint8)
+
+    def joints(self, frame: Image, box: Box) -> NDArray[np.float32]:
+        return self._estimator.pose_in(frame, box).xy[self._columns]
+
+    def infer(self) -> None:
+        self._backend.infer(self._crop)
+
+
+def persons(source: str, split: str) -> PoseSet:
+    """With the common joints, in boxes round whatever joints are labelled."""
+    poses = load(source, split)
+    shown = [_boxed(s) for s in poses.samples if s.labelled.sum() >= FEWEST_JOINTS]
+    return replace(poses, samples=shown).as_seen_by(COMMON)
+
+
+def _boxed(sample: Sample) -> Sample:
+    return replace(sample, box=box_around(sample.xy[sample.labelled]))
+
+
+def judged(poses: PoseSet, xy: NDArray[np.float32], *, with_oks: bool) -> dict[str, Any]:
+    record: dict[str, Any] = {}
+    for metric in ("pck@0.1", "pck@0.2", "pck@0.5") + (("oks",) if with_oks else ()):
+        found = score(poses, xy, metric)
+        record[metric] = [round(v, 2) for v in (found.value, found.low, found.high)]
+        record["persons"] = found.persons
+        if metric == "pck@0.2":
+            record["by_joint"] = dict(
+                zip(COMMON.joints, np.round(found.per_joint, 1).tolist(), strict=True)
+            )
+    curve = [score(poses, xy, f"pck@{step}").value for step in AUC_STEPS]
+    record["auc"] = round(float(np.mean(curve)), 2)
+    return record
+
+
+def timed(contenders: Sequence[Contender], poses: PoseSet) -> dict[str, dict[str, Any]]:
+    """The network alone, and a person from picture to joints, in turns of ten."""
+    frames = [(s.picture.read(), s.box) for s in poses.samples[: ROUNDS * BLOCK]]
+    times: dict[str, dict[str, list[int]]] = {
+        c.name: {"infer": [], "person": []} for c in contenders
+    }
+    for number in range(ROUNDS):
+        block = frames[number * BLOCK : (number + 1) * BLOCK]
+        for contender in contenders:
+            for frame, box in block[:WARMUP]:
+                contender.joints(frame, box)
+            for frame, box in block:
+                started = time.perf_counter_ns()
+                contender.joints(frame, box)
+                middle = time.perf_counter_ns()
+                contender.infer()
+                times[contender.name]["person"].append(middle - started)
+                times[contender.name]["infer"].append(time.perf_counter_ns() - middle)
+    return {
+        name: {what: LatencyStats.of(ns).to_dict() for what, ns in both.items()}
+        for name, both in times.items()
+    }
+
+
+def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    for row in rows:
+        value, low, high = row["lspet"]["pck@0.2"]
+        x = row["latency_ms"]["infer"]["p50"]
+        axes.errorbar(x, value, yerr=[[value - low], [high - value]], fmt="o", capsize=4)
+        axes.annotate(row["name"], (x, value), textcoords="offset points", xytext=(7, 6))
+    axes.set_xlabel("network, ms at batch 1 (median, same run)")
+    axes.set_ylabel("PCK@0.2 on LSPET test, 12 joints")
+    axes.margins(x=0.25, y=0.15)
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Side by side with a peer.")
+    parser.add_argument("--lspet", type=Path, required=True)
+    parser.add_argument("--coco", type=Path, required=True)
+    parser.add_argument("--movenet", type=Path, required=True)
+    parser.add_argument("--models", nargs="+", default=["lite", "full"])
+    parser.add_argument("--threads", type=int, default=2)
+    asked = parser.parse_args()
+    cv2.setNumThreads(1)
+    sets = {
+        "lspet": persons(f"lspet:{asked.lspet}", "test"),
+        "coco": persons(f"coco:{asked.coco}", "all"),
+    }
+    with ExitStack() as closing:
+        contenders: list[Contender] = [MoveNet(asked.movenet, asked.threads)]
+        contenders += [
+            Ours(name, runtime, asked.threads, closing)
+            for name in asked.models
+            for runtime in ("openvino", "onnxruntime")
+        ]
+        found = {
+            kind: {
+                c.name: np.stack([c.joints(s.picture.read(), s.box) for s in poses.samples])
+                for c in contenders
+            }
+            for kind, poses in sets.items()
+        }
+        latency = timed(contenders, sets["lspet"])
+    first = contenders[0].name
+    peer = hits(sets["lspet"], found["lspet"][first])
+    rows = []
+    for contender in contenders:
+        name = contender.name
+        rows.append({
+            "name": name, "megabytes": round(contender.megabytes, 2),
+            "lspet": judged(sets["lspet"], found["lspet"][name], with_oks=False),
+            "over_the_peer": str(gain(hits(sets["lspet"], found["lspet"][name]), peer)),
+            "coco": judged(sets["coco"], found["coco"][name], with_oks=True),
+            "latency_ms": latency[name],
+            "latency_over_the_peers": round(
+                latency[name]["infer"]["p50"] / latency[first]["infer"]["p50"], 3),
+        })  # fmt: skip
+    plot(rows, RESULTS / "peers.png")
+    record = {
+        "command": "python benchmarks/peers.py --lspet PATH --coco PATH --movenet FILE.tflite "
+        f"--models {' '.join(asked.models)}",
+        "threads": asked.threads, "joints": COMMON.joints, "machine": describe_machine(),
+        "rows": rows,
+    }  # fmt: skip
+    write_text(RESULTS / "peers.json", json.dumps(record, indent=2) + "\n")
+    for row in rows:
+        print(row["name"], row["lspet"]["pck@0.2"], row["over_the_peer"], row["coco"]["oks"],
+              row["latency_ms"]["infer"]["p50"], row["latency_over_the_peers"])  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
