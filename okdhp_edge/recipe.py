@@ -88,6 +88,8 @@ class Recipe(_Table):
     """KIND:PATH; `--data` overrides it."""
     train_split: str = "train"
     """What is trained on; a part of it, such as `train[:3000]`, too."""
+    corrections: str | None = None
+    """A file of `okdhp-edge data relabel` that puts labels of the training split right."""
     metric: str | None = None
     """Judged and selected by this; None takes the data set's own."""
     terms: str = "no restriction known"

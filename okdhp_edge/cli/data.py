@@ -1,4 +1,4 @@
-"""`okdhp-edge data show` and `okdhp-edge data check`."""
+"""`okdhp-edge data show`, `data check` and `data relabel`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -74,3 +74,35 @@ def check(
                        for p in found.problems]})  # fmt: skip
     if found.fatal:
         raise typer.Exit(1)
+
+
+@app.command("relabel")
+@guarded
+def relabel(
+    data: Annotated[str, _DATA],
+    split: Annotated[str, typer.Option(help="What is trained on.")] = "train",
+    model: Annotated[
+        str | None, typer.Option(help="Name or path. Default: the newest export, else `lite`.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="auto or a backend's name.")] = "auto",
+    out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("corrections.json"),
+) -> None:
+    """Find swapped sides and misplaced joints: labels that a model, sure of itself, doubts.
+
+    A recipe takes them up by `corrections = "corrections.json"`; the data stay as they are.
+    """
+    from okdhp_edge.backends.choose import open_chosen
+    from okdhp_edge.card import write_text
+    from okdhp_edge.data.load import load
+    from okdhp_edge.relabel import relabel as look
+
+    poses = load(data, split)
+    loaded, _ = open_chosen(model, backend, "auto", None, say)
+    with loaded, progress() as report:
+        found = look(poses, loaded, lambda done: report("look", done, len(poses), ""))
+    write_text(out, found.model_dump_json(indent=1) + "\n")
+    joints = sum(map(len, found.unlabelled.values()))
+    say(f"{len(found.swapped)} of {len(poses)} persons have their sides swapped; {joints} joints "
+        f"of {len(found.unlabelled)} persons are somewhere else: {out}")  # fmt: skip
+    emit({"file": str(out), "swapped": len(found.swapped), "unlabelled_joints": joints,
+          "persons": len(poses)})  # fmt: skip

@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from okdhp_edge import checkpoint
+from okdhp_edge.data.corrections import corrected, read_corrections
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet
 from okdhp_edge.distillation import FpdTable
@@ -110,6 +111,8 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
         OkdhpError: data, recipe or device cannot be used.
     """
     train_set, val_set = load(data, recipe.train_split), load(data, "val")
+    if recipe.corrections:
+        train_set = corrected(train_set, read_corrections(Path(recipe.corrections).expanduser()))
     metric = recipe.metric or train_set.metric
     check_metric(metric)
     fabric = _launch(options)

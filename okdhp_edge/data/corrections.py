@@ -1,0 +1,83 @@
+"""Labels put right: persons whose sides are exchanged, joints that are somewhere else."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from okdhp_edge.data.sample import PoseSet, Sample
+from okdhp_edge.errors import DataError
+from okdhp_edge.pose.skeleton import Skeleton
+
+
+class Corrections(BaseModel):
+    """What `okdhp-edge data relabel` found, by sample id; no coordinates and no pictures.
+
+    Attributes:
+        data: kind and split of the set, without its place.
+        model: name and hash of what disagreed with the labels.
+        swapped: persons whose left and right are to be exchanged.
+        unlabelled: joints that are to count as unlabelled.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str
+    model: str
+    swapped: tuple[str, ...]
+    unlabelled: Mapping[str, tuple[str, ...]]
+
+
+def read_corrections(path: Path) -> Corrections:
+    """Read a file of corrections.
+
+    Raises:
+        DataError: there is none, or it is something else.
+    """
+    try:
+        return Corrections.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise DataError(
+            f"{path} is no file of corrections ({str(error).splitlines()[0]})",
+            "make one with `okdhp-edge data relabel`",
+        ) from error
+
+
+def corrected(poses: PoseSet, corrections: Corrections) -> PoseSet:
+    """The set with its labels put right; samples that are not named stay as they are.
+
+    Raises:
+        DataError: none of the named samples is in the set, or a joint is not of its skeleton.
+    """
+    named = {*corrections.swapped, *corrections.unlabelled}
+    if named and not named & {sample.id for sample in poses.samples}:
+        raise DataError(
+            f"the corrections are for {corrections.data}, none of whose samples is in "
+            f"{poses.source} ({poses.split})",
+            "use corrections made for this data set",
+        )
+    strange = {j for joints in corrections.unlabelled.values() for j in joints}
+    strange -= set(poses.skeleton.joints)
+    if strange:
+        raise DataError(
+            f"the corrections name joints that {poses.source} lacks: {', '.join(sorted(strange))}",
+            "use corrections made for this data set",
+        )
+    swapped = set(corrections.swapped)
+    samples = [
+        _put_right(s, poses.skeleton, s.id in swapped, corrections.unlabelled.get(s.id, ()))
+        if s.id in named
+        else s
+        for s in poses.samples
+    ]
+    return replace(poses, samples=samples)
+
+
+def _put_right(
+    sample: Sample, skeleton: Skeleton, swap: bool, unlabelled: tuple[str, ...]
+) -> Sample:
+    order = skeleton.flip_index if swap else np.arange(len(skeleton))
+    kept = ~np.isin(np.array(skeleton.joints), unlabelled)
+    return replace(sample, xy=sample.xy[order], labelled=sample.labelled[order] & kept)

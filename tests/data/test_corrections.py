@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from okdhp_edge.data.corrections import Corrections, corrected, read_corrections
+from okdhp_edge.data.load import load
+from okdhp_edge.errors import DataError
+from tests.helpers.tiny_models import DATA
+
+
+def _corrections(**changes):
+    return Corrections(
+        data="synthetic, train", model="m", **{"swapped": (), "unlabelled": {}} | changes
+    )
+
+
+def test_labels_are_put_right_and_others_left_alone():
+    poses = load(DATA, "train")
+    a, b, c = (s.id for s in poses.samples[:3])
+    fixed = corrected(
+        poses, _corrections(swapped=(a, b), unlabelled={b: ("left_wrist",), c: ("neck",)})
+    )
+    index, flip = poses.skeleton.index, poses.skeleton.flip_index
+    np.testing.assert_array_equal(fixed.samples[0].xy, poses.samples[0].xy[flip])
+    assert not fixed.samples[1].labelled[index("left_wrist")]
+    assert fixed.samples[1].labelled.sum() == poses.samples[1].labelled.sum() - 1
+    assert not fixed.samples[2].labelled[index("neck")]
+    np.testing.assert_array_equal(fixed.samples[2].xy, poses.samples[2].xy)
+    assert fixed.samples[3] is poses.samples[3]
+
+
+def test_corrections_of_another_set_are_refused():
+    poses = load(DATA, "train")
+    with pytest.raises(DataError, match="corrections are for synthetic, train, none of whose"):
+        corrected(poses, _corrections(swapped=("im00001",)))
+    with pytest.raises(DataError, match="joints that .* lacks: tail"):
+        corrected(poses, _corrections(unlabelled={poses.samples[0].id: ("tail",)}))
+
+
+def test_files_come_back_and_others_are_refused(tmp_path):
+    path = tmp_path / "c.json"
+    path.write_text(_corrections(swapped=("a",)).model_dump_json())
+    assert read_corrections(path).swapped == ("a",)
+    for text in ("no json", "{}"):
+        path.write_text(text)
+        with pytest.raises(DataError, match="no file of corrections.*data relabel"):
+            read_corrections(path)
+    with pytest.raises(DataError, match="no file of corrections"):
+        read_corrections(tmp_path / "gone.json")
