@@ -103,7 +103,8 @@ def doubted(
     error = np.where(swapped[:, None], exchanged, as_is)
     known = np.where(swapped[:, None], counted_exchanged, counted)
     # Only of a person whom the model otherwise sees as the labels have it.
-    usual = np.ma.median(np.ma.masked_array(error, ~known), axis=1).filled(np.inf)
+    judged = np.ma.masked_array(error, ~known)
+    usual = np.ma.median(judged, axis=1).filled(np.inf)  # type: ignore[no-untyped-call]
     trusted = enough & (usual < _NEAR)
     return Doubts(swapped, known & (error > _FAR) & trusted[:, None])
 
