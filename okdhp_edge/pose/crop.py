@@ -70,6 +70,13 @@ def apply(transform: Affine, xy: NDArray[np.floating]) -> Points:
     return mapped
 
 
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union."""
+    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[:2] + a[2:], b[:2] + b[2:])
+    shared = float(np.prod(np.clip(high - low, 0, None)))
+    return shared / max(float(np.prod(a[2:]) + np.prod(b[2:])) - shared, 1e-9)
+
+
 def box_around(xy: NDArray[np.floating]) -> Box:
     """The tight box round points (N, 2)."""
     low, high = xy.min(axis=0), xy.max(axis=0)

@@ -196,7 +196,12 @@ class Pipeline:
         tracker = self._trackers[taken.place]
         assert isinstance(tracker, PersonTracker)
         frame = taken.frame
-        poses = tracker.go_on(frame.image, cut.box, self._estimator.read(cut, heatmaps))
+        # Where the frame before this one led elsewhere, its box counts: else even and odd frames
+        # could each go on following somebody else.
+        if tracker.still(cut.box):
+            poses = tracker.go_on(frame.image, cut.box, self._estimator.read(cut, heatmaps))
+        else:
+            poses = tracker.find(frame.image)
         queued = cut.begun_ns - frame.captured_ns + ahead.begun_ns - cut.done_ns
         stages = {
             "wait": queued,

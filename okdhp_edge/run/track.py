@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from okdhp_edge.pose.crop import Box, box_around
+from okdhp_edge.pose.crop import Box, box_around, overlap
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.estimate import Estimator
@@ -29,6 +29,8 @@ _SHIFT = 0.35
 # Frames from one challenge to the next: somebody unsure stays unsure for a while, and trying other
 # boxes in every frame would make a frame cost three.
 _CHALLENGE_EVERY = 8
+# Boxes a frame apart that overlap less have parted ways.
+_STILL = 0.5
 # Ratio of the joints' two principal extents. Of 5,644 labelled LSPET persons one in a thousand is
 # thinner (0.124); joints that a network imagines along an edge are.
 _THINNEST = 0.12
@@ -70,6 +72,10 @@ class PersonTracker:
     def box(self) -> Box | None:
         """Where the person is looked for next; None when that is not known."""
         return self._box
+
+    def still(self, box: Box) -> bool:
+        """Whether a box of a frame ago is still where the person is looked for."""
+        return self._box is not None and overlap(self._box, box) >= _STILL
 
     def find(self, frame: Image) -> list[Pose]:
         """The person's pose in this frame, none when nobody is found."""

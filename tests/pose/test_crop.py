@@ -10,6 +10,7 @@ from okdhp_edge.pose.crop import (
     crop_from_frame,
     heatmap_from_crop,
     invert,
+    overlap,
 )
 
 boxes = st.tuples(
@@ -66,3 +67,13 @@ def test_a_heatmap_cell_stands_for_the_middle_of_its_pixels(stride):
 def test_box_around_is_tight():
     box = box_around(np.array([[3.0, 8], [10, 2], [5, 5]]))
     np.testing.assert_allclose(box, [3, 2, 7, 6])
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [((0, 0, 10, 10), 1.0), ((5, 0, 10, 10), 1 / 3), ((20, 0, 5, 5), 0.0), ((0, 0, 5, 10), 0.5),
+     ((0, 0, 0, 0), 0.0)],
+)  # fmt: skip
+def test_overlap_is_intersection_over_union(other, expected):
+    box = np.array([0.0, 0, 10, 10])
+    assert overlap(box, np.array(other, float)) == pytest.approx(expected)
