@@ -30,7 +30,7 @@ _SHIFT = 0.35
 # boxes in every frame would make a frame cost three.
 _CHALLENGE_EVERY = 8
 # Boxes a frame apart that overlap less have parted ways.
-_STILL = 0.5
+_STILL = 0.7
 # Ratio of the joints' two principal extents. Of 5,644 labelled LSPET persons one in a thousand is
 # thinner (0.124); joints that a network imagines along an edge are.
 _THINNEST = 0.12
