@@ -114,15 +114,19 @@ def test_a_live_frame_is_not_begun_beside_another_and_a_file_gives_the_same_eith
 
 
 def test_even_and_odd_frames_do_not_part_ways():
-    """A network that draws its box along, and so would draw two chains of boxes apart."""
-    backend, sink = FakeBackend(), Picturing()
+    """Boxes are drawn along by what is found in them, the larger the faster. One answer in the
+    first search is nothing, so that the second frame's box is not as large as the first's."""
+
+    class Drawing(FakeBackend):
+        def _infer(self, images):
+            return super()._infer(images) * (0.01 if self.calls == 44 else 1.0)
+
+    backend, sink = Drawing(), Picturing()
     backend.xy = backend.xy + [0.25, 0]
     run_on([ScriptedSource(90)], backend, [sink])
     middles = np.array([s.poses[0].xy.mean(axis=0)[0] for s in sink.seen])
-    steps = np.abs(np.diff(middles))
-    size = sink.seen[-1].poses[0].size
-    assert steps.max() < 0.25 * size
-    assert middles[-1] > middles[0] + size / 2  # it was drawn far
+    assert middles[-1] > middles[0] + 100  # drawn far
+    assert np.abs(np.diff(middles)).max() < 30
 
 
 def test_a_backend_that_breaks_in_a_request_under_way_is_heard():
