@@ -211,6 +211,16 @@ def test_data_show_writes_a_picture(call):
     assert Path("c.png").stat().st_size > 10_000
 
 
+def test_labels_are_doubted_by_a_model_and_a_recipe_takes_that_up(call, model, tmp_path):
+    found = _json(call("data", "relabel", "--data", DATA, "--model", model,
+                       "--backend", "onnxruntime", "--out", "c.json"))  # fmt: skip
+    assert found["persons"] > 0
+    recipe = write_tiny_recipe(tmp_path, 'corrections = "c.json"')
+    _json(call("train", "--recipe", recipe, "--data", DATA, "--workers", 0, "--out", "fixed"))
+    Path("c.json").write_text("{}")
+    _one_line(call("train", "--recipe", recipe, "--data", DATA), 1, "no file of corrections")
+
+
 def test_doctor_tells_of_every_runtime(call):
     found = {f["what"] for f in _json(call("doctor"))["findings"]}
     assert {"cpu", "openvino", "onnxruntime", "tensorrt", "pytorch", "cameras"} <= found
