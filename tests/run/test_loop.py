@@ -122,7 +122,7 @@ def test_even_and_odd_frames_do_not_part_ways():
             return super()._infer(images) * (0.01 if self.calls == 44 else 1.0)
 
     backend, sink = Drawing(), Picturing()
-    backend.xy = backend.xy + [0.25, 0]
+    backend.xy = backend.xy + np.array([0.25, 0])
     run_on([ScriptedSource(90)], backend, [sink])
     middles = np.array([s.poses[0].xy.mean(axis=0)[0] for s in sink.seen])
     assert middles[-1] > middles[0] + 100  # drawn far
