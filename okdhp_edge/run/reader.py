@@ -134,7 +134,7 @@ class Readers:
 
         Args:
             unless: once set, None at once.
-            wait: without, None where no frame is there yet.
+            wait: without, None where no frame is there yet; an error waits too.
 
         Raises:
             SourceError: whatever stopped a source, after the frames before it were handed out.
@@ -146,10 +146,12 @@ class Readers:
                     if frame := self.each[place].take():
                         self._next = place + 1
                         return Taken(place, frame)
+                if not wait:
+                    return None
                 for reader in self.each:
                     if reader.error is not None:
                         raise reader.error
-                if not wait or all(reader.done for reader in self.each):
+                if all(reader.done for reader in self.each):
                     return None
                 self._changed.wait(_POLL_S)
         return None

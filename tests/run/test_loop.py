@@ -177,8 +177,10 @@ def test_a_source_that_ends_in_warm_up_is_a_run_without_statistics(frames):
 
 def test_a_source_that_breaks_leaves_nothing_and_closes_everything(tmp_path):
     source = ScriptedSource(9, error=SourceError("camera gone", "plug it in"))
+    sink = Picturing()
     with pytest.raises(SourceError, match="camera gone"):
-        run_on([source], sinks=[JsonSink(tmp_path / "p.jsonl")])
+        run_on([source], sinks=[JsonSink(tmp_path / "p.jsonl"), sink])
+    assert [s.frame.number for s in sink.seen] == list(range(9))  # whatever came before it
     assert source.closed
     assert not list(tmp_path.iterdir())
 
