@@ -19,6 +19,9 @@ from okdhp_edge.errors import BackendError
 from okdhp_edge.model_store import cache_folder
 
 FOLDER = "engines"
+PORTABLE = "AMPERE_PLUS"
+"""A target that runs on Ampere and everything later (not on Jetson), a little slower."""
+_FIRST_PORTABLE = 80
 Report = Callable[[str, int, int, str], None]
 """Told stage, steps done, steps in all, and a short text."""
 
@@ -33,7 +36,7 @@ class Sidecar(BaseModel):
     library: str
     """Module and version, such as `tensorrt_rtx 1.7.1.116`: engines do not outlive a release."""
     targets: tuple[str, ...]
-    """GPU generations, such as SM89."""
+    """GPU generations, such as SM89, or `PORTABLE`."""
     gpu: str | None = None
     """The GPU it was built on; None where it was built without one."""
 
@@ -51,6 +54,12 @@ class Wanted:
         """Name of the engine in the cache: another for anything that would make it wrong."""
         text = f"{self.onnx_sha256}\n{self.library}\n{self.target}\n{self.gpu}"
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def runs_on(targets: Sequence[str], target: str) -> bool:
+    """Whether an engine for these targets is for a GPU of this generation."""
+    portable = PORTABLE in targets and int(target.removeprefix("SM")) >= _FIRST_PORTABLE
+    return portable or target in targets
 
 
 def library_of(trt: Any) -> str:
@@ -148,13 +157,20 @@ def _progress_monitor(trt: Any, report: Report) -> Any:
 
 
 def _aim_at(trt: Any, config: Any, targets: Sequence[str]) -> None:
+    if PORTABLE in targets:
+        if len(targets) > 1:
+            raise BackendError(
+                f"{PORTABLE} stands for several generations already", f"give {PORTABLE} alone"
+            )
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+        return
     config.num_compute_capabilities = len(targets)
     for number, target in enumerate(targets):
         known = getattr(trt.ComputeCapability, target, None)
         if known is None:
             raise BackendError(
                 f"{library_of(trt)} cannot build for {target}",
-                "use SM75, SM80, SM86, SM89, SM120 or SM121",
+                f"use SM75, SM80, SM86, SM89, SM120, SM121 or {PORTABLE}",
             )
         config.set_compute_capability(known, number)
 
@@ -199,7 +215,7 @@ def read_engine(path: Path, wanted: Wanted) -> bytes:
         "was built from another model": facts.onnx_sha256 != wanted.onnx_sha256,
         f"was built by {facts.library}, not {wanted.library}": facts.library != wanted.library,
         f"was built for {', '.join(facts.targets)}, not {wanted.target}": (
-            wanted.target not in facts.targets
+            not runs_on(facts.targets, wanted.target)
         ),
         "has changed since it was built": hashlib.sha256(plan).hexdigest() != facts.engine_sha256,
     }

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from okdhp_edge.backends.base import Backend, Description, Request
 from okdhp_edge.backends.engine import (
     FOLDER,
+    PORTABLE,
     Sidecar,
     Wanted,
     build,
     collecting_logger,
     library_of,
     read_engine,
+    runs_on,
     write_engine,
 )
 from okdhp_edge.card import sha256_of
@@ -71,9 +73,10 @@ class TensorRtBackend(Backend):
         if request.engine is not None:
             trusted = request.trust_engine and request.engine.is_file()
             return request.engine.read_bytes() if trusted else read_engine(request.engine, wanted)
-        shipped = request.folder / FOLDER / f"{target}.engine"
         kept = cache_folder(FOLDER) / f"{wanted.key()}.engine"
-        for path in (shipped, kept):
+        beside = [request.folder / FOLDER / f"{name}.engine" for name in (target, PORTABLE)]
+        fitting = beside if runs_on((PORTABLE,), target) else beside[:1]
+        for path in (*fitting, kept):
             if path.is_file():
                 return read_engine(path, wanted)
         plan = build(self._trt, request.model_file.read_bytes(), request.model_file.name)

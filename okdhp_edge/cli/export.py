@@ -46,7 +46,7 @@ Sm = Annotated[
     list[str] | None,
     typer.Option(
         help="Build a TensorRT engine for these GPU generations, such as 89, without a GPU; may "
-        "be repeated."
+        "be repeated. AMPERE_PLUS: one for Ampere and all later."
     ),
 ]
 
@@ -102,10 +102,14 @@ def export(
 
 
 def _build_engines(model: Path, generations: list[str]) -> None:
+    from okdhp_edge.backends.engine import PORTABLE
     from okdhp_edge.quantize.tensorrt import write_engines
 
     folder = model_store.artefact(model, "tensorrt", "int8")
-    targets = [f"SM{g.upper().removeprefix('SM')}" for g in generations]
+    targets = [
+        PORTABLE if g.upper() == PORTABLE else f"SM{g.upper().removeprefix('SM')}"
+        for g in generations
+    ]
     say(f"building a TensorRT engine for {', '.join(targets)}")
     with progress() as report:
         path = write_engines(folder, targets, report)

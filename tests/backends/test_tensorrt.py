@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from okdhp_edge.backends.base import Request
-from okdhp_edge.backends.engine import FOLDER, Sidecar, write_engine
+from okdhp_edge.backends.engine import FOLDER, PORTABLE, Sidecar, runs_on, write_engine
 from okdhp_edge.backends.tensorrt import TensorRtBackend
 from okdhp_edge.card import read_card, sha256_of
 from okdhp_edge.errors import BackendError
@@ -252,6 +252,16 @@ def _with_engine(quantized, tmp_path, **facts):
 def test_an_engine_beside_the_model_is_loaded_if_its_sidecar_fits(memory, quantized, tmp_path):
     TensorRtBackend(_with_engine(quantized, tmp_path)).close()
     assert (memory.built, memory.loaded) == (0, 1)
+
+
+def test_an_engine_for_ampere_and_later_is_loaded_on_any_of_them(memory, quantized, tmp_path):
+    request = _with_engine(quantized, tmp_path, targets=(PORTABLE,))
+    (request.folder / FOLDER / "SM89.engine").rename(request.folder / FOLDER / f"{PORTABLE}.engine")
+    (request.folder / FOLDER / "SM89.json").rename(request.folder / FOLDER / f"{PORTABLE}.json")
+    TensorRtBackend(request).close()
+    assert (memory.built, memory.loaded) == (0, 1)
+    assert runs_on((PORTABLE,), "SM80") and runs_on((PORTABLE,), "SM120")
+    assert not runs_on((PORTABLE,), "SM75") and not runs_on(("SM86",), "SM89")
 
 
 @pytest.mark.parametrize(

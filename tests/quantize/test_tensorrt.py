@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from okdhp_edge.backends.engine import Wanted, build, library_of, read_engine
+from okdhp_edge.backends.engine import PORTABLE, Wanted, build, library_of, read_engine
 from okdhp_edge.card import sha256_of
 from okdhp_edge.errors import BackendError, ModelError
 from okdhp_edge.export.strip import strip
@@ -102,7 +102,7 @@ def test_layers_kept_float_are_the_ones_found(full_size, tmp_path):
 
 @needs_rtx
 @pytest.mark.slow
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", [*TARGETS, PORTABLE])
 def test_an_engine_builds_for_each_gpu_generation_without_a_gpu(full_size, target):
     import tensorrt_rtx
 
@@ -123,6 +123,8 @@ def test_engines_lie_beside_the_model_with_what_they_were_built_from(quantized, 
     assert len(read_engine(path.parent / "SM89.engine", wanted)) > 10_000
     with pytest.raises(BackendError, match="cannot build for SM12"):
         write_engines(folder, ["SM12"])
+    with pytest.raises(BackendError, match="give AMPERE_PLUS alone"):
+        write_engines(folder, [PORTABLE, "SM89"])
 
 
 @needs_rtx
