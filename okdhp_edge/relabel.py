@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Backend, predict_with
 from okdhp_edge.data.corrections import Corrections
-from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.data.sample import PoseSet, kinds_of
 from okdhp_edge.evaluate import Predict, Progress, predict_joints
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.pose.skeleton import Skeleton
@@ -54,7 +54,7 @@ def relabel(poses: PoseSet, backend: Backend, progress: Progress | None = None) 
     ids = [s.id for s in poses.samples]
     joints = np.array(poses.skeleton.joints)
     return Corrections(
-        data=f"{poses.source.partition(':')[0]}, {poses.split}",
+        data=f"{kinds_of(poses.source)}, {poses.split}",
         model=f"{card.name} {card.files[card.model_file][:12]}",
         swapped=tuple(i for i, swap in zip(ids, doubts.swapped, strict=True) if swap),
         unlabelled={

@@ -29,6 +29,7 @@ def evaluate(
     from okdhp_edge.backends.base import predict_with
     from okdhp_edge.backends.choose import open_chosen
     from okdhp_edge.data.load import load
+    from okdhp_edge.data.sample import kinds_of
     from okdhp_edge.evaluate import evaluate as judge
     from okdhp_edge.results import keep_result
 
@@ -50,7 +51,7 @@ def evaluate(
         f"{score.persons} persons")  # fmt: skip
     result = {
         "model": card.name, "profile": card.profile, "backend": ran.backend, "precision": asked,
-        "data": poses.source.partition(":")[0], "split": split, "metric": chosen,
+        "data": kinds_of(poses.source), "split": split, "metric": chosen,
         "value": score.value, "low": score.low, "high": score.high, "persons": score.persons,
         "per_joint": joints, "runs": ran.to_dict(), "sha256": card.files[card.model_file],
         "command": command_line(),

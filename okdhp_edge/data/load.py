@@ -11,7 +11,7 @@ from okdhp_edge.data.coco import load_coco
 from okdhp_edge.data.lspet import load_lspet
 from okdhp_edge.data.mpii import load_mpii
 from okdhp_edge.data.reading import SPLITS
-from okdhp_edge.data.sample import PictureFile, PoseSet, Sample
+from okdhp_edge.data.sample import PictureFile, PoseSet, Sample, kinds_of
 from okdhp_edge.data.synthetic import load_synthetic
 from okdhp_edge.errors import DataError
 
@@ -22,6 +22,7 @@ KINDS: dict[str, Callable[[Path, str], PoseSet]] = {
     "synthetic": load_synthetic,
 }
 
+_TRAIN, _ALL = "train", "all"
 _PART = re.compile(r"(?P<split>[a-z]+)(\[(?P<start>-?\d+)?:(?P<stop>-?\d+)?\])?")
 
 
@@ -38,13 +39,32 @@ def read_annotations(source: str, split: str) -> PoseSet:
     """Samples as the files have them, unchecked.
 
     Args:
-        source: `lspet:DIR`, `coco:FILE|DIR`, `mpii:FILE|DIR`, `synthetic` or `synthetic:COUNT`.
+        source: `lspet:DIR`, `coco:FILE|DIR`, `mpii:FILE|DIR`, `synthetic` or `synthetic:COUNT`;
+            or several with commas between: the first is the set, its joints and its splits, all
+            persons of the others are added to what it has to train on. Joints are matched by name,
+            those that a set lacks count as unlabelled.
         split: train, val, test or all; with a part of it in samples, as in `train[:3000]`, and
             sums of such, as in `train[-3000:]+test` (the notation of Hugging Face datasets).
 
     Raises:
         DataError: unknown kind or split, unreadable files.
     """
+    first, *more = source.split(",")
+    poses = _of_one_kind(first, split)
+    if not more or not split.startswith(_TRAIN) or "+" in split:
+        return poses
+    added = [_of_one_kind(other, _ALL).as_seen_by(poses.skeleton) for other in more]
+    samples = [
+        replace(sample, id=f"{kinds_of(other.source)}:{sample.id}")
+        for other in added
+        for sample in other.samples
+        if sample.labelled.any()  # a face alone has none of a body's joints
+    ]
+    notes = poses.notes + tuple(note for other in added for note in other.notes)
+    return replace(poses, source=source, samples=[*poses.samples, *samples], notes=notes)
+
+
+def _of_one_kind(source: str, split: str) -> PoseSet:
     kind, _, path = source.partition(":")
     if kind not in KINDS:
         raise DataError(

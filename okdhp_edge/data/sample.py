@@ -86,6 +86,11 @@ class Sample:
         return self.outline or Hull(self.xy[self.labelled])
 
 
+def kinds_of(source: str) -> str:
+    """A source without its places, as cards and results name it: `lspet+coco`."""
+    return "+".join(part.partition(":")[0] for part in source.split(","))
+
+
 @dataclass(frozen=True)
 class PoseSet:
     """Samples that share a skeleton.

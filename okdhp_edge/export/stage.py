@@ -25,7 +25,7 @@ from okdhp_edge.card import (
 )
 from okdhp_edge.checkpoint import Facts, load_net, read_facts
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.data.sample import PoseSet, kinds_of
 from okdhp_edge.evaluate import Predict, evaluate, inference_crop
 from okdhp_edge.export.learnt import write_learnt
 from okdhp_edge.export.parity import check_parity, largest_shift
@@ -107,7 +107,7 @@ def _card(
         name=recipe.name, format="onnx", profile="float", precision="fp32",
         input=recipe.input_spec(), decoder=recipe.decoder_spec(), skeleton=facts.skeleton,
         files={}, model_file=MODEL, branch=branch, batch=options.batch,
-        parent_sha256=sha256_of(checkpoint), training_data=facts.data.partition(":")[0],
+        parent_sha256=sha256_of(checkpoint), training_data=kinds_of(facts.data),
         terms=recipe.terms, simplified=simplified,
         network=branch_config(recipe.network, branch).model_dump(mode="json"),
         command=options.command, version=__version__,
@@ -140,6 +140,6 @@ def _measure(card: ModelCard, folder: Path, val: PoseSet, metric: str) -> Measur
     with open_backend("onnxruntime", Request(folder, card, "fp32")) as backend:
         found = evaluate(val, card.input, card.decoder, predict_with(backend), metric)["model"]
     return Measured(
-        metric=metric, data=val.source.partition(":")[0], split=val.split, persons=found.persons,
+        metric=metric, data=kinds_of(val.source), split=val.split, persons=found.persons,
         value=found.value, low=found.low, high=found.high,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from okdhp_edge.card import Calibration, DecoderSpec, InputSpec
 from okdhp_edge.data.frames import unlabelled
 from okdhp_edge.data.load import KINDS, load
-from okdhp_edge.data.sample import PoseSet, Sample
+from okdhp_edge.data.sample import PoseSet, Sample, kinds_of
 from okdhp_edge.errors import DataError
 from okdhp_edge.evaluate import inference_crop
 
@@ -69,9 +69,10 @@ def calibration_set(
     if wanted and kind in _UNLABELLED:
         samples = unlabelled(kind, Path(path).expanduser(), DEFAULT_COUNT)
     elif wanted and kind not in KINDS:
-        kind = data.partition(":")[0]
+        kind = kinds_of(data)
         samples = load(data, "train").picked(_read_list(Path(wanted))).samples
     else:
+        kind = kinds_of(wanted or data)
         samples = _drawn(load(wanted or data, "train"))
     if len(samples) < _FLOOR:
         raise DataError(

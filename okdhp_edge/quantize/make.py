@@ -9,7 +9,7 @@ from okdhp_edge import __version__
 from okdhp_edge.backends.base import Request, predict_with
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.card import Measured, ModelCard, read_card, sha256_of, write_card
-from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.data.sample import PoseSet, kinds_of
 from okdhp_edge.evaluate import evaluate
 from okdhp_edge.quantize import openvino, strongly_typed
 from okdhp_edge.quantize.bias import correct_biases
@@ -132,7 +132,7 @@ def judge(folder: Path, judge_: str, material: Material) -> Measured:
         predict = predict_with(loaded)
         found = evaluate(material.gate, card.input, card.decoder, predict, material.metric)["model"]
     return Measured(
-        metric=material.metric, data=material.gate.source.partition(":")[0],
+        metric=material.metric, data=kinds_of(material.gate.source),
         split=material.gate.split, persons=found.persons,
         value=found.value, low=found.low, high=found.high,
     )  # fmt: skip

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from okdhp_edge.data.load import load, read_annotations
+from okdhp_edge.data.sample import kinds_of
 from okdhp_edge.errors import DataError
-from tests.helpers.made_data import coco_file
+from tests.helpers.made_data import coco_file, lspet_folder
 
 
 @pytest.mark.parametrize(
@@ -87,6 +88,27 @@ def test_parts_and_sums_of_splits():
 def test_other_splits_are_refused(split):
     with pytest.raises(DataError, match="unknown split"):
         read_annotations("synthetic:40", split)
+
+
+def test_several_sets_are_one_with_the_joints_of_the_first(tmp_path):
+    source = f"synthetic:40,lspet:{lspet_folder(tmp_path)}"
+    alone, both = load("synthetic:40", "train"), load(source, "train")
+    assert both.source == source
+    assert kinds_of(both.source) == "synthetic+lspet"
+    assert len(both) == len(alone) + 4
+    added = both.samples[len(alone) :]
+    assert {s.id.split(":")[0] for s in added} == {"lspet"}
+    assert all(s.xy.shape == (14, 2) for s in added)
+    assert load(source, "val").source == "synthetic:40"
+    assert len(load(source, "val")) == len(load("synthetic:40", "val"))
+    part = load(source, "train[:10]")
+    assert len(part) == 10 + len(added)  # the part is of the first set
+
+
+def test_joints_that_a_set_lacks_are_unlabelled(tmp_path):
+    coco = coco_file(tmp_path)
+    with pytest.raises(DataError, match="joints"):
+        load(f"synthetic:40,coco:{coco}", "train")
 
 
 def test_an_empty_part_is_said():
