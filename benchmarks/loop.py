@@ -54,15 +54,20 @@ VIDEO_FRAMES, ROUNDS, BENCHMARK_S = 600, 5, 3
 VIEWERS, STALLED = 20, 2
 
 
-def loop(source: str, backend: Backend, sinks: Sequence[Sink] = (), **pace: Any) -> RunReport:
+def loop(
+    source: str,
+    backend: Backend,
+    sinks: Sequence[Sink] = (),
+    hub: Hub | None = None,
+    **pace: Any,
+) -> RunReport:
     """One run, as the command does it."""
     controls = Controls()
     with ExitStack() as closing:
         feed = Feed(open_source(source), list(sinks))
         pipeline = assemble([feed.source], backend, People(), Pace(**pace), controls, closing)
-        for sink in sinks:
-            if hasattr(sink, "_hub"):
-                sink._hub.watch(pipeline, [feed])  # noqa: SLF001
+        if hub:
+            hub.watch(pipeline, [feed])
         before = sensors()
         run_loop(pipeline, [feed], controls)
         after = (before, sensors())
@@ -220,7 +225,7 @@ def viewers(opened: Callable[[], Backend], video: Path) -> Any:
             assert process.stdout
             process.stdout.readline()
             try:
-                return loop(str(video), backend, hub.channels).fps
+                return loop(str(video), backend, hub.channels, hub).fps
             finally:
                 process.stdin.close()
                 process.wait(10)
