@@ -144,7 +144,10 @@ def _sizes(port: Any) -> tuple[int, ...]:
 def settings(precision: str, threads: int | None) -> dict[str, Any]:
     """What the plugin is told: shortest latency, the precision that was asked for."""
     chosen: dict[str, Any] = {
-        "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        # Pinned, its threads share their cores with whatever prepares the next frame there.
+        "ENABLE_CPU_PINNING": False,
     }  # fmt: skip
     return chosen | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
 

@@ -136,8 +136,7 @@ def assemble(
         OkdhpError: a detector is missing or cannot be used.
     """
     estimator = Estimator(backend, StageClock())
-    if people.how_many == "many":
-        estimator.warm_up(MOST_AT_ONCE)
+    estimator.warm_up(MOST_AT_ONCE)  # a search looks at many boxes at once too
     trackers = [_tracker(source, estimator, people, pace, closing) for source in sources]
     smoothers = [Smoother() for _ in sources] if people.smooth else []
     return Pipeline(sources, estimator, trackers, controls, pace, smoothers)

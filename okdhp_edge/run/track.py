@@ -28,7 +28,7 @@ _DOUBT_BELOW = 0.55
 _SHIFT = 0.35
 # Frames from one challenge to the next: somebody unsure stays unsure for a while, and trying other
 # boxes in every frame would make a frame cost three.
-_CHALLENGE_EVERY = 8
+_CHALLENGE_EVERY = 15
 # Boxes a frame apart that overlap less have parted ways.
 _STILL = 0.7
 # Ratio of the joints' two principal extents. Of 5,644 labelled LSPET persons one in a thousand is
@@ -113,13 +113,22 @@ class PersonTracker:
         return max([pose, *others], key=lambda p: _belief(p, last))
 
     def _search(self, frame: Image) -> Pose:
-        best = max(self._estimator.poses_in(frame, list(search_boxes(frame))), key=likeness)
+        """The whole frame first; windows over it only where nobody sure is found so."""
+        whole, *windows = search_boxes(frame)
+        best = self._refined(frame, self._estimator.pose_in(frame, whole))
+        if likeness(best) >= UNSURE_BELOW:
+            return best
+        others = self._estimator.poses_in(frame, windows)
+        return max(best, self._refined(frame, max(others, key=likeness)), key=likeness)
+
+    def _refined(self, frame: Image, pose: Pose) -> Pose:
+        """A pose in boxes round its own joints."""
         for _ in range(_REFINEMENTS):
-            box = person_box(best, frame)
+            box = person_box(pose, frame)
             if box is not None:
                 again = self._estimator.pose_in(frame, box)
-                best = max(best, self._challenged(frame, box, again, None), key=likeness)
-        return best
+                pose = max(pose, self._challenged(frame, box, again, None), key=likeness)
+        return pose
 
 
 def _belief(pose: Pose, last: Pose | None) -> float:
