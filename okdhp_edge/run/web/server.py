@@ -76,8 +76,9 @@ class WebServer:
         self._socket = _bound(address)
         self.address = address._replace(port=self._socket.getsockname()[1])
         config = uvicorn.Config(
-            application(hub, address), log_level="warning", access_log=False, lifespan="off",
+            application(hub, address), access_log=False, lifespan="off",
             timeout_graceful_shutdown=1,
+            log_config=None,  # logging is whoever's program this runs in
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
