@@ -1,5 +1,6 @@
 import pytest
 
+from okdhp_edge.card import read_card
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.model_store import default_recipe
 from okdhp_edge.pose.heatmap import HeatmapKind
@@ -46,11 +47,13 @@ def test_every_tracked_recipe_is_valid_and_named_as_its_folder(path):
     assert read_recipe(path).name == path.parent.name
 
 
-def test_the_lite_recipe_distils_in_cross_entropy_space():
+def test_the_lite_recipe_is_that_of_the_model_that_is_shipped():
     recipe = read_recipe(REPOSITORY / "models/lite/recipe.toml")
+    card = read_card(REPOSITORY / "models/lite/int8/openvino")
+    assert recipe.input_spec() == card.input
+    assert recipe.decoder_spec() == card.decoder
     assert recipe.decoder_spec().kind is HeatmapKind.LOGITS
-    assert recipe.distillation.temperature == 1
-    assert "research use" in recipe.terms
+    assert recipe.terms == card.terms and "research use" in recipe.terms
 
 
 def test_the_default_recipe_is_found():
