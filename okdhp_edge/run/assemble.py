@@ -152,7 +152,7 @@ def _tracker(
             "many people need a person detector", "give its ONNX file: --detector yolox_nano.onnx"
         )
     # One thread: beside the loop it must not take the cores that the pose network runs on.
-    live = source.live if pace.live is None else pace.live
+    live = pace.drops(source)
     detector = PersonDetector(people.detector, threads=1 if live else None)
     watch = Watch(detector, background=live)
     closing.callback(watch.close)

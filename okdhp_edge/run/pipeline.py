@@ -64,6 +64,10 @@ class Pace:
     stride: int = 1
     max_fps: float | None = None
 
+    def drops(self, source: Source) -> bool:
+        """Whether only the newest frame of this source is looked at."""
+        return source.live if self.live is None else self.live
+
 
 class Pipeline:
     """Iterate for results, in the order of each source. Use as a context manager.
@@ -183,8 +187,7 @@ class Pipeline:
         if (loaded := self._controls.take_loaded()) is not None:
             self._switch_to = loaded
         tracker, source = self._trackers[taken.place], self._sources[taken.place]
-        live = source.live if self._pace.live is None else self._pace.live
-        if self._switch_to or live or not source.continuous:
+        if self._switch_to or self._pace.drops(source) or not source.continuous:
             return None
         if not isinstance(tracker, PersonTracker) or tracker.box is None:
             return None
