@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from okdhp_edge.errors import ModelError, OutputError
-from okdhp_edge.pose.heatmap import HeatmapKind
+from okdhp_edge.pose.heatmap import Decoded, HeatmapKind, Heatmaps, decode
 from okdhp_edge.pose.skeleton import Skeleton
 
 CARD_NAME = "card.json"
@@ -62,7 +62,13 @@ class DecoderSpec(_Strict):
 
     kind: HeatmapKind
     sigma: Annotated[float, Field(gt=0)]
+    smooth: Annotated[float, Field(ge=0)] = 0.0
+    """Of the Gaussian that heatmaps are convolved with before the peak is looked for."""
     stride: Annotated[int, Field(ge=1)] = 4
+
+    def decode(self, heatmaps_BKHW: Heatmaps) -> Decoded:
+        """Joints in heatmap pixels."""
+        return decode(heatmaps_BKHW, self.kind, self.sigma, self.smooth)
 
 
 class SkeletonSpec(_Strict):

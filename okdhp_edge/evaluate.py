@@ -11,7 +11,7 @@ from okdhp_edge.card import DecoderSpec, InputSpec
 from okdhp_edge.data.sample import PoseSet, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import apply, compose, crop_from_frame, heatmap_from_crop, invert
-from okdhp_edge.pose.heatmap import Heatmaps, decode
+from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.pose.metrics import Score, oks, pck, torso_diagonals
 from okdhp_edge.pose.preprocess import Image, warp
 
@@ -59,7 +59,7 @@ def predict_joints(
         batch = poses.samples[start : start + batch_size]
         crops = [inference_crop(s, spec, decoder.stride) for s in batch]
         for name, heatmaps in predict(np.stack([c.image for c in crops])).items():
-            decoded = decode(heatmaps, decoder.kind, decoder.sigma)
+            decoded = decoder.decode(heatmaps)
             joints = [
                 apply(c.frame_from_heatmap, xy) for c, xy in zip(crops, decoded.xy_BK2, strict=True)
             ]

@@ -48,6 +48,8 @@ class HeatmapTable(_Table):
     hard_loss: HardLoss = "ce"
     sigma: Annotated[float, Field(gt=0, le=8)] = 1.5
     """Of the target Gaussian, in heatmap pixels."""
+    smooth: Annotated[float, Field(ge=0, le=8)] = 0.0
+    """Of the Gaussian, in heatmap pixels, that heatmaps are convolved with when they are read."""
     branch_sigmas: tuple[Annotated[float, Field(gt=0, le=8)], ...] = ()
     """A sigma for each branch, the first being `sigma`, so that they differ; none: all alike."""
     shared_stack_weight: Weight = 1.0
@@ -156,7 +158,8 @@ class Recipe(_Table):
 
     def decoder_spec(self) -> DecoderSpec:
         """How its heatmaps are read."""
-        return DecoderSpec(kind=self.heatmap.kind, sigma=self.heatmap.sigma, stride=STRIDE)
+        table = self.heatmap
+        return DecoderSpec(kind=table.kind, sigma=table.sigma, smooth=table.smooth, stride=STRIDE)
 
 
 _METHODS: dict[str, type[BaseModel]] = {

@@ -13,13 +13,15 @@ from okdhp_edge.pose.skeleton import Skeleton
 
 
 class Corrections(BaseModel):
-    """What `okdhp-edge data relabel` found, by sample id; no coordinates and no pictures.
+    """What `okdhp-edge data relabel` or a second opinion found, by sample id; no pictures.
 
     Attributes:
         data: kind and split of the set, without its place.
         model: name and hash of what disagreed with the labels.
         swapped: persons whose left and right are to be exchanged.
         unlabelled: joints that are to count as unlabelled.
+        moved: joints that are to count as labelled, at this x and y in pixels of the picture.
+            Names are those after exchanging.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,6 +30,7 @@ class Corrections(BaseModel):
     model: str
     swapped: tuple[str, ...]
     unlabelled: Mapping[str, tuple[str, ...]]
+    moved: Mapping[str, Mapping[str, tuple[float, float]]] = {}
 
 
 def read_corrections(path: Path) -> Corrections:
@@ -51,15 +54,15 @@ def corrected(poses: PoseSet, corrections: Corrections) -> PoseSet:
     Raises:
         DataError: none of the named samples is in the set, or a joint is not of its skeleton.
     """
-    named = {*corrections.swapped, *corrections.unlabelled}
+    named = {*corrections.swapped, *corrections.unlabelled, *corrections.moved}
     if named and not named & {sample.id for sample in poses.samples}:
         raise DataError(
             f"the corrections are for {corrections.data}, none of whose samples is in "
             f"{poses.source} ({poses.split})",
             "use corrections made for this data set",
         )
-    strange = {j for joints in corrections.unlabelled.values() for j in joints}
-    strange -= set(poses.skeleton.joints)
+    lists = (*corrections.unlabelled.values(), *corrections.moved.values())
+    strange = {joint for joints in lists for joint in joints} - set(poses.skeleton.joints)
     if strange:
         raise DataError(
             f"the corrections name joints that {poses.source} lacks: {', '.join(sorted(strange))}",
@@ -67,7 +70,13 @@ def corrected(poses: PoseSet, corrections: Corrections) -> PoseSet:
         )
     swapped = set(corrections.swapped)
     samples = [
-        _put_right(s, poses.skeleton, s.id in swapped, corrections.unlabelled.get(s.id, ()))
+        _put_right(
+            s,
+            poses.skeleton,
+            s.id in swapped,
+            corrections.unlabelled.get(s.id, ()),
+            corrections.moved.get(s.id, {}),
+        )
         if s.id in named
         else s
         for s in poses.samples
@@ -76,8 +85,15 @@ def corrected(poses: PoseSet, corrections: Corrections) -> PoseSet:
 
 
 def _put_right(
-    sample: Sample, skeleton: Skeleton, swap: bool, unlabelled: tuple[str, ...]
+    sample: Sample,
+    skeleton: Skeleton,
+    swap: bool,
+    unlabelled: tuple[str, ...],
+    moved: Mapping[str, tuple[float, float]],
 ) -> Sample:
     order = skeleton.flip_index if swap else np.arange(len(skeleton))
     kept = ~np.isin(np.array(skeleton.joints), unlabelled)
-    return replace(sample, xy=sample.xy[order], labelled=sample.labelled[order] & kept)
+    xy, labelled = sample.xy[order], sample.labelled[order] & kept
+    for joint, place in moved.items():
+        xy[skeleton.index(joint)], labelled[skeleton.index(joint)] = place, True
+    return replace(sample, xy=xy, labelled=labelled)

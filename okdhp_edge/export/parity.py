@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 from okdhp_edge.card import DecoderSpec
 from okdhp_edge.errors import GateError
 from okdhp_edge.evaluate import Predict
-from okdhp_edge.pose.heatmap import decode
 
 LIMIT_PX = 0.1
 
@@ -21,7 +20,7 @@ def largest_shift(
     """
     a = reference(crops_BHWC)["model"]
     b = exported(crops_BHWC)["model"]
-    first, second = (decode(h, decoder.kind, decoder.sigma) for h in (a, b))
+    first, second = (decoder.decode(h) for h in (a, b))
     distance = np.linalg.norm(first.xy_BK2 - second.xy_BK2, axis=-1) * decoder.stride
     clear = _clear_peak(a)
     return float(distance[clear].max()) if clear.any() else 0.0

@@ -6,6 +6,7 @@ B batch, K joints, H rows, W columns; coordinates are heatmap pixels, centres at
 from enum import StrEnum
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,20 +55,29 @@ def _bell(distance: NDArray[np.floating], sigma: float) -> NDArray[np.float32]:
     return np.asarray(values, dtype=np.float32)
 
 
-def decode(heatmaps_BKHW: Heatmaps, kind: HeatmapKind, sigma: float) -> Decoded:
+def decode(
+    heatmaps_BKHW: Heatmaps, kind: HeatmapKind, sigma: float, smooth: float = 0.0
+) -> Decoded:
     """Find each joint's peak and refine it by a parabola through its neighbours.
 
     The logarithm of a Gaussian is a parabola, so the refinement is exact for a clean heatmap.
     The score is the peak value (gaussian) or the probability mass within one sigma of the peak,
     relative to what the target holds there (logits); both lie in 0..1.
+
+    Args:
+        smooth: standard deviation in heatmap pixels of a Gaussian that the values (gaussian) or
+            the probabilities (logits) are convolved with before the peak is looked for: the place
+            with most mass around it, not the highest pixel (DARK, Zhang et al., CVPR 2020, eq. 8).
+            0 is without.
     """
     batch, joints, height, width = heatmaps_BKHW.shape
     flat = np.ascontiguousarray(heatmaps_BKHW, dtype=np.float32).reshape(batch * joints, -1)
-    peak = flat.argmax(axis=1)
-    row, column = np.divmod(peak, width)
     maps = flat.reshape(-1, height, width)
-    x = column + _offset(maps, row, column, axis=1, kind=kind)
-    y = row + _offset(maps, row, column, axis=0, kind=kind)
+    searched = _smoothed(maps, kind, smooth) if smooth else maps
+    peak = searched.reshape(len(flat), -1).argmax(axis=1)
+    row, column = np.divmod(peak, width)
+    x = column + _offset(searched, row, column, axis=1, kind=kind)
+    y = row + _offset(searched, row, column, axis=0, kind=kind)
     score = (
         np.clip(flat[np.arange(len(flat)), peak], 0.0, 1.0)
         if kind is HeatmapKind.GAUSSIAN
@@ -75,6 +85,15 @@ def decode(heatmaps_BKHW: Heatmaps, kind: HeatmapKind, sigma: float) -> Decoded:
     )
     xy = np.stack([x, y], axis=1).astype(np.float32)
     return Decoded(xy.reshape(batch, joints, 2), score.astype(np.float32).reshape(batch, joints))
+
+
+def _smoothed(maps: Heatmaps, kind: HeatmapKind, smooth: float) -> Heatmaps:
+    logits = kind is HeatmapKind.LOGITS
+    values = np.exp(maps - maps.max(axis=(1, 2), keepdims=True)) if logits else maps
+    # Reflected, so that a peak on the border is not pulled inwards.
+    blurred = [cv2.GaussianBlur(v, (0, 0), smooth, borderType=cv2.BORDER_REFLECT) for v in values]
+    result = np.stack(blurred)
+    return np.log(np.maximum(result, _TINY)) if logits else result
 
 
 def _offset(
@@ -101,8 +120,7 @@ def _peak_mass(
     maps: Heatmaps, row: NDArray[np.intp], column: NDArray[np.intp], sigma: float
 ) -> NDArray[np.float32]:
     radius = max(1, round(sigma))
-    peak = maps[np.arange(len(maps)), row, column]
-    probability = np.exp(maps - peak[:, None, None])
+    probability = np.exp(maps - maps.max(axis=(1, 2), keepdims=True))
     total = probability.sum(axis=(1, 2))
     padded = np.pad(probability, ((0, 0), (radius, radius), (radius, radius)))
     offsets = np.arange(2 * radius + 1)

@@ -17,7 +17,7 @@ from okdhp_edge.pose.crop import (
     heatmap_from_crop,
     invert,
 )
-from okdhp_edge.pose.heatmap import Heatmaps, decode
+from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.pose.preprocess import Image, warp
 from okdhp_edge.pose.result import Pose
 
@@ -72,7 +72,7 @@ class Estimator:
         with self.clock.stage("infer"):
             heatmaps = self.backend.infer_all(batch)
         with self.clock.stage("decode"):
-            decoded = decode(heatmaps, self._decoder.kind, self._decoder.sigma)
+            decoded = self._decoder.decode(heatmaps)
             return [
                 Pose(self._skeleton, self._in_frame(transform, xy), score)
                 for transform, xy, score in zip(transforms, *decoded, strict=True)
@@ -88,7 +88,7 @@ class Estimator:
     def read(self, cut: "Cut", heatmaps: Heatmaps) -> Pose:
         """The last part of `pose_in`."""
         with self.clock.stage("decode"):
-            decoded = decode(heatmaps, self._decoder.kind, self._decoder.sigma)
+            decoded = self._decoder.decode(heatmaps)
             xy = self._in_frame(cut.transform, decoded.xy_BK2[0])
             return Pose(self._skeleton, xy, decoded.score_BK[0])
 

@@ -28,12 +28,26 @@ def test_labels_are_put_right_and_others_left_alone():
     assert fixed.samples[3] is poses.samples[3]
 
 
+def test_a_joint_that_was_seen_elsewhere_is_labelled_there():
+    poses = load(DATA, "train")
+    a = poses.samples[0]
+    moves = {a.id: {"left_wrist": (3.5, 4.0), "neck": (7.0, 8.0)}}
+    fixed = corrected(poses, _corrections(swapped=(a.id,), moved=moves)).samples[0]
+    index = poses.skeleton.index
+    np.testing.assert_array_equal(fixed.xy[index("left_wrist")], [3.5, 4.0])
+    assert fixed.labelled[index("left_wrist")] and fixed.labelled[index("neck")]
+    np.testing.assert_array_equal(fixed.xy[index("left_knee")], a.xy[index("right_knee")])
+    np.testing.assert_array_equal(a.xy, load(DATA, "train").samples[0].xy)  # ours, not theirs
+
+
 def test_corrections_of_another_set_are_refused():
     poses = load(DATA, "train")
     with pytest.raises(DataError, match="corrections are for synthetic, train, none of whose"):
         corrected(poses, _corrections(swapped=("im00001",)))
     with pytest.raises(DataError, match="joints that .* lacks: tail"):
         corrected(poses, _corrections(unlabelled={poses.samples[0].id: ("tail",)}))
+    with pytest.raises(DataError, match="joints that .* lacks: tail"):
+        corrected(poses, _corrections(moved={poses.samples[0].id: {"tail": (1.0, 2.0)}}))
 
 
 def test_files_come_back_and_others_are_refused(tmp_path):

@@ -61,3 +61,31 @@ def test_batches_and_joints_are_decoded_independently():
             one = decode(maps[b : b + 1, k : k + 1], HeatmapKind.LOGITS, 1.5)
             np.testing.assert_allclose(one.xy_BK2[0, 0], whole.xy_BK2[b, k])
             np.testing.assert_allclose(one.score_BK[0, 0], whole.score_BK[b, k])
+
+
+@given(st.floats(8, 23), st.floats(8, 15), st.sampled_from([0.7, 1.0, 2.0]))
+def test_smoothing_leaves_a_clean_peak_where_it_is(x, y, smooth):
+    xy, sigma = np.array([[x, y]]), 1.5
+    logits = np.log(np.maximum(gaussians(xy, (32, 24), sigma), 1e-6)).astype(np.float32)
+    found = decode(logits[None], HeatmapKind.LOGITS, sigma, smooth)
+    np.testing.assert_allclose(found.xy_BK2[0], xy, atol=0.1)
+
+
+@pytest.mark.parametrize("kind", list(HeatmapKind))
+def test_smoothing_prefers_much_mass_to_one_high_pixel(kind):
+    maps = np.full((1, 1, 24, 32), 1e-3, np.float32)
+    maps[0, 0, 4, 4] = 1.0
+    maps[0, 0, 14:17, 20:23] = 0.8
+    maps = np.log(maps) if kind is HeatmapKind.LOGITS else maps
+    np.testing.assert_allclose(decode(maps, kind, 1.5).xy_BK2[0, 0], [4, 4])
+    smooth = decode(maps, kind, 1.5, 1.0)
+    np.testing.assert_allclose(smooth.xy_BK2[0, 0], [21, 15], atol=0.1)
+    assert 0 < smooth.score_BK[0, 0] <= 1
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, 31), (23, 0), (23, 31)])
+def test_a_smoothed_peak_on_the_border_stays_on_it(corner):
+    maps = np.full((1, 1, 24, 32), -9.0, np.float32)
+    maps[0, 0, corner[0], corner[1]] = 1.0
+    found = decode(maps, HeatmapKind.LOGITS, 1.5, 1.0)
+    np.testing.assert_allclose(found.xy_BK2[0, 0], [corner[1], corner[0]])
