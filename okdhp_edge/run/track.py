@@ -27,8 +27,11 @@ _WIDER_HANDICAP = 0.95
 _DOUBT_BELOW = 0.55
 _SHIFT = 0.35
 # Frames from one challenge to the next: somebody unsure stays unsure for a while, and trying other
-# boxes in every frame would make a frame cost three.
-_CHALLENGE_EVERY = 15
+# boxes in every frame would make a frame cost three. Each challenge that finds nothing else
+# doubles them.
+_CHALLENGE_EVERY, _CHALLENGE_AT_LEAST_EVERY = 15, 120
+# Poses whose joints are no farther apart, as a share of their size, say the same.
+_SAME_PLACE = 0.05
 # Boxes a frame apart that overlap less have parted ways.
 _STILL = 0.7
 # Ratio of the joints' two principal extents. Of 5,644 labelled LSPET persons one in a thousand is
@@ -63,6 +66,7 @@ class PersonTracker:
         self._box: Box | None = None
         self._last: Pose | None = None
         self._unchallenged = 0
+        self._patience = _CHALLENGE_EVERY
 
     def forget(self) -> None:
         """The next frame shows another scene."""
@@ -102,15 +106,19 @@ class PersonTracker:
         """The best of the pose and of those in other boxes, where it is unsure."""
         belief = _belief(pose, last)
         self._unchallenged += 1
-        due = last is None or not is_person(pose) or self._unchallenged >= _CHALLENGE_EVERY
+        due = last is None or not is_person(pose) or self._unchallenged >= self._patience
         if belief >= UNSURE_BELOW or not due:
             return pose
         self._unchallenged = 0
         boxes = [_grown(box, _WIDER)] + (list(_around(box)) if belief < _DOUBT_BELOW else [])
         wider, *others = self._estimator.poses_in(frame, boxes)
-        if _belief(wider, last) >= _WIDER_HANDICAP * belief:
-            pose = wider
-        return max([pose, *others], key=lambda p: _belief(p, last))
+        best = wider if _belief(wider, last) >= _WIDER_HANDICAP * belief else pose
+        best = max([best, *others], key=lambda p: _belief(p, last))
+        stood = is_person(pose) and _moved(best, pose) < _SAME_PLACE
+        self._patience = (
+            min(2 * self._patience, _CHALLENGE_AT_LEAST_EVERY) if stood else _CHALLENGE_EVERY
+        )
+        return best
 
     def _search(self, frame: Image) -> Pose:
         """The whole frame first; windows over it only where nobody sure is found so."""
@@ -135,8 +143,12 @@ def _belief(pose: Pose, last: Pose | None) -> float:
     """Likeness, less for joints that jumped far: up to half where they moved by half a person."""
     if last is None:
         return likeness(pose)
-    moved = float(np.median(np.linalg.norm(pose.xy - last.xy, axis=1))) / max(last.size, 1.0)
-    return likeness(pose) * (1 - min(moved, 0.5))
+    return likeness(pose) * (1 - min(_moved(pose, last), 0.5))
+
+
+def _moved(pose: Pose, other: Pose) -> float:
+    """The median joint's distance, as a share of the other pose's size."""
+    return float(np.median(np.linalg.norm(pose.xy - other.xy, axis=1))) / max(other.size, 1.0)
 
 
 def _grown(box: Box, factor: float) -> Box:

@@ -76,9 +76,27 @@ def test_somebody_unsure_costs_one_inference_and_is_challenged_by_a_wider_box_no
     tracker = _tracker(backend)
     tracker.find(FRAME)
     backend.score = 0.62
-    counts = _calls(backend, tracker, 45)
+    counts = _calls(backend, tracker, 500)
     assert sorted(set(counts)) == [1, 2]
-    assert counts.count(2) == 3
+    asked = np.flatnonzero(np.array(counts) == 2)
+    waits = np.diff(asked)
+    # Ever more seldom while nothing else is found, but never given up.
+    assert (np.diff(waits) >= 0).all()
+    assert waits[0] <= 30
+    assert waits[-1] == 120
+
+
+def test_who_was_lost_and_found_is_challenged_soon():
+    backend = FakeBackend(score=0.9)
+    tracker = _tracker(backend)
+    tracker.find(FRAME)
+    backend.score = 0.62
+    _calls(backend, tracker, 300)
+    backend.score = 0.2
+    assert not tracker.find(FRAME)
+    backend.score = 0.62
+    assert tracker.find(FRAME)
+    assert 2 in _calls(backend, tracker, 40)[1:]
 
 
 def test_a_doubtful_pose_is_challenged_from_all_sides():
