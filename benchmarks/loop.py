@@ -42,7 +42,7 @@ from okdhp_edge.run.assemble import People, assemble
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.run.loop import Feed, run_loop
-from okdhp_edge.run.pipeline import Pace
+from okdhp_edge.run.reader import Pace
 from okdhp_edge.run.report import RunReport, report_on
 from okdhp_edge.run.sinks.base import Sink
 from okdhp_edge.run.sources.open import open_source

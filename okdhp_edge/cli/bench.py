@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from okdhp_edge.cli import MODEL_HELP
 from okdhp_edge.cli.show import command_line, emit, guarded, progress, say, table
 
 if TYPE_CHECKING:
@@ -14,9 +15,7 @@ if TYPE_CHECKING:
 
 @guarded
 def bench(
-    model: Annotated[
-        str | None, typer.Option(help="Name or path. Default: the newest export, else `lite`.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
     data: Annotated[
         str | None, typer.Option(help="KIND:PATH to judge accuracy on; without it only speed.")
     ] = None,

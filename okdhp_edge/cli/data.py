@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from okdhp_edge.cli import MODEL_HELP
 from okdhp_edge.cli.show import emit, guarded, progress, say, table
 
 app = typer.Typer(help="Look at a data set before training on it.", no_args_is_help=True)
@@ -81,9 +82,7 @@ def check(
 def relabel(
     data: Annotated[str, _DATA],
     split: Annotated[str, typer.Option(help="What is trained on.")] = "train",
-    model: Annotated[
-        str | None, typer.Option(help="Name or path. Default: the newest export, else `lite`.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
     backend: Annotated[str, typer.Option(help="auto or a backend's name.")] = "auto",
     out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("corrections.json"),
 ) -> None:

@@ -5,15 +5,14 @@ from typing import Annotated
 
 import typer
 
+from okdhp_edge.cli import MODEL_HELP
 from okdhp_edge.cli.show import command_line, emit, guarded, progress, say, table
 
 
 @guarded
 def evaluate(
     data: Annotated[str, typer.Option(help="KIND:PATH.")],
-    model: Annotated[
-        str | None, typer.Option(help="Name or path. Default: the newest export, else `lite`.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
     backend: Annotated[str, typer.Option(help="auto or a backend's name.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, int8, fp32 or bf16.")] = "auto",
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",

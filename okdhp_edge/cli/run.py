@@ -52,7 +52,7 @@ def run(
     from okdhp_edge.backends.choose import open_chosen
     from okdhp_edge.run.assemble import Outputs, People, assemble, feeds_for, open_sources
     from okdhp_edge.run.controls import Controls
-    from okdhp_edge.run.pipeline import Pace
+    from okdhp_edge.run.reader import Pace
     from okdhp_edge.run.sources.camera import Wanted
 
     _check_report(report)

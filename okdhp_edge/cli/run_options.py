@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from okdhp_edge.cli import MODEL_HELP
+
 _INPUT, _PEOPLE, _MODEL = "Input", "People", "Model and runtime"
 _OUTPUT, _WEB = "Output", "In a browser"
 
@@ -70,9 +72,7 @@ Threshold = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option(
-        help="Name or path. Default: the newest export, else `lite`.", rich_help_panel=_MODEL
-    ),
+    typer.Option(help=MODEL_HELP, rich_help_panel=_MODEL),
 ]
 BackendName = Annotated[
     str,

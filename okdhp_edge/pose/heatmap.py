@@ -4,9 +4,9 @@ B batch, K joints, H rows, W columns; coordinates are heatmap pixels, centres at
 """
 
 from enum import StrEnum
+from functools import cache
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -90,10 +90,20 @@ def decode(
 def _smoothed(maps: Heatmaps, kind: HeatmapKind, smooth: float) -> Heatmaps:
     logits = kind is HeatmapKind.LOGITS
     values = np.exp(maps - maps.max(axis=(1, 2), keepdims=True)) if logits else maps
-    # Reflected, so that a peak on the border is not pulled inwards.
-    blurred = [cv2.GaussianBlur(v, (0, 0), smooth, borderType=cv2.BORDER_REFLECT) for v in values]
-    result = np.stack(blurred)
+    height, width = maps.shape[1:]
+    result: Heatmaps = _convolution(height, smooth) @ values @ _convolution(width, smooth).T
     return np.log(np.maximum(result, _TINY)) if logits else result
+
+
+@cache
+def _convolution(length: int, sigma: float) -> NDArray[np.float32]:
+    """(length, length): a row times this is the row convolved with a Gaussian; what lies outside
+    is its reflection, so that a peak on the border is not pulled inwards."""
+    reach = int(np.ceil(TRUNCATE_SIGMAS * sigma))
+    bell = _bell(np.arange(-reach, reach + 1, dtype=np.float64), sigma)
+    padded = np.pad(np.eye(length, dtype=np.float32), ((reach, reach), (0, 0)), "symmetric")
+    rows = [bell @ padded[i : i + 2 * reach + 1] for i in range(length)]
+    return np.asarray(np.stack(rows) / bell.sum(), dtype=np.float32)
 
 
 def _offset(

@@ -15,7 +15,8 @@ from okdhp_edge.run.crowd import EVERY, CrowdTracker, Watch
 from okdhp_edge.run.detect import PersonDetector
 from okdhp_edge.run.estimate import MOST_AT_ONCE, Estimator
 from okdhp_edge.run.loop import Feed
-from okdhp_edge.run.pipeline import Pace, Pipeline
+from okdhp_edge.run.pipeline import Pipeline
+from okdhp_edge.run.reader import Pace
 from okdhp_edge.run.sinks.base import Sink
 from okdhp_edge.run.sinks.records import CocoSink, CsvSink, JsonSink
 from okdhp_edge.run.sinks.video import VideoSink, WindowSink, window_possible

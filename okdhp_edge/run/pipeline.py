@@ -11,7 +11,6 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -20,7 +19,7 @@ from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.estimate import Cut, Estimator
-from okdhp_edge.run.reader import FrameReader, Readers, Taken
+from okdhp_edge.run.reader import AS_IT_COMES, FrameReader, Pace, Readers, Taken
 from okdhp_edge.run.smooth import Smoother
 from okdhp_edge.run.sources.base import Frame, Source
 from okdhp_edge.run.track import PersonTracker, Tracker
@@ -50,25 +49,6 @@ class Seen(NamedTuple):
     done_ns: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pace:
-    """Which frames are looked at.
-
-    Attributes:
-        live: keep the newest frame only (True), every one (False), or as the source is (None).
-        stride: every n-th.
-        max_fps: no more than so many a second.
-    """
-
-    live: bool | None = None
-    stride: int = 1
-    max_fps: float | None = None
-
-    def drops(self, source: Source) -> bool:
-        """Whether only the newest frame of this source is looked at."""
-        return source.live if self.live is None else self.live
-
-
 class Pipeline:
     """Iterate for results, in the order of each source. Use as a context manager.
 
@@ -84,12 +64,12 @@ class Pipeline:
         estimator: Estimator,
         trackers: Sequence[Tracker],
         controls: Controls,
-        pace: Pace = Pace(),
+        pace: Pace = AS_IT_COMES,
         smoothers: Sequence[Smoother] = (),
     ) -> None:
         self._sources, self._trackers, self._smoothers = sources, trackers, smoothers
         self._estimator, self._controls, self._pace = estimator, controls, pace
-        self._readers = Readers(sources, stride=pace.stride, live=pace.live)
+        self._readers = Readers(sources, pace)
         self._results: queue.SimpleQueue[Seen | BaseException | None] = queue.SimpleQueue()
         self._room = threading.Semaphore(_ROOM)
         self._has_room = False

@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -11,6 +12,29 @@ from okdhp_edge.run.sources.base import Frame, Source
 _FILE_BUFFER = 4
 _POLL_S = 0.1
 _PATIENCE_S = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Which frames are looked at.
+
+    Attributes:
+        live: keep the newest frame only (True), every one (False), or as the source is (None).
+        stride: every n-th.
+        max_fps: no more than so many a second.
+    """
+
+    live: bool | None = None
+    stride: int = 1
+    max_fps: float | None = None
+
+    def drops(self, source: Source) -> bool:
+        """Whether only the newest frame of this source is looked at."""
+        return source.live if self.live is None else self.live
+
+
+AS_IT_COMES = Pace()
+"""Every frame of a file, the newest of a camera."""
 
 
 class Taken(NamedTuple):
@@ -94,21 +118,14 @@ class FrameReader:
 
 
 class Readers:
-    """All sources together. Use as a context manager; leaving it stops threads and sources.
+    """All sources together. Use as a context manager; leaving it stops threads and sources."""
 
-    Args:
-        stride: look at every n-th frame only.
-        live: whether to keep the newest frame only; None leaves it to each source.
-    """
-
-    def __init__(
-        self, sources: Sequence[Source], *, stride: int = 1, live: bool | None = None
-    ) -> None:
+    def __init__(self, sources: Sequence[Source], pace: Pace = AS_IT_COMES) -> None:
         self._sources = sources
         self._changed = threading.Condition()
         self.each = [
-            FrameReader(s, self._changed, stride, live=s.live if live is None else live)
-            for s in sources
+            FrameReader(source, self._changed, pace.stride, live=pace.drops(source))
+            for source in sources
         ]
         self._next = 0
 

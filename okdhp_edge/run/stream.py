@@ -11,7 +11,7 @@ from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.assemble import People, assemble
 from okdhp_edge.run.controls import Controls
-from okdhp_edge.run.pipeline import Pace
+from okdhp_edge.run.reader import Pace
 from okdhp_edge.run.sources.open import open_source
 
 _log = logging.getLogger(__name__)

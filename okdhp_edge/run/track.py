@@ -18,6 +18,9 @@ _MIN_JOINTS = 4
 _REFINEMENTS = 2
 # Windows tried in a search, as shares of the frame's shorter side.
 _WINDOW_SHARES = (0.9, 0.6, 0.4)
+# Somebody lost is looked for in so many shares of the windows, one a frame: a camera that shows
+# nobody should not keep a core busy.
+_TURNS = 4
 UNSURE_BELOW = 0.65
 """Below this likeness the box may have cut something off: a wider one is tried beside it."""
 _WIDER = 1.35
@@ -67,10 +70,11 @@ class PersonTracker:
         self._last: Pose | None = None
         self._unchallenged = 0
         self._patience = _CHALLENGE_EVERY
+        self._turn: int | None = None
 
     def forget(self) -> None:
         """The next frame shows another scene."""
-        self._box = self._last = None
+        self._box = self._last = self._turn = None
 
     @property
     def box(self) -> Box | None:
@@ -121,11 +125,17 @@ class PersonTracker:
         return best
 
     def _search(self, frame: Image) -> Pose:
-        """The whole frame first; windows over it only where nobody sure is found so."""
+        """The whole frame first; windows over it only where nobody sure is found so: all of them
+        in a new scene, then a share of them in each frame."""
         whole, *windows = search_boxes(frame)
         best = self._refined(frame, self._estimator.pose_in(frame, whole))
         if likeness(best) >= UNSURE_BELOW:
             return best
+        if self._turn is None:
+            self._turn = 0
+        else:
+            windows = windows[self._turn :: _TURNS]
+            self._turn = (self._turn + 1) % _TURNS
         others = self._estimator.poses_in(frame, windows)
         return max(best, self._refined(frame, max(others, key=likeness)), key=likeness)
 

@@ -12,7 +12,8 @@ import pytest
 from okdhp_edge.errors import OutputError, SourceError
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.estimate import Estimator
-from okdhp_edge.run.pipeline import TIME_TO_POSES, Pace
+from okdhp_edge.run.pipeline import TIME_TO_POSES
+from okdhp_edge.run.reader import Pace
 from okdhp_edge.run.sinks.records import JsonSink
 from okdhp_edge.run.tally import AFTER_POSES, WARMUP
 from tests.helpers.fakes import FakeBackend, ScriptedSource

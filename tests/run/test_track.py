@@ -34,6 +34,24 @@ def test_a_lost_person_is_searched_for_again():
     assert backend.calls > before + 1
 
 
+def test_an_empty_scene_is_searched_all_over_once_and_then_in_turns():
+    backend = FakeBackend(score=0.05)
+    tracker = _tracker(backend)
+    windows = len(list(search_boxes(FRAME))) - 1
+    counts = []
+    for _ in range(9):
+        before = backend.calls
+        assert not tracker.find(FRAME)
+        counts.append(backend.calls - before)
+    around = counts[0] - windows  # the whole frame, and whatever was tried round its joints
+    assert sum(counts[1:5]) == windows + 4 * around
+    assert counts[1:5] == counts[5:9]
+    tracker.forget()
+    before = backend.calls
+    tracker.find(FRAME)
+    assert backend.calls - before == counts[0]
+
+
 def test_nobody_is_nobody():
     assert _tracker(FakeBackend(score=0.1)).find(FRAME) == []
 

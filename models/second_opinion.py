@@ -1,7 +1,7 @@
 """Put the labels of a training set right where two models, one of them not ours, say otherwise.
 
     npm pack @mediapipe/pose && tar xzf mediapipe-pose-*.tgz        # Apache 2.0
-    python benchmarks/second_opinion.py --data lspet:PATH --model models/lite \
+    python models/second_opinion.py --data lspet:PATH --model models/lite-base \
         --blazepose package/pose_landmark_heavy.tflite --out corrections.json
 
 Needs `pip install ai-edge-litert`. BlazePose heavy is no heatmap network and far too slow for the
@@ -291,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True)
     parser.add_argument("--split", default="train")
-    parser.add_argument("--model", default="models/lite")
+    parser.add_argument("--model", default="models/lite-base")
     parser.add_argument("--blazepose", type=Path, required=True)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=Path("corrections.json"))
