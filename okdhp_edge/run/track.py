@@ -34,7 +34,7 @@ _SHIFT = 0.35
 # doubles them.
 _CHALLENGE_EVERY, _CHALLENGE_AT_LEAST_EVERY = 15, 120
 # Poses whose joints are no farther apart, as a share of their size, say the same.
-_SAME_PLACE = 0.05
+_SAME_PLACE = 0.1
 # Boxes a frame apart that overlap less have parted ways.
 _STILL = 0.7
 # Ratio of the joints' two principal extents. Of 5,644 labelled LSPET persons one in a thousand is
