@@ -3,9 +3,10 @@
     python benchmarks/peers.py --lspet PATH --coco PATH --movenet FILE.tflite [--models lite full]
 
 Needs `pip install ai-edge-litert` for the peer. Everything runs in this process: the same pictures,
-boxes (extent of the labelled joints, padded by a quarter), crops made by the same code, the same
-metrics on the 12 joints that both know, matched by name, and latency at batch 1 measured in turns
-with as many threads for each. `test` of LSPET decides nothing here: it is only reported.
+boxes (extent of the labelled joints; padded by a quarter for MoveNet, for ours as their cards say),
+crops made by the same code, the same metrics on the 12 joints that both know, matched by name, and
+latency at batch 1 measured in turns with as many threads for each. `test` of LSPET decides nothing
+here: it is only reported.
 The result goes to `results/peers.json` and `results/peers.png`.
 """
 
@@ -168,11 +169,12 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     for row in rows:
         value, low, high = row["lspet"]["pck@0.2"]
         x = row["latency_ms"]["infer"]["p50"]
-        axes.errorbar(x, value, yerr=[[value - low], [high - value]], fmt="o", capsize=4)
-        axes.annotate(row["name"], (x, value), textcoords="offset points", xytext=(7, 6))
+        errors = [[value - low], [high - value]]
+        axes.errorbar(x, value, yerr=errors, fmt="o", capsize=4, label=row["name"])
+    axes.legend(loc="lower left")
     axes.set_xlabel("network, ms at batch 1 (median, same run)")
     axes.set_ylabel("PCK@0.2 on LSPET test, 12 joints")
-    axes.margins(x=0.25, y=0.15)
+    axes.margins(x=0.15, y=0.3)
     axes.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
