@@ -5,7 +5,7 @@
 
 For each profile the branch is quantized in each way; the way is chosen on `val`, the difference to
 the float branch is reported on `test`, paired over persons, with its 95 % interval. The result goes
-to `results/quantization.json`.
+to `results/quantization-MODEL.json`.
 """
 
 import json
@@ -35,7 +35,7 @@ from okdhp_edge.recipe import Recipe
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 
-RESULT = Path(__file__).parent / "results" / "quantization.json"
+RESULTS = Path(__file__).parent / "results"
 
 
 def main(
@@ -73,15 +73,17 @@ def main(
                 f"{name:12} {how:34} val {-rows[-1]['val_drop']:+.2f}  test {against}", flush=True
             )
     content = {
-        "command": f"python benchmarks/quantization.py models/{facts.recipe.name}/best.safetensors "
-        f"--data {kinds_of(data)}:PATH --epochs {epochs} --train-split '{train_split}' "
+        "command": f"python benchmarks/quantization.py CHECKPOINT --data {kinds_of(data)}:PATH "
+        f"--calibration {calibration} --epochs {epochs} --train-split '{train_split}' "
         f"--profiles {profiles} --trained {trained}",
         "model": facts.recipe.name, "float_test": reference.pck,
         "persons": int((reference.counted > 0).sum()), "qat_epochs": epochs,
         "qat_split": train_split,
         "machine": describe_machine(), "rows": rows,
     }  # fmt: skip
-    write_text(RESULT, json.dumps(content, indent=1) + "\n")
+    write_text(
+        RESULTS / f"quantization-{facts.recipe.name}.json", json.dumps(content, indent=1) + "\n"
+    )
 
 
 Made = tuple[str, Path, float]
