@@ -37,9 +37,9 @@ from okdhp_edge import model_store
 from okdhp_edge.backends.base import Request, predict_with
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.card import read_card, write_text
-from okdhp_edge.data.corrections import Corrections
+from okdhp_edge.data.corrections import Corrections, noted
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseSet, Sample, kinds_of
+from okdhp_edge.data.sample import PoseSet, Sample
 from okdhp_edge.evaluate import predict_joints
 from okdhp_edge.pose.crop import apply
 from okdhp_edge.pose.preprocess import Image, warp
@@ -219,24 +219,14 @@ def fused(poses: PoseSet, seen: Opinions) -> Corrections:
     )
     xy, counts = _agreed(truth, labelled, seen.ours, theirs, side)
     counts |= labelled & unsure
-    ids = [s.id for s in poses.samples]
-    joints = skeleton.joints
     changed = (counts & (~labelled | (np.abs(xy - truth).max(axis=2) > 0))) & known
-    return Corrections(
-        data=f"{kinds_of(poses.source)}, {poses.split}",
-        model="BlazePose heavy and ours",
-        swapped=tuple(i for i, swap in zip(ids, swapped, strict=True) if swap),
-        unlabelled={
-            i: tuple(np.array(joints)[row].tolist())
-            for i, row in zip(ids, labelled & ~counts & known, strict=True)
-            if row.any()
-        },
-        moved={
-            i: {joints[k]: _rounded(xy[n, k]) for k in np.flatnonzero(changed[n])}
-            for n, i in enumerate(ids)
-            if changed[n].any()
-        },
-    )
+    moved = {
+        s.id: {skeleton.joints[k]: _rounded(xy[n, k]) for k in np.flatnonzero(changed[n])}
+        for n, s in enumerate(poses.samples)
+        if changed[n].any()
+    }
+    wrong = labelled & ~counts & known
+    return noted(poses, "BlazePose heavy and ours", swapped, wrong, moved)
 
 
 def shift(

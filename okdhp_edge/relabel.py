@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Backend, predict_with
-from okdhp_edge.data.corrections import Corrections
-from okdhp_edge.data.sample import PoseSet, kinds_of
+from okdhp_edge.data.corrections import Corrections, noted
+from okdhp_edge.data.sample import PoseSet
 from okdhp_edge.evaluate import Predict, Progress, predict_joints
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.pose.skeleton import Skeleton
@@ -51,18 +51,8 @@ def relabel(poses: PoseSet, backend: Backend, progress: Progress | None = None) 
     labelled = np.stack([s.labelled for s in poses.samples])
     truth = np.stack([s.xy for s in poses.samples])
     doubts = doubted(found["straight"], found["mirrored"], truth, labelled, side, poses.skeleton)
-    ids = [s.id for s in poses.samples]
-    joints = np.array(poses.skeleton.joints)
-    return Corrections(
-        data=f"{kinds_of(poses.source)}, {poses.split}",
-        model=f"{card.name} {card.files[card.model_file][:12]}",
-        swapped=tuple(i for i, swap in zip(ids, doubts.swapped, strict=True) if swap),
-        unlabelled={
-            i: tuple(joints[row].tolist())
-            for i, row in zip(ids, doubts.wrong, strict=True)
-            if row.any()
-        },
-    )
+    name = f"{card.name} {card.files[card.model_file][:12]}"
+    return noted(poses, name, doubts.swapped, doubts.wrong)
 
 
 def seen_twice(predict: Predict, skeleton: Skeleton) -> Predict:

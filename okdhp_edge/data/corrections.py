@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from okdhp_edge.data.sample import PoseSet, Sample
+from okdhp_edge.data.sample import PoseSet, Sample, kinds_of
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import Skeleton
 
@@ -31,6 +32,29 @@ class Corrections(BaseModel):
     swapped: tuple[str, ...]
     unlabelled: Mapping[str, tuple[str, ...]]
     moved: Mapping[str, Mapping[str, tuple[float, float]]] = {}
+
+
+def noted(
+    poses: PoseSet,
+    model: str,
+    swapped_N: NDArray[np.bool_],
+    wrong_NK: NDArray[np.bool_],
+    moved: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
+) -> Corrections:
+    """What was found in a set of N persons with K joints, by the ids of its samples."""
+    ids = [sample.id for sample in poses.samples]
+    joints = np.array(poses.skeleton.joints)
+    return Corrections(
+        data=f"{kinds_of(poses.source)}, {poses.split}",
+        model=model,
+        swapped=tuple(i for i, swap in zip(ids, swapped_N, strict=True) if swap),
+        unlabelled={
+            i: tuple(joints[row].tolist())
+            for i, row in zip(ids, wrong_NK, strict=True)
+            if row.any()
+        },
+        moved=moved or {},
+    )
 
 
 def read_corrections(path: Path) -> Corrections:
