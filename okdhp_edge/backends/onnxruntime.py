@@ -12,6 +12,10 @@ from okdhp_edge.pose.heatmap import Heatmaps
 
 _PROVIDER = "CPUExecutionProvider"
 _LOG_ERRORS_ONLY = 3
+# Operators follow one another within tens of microseconds: a thread that waits so long is there for
+# the next one, where one that sleeps at once has to be woken for each. One that spins for long, as
+# ONNX Runtime has it by default, takes the core that crop and decode need.
+_SPIN_US = 100
 
 
 class OnnxRuntimeBackend(Backend):
@@ -78,8 +82,7 @@ def _sizes(shape: list[int | str | None]) -> tuple[int, ...]:
 def _options(threads: int | None) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.inter_op_num_threads = 1
-    # Waiting threads that spin take the cores that crop and decode need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_US))
     options.log_severity_level = _LOG_ERRORS_ONLY
     if threads:
         options.intra_op_num_threads = threads

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -128,6 +129,23 @@ def test_any_number_of_crops_gives_what_each_gives_alone(loaded, count):
 def test_wrong_crops_are_refused_in_any_number(loaded, shape):
     with pytest.raises(BackendError, match=r"takes uint8 \(any, 64, 64, 3\)"):
         loaded.infer_all(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("name", sorted({name for name, precision in CASES if precision == "int8"}))
+def test_between_two_inferences_the_cores_are_free_for_others(quantized, name):
+    if not installed(name):
+        pytest.skip(f"{name} is not installed")
+    folder = artefact(quantized.parent, name, "int8")
+    with open_backend(name, Request(folder, read_card(folder), "int8", threads=2)) as backend:
+        assert min(_busy_after_inference(backend) for _ in range(10)) < 0.25
+
+
+def _busy_after_inference(backend, pause_s=0.01):
+    """Share of a pause in which threads of this process run."""
+    backend.infer(_pictures())
+    before = time.process_time()
+    time.sleep(pause_s)
+    return (time.process_time() - before) / pause_s
 
 
 def test_ctrl_c_still_works_after_two_openvino_models_were_closed(quantized):
