@@ -94,7 +94,11 @@ def main(
         rows.append(row)
         print(json.dumps(row, indent=1))
     content = {
-        "command": "python benchmarks/int8.py --threads 2", "machine": describe_machine(),
+        "command": " ".join(
+            ["python benchmarks/int8.py", f"--threads {threads}"]
+            + [f"--model {entry}" for entry in model or []] + ([f"--only {only}"] if only else [])
+        ),
+        "machine": describe_machine(),
         "threads": threads, "networks": rows,
     }  # fmt: skip
     write_text(RESULT, json.dumps(content, indent=1) + "\n")
@@ -126,6 +130,7 @@ def _made(network: dict[str, Any], side: int, folder: Path) -> Path:
         write_onnx(strip(net, recipe.network, 0), recipe.input_spec(), fp32 / "model.onnx", 1)
     simplify(fp32 / "model.onnx", 1)
     _card(recipe, fp32, "float", "onnx")
+    source_sha256 = sha256_of(fp32 / "model.onnx")
     crops = [crop[:1] for crop in _pictures(side, batches=4)]
     source = fp32 / "model.onnx"
     ranges = ranges_of(observe(source, crops), "moving-average") | picture_range(source)
@@ -135,7 +140,7 @@ def _made(network: dict[str, Any], side: int, folder: Path) -> Path:
         write_qdq(source, target / "model.onnx", ranges, profile(name))
         if name == "openvino":
             openvino.convert(target / "model.onnx", target / "model.xml")
-        _card(recipe, target, name, "openvino" if name == "openvino" else "onnx")
+        _card(recipe, target, name, "openvino" if name == "openvino" else "onnx", source_sha256)
     return folder
 
 
@@ -147,14 +152,17 @@ def _pictures(side: int, batches: int) -> Iterator[NDArray[np.uint8]]:
         yield coarse.repeat(8, axis=1).repeat(8, axis=2).astype(np.uint8)
 
 
-def _card(recipe: Recipe, folder: Path, profile_: str, format_: str) -> None:
+def _card(
+    recipe: Recipe, folder: Path, profile_: str, format_: str, source_sha256: str | None = None
+) -> None:
     name = "model.xml" if format_ == "openvino" else "model.onnx"
     write_card(ModelCard.model_validate({
         "name": "bench", "format": format_, "profile": profile_,
         "precision": "fp32" if profile_ == "float" else "int8",
         "input": recipe.input_spec().model_dump(), "decoder": recipe.decoder_spec().model_dump(),
         "skeleton": SkeletonSpec.of(LSP14).model_dump(), "files": {name: sha256_of(folder / name)},
-        "model_file": name, "branch": 0, "parent_sha256": "", "training_data": "none",
+        "model_file": name, "branch": 0, "parent_sha256": "",
+        "float_sha256": source_sha256, "training_data": "none",
         "terms": "untrained", "command": "", "version": "",
     }), folder)  # fmt: skip
 

@@ -9,7 +9,7 @@ import os
 from importlib import resources
 from pathlib import Path
 
-from okdhp_edge.card import CARD_NAME
+from okdhp_edge.card import CARD_NAME, ModelCard, read_card
 from okdhp_edge.errors import ModelError, RecipeError
 
 MODELS = Path("models")
@@ -105,23 +105,46 @@ def artefact(model: Path, backend: str, precision: str) -> Path:
         precision: int8 looks for the backend's own profile, everything else for fp32.
 
     Raises:
-        ModelError: the model has no such artefact.
+        ModelError: the model has no such artefact, or it was made from an older export than the
+            one in `fp32/`.
     """
-    if model.is_file():
-        model = model.parent
-    if (model / CARD_NAME).is_file():
-        return model
-    folder = model / INT8 / backend if precision == "int8" else model / FP32
+    direct = _direct(model)
+    folder = direct or (model / INT8 / backend if precision == "int8" else model / FP32)
     if not (folder / CARD_NAME).is_file():
         remedy = "okdhp-edge export --int8" if precision == "int8" else "okdhp-edge export"
         raise ModelError(f"{model} has no {precision} artefact for {backend}", f"run `{remedy}`")
+    card = read_card(folder)
+    if (card.precision == "int8") != (precision == "int8"):
+        raise ModelError(
+            f"{folder} is {card.precision}, not {precision}", "choose another --precision"
+        )
+    if direct is None and precision == "int8":
+        _check_same_export(card, folder, model / FP32)
     return folder
+
+
+def _check_same_export(card: ModelCard, folder: Path, fp32: Path) -> None:
+    """Devices get INT8 alone; where the float model lies beside it, it must be its own."""
+    if not (fp32 / CARD_NAME).is_file():
+        return
+    exported = read_card(fp32)
+    if card.float_sha256 != exported.files[exported.model_file]:
+        raise ModelError(
+            f"{folder} was quantized from an older export than {fp32}",
+            "run `okdhp-edge export --int8`, or choose --precision fp32",
+        )
 
 
 def precisions_of(model: Path, backend: str) -> list[str]:
     """What can be run: int8 first where it exists."""
-    if (model / CARD_NAME).is_file() or model.is_file():
-        folder = model if model.is_dir() else model.parent
-        return ["int8" if folder.parent.name == INT8 else "fp32"]
+    direct = _direct(model)
+    if direct is not None:
+        return [read_card(direct).precision]
     found = ["int8"] if (model / INT8 / backend / CARD_NAME).is_file() else []
     return found + (["fp32"] if (model / FP32 / CARD_NAME).is_file() else [])
+
+
+def _direct(model: Path) -> Path | None:
+    """The artefact's own folder, where that or a file in it was named."""
+    folder = model.parent if model.is_file() else model
+    return folder if model.is_file() or (folder / CARD_NAME).is_file() else None

@@ -1,8 +1,11 @@
+import json
 import os
+import shutil
 
 import pytest
 
 from okdhp_edge import model_store
+from okdhp_edge.card import sha256_of
 from okdhp_edge.errors import ModelError
 
 
@@ -32,16 +35,39 @@ def test_without_an_export_the_shipped_model_runs(workplace):
     assert model_store.default_model().name == "mine"
 
 
-def test_artefacts_are_found_by_backend_and_precision(workplace):
-    model = workplace / "models/m"
-    _touch(model / "fp32/card.json", age=0)
-    _touch(model / "int8/openvino/card.json", age=0)
+def test_artefacts_are_found_by_backend_and_precision(quantized):
+    model = quantized.parent
     assert model_store.artefact(model, "openvino", "int8") == model / "int8/openvino"
     assert model_store.artefact(model, "openvino", "bf16") == model / "fp32"
     assert model_store.precisions_of(model, "openvino") == ["int8", "fp32"]
-    assert model_store.precisions_of(model, "tensorrt") == ["fp32"]
+    assert model_store.precisions_of(model, "pytorch") == ["fp32"]
     with pytest.raises(ModelError, match="export --int8"):
-        model_store.artefact(model, "tensorrt", "int8")
+        model_store.artefact(model, "pytorch", "int8")
+
+
+def test_an_artefact_named_directly_is_what_its_card_says(quantized, workplace):
+    moved = shutil.copytree(quantized / "openvino", workplace / "pose")
+    assert model_store.precisions_of(moved, "openvino") == ["int8"]
+    assert model_store.artefact(moved / "model.xml", "openvino", "int8") == moved
+    with pytest.raises(ModelError, match="is int8, not fp32"):
+        model_store.artefact(moved, "openvino", "fp32")
+    with pytest.raises(ModelError, match="is fp32, not int8"):
+        model_store.artefact(quantized.parent / "fp32", "openvino", "int8")
+
+
+def test_int8_of_an_older_export_is_not_run(quantized, workplace):
+    model = shutil.copytree(quantized.parent, workplace / "m")
+    fp32 = model / "fp32"
+    with (fp32 / "model.onnx").open("ab") as file:
+        file.write(b"trained further")
+    card = json.loads((fp32 / "card.json").read_text())
+    card["files"]["model.onnx"] = sha256_of(fp32 / "model.onnx")
+    (fp32 / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ModelError, match="older export"):
+        model_store.artefact(model, "openvino", "int8")
+    assert model_store.artefact(model, "openvino", "fp32") == fp32
+    shutil.rmtree(fp32)  # as on a device
+    assert model_store.artefact(model, "openvino", "int8") == model / "int8/openvino"
 
 
 def test_models_are_found_by_path_or_name(workplace):

@@ -53,8 +53,6 @@ def open_chosen(
     asked = _precision(path, name, threads, say) if precision == "auto" else precision
     folder = model_store.artefact(path, name, asked)
     card = read_card(folder)
-    if (card.precision == "int8") != (asked == "int8"):
-        raise ModelError(f"{folder} is {card.precision}, not {asked}", "choose another --precision")
     say(f"model {folder}, backend {name}, precision {asked}; {card.terms}")
     if threads is None and tune_threads and name in _PREFERRED:
         threads = _threads(name, Request(folder, card, asked), say)
