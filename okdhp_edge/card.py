@@ -253,12 +253,17 @@ def staged_folder(target: Path) -> Iterator[Path]:
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    old = staging.with_name(f"{staging.name}-old")
     try:
         with writing(target):
             yield staging
             staging.chmod(0o755)
             if target.exists():
-                shutil.rmtree(target)
+                # Aside first: whatever fails now, the old one or the new one is whole.
+                target.rename(old)
             staging.rename(target)
     finally:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(staging, ignore_errors=True)

@@ -25,7 +25,8 @@ _NET, _OPTIMISER = "net.", "optimiser."
 class Facts(BaseModel):
     """What a checkpoint is."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Before INT8 learns, the best score of a run that is judged by it is minus infinity.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     recipe: Recipe
     data: str

@@ -1,5 +1,7 @@
 """Errors meant for people: one line with the cause and the remedy, and an exit code."""
 
+from typing import Self
+
 
 class OkdhpError(Exception):
     """An expected failure: the CLI prints `cause; remedy` and exits with `exit_code`."""
@@ -10,6 +12,10 @@ class OkdhpError(Exception):
         super().__init__(f"{cause}; {remedy}")
         self.cause = cause
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        # Worker processes send theirs as pickles, which would give __init__ the message alone.
+        return type(self), (self.cause, self.remedy)
 
 
 class DataError(OkdhpError):

@@ -87,6 +87,7 @@ def evaluate(
     Raises:
         DataError: the metric is unknown or the set lacks what it needs.
     """
+    check_metric(metric)
     joints = predict_joints(poses, spec, decoder, predict, batch_size=batch_size, progress=progress)
     return {name: score(poses, xy, metric) for name, xy in joints.items()}
 

@@ -6,6 +6,7 @@ train --> export --> quantize, each the stage of that name; they still meet only
 from dataclasses import replace
 from pathlib import Path
 
+from okdhp_edge.card import read_card
 from okdhp_edge.checkpoint import read_facts
 from okdhp_edge.distillation import QuantizationTable
 from okdhp_edge.errors import GateError
@@ -36,31 +37,28 @@ def quantize_or_train(
     """
     if not epochs:
         return quantize(fp32, options)
+    card = read_card(fp32)
     for name in options.profiles:
         alone = replace(options, profiles=[name])
         try:
             quantize(fp32, alone)
         except GateError:
             folder = fp32.parent / f"qat-{name}"
-            trained = _train(checkpoint, name, folder, options, epochs)
-            exported = export_branch(
-                trained,
-                ExportOptions(out=folder, data=options.data, command=options.command,
-                              report=options.report),
-            )  # fmt: skip
+            recipe = aware(read_facts(checkpoint).recipe, checkpoint, card.branch, name, epochs)
+            trained = _train(recipe, folder, options)
+            exported = export_branch(trained, ExportOptions(
+                out=folder, branch=str(card.branch), batch=card.batch, data=options.data,
+                simplify=bool(card.simplified), command=options.command,
+                report=options.report))  # fmt: skip
             quantize(exported, replace(alone, reference=fp32))
     return fp32.parent / "int8"
 
 
-def _train(
-    checkpoint: Path, profile: str, folder: Path, options: QuantizeOptions, epochs: int
-) -> Path:
+def _train(recipe: Recipe, folder: Path, options: QuantizeOptions) -> Path:
     # The tools of training are needed for this rung alone.
     from okdhp_edge.train.loop import train
     from okdhp_edge.train.setup import TrainingOptions
 
-    facts = read_facts(checkpoint)
-    recipe = aware(facts.recipe, checkpoint, facts.best_branch, profile, epochs)
     return train(recipe, options.data, TrainingOptions(out=folder, report=options.report))
 
 

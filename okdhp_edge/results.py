@@ -26,7 +26,7 @@ def keep_result(path: Path, result: Mapping[str, Any]) -> None:
         "machine": describe_machine(),
         "results": sorted([*kept, dict(result)], key=_key),
     }
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def _key(result: Mapping[str, Any]) -> tuple[str, ...]:

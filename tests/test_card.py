@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -88,3 +89,21 @@ def test_a_full_disk_is_one_clear_line(tmp_path):
     ):
         raise OSError(28, "No space left on device")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "old").write_text("1")
+    real = Path.rename
+
+    def refuse(path, to):
+        if to == target and not path.name.endswith("-old"):
+            raise OSError("no space")
+        return real(path, to)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OutputError), staged_folder(target) as folder:
+        (folder / "new").write_text("2")
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert (target / "old").is_file()

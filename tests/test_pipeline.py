@@ -7,6 +7,7 @@ import pytest
 from okdhp_edge.card import read_card, sha256_of
 from okdhp_edge.checkpoint import read_facts
 from okdhp_edge.errors import GateError
+from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.pipeline import aware, quantize_or_train
 from okdhp_edge.quantize import ladder
 from okdhp_edge.quantize.make import LEARNT
@@ -70,3 +71,13 @@ def test_the_short_run_starts_from_the_checkpoint_at_a_tenth_of_the_rate(trained
     assert made.optimiser.lr == pytest.approx(recipe.optimiser.lr / 10)
     assert (made.optimiser.epochs, made.start) == (3, str(trained))
     assert made.quantization.profile == "tensorrt"
+
+
+def test_the_branch_that_was_exported_is_the_one_that_is_trained(trained, tmp_path, monkeypatch):
+    _judged(monkeypatch, {LEARNT})
+    other = 1 - read_facts(trained).best_branch
+    fp32 = export_branch(trained, ExportOptions(out=tmp_path, branch=str(other), batch=None))
+    out = quantize_or_train(fp32, trained, _options(profiles=["generic"]), epochs=1)
+    again = read_card(tmp_path / "qat-generic" / "fp32")
+    assert (again.branch, again.batch) == (other, None)
+    assert read_card(out / "generic").branch == other

@@ -55,6 +55,15 @@ class Request:
         return self.folder / self.card.model_file
 
 
+def _filled_up(crops_BHWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """At least `size` of them, empty ones at the end."""
+    short = size - len(crops_BHWC)
+    if short <= 0:
+        return np.ascontiguousarray(crops_BHWC)
+    empty = np.zeros((short, *crops_BHWC.shape[1:]), dtype=np.uint8)
+    return np.concatenate([crops_BHWC, empty])
+
+
 class Backend(ABC):
     """A loaded model. Use as a context manager, from one thread at a time."""
 
@@ -87,16 +96,23 @@ class Backend(ABC):
         return self._alone(np.ascontiguousarray(images_BHWC))
 
     def start(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
-        """Begin one batch; the function returned waits for its result, which is `infer`'s.
+        """Begin one batch; the function returned waits for its result, which is `infer_all`'s.
 
         One may be under way at a time; `infer` may be called meanwhile. The images are not to be
         changed before the result is there.
 
         Raises:
-            BackendError: as `infer`.
+            BackendError: as `infer`, or more than one batch.
         """
-        self._check(images_BHWC, self.card.batch)
-        return self._start(np.ascontiguousarray(images_BHWC))
+        count = len(images_BHWC)
+        self._check(images_BHWC, None)
+        if count > (self.card.batch or count):
+            raise BackendError(
+                f"{count} crops are more than the model's batch of {self.card.batch}",
+                "begin one batch after the other",
+            )
+        wait = self._start(_filled_up(images_BHWC, self._batch_for(count)))
+        return lambda: wait()[:count]
 
     def _start(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
         """In a thread; runtimes with requests of their own override it."""
@@ -119,10 +135,7 @@ class Backend(ABC):
         while start < len(images_BHWC):
             size = self._batch_for(len(images_BHWC) - start)
             part = images_BHWC[start : start + size]
-            short = size - len(part)
-            if short:
-                part = np.concatenate([part, np.zeros((short, *part.shape[1:]), dtype=np.uint8)])
-            parts.append(self._alone(np.ascontiguousarray(part))[: size - short])
+            parts.append(self._alone(_filled_up(part, size))[: len(part)])
             start += size
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 

@@ -17,6 +17,8 @@ Say = Callable[[str], None]
 
 # What `auto` prefers, by what is fastest on a CPU (benchmarks of the shipped model).
 _PREFERRED = ("openvino", "onnxruntime", "pytorch")
+# PyTorch has one number of threads for the whole process: two of its models cannot be compared.
+_TUNED = ("openvino", "onnxruntime")
 _TIMED = 20
 # More threads take cores from everything around the network: they must be worth it.
 _WORTH = 0.95
@@ -50,11 +52,13 @@ def open_chosen(
     path = chosen_model(model)
     name = _backend(path) if backend == "auto" else backend
     entry(name)
+    if engine is not None and name != "tensorrt":
+        raise BackendError(f"backend {name} runs no engine", "add --backend tensorrt")
     asked = _precision(path, name, threads, say) if precision == "auto" else precision
     folder = model_store.artefact(path, name, asked)
     card = read_card(folder)
     say(f"model {folder}, backend {name}, precision {asked}; {card.terms}")
-    if threads is None and tune_threads and name in _PREFERRED:
+    if threads is None and tune_threads and name in _TUNED:
         threads = _threads(name, Request(folder, card, asked), say)
     return open_backend(
         name, Request(folder, card, asked, threads, engine=engine, trust_engine=trust_engine)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from okdhp_edge.card import write_text, writing
+from okdhp_edge.card import writing
 from okdhp_edge.errors import BackendError
 from okdhp_edge.model_store import cache_folder
 
@@ -87,6 +87,7 @@ def build(
     """
     builder, network, log, _parser = parsed(trt, onnx, name)
     config = builder.create_builder_config()
+    _refuse_tf32(trt, config)
     if targets:
         _aim_at(trt, config, targets)
     timing = _timing_cache(trt, config)
@@ -103,6 +104,13 @@ def build(
     if timing is not None:
         _keep(timing.serialize(), _timing_file(trt))
     return bytes(plan)
+
+
+def _refuse_tf32(trt: Any, config: Any) -> None:
+    """TF32 is on by default, but a mantissa of 10 bits is no FP32."""
+    flag = getattr(getattr(trt, "BuilderFlag", None), "TF32", None)
+    if flag is not None:
+        config.clear_flag(flag)
 
 
 class Parsed(NamedTuple):
@@ -190,9 +198,13 @@ def _timing_file(trt: Any) -> Path:
 
 
 def write_engine(plan: bytes, path: Path, facts: Sidecar) -> None:
-    """The engine and its sidecar, readable by this user alone."""
+    """The engine and its sidecar, readable by this user alone.
+
+    The sidecar first: one without an engine is never looked at, an engine without one is refused.
+    """
+    sidecar = facts.model_dump_json(indent=2) + "\n"
+    _keep(sidecar.encode(), path.with_suffix(".json"))
     _keep(plan, path)
-    write_text(path.with_suffix(".json"), facts.model_dump_json(indent=2) + "\n")
 
 
 def _keep(content: bytes, path: Path) -> None:
@@ -221,7 +233,10 @@ def read_engine(path: Path, wanted: Wanted) -> bytes:
     }
     for what, true in differs.items():
         if true:
-            raise BackendError(f"engine {path} {what}", "build it again: `okdhp-edge export --sm`")
+            raise BackendError(
+                f"engine {path} {what}",
+                "build it again (`okdhp-edge export --sm`), or delete it: then one is built here",
+            )
     return plan
 
 

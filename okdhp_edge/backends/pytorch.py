@@ -36,6 +36,8 @@ class PyTorchBackend(Backend):
         net = SingleBranch(build_network(config, joints, load_encoder=False), 0)
         net.load_state_dict(load_file(weights))
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # On by default for convolutions, and no FP32: 10 bits of mantissa.
+        torch.backends.cudnn.allow_tf32 = False
         self._net = net.eval().to(self._device)
 
     def _infer(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:

@@ -8,6 +8,7 @@ import ctypes
 import hashlib
 import importlib
 import importlib.util
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ from okdhp_edge.backends.engine import (
     write_engine,
 )
 from okdhp_edge.card import sha256_of
-from okdhp_edge.errors import BackendError
+from okdhp_edge.errors import BackendError, OutputError
 from okdhp_edge.model_store import cache_folder
 from okdhp_edge.pose.heatmap import Heatmaps
 
@@ -71,8 +72,11 @@ class TensorRtBackend(Backend):
             sha256_of(request.model_file), library_of(self._trt), target, self._device.name
         )
         if request.engine is not None:
-            trusted = request.trust_engine and request.engine.is_file()
-            return request.engine.read_bytes() if trusted else read_engine(request.engine, wanted)
+            if not request.engine.is_file():
+                raise BackendError(f"engine {request.engine} does not exist", "check --engine")
+            if request.trust_engine:
+                return request.engine.read_bytes()
+            return read_engine(request.engine, wanted)
         kept = cache_folder(FOLDER) / f"{wanted.key()}.engine"
         beside = [request.folder / FOLDER / f"{name}.engine" for name in (target, PORTABLE)]
         fitting = beside if runs_on((PORTABLE,), target) else beside[:1]
@@ -84,7 +88,8 @@ class TensorRtBackend(Backend):
             engine_sha256=hashlib.sha256(plan).hexdigest(), onnx_sha256=wanted.onnx_sha256,
             library=wanted.library, targets=(target,), gpu=wanted.gpu,
         )  # fmt: skip
-        write_engine(plan, kept, facts)
+        with suppress(OutputError):  # what cannot be kept is built again next time
+            write_engine(plan, kept, facts)
         return plan
 
     def _allocate(self) -> None:

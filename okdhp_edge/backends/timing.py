@@ -19,7 +19,7 @@ def interleaved(
     runs: int,
     done: Callable[[int], None] = lambda _: None,
 ) -> list[list[int]]:
-    """Nanoseconds of each run at batch 1, by backend, in rounds of ten.
+    """Nanoseconds of each run of one crop, by backend, in rounds of ten.
 
     Args:
         crops: real ones if possible; they are gone through one by one.
@@ -36,11 +36,11 @@ def interleaved(
 def _block(backend: Backend, crops: NDArray[np.uint8], warmup: int) -> list[int]:
     time.sleep(_SETTLE_S)
     for _ in range(warmup):
-        backend.infer(crops[:1])
+        backend.infer_all(crops[:1])
     times = []
     for i in range(_ROUND):
         crop = crops[i % len(crops)][None]
         start = time.perf_counter_ns()
-        backend.infer(crop)
+        backend.infer_all(crop)
         times.append(time.perf_counter_ns() - start)
     return times

@@ -1,5 +1,6 @@
 """`okdhp-edge eval`."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -44,8 +45,12 @@ def evaluate(
             poses, card.input, card.decoder, predict_with(loaded), chosen,
             progress=lambda done: report("judge", done, len(poses), ""),
         )["model"]  # fmt: skip
-    joints = dict(zip(poses.skeleton.joints, score.per_joint.tolist(), strict=True))
-    table(f"{chosen} on {split}", ("joint", "points"), [(j, f"{v:.1f}") for j, v in joints.items()])
+    joints = {
+        joint: None if math.isnan(points) else points  # nobody has it labelled
+        for joint, points in zip(poses.skeleton.joints, score.per_joint.tolist(), strict=True)
+    }
+    rows = [(joint, "-" if v is None else f"{v:.1f}") for joint, v in joints.items()]
+    table(f"{chosen} on {split}", ("joint", "points"), rows)
     say(f"{chosen} {score.value:.2f} (95 % {score.low:.2f} to {score.high:.2f}), "
         f"{score.persons} persons")  # fmt: skip
     result = {

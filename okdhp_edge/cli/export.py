@@ -8,6 +8,7 @@ import typer
 
 from okdhp_edge import model_store
 from okdhp_edge.cli.show import command_line, emit, guarded, progress, say, table
+from okdhp_edge.errors import ModelError
 
 if TYPE_CHECKING:
     from okdhp_edge.card import ModelCard
@@ -81,6 +82,8 @@ def export(
     from okdhp_edge.quantize.stage import QuantizeOptions
 
     batch_size = _batch(batch)
+    if not int8 and (qat or profile or keep_float or calibration):
+        raise ModelError("options of INT8 without --int8", "add --int8")
     source = checkpoint or model_store.default_checkpoint()
     folder = out or source.parent
     say(f"exporting branch {branch} of {source}")

@@ -68,15 +68,16 @@ def run(
         )  # fmt: skip
         closing.enter_context(loaded)
         sources = open_sources(source or ["webcam"], Wanted(_size(size), fps), closing)
-        feeds = feeds_for(sources, outputs, loaded.card, closing)
+        feeds = feeds_for(sources, outputs, loaded.card, pace.stride, closing)
         pipeline = assemble(sources, loaded, who, pace, controls, closing)
         if web:
             _serve(web, web_token, pipeline, feeds, controls, (model, asked), closing)
         results = _followed(pipeline, feeds, controls, asked, max_frames)
     _tell(results, report)
-    for place in range(len(feeds)):
-        for path in outputs.files(place if len(feeds) > 1 else None).values():
-            say(f"wrote {path}")
+    for place, result in enumerate(results):
+        for kind, path in outputs.files(place if len(feeds) > 1 else None).items():
+            seen = result.frames or kind != "save"  # of no frames no video can be made
+            say(f"wrote {path}" if seen else f"no frame came, so {path} was not written")
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -112,12 +113,22 @@ def _serve(
     from okdhp_edge.run.web.hub import Hub
 
     _offer(controls, pipeline, *model, closing)
-    hub = Hub(controls, [Path(feed.source.name).name for feed in feeds])
+    hub = Hub(controls, _told_apart([Path(feed.source.name).name for feed in feeds]))
     for feed, channel in zip(feeds, hub.channels, strict=True):
         feed.sinks = [*feed.sinks, channel]
     hub.watch(pipeline, feeds)
     server = closing.enter_context(WebServer(hub, address_of(web, token)))
     say(f"watch at {server.address.url}")
+
+
+def _close_backend(pipeline: "Pipeline") -> None:
+    """Of the end, which need not be the one that was opened first."""
+    pipeline.backend.close()
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Two cameras' addresses may end alike."""
+    return [f"{name}-{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
 def _offer(
@@ -135,6 +146,7 @@ def _offer(
     controls.current = Choice(pipeline.backend.name, asked)
     controls.open_choice = opened
     closing.callback(controls.close)
+    closing.callback(_close_backend, pipeline)
 
 
 def _followed(
@@ -160,10 +172,13 @@ def _followed(
             progress=lambda done: bars("frames", done, max(done, max_frames or 0), ""),
         )  # fmt: skip
     measured = (before, sensors())
+    if controls.current is not None:  # somebody may have switched
+        asked = controls.current.precision
     return [
-        report_on(feed.source, reader, feed.tally, pipeline.backend, asked, measured)
+        report_on(feed.source, reader, feed.tally, pipeline.backend, asked, measured,
+                  switches=pipeline.switches)
         for feed, reader in zip(feeds, pipeline.readers, strict=True)
-    ]
+    ]  # fmt: skip
 
 
 def _tell(results: "Sequence[RunReport]", report: Path | None) -> None:

@@ -38,6 +38,13 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         except OkdhpError as error:
             console.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True)
             raise typer.Exit(error.exit_code) from error
+        except ModuleNotFoundError as error:
+            if (package := (error.name or "").split(".")[0]) == __package__.split(".")[0]:
+                raise
+            console.print(f"[bold red]error:[/] package '{package}' is not installed; install the "
+                          "extra that this command needs (`okdhp-edge doctor` lists them), as "
+                          "pip install okdhp-edge\\[all]", soft_wrap=True)  # fmt: skip
+            raise typer.Exit(1) from error
         except KeyboardInterrupt:
             console.print("stopped", soft_wrap=True)
             raise typer.Exit(130) from None
@@ -57,7 +64,7 @@ def say(text: str) -> None:
 
 def emit(record: Mapping[str, Any]) -> None:
     """The command's result: the last line of stdout, JSON."""
-    sys.stdout.write(json.dumps(record) + "\n")
+    sys.stdout.write(json.dumps(record, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 

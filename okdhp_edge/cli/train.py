@@ -44,7 +44,7 @@ def train(
             out=folder, resume=resume, device=device, precision=precision, workers=workers,
             report=report))  # fmt: skip
     if not best.is_file():
-        raise OkdhpError(f"{folder} was trained already", "give more --epochs, or drop --resume")
+        raise OkdhpError(f"{folder} was trained already", "drop --resume to train it anew")
     facts = read_facts(best)
     say(f"best branch {facts.best_branch}: {facts.metric} {facts.best_score:.2f} on val, {best}")
     emit({"checkpoint": str(best), "metric": facts.metric, "best_branch": facts.best_branch,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.data.mask import Outlines
-from okdhp_edge.data.reading import read_json, split_by_name
+from okdhp_edge.data.reading import SPLITS, read_json, split_by_name
 from okdhp_edge.data.sample import PictureFile, PoseSet, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box, box_around
@@ -22,10 +22,11 @@ _UNNAMED = "point_{}"
 
 
 def load_coco(path: Path, split: str) -> PoseSet:
-    """Read a keypoints JSON, or a folder with `annotations/*<split>*.json`.
+    """Read a keypoints JSON, or a folder with `annotations/*keypoints*<split>*.json`.
 
-    A single file is divided 80/10/10 by picture name, unless `splits/<split>.txt` beside it
-    lists file names. Crowds and persons without labelled joints are left out.
+    A file named by itself, or alone in its folder and of no split by its name, is divided 80/10/10
+    by picture name, unless `splits/<split>.txt` beside it lists file names. Crowds and persons
+    without labelled joints are left out.
 
     Raises:
         DataError: a file is missing or not what the format says.
@@ -50,16 +51,22 @@ def _annotation_file(path: Path, split: str) -> tuple[Path, bool]:
     if path.is_file():
         return path, True
     folders = [d for d in (path / "annotations", path) if d.is_dir()]
-    files = [f for d in folders for f in sorted(d.glob("*.json")) if "_det_" not in f.name]
+    found = [f for d in folders for f in sorted(d.glob("*.json")) if "_det_" not in f.name]
+    # COCO's own folder holds captions and outlines of things beside the joints.
+    files = [f for f in found if "keypoints" in f.stem] or found
     for file in files:
         if split != "all" and split in file.stem:
             return file, False
-    if len(files) == 1:
+    if len(files) == 1 and (split == "all" or not _names_a_split(files[0])):
         return files[0], True
     raise DataError(
         f"no *{split}*.json under {path}" if files else f"no annotation file under {path}",
         "point coco: at the JSON file or at a folder with annotations/",
     )
+
+
+def _names_a_split(file: Path) -> bool:
+    return any(split in file.stem for split in SPLITS if split != "all")
 
 
 def _is_person_with_joints(annotation: dict[str, Any]) -> bool:

@@ -41,13 +41,14 @@ def _column(
     rng: np.random.Generator,
 ) -> Image:
     crop = training_crop(sample, poses.skeleton, spec, augmentation, rng)
-    drawn = crop.image.copy()
+    image = np.ascontiguousarray(crop.image[..., :3])  # without a teacher's mask
+    drawn = image.copy()
     draw_skeleton(drawn, poses.skeleton, crop.xy, crop.weight > 0, 1)
     size = (spec.width // _STRIDE, spec.height // _STRIDE)
     targets = gaussians(apply(heatmap_from_crop(_STRIDE), crop.xy), size, sigma)
     strongest = (targets * crop.weight[:, None, None]).max(axis=0)
     heat = cv2.resize((strongest * 255).astype(np.uint8), spec.size, interpolation=cv2.INTER_CUBIC)
-    tinted = cv2.addWeighted(crop.image, 0.4, cv2.applyColorMap(heat, _COLOURMAP), 0.6, 0)
+    tinted = cv2.addWeighted(image, 0.4, cv2.applyColorMap(heat, _COLOURMAP), 0.6, 0)
     tiles = [_labelled(poses, sample, spec.width), drawn, np.asarray(tinted, dtype=np.uint8)]
     framed = [cv2.copyMakeBorder(t, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255))
               for t in tiles]  # fmt: skip

@@ -41,8 +41,8 @@ def read_annotations(source: str, split: str) -> PoseSet:
     Args:
         source: `lspet:DIR`, `coco:FILE|DIR`, `mpii:FILE|DIR`, `synthetic` or `synthetic:COUNT`;
             or several with commas between: the first is the set, its joints and its splits, all
-            persons of the others are added to what it has to train on. Joints are matched by name,
-            those that a set lacks count as unlabelled.
+            persons of the others are added to what it has to train on, and to `all`. Joints are
+            matched by name, those that a set lacks count as unlabelled.
         split: train, val, test or all; with a part of it in samples, as in `train[:3000]`, and
             sums of such, as in `train[-3000:]+test` (the notation of Hugging Face datasets).
 
@@ -51,7 +51,7 @@ def read_annotations(source: str, split: str) -> PoseSet:
     """
     first, *more = source.split(",")
     poses = _of_one_kind(first, split)
-    if not more or not split.startswith(_TRAIN) or "+" in split:
+    if not more or not any(part.startswith((_TRAIN, _ALL)) for part in split.split("+")):
         return poses
     added = [_of_one_kind(other, _ALL).as_seen_by(poses.skeleton) for other in more]
     samples = [

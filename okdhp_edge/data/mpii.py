@@ -47,7 +47,12 @@ def _annotation_file(path: Path, split: str) -> tuple[Path, bool]:
     """The JSON to read, and whether it holds all splits."""
     if path.is_file():
         return path, True
-    name = _SPLIT_FILES.get(split, "train.json")
+    if split not in _SPLIT_FILES:
+        raise DataError(
+            f"{path} is a folder of files by split, not a set that is read as a whole",
+            "give --split train or val, or point mpii: at one JSON file",
+        )
+    name = _SPLIT_FILES[split]
     for candidate in (path / name, path / "annot" / name):
         if candidate.is_file():
             return candidate, False

@@ -4,10 +4,11 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from okdhp_edge.data.sample import Sample
 from okdhp_edge.errors import DataError
+
+T = TypeVar("T")
 
 SPLITS = ("train", "val", "test", "all")
 # Shares in percent of a set that comes as one file without split lists.
@@ -30,9 +31,7 @@ def read_json(file: Path) -> Any:
         raise DataError(f"{file} is not valid JSON ({error})", "check that it is whole") from error
 
 
-def split_by_name(
-    samples: Sequence[Sample], split: str, key: Callable[[Sample], str]
-) -> list[Sample]:
+def split_by_name(samples: Sequence[T], split: str, key: Callable[[T], str]) -> list[T]:
     """80/10/10 by a hash of the picture's name: stable, and a picture's persons stay together."""
     wanted = _SHARES[split]
     return [s for s in samples if _percentile(key(s)) in wanted]

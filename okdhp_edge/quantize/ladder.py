@@ -39,6 +39,7 @@ class Ladder:
         self._material = material
         self._scratch = scratch
         self._report = report
+        self._asked: tuple[str, ...] = ()
 
     def climb(
         self, calibrators: Sequence[str], keep_float: tuple[str, ...], *, search: bool
@@ -50,6 +51,7 @@ class Ladder:
             keep_float: nodes that are float from the first rung on.
             search: try all calibrators and go on with the best, even if the first is good enough.
         """
+        self._asked = keep_float
         for calibrator in calibrators:
             self.try_plan(Plan(calibrator, keep_float=keep_float))
             if self.holds and not search:
@@ -103,18 +105,19 @@ class Ladder:
                 self.try_plan(replace(plan, keep_float=(*plan.keep_float, *names[:count])))
             )
 
-        enough = 1
+        most = max(1, int(_MOST_FLOAT * len(names)))
+        too_few, enough = 0, 1
         while not passes(enough):
-            if enough >= _MOST_FLOAT * len(names):
+            if enough == most:
                 return
-            enough *= 2
-        too_few = enough // 2
+            too_few, enough = enough, min(2 * enough, most)
         while enough - too_few > 1:
             middle = (enough + too_few) // 2
             enough, too_few = (middle, too_few) if passes(middle) else (enough, middle)
 
     def _control_accuracy(self) -> None:
-        if self._profile.name == "openvino":
+        # NNCF chooses layers by itself, so it cannot be asked to keep certain ones.
+        if self._profile.name == "openvino" and not self._asked:
             self.try_plan(Plan("nncf", maker="accuracy-control"))
 
     def lines(self) -> list[dict[str, object]]:

@@ -16,7 +16,7 @@ from okdhp_edge.quantize.bias import correct_biases
 from okdhp_edge.quantize.calibration import CalibrationSet
 from okdhp_edge.quantize.calibrators import METHODS, Range, ranges_of
 from okdhp_edge.quantize.observe import Statistics
-from okdhp_edge.quantize.onnx_qdq import write_qdq
+from okdhp_edge.quantize.onnx_qdq import head, write_qdq
 from okdhp_edge.quantize.profiles import Profile
 from okdhp_edge.quantize.tensorrt import check_contract
 
@@ -106,7 +106,9 @@ def _write(plan: Plan, profile: Profile, material: Material, target: Path, scrat
     source = material.source
     if plan.corrected:
         source = scratch / "corrected.onnx"
-        correct_biases(material.source, source, material.statistics, profile, plan.keep_float)
+        # The head stays float, so nothing is lost in it that could be made up for.
+        kept = (*plan.keep_float, head(material.source))
+        correct_biases(material.source, source, material.statistics, profile, kept)
     write_qdq(source, target, plan.ranges(material), profile, keep_float=plan.keep_float)
 
 

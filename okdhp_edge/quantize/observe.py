@@ -123,16 +123,19 @@ def _observed(
         onnx.helper.make_tensor_value_info(name, _FLOAT, None) for name in names
     )
     session = ort.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
-    source = session.get_inputs()[0].name
+    source = session.get_inputs()[0]
+    # A file of a fixed batch gets the crop as often as it takes: all of its rows are the same.
+    copies = source.shape[0] if isinstance(source.shape[0], int) else 1
     found = {name: Observed() for name in names}
     for crop in crops:
-        for name, value in zip(names, session.run(names, {source: crop}), strict=True):
+        batch = np.repeat(crop, copies, axis=0)
+        for name, value in zip(names, session.run(names, {source.name: batch}), strict=True):
             if not np.isfinite(value).all():
                 raise ModelError(
                     f"tensor '{name}' is not finite on a calibration picture",
                     "train again with a lower rate or with optimiser.clip_norm",
                 )
-            found[name].add(value)
+            found[name].add(value[:1] if copies > 1 else value)
     return found
 
 

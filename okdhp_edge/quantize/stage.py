@@ -131,10 +131,11 @@ def _quantize_one(
     with tempfile.TemporaryDirectory() as scratch:
         ladder = Ladder(wanted, material, Path(scratch), options.report)
         calibrators, search = calibrators_of(options.calibrator, material)
-        if options.ladder or search:
+        if options.ladder:
             ladder.climb(calibrators, kept, search=search)
         else:
-            ladder.try_plan(Plan(calibrators[0], keep_float=kept))
+            for calibrator in calibrators if search else calibrators[:1]:
+                ladder.try_plan(Plan(calibrator, keep_float=kept))
         best = ladder.best
         check_drop(
             wanted.name, material.metric, material.before, best.measured.value, options.max_drop,

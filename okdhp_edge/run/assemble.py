@@ -80,11 +80,12 @@ def open_sources(texts: Sequence[str], wanted: Wanted, closing: ExitStack) -> li
 
 
 def feeds_for(
-    sources: Sequence[Source], outputs: Outputs, card: ModelCard, closing: ExitStack
+    sources: Sequence[Source], outputs: Outputs, card: ModelCard, stride: int, closing: ExitStack
 ) -> list[Feed]:
     """Each source with its sinks.
 
     Args:
+        stride: every how many frames are looked at: a saved video has so many fewer a second.
         closing: what is not finished when it closes leaves nothing behind.
 
     Raises:
@@ -94,7 +95,7 @@ def feeds_for(
     for place, source in enumerate(sources):
         sinks: list[Sink] = []
         for kind, path in outputs.files(place if len(sources) > 1 else None).items():
-            sinks.append(_file_sink(kind, path, source, card))
+            sinks.append(_file_sink(kind, path, source, card, stride))
             closing.callback(sinks[-1].close, good=False)
         if _window_wanted(outputs.window):
             sinks.append(WindowSink(f"okdhp-edge: {source.name}"))
@@ -102,9 +103,9 @@ def feeds_for(
     return feeds
 
 
-def _file_sink(kind: str, path: Path, source: Source, card: ModelCard) -> Sink:
+def _file_sink(kind: str, path: Path, source: Source, card: ModelCard, stride: int) -> Sink:
     if kind == "save":
-        return VideoSink(path, source.fps or 30.0)
+        return VideoSink(path, (source.fps or 30.0) / stride)
     if kind == "csv":
         return CsvSink(path, card.skeleton.skeleton())
     return JsonSink(path) if kind == "json" else CocoSink(path)

@@ -24,8 +24,10 @@ from okdhp_edge.run.smooth import Smoother
 from okdhp_edge.run.sources.base import Frame, Source
 from okdhp_edge.run.track import PersonTracker, Tracker
 
-# One result in the hands of whoever shows it, one waiting: more would only age.
+# One result in the hands of whoever shows it, one under way or waiting: more would only age.
 _ROOM = 2
+# A file's frames do not age: there one more is under way while another waits.
+_ROOM_IN_FILES = 3
 _POLL_S = 0.1
 
 TIME_TO_POSES = ("wait", "detect", "preprocess", "infer", "decode", "track")
@@ -71,10 +73,13 @@ class Pipeline:
         self._estimator, self._controls, self._pace = estimator, controls, pace
         self._readers = Readers(sources, pace)
         self._results: queue.SimpleQueue[Seen | BaseException | None] = queue.SimpleQueue()
-        self._room = threading.Semaphore(_ROOM)
+        live = any(pace.drops(source) for source in sources)
+        self._room = threading.Semaphore(_ROOM if live else _ROOM_IN_FILES)
         self._has_room = False
         self._due_ns = 0
         self._switch_to: Backend | None = None
+        self.switches = 0
+        """How often another model was taken up."""
         self._thread = threading.Thread(target=self._estimate_all, name="estimator", daemon=True)
 
     @property
@@ -112,8 +117,8 @@ class Pipeline:
         while (result := self._results.get()) is not None:
             if isinstance(result, BaseException):
                 raise result
-            self._room.release()
             yield result
+            self._room.release()
 
     def _estimate_all(self) -> None:
         try:
@@ -128,7 +133,12 @@ class Pipeline:
         """Results in order. While the network works on a frame, the next one is cut and the last
         one read: its box is that of the joints before last then."""
         ahead: _Ahead | None = None
-        while self._may_go_on():
+        while True:
+            if ahead and self._would_wait():
+                yield self._read(ahead, ahead.result())
+                ahead = None
+            if not self._may_go_on():
+                break
             taken = self._readers.take(unless=self._controls.stop, wait=ahead is None)
             if taken is None and ahead is None:
                 return
@@ -143,6 +153,12 @@ class Pipeline:
             ahead = following
         if ahead:
             yield self._read(ahead, ahead.result())
+
+    def _would_wait(self) -> bool:
+        """Whether the next frame cannot be taken at once: then the one under way is not kept."""
+        self._has_room = self._has_room or self._room.acquire(blocking=False)
+        early = self._pace.max_fps is not None and time.perf_counter_ns() < self._due_ns
+        return not self._has_room or self._controls.paused or early
 
     def _may_go_on(self) -> bool:
         """Wait until there is room for a result, nobody pauses, and the next frame is due.
@@ -175,6 +191,7 @@ class Pipeline:
 
     def _read(self, ahead: "_Ahead", heatmaps: Heatmaps) -> Seen:
         """Finish a frame that was begun."""
+        began = self._estimator.clock.now()
         taken, cut = ahead.taken, ahead.cut
         tracker = self._trackers[taken.place]
         assert isinstance(tracker, PersonTracker)
@@ -186,6 +203,7 @@ class Pipeline:
         else:
             poses = tracker.find(frame.image)
         queued = cut.begun_ns - frame.captured_ns + ahead.begun_ns - cut.done_ns
+        queued += began - ahead.done_ns
         stages = {
             "wait": queued,
             "preprocess": cut.done_ns - cut.begun_ns,
@@ -200,6 +218,7 @@ class Pipeline:
             self._estimator.backend.close()
             self._estimator.use(self._switch_to)
             self._switch_to = None
+            self.switches += 1
         tracker = self._trackers[taken.place]
         if not self._sources[taken.place].continuous:
             tracker.forget()

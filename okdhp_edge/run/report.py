@@ -106,8 +106,15 @@ def report_on(
     backend: Backend,
     precision_asked: str,
     sensors: tuple[dict[str, float | int], dict[str, float | int]],
+    *,
+    switches: int = 0,
 ) -> RunReport:
-    """Everything that is known of one source's run."""
+    """Everything that is known of one source's run.
+
+    Args:
+        backend: the last of them, where a viewer switched.
+        switches: how often another model was taken up.
+    """
     counted = tally.stages.frames > 0
     series = {name: tally.stages.series[name] for name in _ordered(tally.stages.series)}
     card = backend.card
@@ -121,7 +128,7 @@ def report_on(
         frame_age=tally.age.stats() if counted else None,
         end_to_end=tally.shown.stats() if counted else None,
         drift=drift(tally.age.samples) if counted else None,
-        flags=tuple(_flags(source, tally, sensors)) if counted else (),
+        flags=tuple(_flags(source, tally, sensors, switches)) if counted else (),
         backend=backend.describe(), precision_asked=precision_asked,
         model=f"{card.name} branch {card.branch} {card.profile} {card.precision}",
         model_sha256=card.files[card.model_file], input_size=card.input.size, sensors=sensors,
@@ -137,9 +144,14 @@ def _ordered(names: Mapping[str, Any]) -> list[str]:
 
 
 def _flags(
-    source: Source, tally: Tally, sensors: tuple[dict[str, float | int], dict[str, float | int]]
+    source: Source,
+    tally: Tally,
+    sensors: tuple[dict[str, float | int], dict[str, float | int]],
+    switches: int = 0,
 ) -> Sequence[str]:
     flags = []
+    if switches:
+        flags.append(f"mixed: the model was changed during the run ({switches}x); times are of all")
     infer = tally.stages.series.get("infer")
     if infer and infer.stats().cv > _STEADY_CV:
         flags.append(f"unstable: inference varies by {infer.stats().cv:.0%} (one deviation)")

@@ -40,7 +40,8 @@ def stream(
 ) -> Iterator[Result]:
     """Frames of a source and the people in them, estimated while the caller looks at the last.
 
-    Of a camera the newest frame is taken whenever the caller asks for one; of a file, every frame.
+    Of a camera the newest frame is taken whenever the caller comes for the one before it, so that a
+    frame is never older than one round of the caller's loop; of a file, every frame.
     Leaving the loop closes camera and model. The arguments are those of `okdhp-edge run`; what
     `auto` chose is logged.
 

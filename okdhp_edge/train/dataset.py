@@ -1,7 +1,7 @@
 """Crops and joints for the optimiser, the same for every process count and every resume."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -13,11 +13,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from okdhp_edge.card import InputSpec
 from okdhp_edge.data.augment import Augmentation, TrainingCrop, training_crop
 from okdhp_edge.data.sample import Sample
+from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import apply, compose, heatmap_from_crop
 from okdhp_edge.pose.skeleton import Skeleton
 
 Key = tuple[int, int]
 """Epoch and sample index."""
+_Views = list[tuple[NDArray[np.generic], ...]]
 
 
 class Batch(NamedTuple):
@@ -48,7 +50,7 @@ class Batch(NamedTuple):
         return self.large if self.large.ndim == 4 else self.image
 
 
-class CropDataset(Dataset[list[tuple[NDArray[np.generic], ...]]]):
+class CropDataset(Dataset[_Views | DataError]):
     """Augmented crops; what (epoch, index) gives is a function of the seed alone.
 
     Args:
@@ -80,11 +82,15 @@ class CropDataset(Dataset[list[tuple[NDArray[np.generic], ...]]]):
     def __len__(self) -> int:
         return len(self._samples)
 
-    def __getitem__(self, key: Key) -> list[tuple[NDArray[np.generic], ...]]:
-        """Each view's row of a Batch."""
+    def __getitem__(self, key: Key) -> _Views | DataError:
+        """Each view's row of a Batch; of a picture that cannot be read the error, which a worker
+        process could not raise without losing its type."""
         epoch, index = key
         views = range(self._augmentation.views)
-        return [self._row(self._crop(epoch, index, view), index) for view in views]
+        try:
+            return [self._row(self._crop(epoch, index, view), index) for view in views]
+        except DataError as error:
+            return error
 
     def _crop(self, epoch: int, index: int, view: int) -> TrainingCrop:
         words = [self._seed, epoch, index] + ([view] if view else [])
@@ -136,7 +142,7 @@ class EpochBatches(Sampler[list[Key]]):
 
 def build_loader(
     dataset: CropDataset, batches: EpochBatches, workers: int
-) -> DataLoader[list[tuple[NDArray[np.generic], ...]]]:
+) -> DataLoader[_Views | DataError]:
     """Worker processes that decode and warp ahead of the optimiser."""
     return DataLoader(
         dataset,
@@ -151,8 +157,25 @@ def build_loader(
     )
 
 
-def _collate(items: list[list[tuple[NDArray[np.generic], ...]]]) -> Batch:
-    rows = [row for view in zip(*items, strict=True) for row in view]
+def batches_of(loader: DataLoader[_Views | DataError]) -> Iterator[Batch]:
+    """An epoch.
+
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    for batch in cast("Iterator[Batch | DataError]", iter(loader)):
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
+
+
+def _collate(items: list[_Views | DataError]) -> Batch | DataError:
+    persons: list[_Views] = []
+    for item in items:
+        if isinstance(item, DataError):
+            return item
+        persons.append(item)
+    rows = [row for view in zip(*persons, strict=True) for row in view]
     return Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True)))
 
 

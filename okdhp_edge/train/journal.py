@@ -34,7 +34,7 @@ class Journal:
         self._csv = folder / "metrics.csv"
         self._plot = folder / "curves.png"
         self._rows = _read(self._csv)[:epochs_done]
-        self._events = SummaryWriter(str(folder / "events"), purge_step=epochs_done)
+        self._events = SummaryWriter(str(folder / "events"), purge_step=epochs_done + 1)
 
     def add(self, row: Row) -> None:
         """Record one epoch everywhere."""

@@ -13,7 +13,7 @@ from okdhp_edge.card import SkeletonSpec, writing
 from okdhp_edge.checkpoint import Facts
 from okdhp_edge.errors import OkdhpError
 from okdhp_edge.recipe import Recipe
-from okdhp_edge.train.dataset import Batch, EpochBatches, build_loader
+from okdhp_edge.train.dataset import Batch, EpochBatches, batches_of, build_loader
 from okdhp_edge.train.journal import AGREEMENT, ENSEMBLE_GAIN, GRADIENT_RATIO, Journal, Row
 from okdhp_edge.train.schedule import learning_rate
 from okdhp_edge.train.setup import (
@@ -61,11 +61,10 @@ def train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     for epoch in range(run.epochs_done, recipe.optimiser.epochs):
         batches.epoch = epoch
         if run.quantization and epoch == run.quantization.table.start_epoch:
-            calibrate(run.quantization, cast(Any, loader))
+            calibrate(run, run.quantization, cast(Any, loader))
         row = _train_epoch(run, cast(Any, loader), len(batches), epoch, options.report)
         if journal:
-            row |= _validate_and_save(run, options, epoch)
-            journal.add(row)
+            _judge_and_keep(run, options, epoch, row, journal)
         run.fabric.barrier()
     if journal:
         journal.close()
@@ -102,7 +101,7 @@ def _loss(values: dict[str, float]) -> float:
 
 def _timed(loader: Any) -> Iterator[tuple[Batch, float]]:
     """Batches, each with the seconds the optimiser had to wait for it."""
-    iterator = iter(loader)
+    iterator = batches_of(loader)
     while True:
         asked = time.perf_counter()
         batch = next(iterator, None)
@@ -143,7 +142,11 @@ def _step(run: Run, batch: Batch, epoch: float, *, measure: bool) -> dict[str, f
     return values
 
 
-def _validate_and_save(run: Run, options: TrainingOptions, epoch: int) -> Row:
+def _judge_and_keep(
+    run: Run, options: TrainingOptions, epoch: int, row: Row, journal: Journal
+) -> None:
+    """Validate, keep the best and the last. The journal first: a row too many is cut off where the
+    run is taken up again, one that is missing would stay so."""
     recipe = run.recipe
     found = validate(
         run.judged, run.val, recipe.input_spec(), recipe.decoder_spec(), run.metric,
@@ -157,13 +160,13 @@ def _validate_and_save(run: Run, options: TrainingOptions, epoch: int) -> Row:
         skeleton=SkeletonSpec.of(run.train.skeleton), epochs_done=epoch + 1, scores=found.scores,
         best_branch=branch, best_score=run.best_score, version=__version__,
     )  # fmt: skip
+    row |= {f"val/{name}": value for name, value in found.scores.items()}
+    if len(recipe.network.branches) > 1:
+        row |= {AGREEMENT: found.agreement, ENSEMBLE_GAIN: found.ensemble_gain}
+    journal.add(row)
     if improved:
         checkpoint.save(options.out / BEST, facts, run.judged, beside=run.beside)
     checkpoint.save(options.out / LAST, facts, run.net, run.optimiser, run.kept)
-    row = {f"val/{name}": value for name, value in found.scores.items()}
-    if len(recipe.network.branches) > 1:
-        row |= {AGREEMENT: found.agreement, ENSEMBLE_GAIN: found.ensemble_gain}
-    return row
 
 
 def _chosen(recipe: Recipe, scores: dict[str, float]) -> tuple[int, float]:

@@ -16,16 +16,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from okdhp_edge import checkpoint
 from okdhp_edge.data.corrections import corrected, read_corrections
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.data.sample import PoseSet, kinds_of
 from okdhp_edge.distillation import FpdTable
 from okdhp_edge.errors import OkdhpError, RecipeError
 from okdhp_edge.evaluate import check_metric
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.build import build_network
 from okdhp_edge.network.fake_quant import QuantizedBranch
+from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import Recipe
 from okdhp_edge.train.batchnorm import make_process_wide
-from okdhp_edge.train.dataset import CropDataset
+from okdhp_edge.train.dataset import CropDataset, batches_of
 from okdhp_edge.train.methods import Method, build_method
 from okdhp_edge.train.quantization import QuantizationAware
 from okdhp_edge.train.schedule import build_optimiser
@@ -99,7 +100,8 @@ def training_set(run: Run) -> CropDataset:
     return CropDataset(
         run.train.samples, run.train.skeleton, spec, recipe.decoder_spec().stride,
         recipe.augmentation, recipe.seed,
-        unlabelled=load(run.train.source, extra).samples if extra else (),
+        # Of the first set alone: all persons of those added to it are there already.
+        unlabelled=load(run.train.source.split(",")[0], extra).samples if extra else (),
         large=run.method.large,
     )  # fmt: skip
 
@@ -110,6 +112,12 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     Raises:
         OkdhpError: data, recipe or device cannot be used.
     """
+    table = recipe.quantization
+    if table and table.start_epoch >= recipe.optimiser.epochs:
+        raise RecipeError(
+            f"INT8 would begin to learn after the last epoch ({recipe.optimiser.epochs})",
+            "lower quantization.start_epoch or give more --epochs",
+        )
     train_set, val_set = load(data, recipe.train_split), load(data, "val")
     if recipe.corrections:
         train_set = corrected(train_set, read_corrections(Path(recipe.corrections).expanduser()))
@@ -120,7 +128,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     torch.manual_seed(recipe.seed)
     net = build_network(recipe.network, len(train_set.skeleton))
     if recipe.start is not None:
-        _start_from(Path(recipe.start).expanduser(), net, recipe)
+        _start_from(Path(recipe.start).expanduser(), net, recipe, train_set.skeleton)
     method = build_method(recipe, train_set.skeleton)
     method.prepare(net)
     quantization = _quantization(net, recipe)
@@ -141,14 +149,23 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     )  # fmt: skip
 
 
-def _start_from(path: Path, net: PoseNet, recipe: Recipe) -> None:
-    trained = checkpoint.read_facts(path).recipe.network
+def _start_from(path: Path, net: PoseNet, recipe: Recipe, skeleton: Skeleton) -> None:
+    facts = checkpoint.read_facts(path)
     blank = {"encoder_weights": None}
-    if trained.model_copy(update=blank) != recipe.network.model_copy(update=blank):
+    if facts.recipe.network.model_copy(update=blank) != recipe.network.model_copy(update=blank):
         raise RecipeError(
             f"{path} holds another network than the recipe's", "start from the same network"
         )
+    _check_joints(path, facts, skeleton)
     checkpoint.load_net(path, net)
+
+
+def _check_joints(path: Path, facts: checkpoint.Facts, skeleton: Skeleton) -> None:
+    if facts.skeleton.joints != skeleton.joints:
+        raise RecipeError(
+            f"{path} knows the joints of {facts.skeleton.name}, the data are {skeleton.name}",
+            "use data with the same joints first, others behind a comma",
+        )
 
 
 def _quantization(net: PoseNet, recipe: Recipe) -> QuantizationAware | None:
@@ -166,11 +183,15 @@ def averaged(net: PoseNet, decay: float) -> AveragedModel:
     return average.requires_grad_(requires_grad=False).eval()
 
 
-def calibrate(quantization: QuantizationAware, loader: Any) -> None:
-    """The first steps of the quantizers, from the first training crops."""
-    device = quantization.branch.quantizers[0].zero_point.device
-    batches = itertools.islice(iter(loader), _CALIBRATED_BATCHES)
+def calibrate(run: Run, quantization: QuantizationAware, loader: Any) -> None:
+    """The first steps of the quantizers, from the first training crops; of several processes, from
+    the first one's share."""
+    quantizers = quantization.branch.quantizers
+    device = cast(torch.device, quantizers[0].zero_point.device)
+    batches = itertools.islice(batches_of(loader), _CALIBRATED_BATCHES)
     quantization.branch.calibrate(batch.image[..., :3].to(device) for batch in batches)
+    for quantizer in quantizers if run.fabric.world_size > 1 else ():
+        quantizer.load_state_dict(run.fabric.broadcast(quantizer.state_dict()))
 
 
 def _launch(options: TrainingOptions) -> Fabric:
@@ -200,9 +221,15 @@ def resume(run: Run, last: Path) -> None:
     """Take up a run after its last checkpoint, exactly.
 
     Raises:
-        OkdhpError: another recipe made that checkpoint.
+        OkdhpError: another recipe made that checkpoint, or other data.
     """
     facts = checkpoint.read_facts(last)
+    _check_joints(last, facts, run.train.skeleton)
+    if kinds_of(facts.data) != kinds_of(run.train.source):
+        raise OkdhpError(
+            f"{last} was trained on {kinds_of(facts.data)}, not on {kinds_of(run.train.source)}",
+            "give the same --data, or train into another --out",
+        )
     if facts.recipe != run.recipe:
         raise OkdhpError(
             f"{last} was trained by another recipe",

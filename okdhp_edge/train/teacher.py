@@ -22,6 +22,7 @@ from okdhp_edge.network.branches import BranchOutputs, PoseNet
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.pose.skeleton import Skeleton
+from okdhp_edge.train.validate import INT8
 
 _SILENT = 4
 
@@ -151,11 +152,13 @@ def load_checkpoint(path: Path) -> tuple[PoseNet, Facts]:
 
 
 def _chosen_output(table: TeacherTable, facts: Facts) -> str:
-    output = table.output or max(facts.scores, key=lambda name: facts.scores[name])
-    if output not in facts.scores:
+    # INT8 is the deployed branch once more, made coarser.
+    floats = [name for name in facts.scores if name != INT8]
+    output = table.output or max(floats, key=lambda name: facts.scores[name])
+    if output not in floats:
         raise RecipeError(
             f"teacher {table.path} has no output '{output}'",
-            f"use one of {', '.join(facts.scores)}",
+            f"use one of {', '.join(floats)}",
         )
     return output
 

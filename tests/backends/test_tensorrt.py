@@ -325,3 +325,19 @@ def test_a_machine_without_gpu_gets_the_remedy(monkeypatch, quantized):
     _install(monkeypatch, _fake_tensorrt(memory), _fake_cuda(memory, devices=0))
     with pytest.raises(BackendError, match="no CUDA device here.*choose another --backend"):
         TensorRtBackend(_request(quantized))
+
+
+def test_an_engine_that_is_not_there_is_said(memory, quantized, tmp_path):
+    for trusted in (False, True):
+        request = dataclasses.replace(
+            _request(quantized), engine=tmp_path / "none.engine", trust_engine=trusted
+        )
+        with pytest.raises(BackendError, match="does not exist"):
+            TensorRtBackend(request)
+
+
+def test_an_engine_that_cannot_be_kept_runs_all_the_same(memory, quantized, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    TensorRtBackend(_request(quantized)).close()
+    assert (memory.built, memory.loaded) == (1, 1)

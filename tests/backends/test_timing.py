@@ -8,7 +8,7 @@ class _Counted:
     def __init__(self, name, calls):
         self.name, self.calls = name, calls
 
-    def infer(self, images):
+    def infer_all(self, images):
         self.calls.append((self.name, len(images)))
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -113,6 +114,8 @@ def test_run_writes_every_kind_of_output_for_each_of_several_sources(call, model
     names = {f"{stem}-{place}{end}" for place in (0, 1) for stem, end in kinds}
     assert names | {"r.html", "models"} == {p.name for p in Path().iterdir()}
     assert "const DATA" in Path("r.html").read_text()
+    # Every second frame of 30 a second: half as many, or it would play too fast.
+    assert cv2.VideoCapture("o-0.mp4").get(cv2.CAP_PROP_FPS) == pytest.approx(15)
 
 
 def test_reports_are_compared(call, model):
@@ -138,6 +141,25 @@ def test_a_web_page_without_its_packages_says_what_to_install(call, model, monke
     _one_line(call("run", "--source", "synthetic:5", "--web", "0", "--save", "o.mp4",
                    "--threads", 1, "--model", model), 1, "pip install okdhp-edge[web]")  # fmt: skip
     assert not Path("o.mp4").exists()
+
+
+def test_a_package_that_is_missing_is_one_line(call, model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    Path("joints.mat").write_text("")
+    ran = call("eval", "--data", "lspet:.", "--model", model)
+    _one_line(ran, 1, "package 'scipy' is not installed", "pip install okdhp-edge[all]")
+
+
+def test_joints_that_nobody_has_labelled_are_null(call, model):
+    coco = json.loads(coco_file(Path()).read_text())
+    names = ["left_hip", "right_shoulder", "nose"]
+    coco["categories"][0]["keypoints"] = names
+    Path("people.json").write_text(json.dumps(coco))
+    found = call("eval", "--data", "coco:people.json", "--split", "all", "--model", model,
+                 "--metric", "oks", "--record", "r.json")  # fmt: skip
+    joints = _json(found)["per_joint"]
+    assert None in joints.values() and any(v is not None for v in joints.values())
+    assert "NaN" not in found.stdout + Path("r.json").read_text()
 
 
 def test_run_on_tensorrt_without_a_gpu_exits_1_with_the_remedy(call, model):
@@ -170,7 +192,10 @@ def test_a_webcam_that_is_absent_exits_1_with_the_remedy(call, model):
         (["report", "gone.json"], "gone.json cannot be read"),
         (["eval", "--data", "voc:x"], "unknown data kind"),
         (["eval", "--data", DATA, "--metric", "pckh@0.5"], "choose another --metric"),
+        (["eval", "--data", DATA, "--metric", "pcx"], "unknown metric 'pcx'"),
+        (["run", "--source", "synthetic", "--engine", "x.engine"], "runs no engine"),
         (["export", "--branch", "7"], "no branch '7'"),
+        (["export", "--qat", "3"], "options of INT8 without --int8"),
         (["train", "--recipe", "gone.toml"], "gone.toml does not exist"),
         (["data", "show", "--data", "lspet:gone"], "does not exist"),
     ],

@@ -44,3 +44,20 @@ def test_files_that_are_no_annotations_are_refused(tmp_path, content, message):
     file.write_text(content)
     with pytest.raises(DataError, match=message):
         load(f"coco:{file}", "all")
+
+
+def test_a_file_of_one_split_gives_no_other(tmp_path):
+    """Else persons of val would be trained on."""
+    (tmp_path / "annotations").mkdir()
+    coco_file(tmp_path).rename(tmp_path / "annotations" / "person_keypoints_val2017.json")
+    with pytest.raises(DataError, match=r"no \*train\*.json"):
+        load(f"coco:{tmp_path}", "train")
+    assert len(load(f"coco:{tmp_path}", "all")) == 2
+
+
+def test_captions_beside_the_joints_are_passed_over(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    for split in ("train", "val"):
+        coco_file(tmp_path).rename(tmp_path / f"annotations/person_keypoints_{split}2017.json")
+        (tmp_path / f"annotations/captions_{split}2017.json").write_text("{}")
+    assert len(load(f"coco:{tmp_path}", "train")) == 2

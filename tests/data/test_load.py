@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 
@@ -114,3 +116,19 @@ def test_joints_that_a_set_lacks_are_unlabelled(tmp_path):
 def test_an_empty_part_is_said():
     with pytest.raises(DataError, match="no samples"):
         load("synthetic:40", "train[100:]")
+
+
+def test_all_and_sums_with_train_take_the_other_sets_in(tmp_path):
+    source = f"synthetic:40,lspet:{lspet_folder(tmp_path)}"
+    assert len(read_annotations(source, "all")) == 40 + 4
+    assert len(read_annotations(source, "train[:5]+val")) == (
+        5 + len(load("synthetic:40", "val")) + 4
+    )
+    with pytest.raises(DataError, match="no annotation file"):
+        read_annotations("synthetic:40,coco:/nowhere.json", "all")
+
+
+def test_an_error_crosses_processes_whole():
+    error = copy.copy(DataError("a.jpg is cut short", "get it again"))  # as pickle does it
+    assert (error.cause, error.remedy) == ("a.jpg is cut short", "get it again")
+    assert isinstance(error, DataError)

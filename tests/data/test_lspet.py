@@ -1,7 +1,10 @@
+import shutil
+
 import numpy as np
 import pytest
 
 from okdhp_edge.data.load import load
+from okdhp_edge.data.reading import SPLITS
 from okdhp_edge.errors import DataError
 from tests.helpers.made_data import lspet_folder
 
@@ -32,4 +35,19 @@ def test_a_list_that_names_what_is_not_there_is_refused(tmp_path):
 def test_another_mat_file_is_refused(tmp_path):
     (tmp_path / "joints.mat").write_bytes(b"not matlab at all" * 20)
     with pytest.raises(DataError, match="not the LSPET file"):
+        load(f"lspet:{tmp_path}", "train")
+
+
+def test_without_lists_it_is_divided_by_name(tmp_path):
+    lspet_folder(tmp_path, count=60)
+    shutil.rmtree(tmp_path / "splits")
+    parts = [{s.id for s in load(f"lspet:{tmp_path}", p).samples} for p in SPLITS[:3]]
+    assert len(set.union(*parts)) == sum(len(part) for part in parts) == 60
+    assert len(parts[0]) > 40
+
+
+def test_a_file_cut_short_is_refused(tmp_path):
+    mat = lspet_folder(tmp_path) / "joints.mat"
+    mat.write_bytes(mat.read_bytes()[:300])
+    with pytest.raises(DataError, match="is not the LSPET file"):
         load(f"lspet:{tmp_path}", "train")

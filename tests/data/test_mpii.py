@@ -42,3 +42,8 @@ def test_without_head_boxes_neck_to_top_stands_in_and_is_said(tmp_path):
     neck, top = (poses.samples[0].xy[MPII16.joints.index(j)] for j in ("upper_neck", "head_top"))
     assert poses.samples[0].head_size == pytest.approx(np.linalg.norm(neck - top), rel=1e-4)
     assert "no head boxes" in poses.notes[0]
+
+
+def test_a_folder_of_files_by_split_is_not_read_as_a_whole(tmp_path):
+    with pytest.raises(DataError, match="--split train or val"):
+        load(f"mpii:{_file(tmp_path).parent}", "all")

@@ -8,8 +8,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 
-def conv_net(path: Path, channels=(3, 8, 4), kernel=3, side=8, *, bias=True, seed=0) -> Path:
-    """uint8 (1, side, side, 3) through convolutions with ReLUs between, the last without."""
+def conv_net(
+    path: Path, channels=(3, 8, 4), kernel=3, side=8, *, bias=True, seed=0, batch=1
+) -> Path:
+    """uint8 (batch, side, side, 3) through convolutions with ReLUs between, the last without."""
     rng = np.random.default_rng(seed)
     nodes = [
         helper.make_node("Cast", ["image"], ["float"], name="cast", to=TensorProto.FLOAT),
@@ -35,10 +37,10 @@ def conv_net(path: Path, channels=(3, 8, 4), kernel=3, side=8, *, bias=True, see
         nodes.append(helper.make_node("Conv", inputs, [out], name=f"node_conv{i}", pads=pads))
         if i != last:
             nodes.append(helper.make_node("Relu", [out], [f"x{i + 1}"], name=f"relu{i}"))
-    shape = [1, channels[-1], side, side]
+    shape = [batch, channels[-1], side, side]
     graph = helper.make_graph(
         nodes, "made",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, side, side, 3])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, side, side, 3])],
         [helper.make_tensor_value_info("heatmaps", TensorProto.FLOAT, shape)],
         weights,
     )  # fmt: skip

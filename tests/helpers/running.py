@@ -22,9 +22,10 @@ def run_on(sources, backend=None, sinks=(), *, pace=None, people=None, controls=
         run_loop(pipeline, feeds, controls, **options)
     state = sensors()
     return [
-        report_on(feed.source, reader, feed.tally, pipeline.backend, "fp32", (state, state))
+        report_on(feed.source, reader, feed.tally, pipeline.backend, "fp32", (state, state),
+                  switches=pipeline.switches)
         for feed, reader in zip(feeds, pipeline.readers, strict=True)
-    ]
+    ]  # fmt: skip
 
 
 class Picturing:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from okdhp_edge.quantize.bias import correct_biases, mean_shift, rounded
 from okdhp_edge.quantize.observe import observe
+from okdhp_edge.quantize.onnx_qdq import head
 from okdhp_edge.quantize.profiles import profile
 from tests.helpers.made_onnx import conv_net
 
@@ -66,3 +67,15 @@ def test_the_quantized_nets_mean_output_comes_closer(tmp_path, with_bias):
     plain = np.abs(mean_output(source, round_weights=True) - truth).mean()
     corrected = mean_output(tmp_path / "corrected.onnx", round_weights=True)
     assert np.abs(corrected - truth).mean() < 0.25 * plain
+
+
+def test_what_stays_float_is_not_corrected(tmp_path):
+    source = conv_net(tmp_path / "float.onnx", channels=(3, 8, 4), kernel=1, bias=True)
+    crops = [np.full((1, 8, 8, 3), 200, np.uint8)]
+    head_ = head(source)
+    correct_biases(source, tmp_path / "c.onnx", observe(source, crops), PER_TENSOR, (head_,))
+    before, after = (
+        {n.name: n.input[2] for n in onnx.load(str(path)).graph.node if n.op_type == "Conv"}
+        for path in (source, tmp_path / "c.onnx")
+    )
+    assert {name for name in before if before[name] == after[name]} == {head_}

@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from okdhp_edge.errors import ModelError
 from okdhp_edge.quantize import observe as module
 from okdhp_edge.quantize.observe import BINS, Histogram, Observed, observe
+from tests.helpers.made_onnx import conv_net
 
 
 @pytest.fixture
@@ -94,3 +95,15 @@ def test_activations_that_are_not_finite_are_named(small, tmp_path):
     onnx.save(model, str(tmp_path / "inf.onnx"))
     with pytest.raises(ModelError, match="tensor 'conv' is not finite"):
         observe(tmp_path / "inf.onnx", _crops())
+
+
+def test_a_file_of_a_fixed_batch_is_observed_as_one_of_one(tmp_path):
+    single, batch = (
+        conv_net(tmp_path / f"{n}.onnx", channels=(3, 8, 4), kernel=3, bias=True, batch=n)
+        for n in (1, 4)
+    )
+    crops = [np.random.default_rng(1).integers(0, 256, (1, 8, 8, 3)).astype(np.uint8)]
+    alone, together = observe(single, crops), observe(batch, crops)
+    assert alone.keys() == together.keys()
+    for name, seen in alone.items():
+        np.testing.assert_allclose(together[name].channel_mean, seen.channel_mean, rtol=1e-5)

@@ -66,8 +66,10 @@ class _SlowBackend(FakeBackend):
 
 
 class _SlowSink(Picturing):
+    delay = 0.004
+
     def put(self, seen, drawn):
-        time.sleep(0.004)
+        time.sleep(self.delay)
         return super().put(seen, drawn)
 
 
@@ -291,3 +293,40 @@ def test_the_threshold_decides_what_is_drawn():
         shown[threshold] = int((sink.drawn[1] != sink.seen[1].frame.image).sum())
     assert shown[0.95] < shown[0.1]
     assert (sink.seen[1].frame.image == sink.seen[1].frame.image[0, 0]).all()  # never drawn into
+
+
+def test_waiting_for_the_viewer_is_not_the_models_time():
+    sink = _SlowSink()
+    sink.delay = 0.03
+    report = run_on([ScriptedSource(30)], sinks=[sink])[0]
+    assert report.stages["infer"].p50 < 10
+    report = run_on([ScriptedSource(12)], pace=Pace(max_fps=40))[0]
+    assert report.stages["infer"].p50 < 10
+
+
+def test_a_live_frame_is_no_older_than_one_round_of_whoever_looks():
+    ages = []
+
+    class _Looks(Picturing):
+        def put(self, seen, drawn):
+            ages.append((time.perf_counter_ns() - seen.frame.captured_ns) / 1e6)
+            time.sleep(0.1)
+            return super().put(seen, drawn)
+
+    source = _Slow(150, live=True)
+    run_on([source], sinks=[_Looks()])
+    assert np.median(ages[2:]) < 150
+
+
+def test_a_switch_of_models_is_told(monkeypatch):
+    controls = Controls()
+    first, second = FakeBackend(), FakeBackend()
+
+    class _Switches(Picturing):
+        def put(self, seen, drawn):
+            if seen.frame.number == 15:
+                controls._loaded = second
+            return super().put(seen, drawn)
+
+    report = run_on([ScriptedSource(60)], first, [_Switches()], controls=controls)[0]
+    assert any(flag.startswith("mixed: the model was changed") for flag in report.flags)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from okdhp_edge.errors import DataError, OkdhpError, OutputError
 from okdhp_edge.network.build import build_network
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
+from tests.helpers.made_data import coco_file, lspet_folder
 from tests.helpers.tiny_models import DATA, tiny_recipe
 
 
@@ -209,3 +211,40 @@ def test_two_processes_train_the_model_of_one(tmp_path, changes):
 
 def load_net_weights(path: Path) -> dict[str, torch.Tensor]:
     return {k.removeprefix("net."): v for k, v in load_file(path).items() if k.startswith("net.")}
+
+
+def test_other_data_cannot_resume(trained, tmp_path):
+    folder = shutil.copytree(trained.parent, tmp_path / "m")
+    source = f"lspet:{lspet_folder(tmp_path)}"
+    (tmp_path / "splits" / "val.txt").write_text("im00001")
+    with pytest.raises(OkdhpError, match="was trained on synthetic, not on lspet"):
+        train(tiny_recipe(), source, _options(folder, resume=True))
+
+
+def test_other_joints_are_no_start(trained, tmp_path):
+    file = coco_file(tmp_path)
+    (tmp_path / "splits").mkdir()
+    for split in ("train", "val"):
+        (tmp_path / "splits" / f"{split}.txt").write_text("a.jpg")
+    with pytest.raises(OkdhpError, match="knows the joints of"):
+        train(tiny_recipe(start=str(trained)), f"coco:{file}", _options(tmp_path / "m"))
+
+
+def test_a_run_killed_before_int8_learns_is_taken_up_again(tmp_path):
+    recipe = tiny_recipe(quantization={"profile": "generic", "branch": 0, "start_epoch": 1})
+    with pytest.raises(_Killed):
+        train(recipe, DATA, _options(tmp_path / "m", report=_kill))
+    best = train(recipe, DATA, _options(tmp_path / "m", resume=True))
+    assert read_facts(best).scores["int8"] == read_facts(best).best_score
+    assert len(list(csv.DictReader((tmp_path / "m" / "metrics.csv").open()))) == 2
+    late = recipe.changed(epochs=1)
+    with pytest.raises(OkdhpError, match="after the last epoch"):
+        train(late, DATA, _options(tmp_path / "late"))
+
+
+def test_a_broken_picture_is_one_clear_error_from_a_worker_too(tmp_path):
+    folder = lspet_folder(tmp_path, count=16)
+    (tmp_path / "splits" / "val.txt").write_text("im00001")
+    (folder / "images" / "im00009.jpg").write_bytes(b"\xff\xd8 cut short")
+    with pytest.raises(DataError, match="im00009"):
+        train(tiny_recipe(), f"lspet:{folder}", _options(tmp_path / "m", workers=1))
