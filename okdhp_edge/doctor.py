@@ -15,7 +15,7 @@ _INT8_UNITS = {"avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "amx_int8":
                "asimddp": "dot product", "i8mm": "matrix multiply"}  # fmt: skip
 _BF16_UNITS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX", "bf16": "bf16"}
 _NO_INT8 = "INT8 may be no faster than float here: measure with `okdhp-edge bench`"
-_OPENVINO_ELSE = "for an Intel GPU or NPU install its driver; OpenVINO then lists it"
+_OPENVINO_ELSE = "okdhp-edge runs on its CPU device alone"
 
 
 @dataclass(frozen=True)

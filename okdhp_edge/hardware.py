@@ -14,6 +14,13 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(_cpuinfo().get("flags", _cpuinfo().get("Features", "")).split())
 
 
+def saturates_in_int8() -> bool:
+    """Whether sums of u8 times s8 products may run over: on x86 without VNNI, which adds them up
+    in 16 bits."""
+    on_arm = platform.machine().lower() in ("aarch64", "arm64")
+    return not on_arm and not cpu_flags() & {"avx512_vnni", "avx_vnni", "amx_int8"}
+
+
 @cache
 def _cpuinfo() -> dict[str, str]:
     """Fields of the first core."""

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Backend, Description, Request
 from okdhp_edge.errors import BackendError
+from okdhp_edge.hardware import saturates_in_int8
 from okdhp_edge.pose.heatmap import Heatmaps
 
 _PROVIDER = "CPUExecutionProvider"
@@ -30,6 +31,9 @@ class OnnxRuntimeBackend(Backend):
             # Its FP16 scales are read wrongly once onnxruntime folds constants (seen with 1.31);
             # this file is run here to judge its accuracy, not for its speed.
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if request.precision == "int8" and saturates_in_int8():
+            # The file may have been quantized for a CPU with VNNI: slower, but as exact as there.
+            options.add_session_config_entry("session.x64quantprecision", "1")
         self._threads = request.threads
         self._precision = request.precision
         try:

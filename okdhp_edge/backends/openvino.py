@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, GPU or NPU that it reports."""
+"""OpenVINO on the CPU."""
 
 from collections import Counter
 from collections.abc import Callable

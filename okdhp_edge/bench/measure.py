@@ -1,5 +1,6 @@
 """Side by side: all candidates loaded, timed in turns, judged on the same samples."""
 
+import importlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -142,6 +143,7 @@ def _load(tried: Sequence[Candidate], threads: int | None) -> tuple[_Loaded, lis
     left_out = []
     for candidate in tried:
         request = Request(candidate.folder, candidate.card, candidate.precision, threads)
+        importlib.import_module(REGISTRY[candidate.backend].module)  # no part of loading a model
         start = time.perf_counter_ns()
         try:
             backend = open_backend(candidate.backend, request)

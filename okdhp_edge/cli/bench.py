@@ -37,6 +37,7 @@ def bench(
     from okdhp_edge.card import write_text, writing
     from okdhp_edge.data.load import load
     from okdhp_edge.errors import ModelError
+    from okdhp_edge.evaluate import check_metric
     from okdhp_edge.hardware import describe_machine
 
     path = chosen_model(model)
@@ -46,6 +47,8 @@ def bench(
     skeleton = tried[0].card.skeleton.skeleton()
     poses = load(data, split).as_seen_by(skeleton) if data else None
     chosen = metric or (poses.metric if poses else "")
+    if poses:
+        check_metric(chosen)
     with progress() as report:
         rows, refused = measure(tried, poses, chosen, runs=runs, threads=threads, report=report)
     table(f"{path.name}: {chosen or 'speed only'}, batch 1", HEADINGS, [cells(r) for r in rows])
@@ -55,6 +58,8 @@ def bench(
     if best:
         say(f"run this here: --backend {best.candidate.backend} --precision "
             f"{best.candidate.precision} (fastest within {max_drop:g} points of fp32)")  # fmt: skip
+    elif poses:
+        say("nothing is recommended: without the fp32 export nobody knows what INT8 has lost")
     slow = [_explained(row, faster, threads) for row, faster in slower_than_float(rows)]
     record = {
         "command": command_line(), "model": path.name, "metric": chosen, "split": split,

@@ -13,11 +13,10 @@ from typing import Any, Literal
 from onnxruntime.quantization import QuantType
 
 from okdhp_edge.errors import ModelError
-from okdhp_edge.hardware import cpu_flags
+from okdhp_edge.hardware import saturates_in_int8
 
 _CPU_OPS = ("Conv", "Add", "MaxPool", "Resize", "Concat", "Relu", "Clip")
 _MATRIX_OPS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
-_VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +74,9 @@ def _make(name: str) -> Profile:
     if name == "openvino":
         return Profile(name=name, format="openvino", judge="openvino")
     on_arm = platform.machine().lower() in ("aarch64", "arm64")
-    saturates = not on_arm and not cpu_flags() & _VNNI
     if name == "generic":
         return Profile(name=name, per_channel=False)
-    return Profile(name=name, signed=on_arm, reduce_range=saturates, throughout=True)
+    return Profile(name=name, signed=on_arm, reduce_range=saturates_in_int8(), throughout=True)
 
 
 RUNTIMES = ("openvino", "onnxruntime", "tensorrt")

@@ -4,6 +4,7 @@ import pytest
 from onnx import numpy_helper
 from onnxruntime.quantization import QuantType
 
+from okdhp_edge import hardware
 from okdhp_edge.errors import ModelError
 from okdhp_edge.quantize import profiles as module
 from okdhp_edge.quantize.profiles import PROFILES, profile
@@ -45,7 +46,7 @@ def test_all_convolutions_but_the_head_are_quantized(quantized, exported):
 )
 def test_the_cpu_decides_signs_and_range(monkeypatch, machine, flags, kind, reduced):
     monkeypatch.setattr(module.platform, "machine", lambda: machine)
-    monkeypatch.setattr(module, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: flags)
     chosen = profile("onnxruntime")
     assert (chosen.activation_type, chosen.reduce_range) == (kind, reduced)
     assert profile("tensorrt").signed and not profile("tensorrt").reduce_range
@@ -56,7 +57,7 @@ def test_reduced_weights_keep_to_seven_bits(exported, tmp_path, monkeypatch):
     from okdhp_edge.quantize.observe import observe
     from okdhp_edge.quantize.onnx_qdq import write_qdq
 
-    monkeypatch.setattr(module, "cpu_flags", set)
+    monkeypatch.setattr(hardware, "cpu_flags", set)
     crops = [np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)]
     source = exported / "model.onnx"
     ranges = ranges_of(observe(source, crops), "minmax")
