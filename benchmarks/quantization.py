@@ -46,6 +46,7 @@ def main(
     train_split: Annotated[str, typer.Option(help="What is trained on.")] = "train",
     profiles: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(PROFILES),
     trained: Annotated[str, typer.Option(help="Profiles that are trained for.")] = "generic",
+    calibrators: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(METHODS),
     runs: Annotated[Path, typer.Option()] = Path("runs/quantization"),
 ) -> None:
     """Quantize in every way and judge."""
@@ -57,7 +58,7 @@ def main(
     reference = _hits(fp32, "onnxruntime", test)
     rows = []
     for name in profiles.split(","):
-        made = list(_ptq(name, material, folder))
+        made = list(_ptq(name, calibrators.split(","), material, folder))
         if epochs and name in trained.split(","):
             recipe = aware(facts.recipe, checkpoint, facts.best_branch, name, epochs)
             recipe = recipe.model_copy(update={"train_split": train_split})
@@ -75,7 +76,7 @@ def main(
     content = {
         "command": f"python benchmarks/quantization.py CHECKPOINT --data {kinds_of(data)}:PATH "
         f"--calibration {calibration} --epochs {epochs} --train-split '{train_split}' "
-        f"--profiles {profiles} --trained {trained}",
+        f"--profiles {profiles} --trained {trained} --calibrators {calibrators}",
         "model": facts.recipe.name, "float_test": reference.pck,
         "persons": int((reference.counted > 0).sum()), "qat_epochs": epochs,
         "qat_split": train_split,
@@ -90,8 +91,8 @@ Made = tuple[str, Path, float]
 """How, where, and the metric on `val`."""
 
 
-def _ptq(name: str, material: Material, folder: Path) -> list[Made]:
-    found = [_made(Plan(method), name, material, folder) for method in METHODS]
+def _ptq(name: str, methods: list[str], material: Material, folder: Path) -> list[Made]:
+    found = [_made(Plan(method), name, material, folder) for method in methods]
     best = max(found, key=lambda made: made[2])[0]
     return [*found, _made(Plan(best, corrected=True), name, material, folder)]
 
