@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Backend
 
-_WARMUP, _ROUND = 10, 10
+ROUND = 10
+"""Runs of one model before it is the next one's turn."""
+_WARMUP = 10
 # A runtime's idle threads spin for a while and would slow the next candidate down.
 _SETTLE_S, _REWARM = 0.05, 3
 
@@ -26,10 +28,10 @@ def interleaved(
         done: told after each round how many runs every backend has behind it.
     """
     samples: list[list[int]] = [[] for _ in loaded]
-    for start in range(0, runs, _ROUND):
+    for start in range(0, runs, ROUND):
         for number, backend in enumerate(loaded):
             samples[number].extend(_block(backend, crops, _REWARM if start else _WARMUP))
-        done(start + _ROUND)
+        done(start + ROUND)
     return samples
 
 
@@ -38,7 +40,7 @@ def _block(backend: Backend, crops: NDArray[np.uint8], warmup: int) -> list[int]
     for _ in range(warmup):
         backend.infer_all(crops[:1])
     times = []
-    for i in range(_ROUND):
+    for i in range(ROUND):
         crop = crops[i % len(crops)][None]
         start = time.perf_counter_ns()
         backend.infer_all(crop)
