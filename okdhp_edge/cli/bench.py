@@ -55,11 +55,7 @@ def bench(
     for reason in [*left_out, *refused]:
         say(f"left out: {reason}")
     best = recommended(rows, max_drop)
-    if best:
-        say(f"run this here: --backend {best.candidate.backend} --precision "
-            f"{best.candidate.precision} (fastest within {max_drop:g} points of fp32)")  # fmt: skip
-    elif poses:
-        say("nothing is recommended: without the fp32 export nobody knows what INT8 has lost")
+    _say_what_to_run(best, max_drop, judged=poses is not None)
     slow = [_explained(row, faster, threads) for row, faster in slower_than_float(rows)]
     record = {
         "command": command_line(), "model": path.name, "metric": chosen, "split": split,
@@ -77,6 +73,14 @@ def bench(
         if poses:
             plot(rows, chosen, out / "pareto.png")
     emit(record)
+
+
+def _say_what_to_run(best: "Row | None", max_drop: float, *, judged: bool) -> None:
+    if best:
+        say(f"run this here: --backend {best.candidate.backend} --precision "
+            f"{best.candidate.precision} (fastest within {max_drop:g} points of fp32)")  # fmt: skip
+    elif judged:
+        say("nothing is recommended: without the fp32 export nobody knows what INT8 has lost")
 
 
 def _explained(row: "Row", faster: "Row", threads: int | None) -> dict[str, Any]:

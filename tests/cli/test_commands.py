@@ -152,7 +152,7 @@ def test_a_package_that_is_missing_is_one_line(call, model, monkeypatch):
 
 def test_joints_that_nobody_has_labelled_are_null(call, model):
     coco = json.loads(coco_file(Path()).read_text())
-    names = ["left_hip", "right_shoulder", "nose"]
+    names = ["left_hip", "right_hip", "nose"]
     coco["categories"][0]["keypoints"] = names
     Path("people.json").write_text(json.dumps(coco))
     found = call("eval", "--data", "coco:people.json", "--split", "all", "--model", model,
