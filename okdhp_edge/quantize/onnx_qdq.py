@@ -57,6 +57,7 @@ def write_qdq(
             )  # fmt: skip
         if profile.throughout:
             cpu.take_pixels(target)
+            cpu.double_by_copies(target)
     finally:
         logging.getLogger().removeFilter(_no_preprocessing_advice)
 

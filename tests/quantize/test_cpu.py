@@ -7,7 +7,7 @@ import pytest
 from onnx import numpy_helper
 
 from okdhp_edge.quantize.calibrators import ranges_of
-from okdhp_edge.quantize.cpu import norms_to_convolutions, take_pixels
+from okdhp_edge.quantize.cpu import double_by_copies, norms_to_convolutions, take_pixels
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
 from okdhp_edge.quantize.profiles import profile
@@ -77,3 +77,24 @@ def test_another_normalisation_is_left_alone(exported, tmp_path, crop):
 def test_no_float_norm_is_left_for_onnxruntime(quantized):
     assert "BatchNormalization" not in _kinds(quantized / "onnxruntime" / "model.onnx")
     assert "BatchNormalization" in _kinds(quantized / "tensorrt" / "model.onnx")
+
+
+def test_doubling_by_copies_computes_the_same(exported, tmp_path, crop):
+    path = tmp_path / "m.onnx"
+    _quantized(exported, crop, path)
+    before, kinds = _run(path, crop), _kinds(path)
+    double_by_copies(path)
+    np.testing.assert_array_equal(_run(path, crop), before)
+    assert "Resize" in kinds and "Resize" not in _kinds(path)
+
+
+def test_other_ways_of_resizing_stay(exported, tmp_path, crop):
+    path = tmp_path / "m.onnx"
+    _quantized(exported, crop, path)
+    model = onnx.load(str(path))
+    resizes = [node for node in model.graph.node if node.op_type == "Resize"]
+    for node in resizes:
+        next(a for a in node.attribute if a.name == "nearest_mode").s = b"ceil"
+    onnx.save(model, str(path))
+    double_by_copies(path)
+    assert _kinds(path).count("Resize") == len(resizes) > 0
