@@ -26,8 +26,8 @@ from okdhp_edge.run.track import PersonTracker, Tracker
 
 # One result in the hands of whoever shows it, one under way or waiting: more would only age.
 _ROOM = 2
-# A file's frames do not age: there one more is under way while another waits.
-_ROOM_IN_FILES = 3
+# A file's frames do not age: there another is cut ahead, and one more may wait.
+_ROOM_IN_FILES = 4
 _POLL_S = 0.1
 
 TIME_TO_POSES = ("wait", "detect", "preprocess", "infer", "decode", "track")
