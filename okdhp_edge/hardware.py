@@ -14,11 +14,15 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(_cpuinfo().get("flags", _cpuinfo().get("Features", "")).split())
 
 
+def on_arm() -> bool:
+    """Whether this is a 64-bit ARM."""
+    return platform.machine().lower() in ("aarch64", "arm64")
+
+
 def saturates_in_int8() -> bool:
     """Whether sums of u8 times s8 products may run over: on x86 without VNNI, which adds them up
     in 16 bits."""
-    on_arm = platform.machine().lower() in ("aarch64", "arm64")
-    return not on_arm and not cpu_flags() & {"avx512_vnni", "avx_vnni", "amx_int8"}
+    return not on_arm() and not cpu_flags() & {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
 @cache

@@ -2,7 +2,7 @@
 
 Measured on the networks of `benchmarks/int8.py`: without these an hourglass spends a quarter of its
 time in float batch norms and the layout changes around them, and a small net an eighth in
-subtracting the mean of the picture; doubling bytes by Resize is an eighth of either.
+subtracting the mean of the picture; doubling bytes by Resize is a tenth of either.
 """
 
 from pathlib import Path

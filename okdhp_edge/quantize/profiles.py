@@ -6,14 +6,13 @@ int32 bias, and quantizes the inputs of convolutions, not their outputs. NPUs wa
 tensor.
 """
 
-import platform
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from onnxruntime.quantization import QuantType
 
 from okdhp_edge.errors import ModelError
-from okdhp_edge.hardware import saturates_in_int8
+from okdhp_edge.hardware import on_arm, saturates_in_int8
 
 _CPU_OPS = ("Conv", "Add", "MaxPool", "Resize", "Concat", "Relu", "Clip")
 _MATRIX_OPS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
@@ -73,10 +72,9 @@ def _make(name: str) -> Profile:
         )  # fmt: skip
     if name == "openvino":
         return Profile(name=name, format="openvino", judge="openvino")
-    on_arm = platform.machine().lower() in ("aarch64", "arm64")
     if name == "generic":
         return Profile(name=name, per_channel=False)
-    return Profile(name=name, signed=on_arm, reduce_range=saturates_in_int8(), throughout=True)
+    return Profile(name=name, signed=on_arm(), reduce_range=saturates_in_int8(), throughout=True)
 
 
 RUNTIMES = ("openvino", "onnxruntime", "tensorrt")

@@ -6,7 +6,6 @@ from onnxruntime.quantization import QuantType
 
 from okdhp_edge import hardware
 from okdhp_edge.errors import ModelError
-from okdhp_edge.quantize import profiles as module
 from okdhp_edge.quantize.profiles import PROFILES, profile
 
 
@@ -45,7 +44,7 @@ def test_all_convolutions_but_the_head_are_quantized(quantized, exported):
     ],
 )
 def test_the_cpu_decides_signs_and_range(monkeypatch, machine, flags, kind, reduced):
-    monkeypatch.setattr(module.platform, "machine", lambda: machine)
+    monkeypatch.setattr(hardware.platform, "machine", lambda: machine)
     monkeypatch.setattr(hardware, "cpu_flags", lambda: flags)
     chosen = profile("onnxruntime")
     assert (chosen.activation_type, chosen.reduce_range) == (kind, reduced)
