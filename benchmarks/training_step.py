@@ -56,6 +56,7 @@ def made_batch(size: int, device: str) -> Batch:
         image=torch.randint(0, 256, (size, SIDE, SIDE, 3), dtype=torch.uint8, device=device),
         xy=torch.rand(size, joints, 2, device=device) * (SIDE // 4 - 1),
         weight=torch.ones(size, joints, device=device),
+        absent=torch.zeros(size, joints, device=device),
         labelled=torch.ones(size, dtype=torch.bool, device=device),
         heatmap_from_frame=torch.eye(3, device=device)[:2].repeat(size, 1, 1),
         mirrored=torch.zeros(size, dtype=torch.bool, device=device),

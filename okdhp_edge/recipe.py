@@ -48,6 +48,10 @@ class HeatmapTable(_Table):
     hard_loss: HardLoss = "ce"
     sigma: Annotated[float, Field(gt=0, le=8)] = 1.5
     """Of the target Gaussian, in heatmap pixels."""
+    presence: Weight = 0.0
+    """Of the loss that makes a joint's score the probability that it is in the crop: learnt from
+    joints outside augmented crops, from joints marked absent and from boxes without anybody. 0
+    leaves scores to tell how sure the place is."""
     smooth: Annotated[float, Field(ge=0, le=8)] = 0.0
     """Of the Gaussian, in heatmap pixels, that heatmaps are convolved with when they are read."""
     branch_sigmas: tuple[Annotated[float, Field(gt=0, le=8)], ...] = ()
@@ -59,7 +63,9 @@ class HeatmapTable(_Table):
 
     @property
     def kind(self) -> HeatmapKind:
-        return HeatmapKind.LOGITS if self.hard_loss == "ce" else HeatmapKind.GAUSSIAN
+        if self.hard_loss == "mse":
+            return HeatmapKind.GAUSSIAN
+        return HeatmapKind.PRESENCE if self.presence else HeatmapKind.LOGITS
 
 
 class OptimiserTable(_Table):

@@ -20,23 +20,33 @@ class OnnxRunner(Protocol):
     output_shape: tuple[int, ...]
 
     def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The first output."""
+        """The output that was asked for."""
         ...
 
 
 class OnnxFile:
     """A network that is not one of ours: no card, no promises. Use from one thread at a time.
 
+    Args:
+        output: name of the output that is read; None reads the first.
+        precision: fp32, or bf16 where OpenVINO and the CPU have it.
+
     Attributes:
         input_shape: -1 where the file leaves a size free.
-        output_shape: of its first output.
+        output_shape: of the output that is read.
 
     Raises:
         ModelError: there is no such file, or no runtime reads it.
         BackendError: no runtime is installed.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        threads: int | None = None,
+        output: str | None = None,
+        precision: str = "fp32",
+    ) -> None:
         if not path.is_file():
             raise ModelError(f"model {path} does not exist", "check the path")
         name = next(filter(installed, _RUNTIMES), None)
@@ -45,7 +55,7 @@ class OnnxFile:
             raise BackendError(f"no runtime is installed that reads {path.name}", remedy)
         module: Any = importlib.import_module(REGISTRY[name].module)
         try:
-            self._run: OnnxRunner = module.open_onnx(path, threads)
+            self._run: OnnxRunner = module.open_onnx(path, threads, output, precision)
         except Exception as error:  # each runtime has its own kinds
             raise ModelError(
                 f"{path} cannot be read ({str(error)[:160]})", "give an ONNX file of one input"
@@ -53,5 +63,5 @@ class OnnxFile:
         self.input_shape, self.output_shape = self._run.input_shape, self._run.output_shape
 
     def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The first output."""
+        """The output that was asked for; `values` are turned into the input's own type."""
         return self._run(values)

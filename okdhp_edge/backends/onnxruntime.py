@@ -18,6 +18,8 @@ _LOG_ERRORS_ONLY = 3
 # ONNX Runtime has it by default, takes the core that crop and decode need.
 _SPIN_US = 100
 
+_TYPES = {"tensor(int32)": np.int32, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64}
+
 
 class OnnxRuntimeBackend(Backend):
     """Runs `model.onnx`, float or with Q/DQ."""
@@ -62,21 +64,28 @@ class OnnxRuntimeBackend(Backend):
 class _OnnxModel:
     """An ONNX file as it is."""
 
-    def __init__(self, path: Path, threads: int | None) -> None:
+    def __init__(self, path: Path, threads: int | None, output: str | None) -> None:
         self._session = ort.InferenceSession(str(path), _options(threads), providers=[_PROVIDER])
         taken = self._session.get_inputs()[0]
-        self._input = taken.name
+        self._input, self._type = taken.name, _TYPES.get(taken.type, np.float32)
+        given = {port.name: port for port in self._session.get_outputs()}
+        self._output = output or next(iter(given))
         self.input_shape = _sizes(taken.shape)
-        self.output_shape = _sizes(self._session.get_outputs()[0].shape)
+        self.output_shape = _sizes(given[self._output].shape)
 
     def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        outputs = self._session.run(None, {self._input: values})
+        fed = values.astype(self._type, copy=False)
+        outputs = self._session.run([self._output], {self._input: fed})
         return np.asarray(outputs[0], dtype=np.float32)
 
 
-def open_onnx(path: Path, threads: int | None) -> _OnnxModel:
+def open_onnx(path: Path, threads: int | None, output: str | None, precision: str) -> _OnnxModel:
     """See `onnx_file.OnnxFile`."""
-    return _OnnxModel(path, threads)
+    if precision != "fp32":
+        raise BackendError(
+            f"onnxruntime does not run {path.name} in {precision}", "install openvino, or use fp32"
+        )
+    return _OnnxModel(path, threads, output)
 
 
 def _sizes(shape: list[int | str | None]) -> tuple[int, ...]:

@@ -134,21 +134,23 @@ def _fed(request: Any, images_BHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
 class _OnnxModel:
     """An ONNX file as it is."""
 
-    def __init__(self, path: Path, threads: int | None) -> None:
+    def __init__(self, path: Path, threads: int | None, output: str | None, precision: str) -> None:
         model = shared_core().read_model(str(path))
-        compiled = shared_core().compile_model(model, _DEVICE, settings("fp32", threads))
+        compiled = shared_core().compile_model(model, _DEVICE, settings(precision, threads))
+        self._output = model.output(output or 0)
+        self._type = model.input(0).get_element_type().to_dtype()
         self.input_shape = _sizes(model.input(0))
-        self.output_shape = _sizes(model.output(0))
+        self.output_shape = _sizes(self._output)
         self._request = compiled.create_infer_request()
 
     def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        self._request.infer([values], share_inputs=True)
-        return np.array(self._request.get_output_tensor(0).data, dtype=np.float32)
+        self._request.infer([values.astype(self._type, copy=False)], share_inputs=True)
+        return np.array(self._request.get_tensor(self._output).data, dtype=np.float32)
 
 
-def open_onnx(path: Path, threads: int | None) -> _OnnxModel:
+def open_onnx(path: Path, threads: int | None, output: str | None, precision: str) -> _OnnxModel:
     """See `onnx_file.OnnxFile`."""
-    return _OnnxModel(path, threads)
+    return _OnnxModel(path, threads, output, precision)
 
 
 def _sizes(port: Any) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""`okdhp-edge data show`, `data check` and `data relabel`."""
+"""`okdhp-edge data show`, `data check`, `data relabel` and `data label`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from okdhp_edge.cli import MODEL_HELP
+from okdhp_edge.cli.label import label
 from okdhp_edge.cli.show import emit, guarded, progress, say, table
 
 app = typer.Typer(help="Look at a data set before training on it.", no_args_is_help=True)
@@ -105,3 +106,6 @@ def relabel(
         f"of {len(found.unlabelled)} persons are somewhere else: {out}")  # fmt: skip
     emit({"file": str(out), "swapped": len(found.swapped), "unlabelled_joints": joints,
           "persons": len(poses)})  # fmt: skip
+
+
+app.command("label")(label)

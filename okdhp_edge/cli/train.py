@@ -18,6 +18,10 @@ def train(
     data: Annotated[
         str | None, typer.Option(help="lspet:DIR, coco:PATH, mpii:PATH or synthetic[:COUNT].")
     ] = None,
+    val_data: Annotated[
+        str | None,
+        typer.Option(help="KIND:PATH[@SPLIT] to judge on. Default: the data's own val split."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder. Default: models/<recipe name>.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on after the last finished epoch.")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
@@ -41,7 +45,8 @@ def train(
     say(f"recipe {path.name} ({chosen.name}) on {source}, into {folder}")
     with progress() as report:
         best = run_training(chosen, source, TrainingOptions(
-            out=folder, resume=resume, device=device, precision=precision, workers=workers,
+            out=folder, resume=resume, val_data=val_data,
+            device=device, precision=precision, workers=workers,
             report=report))  # fmt: skip
     if not best.is_file():
         raise OkdhpError(f"{folder} was trained already", "drop --resume to train it anew")

@@ -30,11 +30,17 @@ class Augmentation(BaseModel):
     """Rotation is uniform within plus or minus this."""
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """The person appears larger or smaller by up to this share."""
+    stretch: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The person appears wider and lower, or narrower and higher, by up to this share: for sets
+    whose pictures were squeezed to a square."""
     shift: Annotated[float, Field(ge=0, lt=0.5)] = 0.05
     """The box moves by up to this share of its size."""
     flip: bool = True
     colour: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Brightness, contrast and colour gains vary by up to this share."""
+    joint_box: Share = 0.0
+    """Share of the persons who are cut out by the extent of their labelled joints, as `run` does
+    while it follows somebody, and not by their box, as it does after a detection."""
     half_body: Share = 0.0
     """Share of the persons of whom only the upper or the lower half fills the crop (Wang et al.,
     "Mask-guided half-body", as in HRNet-era recipes)."""
@@ -56,6 +62,7 @@ class TrainingCrop(NamedTuple):
         image: (H, W, 3) uint8 BGR.
         xy: (K, 2) joints in crop pixels.
         weight: (K,) 1 where the joint is labelled and inside the crop, else 0.
+        absent: (K,) 1 where the joint is known not to be inside the crop, else 0.
         transform: crop_from_frame.
         mirrored: whether left and right are exchanged.
         large: the same crop in another size, if one was asked for.
@@ -64,6 +71,7 @@ class TrainingCrop(NamedTuple):
     image: Image
     xy: NDArray[np.float32]
     weight: NDArray[np.float32]
+    absent: NDArray[np.float32]
     transform: Affine
     mirrored: bool
     large: Image | None
@@ -88,19 +96,18 @@ def training_crop(
         DataError: the picture cannot be read.
     """
     mirror = augmentation.flip and rng.uniform() < 0.5
-    box = sample.box.copy()
-    if _happens(augmentation.half_body, rng):
-        box = _half(sample, skeleton, rng)
-    box[:2] += rng.uniform(-1, 1, 2) * augmentation.shift * box[2:].max()
+    box = _moved_box(sample, skeleton, augmentation, rng)
     rotation = rng.uniform(-1, 1) * augmentation.rotation_deg
     scale = 1 + rng.uniform(-1, 1) * augmentation.scale
+    stretch = np.exp(rng.uniform(-1, 1) * augmentation.stretch) if augmentation.stretch else 1.0
     picture = sample.picture.read()
     colours = _colour_table(augmentation.colour, rng) if augmentation.colour else None
 
     def placed(size: tuple[int, int]) -> Affine:
         return crop_from_frame(
-            box, size, spec.box_padding, rotation_deg=rotation, scale=scale, mirror=mirror
-        )
+            box, size, spec.box_padding, rotation_deg=rotation, scale=scale, stretch=stretch,
+            mirror=mirror,
+        )  # fmt: skip
 
     def cut(size: tuple[int, int]) -> Image:
         image = warp(picture, placed(size), size, spec.border)
@@ -110,8 +117,10 @@ def training_crop(
 
     transform = placed(spec.size)
     xy, labelled = apply(transform, sample.xy), sample.labelled
+    absent = np.zeros_like(labelled) if sample.absent is None else sample.absent
     if mirror:
-        xy, labelled = xy[skeleton.flip_index], labelled[skeleton.flip_index]
+        flip = skeleton.flip_index
+        xy, labelled, absent = xy[flip], labelled[flip], absent[flip]
     inside = ((xy >= 0) & (xy <= np.array(spec.size) - 1)).all(axis=1)
     # A teacher with better eyes looks past the blur and the occlusion.
     image = cut(spec.size)
@@ -123,10 +132,24 @@ def training_crop(
         image=image,
         xy=np.where(labelled[:, None], xy, 0.0).astype(np.float32),
         weight=(labelled & inside).astype(np.float32),
+        absent=(absent | (labelled & ~inside)).astype(np.float32),
         transform=transform,
         mirrored=mirror,
         large=cut(large) if large else None,
     )
+
+
+def _moved_box(
+    sample: Sample, skeleton: Skeleton, augmentation: Augmentation, rng: np.random.Generator
+) -> Box:
+    """What is cut out: the person, the extent of the joints, or a half; a little aside."""
+    box = sample.box.copy()
+    if _happens(augmentation.joint_box, rng) and sample.labelled.sum() >= _FEWEST_OF_A_HALF:
+        box = box_around(sample.xy[sample.labelled])
+    if _happens(augmentation.half_body, rng):
+        box = _half(sample, skeleton, rng)
+    box[:2] += rng.uniform(-1, 1, 2) * augmentation.shift * box[2:].max()
+    return box
 
 
 def _happens(share: float, rng: np.random.Generator) -> bool:

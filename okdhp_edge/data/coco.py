@@ -16,7 +16,7 @@ from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
 _PIXEL_STD = 200.0
 # COCO's persons fill about this share of their box (Ruggero Ronchi and Perona, ICCV 2017, use
 # the annotated area where there is one); sets without `area` get the box's.
-_AREA_OF_BOX = 0.53
+AREA_OF_BOX = 0.53
 # A category without keypoint names (MPII-TRB and others) cannot be matched by name.
 _UNNAMED = "point_{}"
 
@@ -71,7 +71,8 @@ def _names_a_split(file: Path) -> bool:
 
 def _is_person_with_joints(annotation: dict[str, Any]) -> bool:
     keypoints = annotation.get("keypoints") or []
-    return not annotation.get("iscrowd", 0) and any(v > 0 for v in keypoints[2::3])
+    known = any(v > 0 for v in keypoints[2::3]) or any(annotation.get("absent") or ())
+    return not annotation.get("iscrowd", 0) and known
 
 
 def _skeleton(file: Path, categories: list[dict[str, Any]], first: dict[str, Any]) -> Skeleton:
@@ -111,17 +112,32 @@ def _sample(
     points = points.reshape(joints, 3)
     labelled = points[:, 2] > 0
     box = _box(annotation, points[labelled, :2])
-    area = annotation.get("area") or float(box[2] * box[3]) * _AREA_OF_BOX
+    area = annotation.get("area") or float(box[2] * box[3]) * AREA_OF_BOX
     return Sample(
         id=f"{picture['file_name']}#{annotation['id']}",
         picture=PictureFile(root / picture["file_name"]),
         box=box,
         xy=points[:, :2].astype(np.float32),
         labelled=labelled,
+        absent=_absent(annotation, labelled),
         head_size=_head_size(annotation),
         area=float(area),
         outline=_outline(annotation),
     )
+
+
+def _absent(annotation: dict[str, Any], labelled_K: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """`absent`, a key of `okdhp-edge data label`: COCO itself does not tell joints that are not
+    there from those that nobody labelled."""
+    absent = annotation.get("absent")
+    if absent is None:
+        return None
+    if not isinstance(absent, list) or len(absent) != len(labelled_K):
+        raise DataError(
+            f"annotation {annotation['id']} has no `absent` of {len(labelled_K)} numbers",
+            "give one for each joint, or leave the key out",
+        )
+    return np.array(absent, dtype=np.bool_) & ~labelled_K
 
 
 def _outline(annotation: dict[str, Any]) -> Outlines | None:

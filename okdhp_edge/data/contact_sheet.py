@@ -49,13 +49,13 @@ def _column(
     strongest = (targets * crop.weight[:, None, None]).max(axis=0)
     heat = cv2.resize((strongest * 255).astype(np.uint8), spec.size, interpolation=cv2.INTER_CUBIC)
     tinted = cv2.addWeighted(image, 0.4, cv2.applyColorMap(heat, _COLOURMAP), 0.6, 0)
-    tiles = [_labelled(poses, sample, spec.width), drawn, np.asarray(tinted, dtype=np.uint8)]
+    tiles = [labelled_tile(poses, sample, spec.width), drawn, np.asarray(tinted, dtype=np.uint8)]
     framed = [cv2.copyMakeBorder(t, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255))
               for t in tiles]  # fmt: skip
     return np.vstack([np.asarray(t, dtype=np.uint8) for t in framed])
 
 
-def _labelled(poses: PoseSet, sample: Sample, side: int) -> Image:
+def labelled_tile(poses: PoseSet, sample: Sample, side: int) -> Image:
     """The picture around the person, letterboxed to a square, with box and skeleton."""
     picture = sample.picture.read()
     x, y, w, h = sample.box

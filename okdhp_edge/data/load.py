@@ -41,7 +41,8 @@ def read_annotations(source: str, split: str) -> PoseSet:
     Args:
         source: `lspet:DIR`, `coco:FILE|DIR`, `mpii:FILE|DIR`, `synthetic` or `synthetic:COUNT`;
             or several with commas between: the first is the set, its joints and its splits, all
-            persons of the others are added to what it has to train on, and to `all`. Joints are
+            persons of the others, or of their split named as in `lspet:DIR@train`, are added to
+            what it has to train on, and to `all`. Joints are
             matched by name, those that a set lacks count as unlabelled.
         split: train, val, test or all; with a part of it in samples, as in `train[:3000]`, and
             sums of such, as in `train[-3000:]+test` (the notation of Hugging Face datasets).
@@ -53,15 +54,21 @@ def read_annotations(source: str, split: str) -> PoseSet:
     poses = _of_one_kind(first, split)
     if not more or not any(part.startswith((_TRAIN, _ALL)) for part in split.split("+")):
         return poses
-    added = [_of_one_kind(other, _ALL).as_seen_by(poses.skeleton) for other in more]
+    added = [_of_one_kind(*with_split(other)).as_seen_by(poses.skeleton) for other in more]
     samples = [
         replace(sample, id=f"{kinds_of(other.source)}:{sample.id}")
         for other in added
         for sample in other.samples
-        if sample.labelled.any()  # a face alone has none of a body's joints
+        if sample.labelled.any() or sample.nobody  # a face alone has none of a body's joints
     ]
     notes = poses.notes + tuple(note for other in added for note in other.notes)
     return replace(poses, source=source, samples=[*poses.samples, *samples], notes=notes)
+
+
+def with_split(source: str) -> tuple[str, str]:
+    """`KIND:PATH@SPLIT` taken apart; all of it where no split is named."""
+    place, _, split = source.rpartition("@")
+    return (place, split) if place and _PART.fullmatch(split) else (source, _ALL)
 
 
 def _of_one_kind(source: str, split: str) -> PoseSet:
@@ -118,7 +125,7 @@ def _faults(sample: Sample) -> list[str]:
         faults.append("a labelled joint that is not a number")
     if not np.isfinite(sample.box).all() or (sample.box[2:] <= 0).any():
         faults.append(f"a box of no size {np.round(sample.box, 1).tolist()}")
-    if not sample.labelled.any():
+    if not sample.labelled.any() and not sample.nobody:
         faults.append("no labelled joint")
     if isinstance(sample.picture, PictureFile) and not sample.picture.path.is_file():
         faults.append(f"missing picture {sample.picture.path}")

@@ -66,6 +66,8 @@ class Sample:
         box: (4,) x, y, width, height of the person in the picture, unpadded.
         xy: (K, 2) joints in picture pixels, centres at whole numbers; rubbish where unlabelled.
         labelled: (K,) whether the joint's position is known.
+        absent: (K,) whether the joint is known not to be in the picture; None where the set does
+            not say. What is neither labelled nor absent may be anywhere.
         head_size: pixels, for PCKh; None where the set has no head.
         area: square pixels of the person, for OKS; None where the set does not say.
         outline: the silhouette; None where the set has none.
@@ -79,6 +81,12 @@ class Sample:
     head_size: float | None = None
     area: float | None = None
     outline: Mask | None = None
+    absent: NDArray[np.bool_] | None = None
+
+    @property
+    def nobody(self) -> bool:
+        """Whether the box is known to hold nobody."""
+        return self.absent is not None and bool(self.absent.all())
 
     @property
     def mask(self) -> Mask:
@@ -157,4 +165,11 @@ def _renamed(sample: Sample, source_K: NDArray[np.int64]) -> Sample:
         sample,
         xy=np.where(known[:, None], sample.xy[source_K], np.float32(0)),
         labelled=known & sample.labelled[source_K],
+        absent=None if sample.absent is None else _renamed_absence(sample, source_K),
     )
+
+
+def _renamed_absence(sample: Sample, source_K: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Where nobody is, joints that the set does not know are absent too."""
+    assert sample.absent is not None
+    return np.where(source_K >= 0, sample.absent[source_K], sample.nobody)

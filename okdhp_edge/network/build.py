@@ -13,6 +13,7 @@ from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig
 from okdhp_edge.network.decoder import Decoder, DucDecoder, UpsampleDecoder
 from okdhp_edge.network.encoders import Encoder, build_encoder, channels_of
 from okdhp_edge.network.hourglass import HourglassBranch, Stacks, Stem
+from okdhp_edge.network.neck import TopDownNeck
 
 STRIDE = 4
 """Every network here gives heatmaps at a quarter of its input."""
@@ -95,6 +96,8 @@ def _mobilepose(
     encoder = build_encoder(config.encoder, config.encoder_weights if load_encoder else None)
     if config.mask:
         _widen_first_convolution(encoder)
+    if config.neck is not None:
+        return _with_neck(config, encoder, joints, normalise)
     branches = [_decoder(config, encoder, joints, depth) for depth in config.branches]
     shared, channels = cast(nn.Module, encoder), encoder.channels
     if config.share_to is not None:
@@ -105,6 +108,24 @@ def _mobilepose(
             branch.encoder = copy.deepcopy(encoder).split(config.share_to)[1]
     aggregation = FeatureAggregationUnit(config.aggregation, channels, len(config.branches), joints)
     return PoseNet(normalise, _EncoderTrunk(shared), branches, aggregation, config.branch_dropout)
+
+
+def _with_neck(
+    config: MobilePoseConfig, encoder: Encoder, joints: int, normalise: Normalise
+) -> PoseNet:
+    assert config.neck is not None
+    upsamplings = (encoder.stride // STRIDE).bit_length() - 1
+    widths = config.decoder_channels[-upsamplings:]
+    merged = (encoder.stride // config.neck).bit_length() - 1
+    trunk = TopDownNeck(encoder, config.neck, widths[:merged])
+    branches = [
+        UpsampleDecoder(trunk.channels, widths[merged:], joints, depth, before=True)
+        for depth in config.branches
+    ]
+    aggregation = FeatureAggregationUnit(
+        config.aggregation, trunk.channels, len(config.branches), joints
+    )
+    return PoseNet(normalise, _EncoderTrunk(trunk), branches, aggregation, config.branch_dropout)
 
 
 def _widen_first_convolution(module: nn.Module) -> None:

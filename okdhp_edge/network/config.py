@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 Aggregation = Literal["released", "paper", "depthwise", "mean"]
 EncoderName = Literal[
@@ -50,8 +50,17 @@ class MobilePoseConfig(_Network):
     share_to: Literal[2, 4, 8, 16] | None = None
     """The stride up to which the encoder is shared: every branch has its own coarser layers, all
     from the same pre-trained weights. None shares the whole encoder."""
+    neck: Literal[4, 8, 16] | None = None
+    """The stride to which the encoder's own finer maps are merged into its coarsest, top down,
+    before the branches part; with the `upsample` decoder. None: branches see the coarsest alone."""
     decoder: Literal["upsample", "duc"] = "upsample"
     decoder_channels: tuple[PositiveInt, ...] = (128, 96, 64)
+
+    @model_validator(mode="after")
+    def _neck_fits(self) -> "MobilePoseConfig":
+        if self.neck and (self.share_to is not None or self.decoder != "upsample"):
+            raise ValueError("network.neck needs decoder = 'upsample' and no share_to")
+        return self
 
 
 NetworkConfig = Annotated[HourglassConfig | MobilePoseConfig, Field(discriminator="kind")]

@@ -27,20 +27,30 @@ class Decoder(Branch):
 
 
 class UpsampleDecoder(Decoder):
-    """Per stage nearest x2, then `depth` plain 3x3 convolutions: nothing INT8 must leave float."""
+    """Per stage nearest x2, then `depth` plain 3x3 convolutions: nothing INT8 must leave float.
+
+    Args:
+        before: whether as many convolutions come before the first stage, as after a neck's sum.
+    """
 
     def __init__(
-        self, channels_in: int, channels: tuple[int, ...], joints: int, depth: int
+        self,
+        channels_in: int,
+        channels: tuple[int, ...],
+        joints: int,
+        depth: int,
+        *,
+        before: bool = False,
     ) -> None:
         stages: list[nn.Module] = []
+        if before:
+            stages.append(nn.ReLU())
+            for _ in range(depth):
+                stages += _conv_bn_relu(channels_in, channels_in)
         for width in channels:
             stages.append(nn.Upsample(scale_factor=2.0))
             for _ in range(depth):
-                stages += [
-                    nn.Conv2d(channels_in, width, 3, padding=1, bias=False),
-                    nn.BatchNorm2d(width),
-                    nn.ReLU(),
-                ]
+                stages += _conv_bn_relu(channels_in, width)
                 channels_in = width
         super().__init__(stages, nn.Conv2d(channels_in, joints, 1))
 

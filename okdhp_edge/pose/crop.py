@@ -20,6 +20,7 @@ def crop_from_frame(
     *,
     rotation_deg: float = 0.0,
     scale: float = 1.0,
+    stretch: float = 1.0,
     mirror: bool = False,
 ) -> Affine:
     """Map the padded box, grown to the input's aspect ratio, onto the network's input.
@@ -30,6 +31,7 @@ def crop_from_frame(
         padding: box growth, 1.25 = a quarter larger.
         rotation_deg: augmentation, counter-clockwise as seen in the picture.
         scale: augmentation, > 1 shows the person larger.
+        stretch: augmentation, > 1 shows the person wider by this factor and as much lower.
         mirror: augmentation, flip left and right after the rotation.
     """
     width, height = input_size
@@ -39,7 +41,7 @@ def crop_from_frame(
     pixels = width / frame_width
     angle = np.deg2rad(rotation_deg)
     cos, sin = np.cos(angle) * pixels, np.sin(angle) * pixels
-    linear = np.array([[cos, sin], [-sin, cos]])
+    linear = np.array([[cos, sin], [-sin, cos]]) @ np.diag([stretch, 1 / stretch])
     if mirror:
         linear[0] = -linear[0]
     offset = np.array([(width - 1) / 2, (height - 1) / 2]) - linear @ centre

@@ -24,6 +24,9 @@ class HeatmapKind(StrEnum):
     """Regressed Gaussians with peak 1 (hard loss `mse`)."""
     LOGITS = "logits"
     """Log-probabilities up to a constant, per joint over all pixels (hard loss `ce`)."""
+    PRESENCE = "presence"
+    """As `logits`, and their level tells whether the joint is in the crop at all: its probability
+    is the logistic function of the logarithm of their mean exponential."""
 
 
 class Decoded(NamedTuple):
@@ -61,8 +64,9 @@ def decode(
     """Find each joint's peak and refine it by a parabola through its neighbours.
 
     The logarithm of a Gaussian is a parabola, so the refinement is exact for a clean heatmap.
-    The score is the peak value (gaussian) or the probability mass within one sigma of the peak,
-    relative to what the target holds there (logits); both lie in 0..1.
+    The score is the peak value (gaussian), the probability mass within one sigma of the peak,
+    relative to what the target holds there (logits), or the probability that the joint is in the
+    crop (presence); all lie in 0..1.
 
     Args:
         smooth: standard deviation in heatmap pixels of a Gaussian that the values (gaussian) or
@@ -81,6 +85,8 @@ def decode(
     score = (
         np.clip(flat[np.arange(len(flat)), peak], 0.0, 1.0)
         if kind is HeatmapKind.GAUSSIAN
+        else _presence(flat)
+        if kind is HeatmapKind.PRESENCE
         else _peak_mass(maps, row, column, sigma)
     )
     xy = np.stack([x, y], axis=1).astype(np.float32)
@@ -88,7 +94,7 @@ def decode(
 
 
 def _smoothed(maps: Heatmaps, kind: HeatmapKind, smooth: float) -> Heatmaps:
-    logits = kind is HeatmapKind.LOGITS
+    logits = kind is not HeatmapKind.GAUSSIAN
     values = np.exp(maps - maps.max(axis=(1, 2), keepdims=True)) if logits else maps
     height, width = maps.shape[1:]
     result: Heatmaps = _convolution(height, smooth) @ values @ _convolution(width, smooth).T
@@ -124,6 +130,17 @@ def _offset(
     flat_top = curvature <= _TINY
     vertex = 0.5 * (after - before) / np.where(flat_top, 1.0, curvature)
     return np.asarray(np.where(flat_top, 0.0, np.clip(vertex, -0.5, 0.5)), dtype=np.float32)
+
+
+def _presence(flat_NP: Heatmaps) -> NDArray[np.float32]:
+    """(N,) probability that the joint is in the crop.
+
+    A softmax over the pixels and one more place, `nowhere`, whose logit is log P for P pixels:
+    1 - P(nowhere) = S / (S + P) with S the sum of the exponentials.
+    """
+    highest = flat_NP.max(axis=1)
+    level = highest + np.log(np.exp(flat_NP - highest[:, None]).mean(axis=1))
+    return np.asarray(np.exp(-np.logaddexp(0, -level)), dtype=np.float32)
 
 
 def _peak_mass(

@@ -29,7 +29,9 @@ class Batch(NamedTuple):
         image: (N, H, W, 3) uint8 BGR, or 4 with the person's mask.
         xy: (N, K, 2) joints in heatmap pixels.
         weight: (N, K) 1 where the joint is labelled and inside the crop.
-        labelled: (N,) False for pictures whose labels are not to be used; their weight is 0.
+        absent: (N, K) 1 where the joint is known not to be inside the crop.
+        labelled: (N,) False for pictures whose labels are not to be used; their weight and `absent`
+            are 0.
         heatmap_from_frame: (N, 2, 3).
         mirrored: (N,) whether left and right are exchanged.
         large: (N, H', W', 3 or 4) the same crops in the size that the method's teachers see; (N, 0)
@@ -39,6 +41,7 @@ class Batch(NamedTuple):
     image: Tensor
     xy: Tensor
     weight: Tensor
+    absent: Tensor
     labelled: Tensor
     heatmap_from_frame: Tensor
     mirrored: Tensor
@@ -106,6 +109,7 @@ class CropDataset(Dataset[_Views | DataError]):
             crop.image,
             apply(self._to_heatmap, crop.xy).astype(np.float32),
             crop.weight * np.float32(labelled),
+            crop.absent * np.float32(labelled),
             np.asarray(labelled),
             compose(self._to_heatmap, crop.transform).astype(np.float32),
             np.asarray(crop.mirrored),

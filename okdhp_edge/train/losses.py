@@ -32,6 +32,23 @@ def hard_loss(
     return (loss_BK * weight_BK).sum() / total
 
 
+def presence_loss(
+    heatmaps_BKHW: Tensor, present_BK: Tensor, absent_BK: Tensor, total: Tensor, kind: HardLoss
+) -> Tensor:
+    """How far scores are from telling which joints are in the crop; joints of which neither is
+    known do not count.
+
+    `ce`: binary cross-entropy of the probability that `pose.heatmap.HeatmapKind.PRESENCE` reads.
+    `mse`: half the mean squared heatmap of absent joints, whose target is zero everywhere.
+    """
+    heatmaps_BKP = heatmaps_BKHW.float().flatten(2)
+    if kind == "mse":
+        return (0.5 * heatmaps_BKP.square().mean(dim=2) * absent_BK).sum() / total
+    level_BK = heatmaps_BKP.logsumexp(dim=2) - math.log(heatmaps_BKP.shape[2])
+    loss_BK = F.binary_cross_entropy_with_logits(level_BK, present_BK, reduction="none")
+    return (loss_BK * (present_BK + absent_BK)).sum() / total
+
+
 def pixelwise_kl(
     student_BKHW: Tensor,
     teacher_BKHW: Tensor,

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from okdhp_edge import checkpoint
 from okdhp_edge.data.corrections import corrected, read_corrections
-from okdhp_edge.data.load import load
+from okdhp_edge.data.load import load, with_split
 from okdhp_edge.data.sample import PoseSet, kinds_of
 from okdhp_edge.distillation import FpdTable
 from okdhp_edge.errors import OkdhpError, RecipeError
@@ -27,6 +27,7 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import Recipe
 from okdhp_edge.train.batchnorm import make_process_wide
 from okdhp_edge.train.dataset import CropDataset, batches_of
+from okdhp_edge.train.memory import keep_freed_memory
 from okdhp_edge.train.methods import Method, build_method
 from okdhp_edge.train.quantization import QuantizationAware
 from okdhp_edge.train.schedule import build_optimiser
@@ -43,6 +44,8 @@ class TrainingOptions:
 
     out: Path
     resume: bool = False
+    val_data: str | None = None
+    """KIND:PATH[@SPLIT] to judge on in place of the data's own `val`."""
     device: str = "auto"
     precision: str = "32-true"
     workers: int = 1
@@ -118,13 +121,16 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
             f"INT8 would begin to learn after the last epoch ({recipe.optimiser.epochs})",
             "lower quantization.start_epoch or give more --epochs",
         )
-    train_set, val_set = load(data, recipe.train_split), load(data, "val")
+    train_set = load(data, recipe.train_split)
+    val_set = validation_set(data, options, train_set.skeleton)
     if recipe.corrections:
         train_set = corrected(train_set, read_corrections(Path(recipe.corrections).expanduser()))
-    metric = recipe.metric or train_set.metric
+    metric = recipe.metric or val_set.metric
     check_metric(metric)
     fabric = _launch(options)
     cv2.setNumThreads(1)
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     torch.manual_seed(recipe.seed)
     net = build_network(recipe.network, len(train_set.skeleton))
     if recipe.start is not None:
@@ -147,6 +153,19 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
         net=net, method=method, quantization=quantization, model=model, optimiser=optimiser,
         average=averaged(net, recipe.optimiser.average) if recipe.optimiser.average else None,
     )  # fmt: skip
+
+
+def validation_set(data: str, options: TrainingOptions, skeleton: Skeleton) -> PoseSet:
+    """What the run is judged on: a set of its own, all of it or the split named behind an @, or
+    else the data's `val`.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if options.val_data is None:
+        return load(data, "val")
+    source, split = with_split(options.val_data)
+    return load(source, split).as_seen_by(skeleton)
 
 
 def _start_from(path: Path, net: PoseNet, recipe: Recipe, skeleton: Skeleton) -> None:

@@ -55,6 +55,7 @@ def made_batch(crops=PERSONS, seed=0, channels=3):
         image=torch.tensor(rng.integers(0, 256, (crops, 64, 64, channels)), dtype=torch.uint8),
         xy=torch.tensor(rng.uniform(0, SIDE - 1, (crops, JOINTS, 2)), dtype=torch.float32),
         weight=weight,
+        absent=torch.zeros_like(weight),
         labelled=torch.ones(crops, dtype=torch.bool),
         heatmap_from_frame=torch.eye(3)[:2].repeat(crops, 1, 1),
         mirrored=torch.zeros(crops, dtype=torch.bool),

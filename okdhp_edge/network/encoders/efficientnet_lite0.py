@@ -9,6 +9,7 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from okdhp_edge.network.depthwise import depthwise_conv2d
 from okdhp_edge.network.encoders.base import Encoder, Layers
 
 # expansion, kernel, stride, width, repeats
@@ -32,10 +33,14 @@ class _SameConv(nn.Conv2d):
         total = kernel - stride
         before = total // 2
         if total % 2 == 0:
-            return F.conv2d(x_BCHW, self.weight, None, self.stride, before, 1, self.groups)
+            return self._convolved(x_BCHW, before)
         after = total - before
-        padded = F.pad(x_BCHW, (before, after, before, after))
-        return F.conv2d(padded, self.weight, None, self.stride, 0, 1, self.groups)
+        return self._convolved(F.pad(x_BCHW, (before, after, before, after)), 0)
+
+    def _convolved(self, x_BCHW: Tensor, padding: int) -> Tensor:
+        if self.groups > 1:
+            return depthwise_conv2d(x_BCHW, self.weight, (self.stride[0],) * 2, padding)
+        return F.conv2d(x_BCHW, self.weight, None, self.stride, padding)
 
 
 def _conv(channels_in: int, channels_out: int, kernel: int, stride: int, groups: int) -> _SameConv:

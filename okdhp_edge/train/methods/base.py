@@ -10,7 +10,7 @@ from okdhp_edge.network.branches import BranchOutputs, PoseNet
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
-from okdhp_edge.train.losses import hard_loss, labelled_total
+from okdhp_edge.train.losses import hard_loss, labelled_total, presence_loss
 from okdhp_edge.train.targets import gaussian_targets
 
 
@@ -90,11 +90,15 @@ class Method(nn.Module):
         return [stack for stack in found if stack.weight]
 
     def hard(self, heatmaps: Tensor, batch: Batch, weight: Tensor, sigma: float) -> Tensor:
-        """The hard loss of one stack against Gaussians of `sigma`."""
+        """The hard loss of one stack against Gaussians of `sigma`, and that of its scores."""
+        table = self.recipe.heatmap
         target = gaussian_targets(batch.xy, (heatmaps.shape[2], heatmaps.shape[3]), sigma)
-        return hard_loss(
-            heatmaps, target, weight, self.total(weight), self.recipe.heatmap.hard_loss
-        )
+        loss = hard_loss(heatmaps, target, weight, self.total(weight), table.hard_loss)
+        if not table.presence:
+            return loss
+        known = self.total(weight + batch.absent)
+        presence = presence_loss(heatmaps, weight, batch.absent, known, table.hard_loss)
+        return loss + table.presence * presence
 
     def hard_term(self, stacks: list[Stack], batch: Batch) -> Tensor:
         """The weighted sum of all stacks' hard losses."""

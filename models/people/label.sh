@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Step 2 of the everyday-people training set: label what `collect.py` brought.
+#   models/people/label.sh PEOPLE TEACHER.onnx DETECTOR.onnx KEEP_OUT [more options of data label]
+# KEEP_OUT is a folder of pictures to be judged on later: they and whatever looks like them are left
+# out. Every set is resumable; one that has its JSON is not labelled again.
+set -euo pipefail
+people=$1 teacher=$2 detector=$3 keep_out=$4
+shift 4
+
+label() {
+    local name=$1
+    shift
+    [[ -f $people/$name.json ]] && return
+    okdhp-edge data label "$people/$name" --out "$people/$name.json" --teacher "$teacher" \
+        --unlike "$keep_out" --sheet "$people/$name.jpg" "$@"
+}
+
+label stanford40 --empty 1 "${@}"
+label gatherings --person-class 0 --empty 1 --smallest 104 --detector "$detector" "${@}"
+label fddb --boxes none --detector "$detector" --smallest 64 "${@}"
+label tweets --boxes none --detector "$detector" --smallest 64 --empty 1 "${@}"
+label flickr --boxes none --detector "$detector" --smallest 64 "${@}"
+label smokers --boxes none --detector "$detector" --smallest 64 "${@}"
+label offices --person-class 0 --detector "$detector" --smallest 64 --empty 1 "${@}"
+label fashion --boxes none --detector "$detector" --smallest 64 --empty 1 "${@}"
+label masks --boxes none --detector "$detector" --smallest 48 "${@}"
+label gestures --boxes none --detector "$detector" --every 5 --duplicates 1 --empty 1 "${@}"
+label clothes --boxes none --nobody --empty 1 "${@}"
+label rooms --boxes none --detector "$detector" --empty 2 "${@}"

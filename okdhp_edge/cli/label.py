@@ -1,0 +1,122 @@
+"""`okdhp-edge data label`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from okdhp_edge.cli.show import emit, guarded, progress, say
+from okdhp_edge.pose.crop import Box
+from okdhp_edge.pose.preprocess import Image
+
+if TYPE_CHECKING:
+    from okdhp_edge.label.boxes import FindBoxes
+
+_BESIDE, _NONE = "beside", "none"
+
+
+Sources = Annotated[list[Path], typer.Argument(help="Pictures, folders, videos.")]
+Teachers = Annotated[
+    list[Path], typer.Option(help="ONNX pose network with its .toml beside it; repeatable.")
+]
+Out = Annotated[Path, typer.Option(help="COCO JSON to write.")]
+Boxes = Annotated[str, typer.Option(help="beside (VOC XML or YOLO text), none, or a COCO JSON.")]
+PersonClass = Annotated[
+    str, typer.Option(help="Class of persons in box files: a VOC name or a YOLO number.")
+]
+Detector = Annotated[Path | None, typer.Option(help="ONNX detector for pictures without boxes.")]
+Every = Annotated[int, typer.Option(min=1, help="Of a video one frame in so many.")]
+Empty = Annotated[int, typer.Option(min=0, help="At most so many boxes without anybody a picture.")]
+Nobody = Annotated[bool, typer.Option(help="The pictures show nobody: negatives.")]
+MinScore = Annotated[float, typer.Option(min=0, max=1, help="Mean score of a labelled joint.")]
+MaxSpread = Annotated[
+    float, typer.Option(min=0, max=1, help="Of the looks at a joint, as a share of the box.")
+]
+MaxAbsentScore = Annotated[
+    float, typer.Option(min=0, max=1, help="Highest score of an absent joint.")
+]
+MinJoints = Annotated[int, typer.Option(min=1, help="Labelled joints of a person.")]
+Smallest = Annotated[float, typer.Option(min=1, help="Height of a box, in pixels.")]
+Duplicates = Annotated[
+    int, typer.Option(min=-1, max=64, help="Differing hash bits of one picture; -1 keeps all.")
+]
+Unlike = Annotated[
+    list[Path] | None, typer.Option(help="Folder or label file whose pictures are left out.")
+]
+Precision = Annotated[str, typer.Option(help="Of the teachers: fp32 or bf16.")]
+Workers = Annotated[int, typer.Option(min=1, help="Pictures in work at once.")]
+Sheet = Annotated[Path | None, typer.Option(help="PNG or JPEG of persons to look at.")]
+Seed = Annotated[int, typer.Option(min=0)]
+
+
+@guarded
+def label(
+    sources: Sources,
+    teacher: Teachers,
+    out: Out = Path("labels.json"),
+    boxes: Boxes = _BESIDE,
+    person_class: PersonClass = "person",
+    detector: Detector = None,
+    every: Every = 10,
+    empty: Empty = 0,
+    nobody: Nobody = False,
+    min_score: MinScore = 0.3,
+    max_spread: MaxSpread = 0.04,
+    max_absent_score: MaxAbsentScore = 0.1,
+    min_joints: MinJoints = 5,
+    smallest: Smallest = 32.0,
+    duplicates: Duplicates = 5,
+    unlike: Unlike = None,
+    precision: Precision = "fp32",
+    workers: Workers = 2,
+    sheet: Sheet = None,
+    seed: Seed = 0,
+) -> None:
+    """Label pictures that nobody has labelled; the result is a data set `coco:FILE`.
+
+    Each teacher sees each person twice, as it is and mirrored. What the looks disagree on stays
+    unlabelled, joints that no look finds are marked absent. A stopped run goes on where it was.
+    """
+    from okdhp_edge.label.consensus import Rules
+    from okdhp_edge.label.options import LabelOptions
+    from okdhp_edge.label.sheet import write_sheet
+    from okdhp_edge.label.stage import label as run
+
+    rules = Rules(min_score=min_score, max_spread=max_spread, max_absent_score=max_absent_score,
+                  min_joints=min_joints)  # fmt: skip
+    with progress() as report:
+        result = run(LabelOptions(
+            sources=sources, out=out, teachers=teacher, find=_finder(boxes, person_class),
+            open_detector=_opener(detector), rules=rules, every=every, empty=empty, nobody=nobody,
+            smallest=smallest, duplicates=None if duplicates < 0 else duplicates,
+            unlike=unlike or (), precision=precision, workers=workers, seed=seed, report=report,
+            warn=say,
+        ))  # fmt: skip
+    if sheet is not None:
+        write_sheet(result.file, sheet, seed)
+    left_out = ", ".join(f"{count} {what}" for what, count in result.left_out.items())
+    say(f"{result.persons} persons and {result.empty} empty boxes in {result.pictures} pictures: "
+        f"{result.file}" + (f"; left out: {left_out}" if left_out else ""))  # fmt: skip
+    emit({"file": str(result.file), "pictures": result.pictures, "persons": result.persons,
+          "empty": result.empty, "left_out": result.left_out})  # fmt: skip
+
+
+def _finder(boxes: str, person_class: str) -> "FindBoxes | None":
+    from okdhp_edge.label.boxes import boxes_beside, boxes_of_coco
+
+    if boxes == _NONE:
+        return None
+    return boxes_beside(person_class) if boxes == _BESIDE else boxes_of_coco(Path(boxes))
+
+
+def _opener(detector: Path | None) -> Callable[[], Callable[[Image], list[Box]]] | None:
+    if detector is None:
+        return None
+    from okdhp_edge.run.detect import PersonDetector
+
+    def open_one() -> Callable[[Image], list[Box]]:
+        find = PersonDetector(detector, threads=1)
+        return lambda picture: [found.box for found in find(picture)]
+
+    return open_one

@@ -1,0 +1,1 @@
+"""Pictures in, COCO-format persons out: teachers label what nobody has labelled."""

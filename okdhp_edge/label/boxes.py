@@ -1,0 +1,150 @@
+"""Where the persons are: boxes from annotation files, or from a detector.
+
+Beside a picture, or in a folder `labels`, `Annotations` or `XMLAnnotations` next to its own, lies
+its VOC XML or YOLO text; a COCO JSON names many pictures.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+from xml.etree import ElementTree as ET
+
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.data.reading import read_json
+from okdhp_edge.errors import DataError
+from okdhp_edge.pose.crop import Box
+from okdhp_edge.pose.preprocess import Image
+
+FOLDERS = ("", "../labels", "../Annotations", "../annotations", "../XMLAnnotations")
+_ENTITY = "<!ENTITY"
+# A box smaller than this has nobody in it whose joints could be told.
+_SMALLEST = 2.0
+
+
+class FindBoxes(Protocol):
+    """Boxes (x, y, width, height) of the persons in a picture; None where it is not known."""
+
+    def __call__(self, path: Path, picture: Image) -> list[Box] | None: ...
+
+
+def boxes_beside(person_class: str) -> FindBoxes:
+    """A reader of VOC XML and YOLO text.
+
+    Args:
+        person_class: name of the class in VOC files (`person`), or its number in YOLO's (`0`).
+            Digits select YOLO's class; VOC files then take `person`.
+    """
+    number = person_class if person_class.isdigit() else "0"
+    name = "person" if person_class.isdigit() else person_class
+
+    def find(path: Path, picture: Image) -> list[Box] | None:
+        for folder in FOLDERS:
+            xml = path.parent / folder / f"{path.stem}.xml"
+            if xml.is_file():
+                return voc_boxes(xml, name)
+            text = path.parent / folder / f"{path.stem}.txt"
+            if text.is_file():
+                return yolo_boxes(text, number, picture.shape[1], picture.shape[0])
+        return None
+
+    return find
+
+
+def voc_boxes(file: Path, name: str) -> list[Box]:
+    """The boxes of one class in a PASCAL VOC file.
+
+    Raises:
+        DataError: it is no such file.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        if _ENTITY in text:
+            raise DataError(f"{file} declares entities, which no box file needs", "remove them")
+        root = ET.fromstring(text)  # noqa: S314  no entities, see above
+        return _usable(
+            [
+                _corner_box(box)
+                for thing in root.iter("object")
+                if (thing.findtext("name") or "").strip() == name
+                for box in thing.findall("bndbox")
+            ]
+        )
+    except (OSError, UnicodeDecodeError, ET.ParseError, ValueError) as error:
+        raise DataError(f"{file} is no VOC file ({error})", "mend or remove it") from error
+
+
+def _corner_box(box: ET.Element) -> list[float]:
+    left, top, right, bottom = (
+        float(box.findtext(k) or "nan") for k in ("xmin", "ymin", "xmax", "ymax")
+    )
+    return [left, top, right - left, bottom - top]
+
+
+def yolo_boxes(file: Path, number: str, width: int, height: int) -> list[Box]:
+    """The boxes of one class in a YOLO text file: class, then centre and size as shares; rows with
+    more numbers are outlines, whose extent is the box.
+
+    Raises:
+        DataError: it is no such file.
+    """
+    scale = np.array([width, height], dtype=np.float64)
+    found = []
+    try:
+        for row in file.read_text(encoding="utf-8").splitlines():
+            kind, *numbers = row.split() or [""]
+            if kind != number:
+                continue
+            found.append(_shares_of_row(np.array([float(v) for v in numbers])))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise DataError(f"{file} is no YOLO box file ({error})", "mend or remove it") from error
+    return _usable([box * np.tile(scale, 2) for box in found])
+
+
+def _shares_of_row(values: NDArray[np.float64]) -> Box:
+    """Left, top, width and height of one row, as shares of the picture."""
+    if len(values) == 4:
+        return np.concatenate([values[:2] - values[2:] / 2, values[2:]])
+    if len(values) < 6 or len(values) % 2:
+        raise ValueError(f"{len(values)} numbers in a row")
+    points = values.reshape(-1, 2)
+    low = points.min(axis=0)
+    return np.concatenate([low, points.max(axis=0) - low])
+
+
+def boxes_of_coco(file: Path) -> FindBoxes:
+    """A reader of a COCO JSON: boxes of category `person`, or of all where none is called so.
+
+    Raises:
+        DataError: it is no such file.
+    """
+    content = read_json(file)
+    try:
+        people = {c["id"] for c in content.get("categories", []) if c.get("name") == "person"}
+        by_id: dict[object, list[Box]] = {}
+        for annotation in content["annotations"]:
+            wanted = not people or annotation.get("category_id") in people
+            if wanted and not annotation.get("iscrowd", 0):
+                by_id.setdefault(annotation["image_id"], []).extend(_usable([annotation["bbox"]]))
+        by_name = {Path(i["file_name"]).name: by_id.get(i["id"], []) for i in content["images"]}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{file} is not in COCO format ({error!r})", "mend it") from error
+    return lambda path, _: by_name.get(path.name)
+
+
+def _usable(boxes: Iterable[Iterable[float]]) -> list[Box]:
+    arrays = [np.array(list(box), dtype=np.float64) for box in boxes]
+    return [
+        b for b in arrays if b.shape == (4,) and np.isfinite(b).all() and b[2:].min() >= _SMALLEST
+    ]
+
+
+def covered(box: Box, other: Box) -> float:
+    """The share of `box` that `other` covers."""
+    low, high = np.maximum(box[:2], other[:2]), np.minimum(box[:2] + box[2:], other[:2] + other[2:])
+    return float(np.prod(np.clip(high - low, 0, None)) / max(math.prod(box[2:]), 1e-9))
+
+
+Detect = Callable[[Image], list[Box]]

@@ -1,0 +1,141 @@
+"""The COCO file of a labelling run: near-duplicates dropped, what was left out counted."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from okdhp_edge import __version__
+from okdhp_edge.card import write_text
+from okdhp_edge.data.coco import AREA_OF_BOX
+from okdhp_edge.data.reading import read_json
+from okdhp_edge.errors import DataError
+from okdhp_edge.label.options import LabelOptions
+from okdhp_edge.label.partial import Record
+from okdhp_edge.label.pictures import (
+    Item,
+    Seen,
+    difference_hash,
+    frame_file,
+    items_in,
+    pictures_of,
+)
+from okdhp_edge.label.teacher import fingerprint
+from okdhp_edge.pose.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What a run gave."""
+
+    file: Path
+    pictures: int
+    persons: int
+    empty: int
+    left_out: dict[str, int]
+
+
+def assemble(
+    options: LabelOptions, skeleton: Skeleton, records: Sequence[tuple[Item, Record]]
+) -> Labelled:
+    """The COCO file of what is left once pictures that are alike have been dropped."""
+    left_out: Counter[str] = Counter()
+    seen = Seen(options.duplicates or 0)
+    for path in options.unlike:
+        for value in _hashes_of(path):
+            seen.add(value)
+    images: list[Record] = []
+    annotations: list[Record] = []
+    empty = 0
+    for item, record in records:
+        left_out["small"] += record.get("small", 0)
+        left_out["unsure"] += record.get("unsure", 0)
+        if "error" in record:
+            left_out["broken pictures"] += 1
+        elif not record["persons"] and not record["empty"]:
+            left_out["pictures without anybody"] += 1
+        elif options.duplicates is not None and seen.like(record["hash"]):
+            left_out["pictures like another"] += 1
+        else:
+            seen.add(record["hash"])
+            images.append(_image(options.out, item, record, len(images) + 1))
+            empty += len(record["empty"])
+            for person in _annotations(record, len(skeleton)):
+                ids = {"id": len(annotations) + 1, "image_id": len(images), "category_id": 1}
+                annotations.append(ids | person)
+    if not annotations:
+        raise DataError(
+            f"nobody was found in {len(records)} pictures ({dict(left_out)})",
+            "check the pictures, their boxes and the teacher's description",
+        )
+    write_text(options.out, json.dumps(_coco(skeleton, images, annotations, options)) + "\n")
+    persons = len(annotations) - empty
+    return Labelled(options.out, len(images), persons, empty, +left_out)
+
+
+def _image(out: Path, item: Item, record: Record, number: int) -> Record:
+    file = item.path if item.frame is None else frame_file(out, item)
+    place = file.resolve()
+    root = out.parent.resolve()
+    name = place.relative_to(root) if place.is_relative_to(root) else place
+    return {
+        "id": number, "file_name": name.as_posix(), "width": record["width"],
+        "height": record["height"], "dhash": f"{record['hash']:016x}",
+    }  # fmt: skip
+
+
+def _annotations(record: Record, joints: int) -> Iterator[Record]:
+    for person in record["persons"]:
+        visible = [2 * v for v in person["labelled"]]
+        points = [
+            value
+            for (x, y), v in zip(person["xy"], visible, strict=True)
+            for value in ((x, y, v) if v else (0, 0, 0))
+        ]
+        yield _annotation(person["box"], points, person["score"], person["absent"])
+    for box in record["empty"]:
+        yield _annotation(box, [0] * 3 * joints, [0] * joints, [1] * joints)
+
+
+def _annotation(
+    box: Sequence[float], points: Sequence[float], scores: Sequence[float], absent: Sequence[int]
+) -> Record:
+    return {
+        "bbox": box, "area": round(box[2] * box[3] * AREA_OF_BOX, 1), "iscrowd": 0,
+        "keypoints": points, "num_keypoints": sum(v > 0 for v in points[2::3]),
+        "keypoint_scores": scores,
+        "absent": absent,
+    }  # fmt: skip
+
+
+def _coco(
+    skeleton: Skeleton, images: list[Record], annotations: list[Record], options: LabelOptions
+) -> Record:
+    teachers = [f"{path.name} {fingerprint(path)[:12]}" for path in options.teachers]
+    return {
+        "info": {
+            "description": "persons labelled by teachers with okdhp-edge data label",
+            "teachers": teachers, "rules": options.rules.model_dump(), "version": __version__,
+        },
+        "images": images,
+        "annotations": annotations,
+        "categories": [
+            {
+                "id": 1, "name": "person", "keypoints": list(skeleton.joints),
+                "skeleton": (skeleton.limb_index + 1).tolist(),
+            }
+        ],
+    }  # fmt: skip
+
+
+def _hashes_of(path: Path) -> Iterator[int]:
+    """Of the pictures in a folder, or in a file that `label` wrote."""
+    if path.suffix == ".json":
+        for image in read_json(path)["images"]:
+            if "dhash" in image:
+                yield int(image["dhash"], 16)
+        return
+    for _, picture in pictures_of(items_in([path], every=1)):
+        if not isinstance(picture, DataError):
+            yield difference_hash(picture)

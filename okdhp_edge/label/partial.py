@@ -1,0 +1,66 @@
+"""The lines of a labelling run under way: what a stopped run goes on from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from okdhp_edge.card import writing
+from okdhp_edge.errors import OutputError
+from okdhp_edge.label.pictures import Item
+
+Record = dict[str, Any]
+
+
+class Partial:
+    """The lines of a run under way; the first line holds its settings.
+
+    Raises:
+        OutputError: it was begun with other settings, or cannot be written.
+    """
+
+    def __init__(self, path: Path, settings: Record) -> None:
+        self.path = path
+        self._settings = settings
+        self.done: dict[str, Record] = {}
+        if path.is_file():
+            self._read()
+
+    def _read(self) -> None:
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        # What follows the last line's end was being written when the run was stopped.
+        lines = text[: text.rfind("\n") + 1].splitlines()
+        try:
+            header, *rows = [json.loads(line) for line in lines]
+            self.done = {row["key"]: row for row in rows}
+        except (ValueError, KeyError, TypeError) as error:
+            raise OutputError(f"{self.path} is damaged", "delete it and label again") from error
+        if header != self._settings:
+            raise OutputError(
+                f"{self.path} is of a run with other settings",
+                "give the same options to go on, or delete it to begin anew",
+            )
+        with writing(self.path), self.path.open("r+b") as file:
+            file.truncate(len("".join(line + "\n" for line in lines).encode()))
+
+    def __enter__(self) -> "Partial":
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = not self.path.is_file()
+            self._file = self.path.open("a", encoding="utf-8")
+            if fresh:
+                self._write(self._settings)
+        return self
+
+    def add(self, item: Item, record: Record) -> None:
+        """One picture is done."""
+        record = {"key": item.key} | record
+        self._write(record)
+        self.done[item.key] = record
+
+    def _write(self, record: Record) -> None:
+        with writing(self.path):
+            self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
+            self._file.flush()
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()

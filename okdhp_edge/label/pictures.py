@@ -1,0 +1,151 @@
+"""What is to be labelled: picture files, folders of them, every Nth frame of videos."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.data.frames import PICTURE_SUFFIXES
+from okdhp_edge.data.sample import read_picture
+from okdhp_edge.errors import DataError
+from okdhp_edge.pose.preprocess import Image
+
+VIDEO_SUFFIXES = {".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v"}
+_HASH_SIDE = 8
+_JPEG_QUALITY = 95
+
+
+class Item(NamedTuple):
+    """A picture to label.
+
+    Attributes:
+        path: its file, or the video's.
+        frame: number of the frame in the video; None for a picture file.
+    """
+
+    path: Path
+    frame: int | None
+
+    @property
+    def key(self) -> str:
+        """Tells it from every other."""
+        return str(self.path) if self.frame is None else f"{self.path}#{self.frame}"
+
+
+def items_in(sources: Sequence[Path], every: int) -> list[Item]:
+    """All pictures of files, folders and videos, in name order.
+
+    Args:
+        every: of a video one frame in so many.
+
+    Raises:
+        DataError: a source does not exist, or holds neither picture nor video.
+    """
+    return [item for source in sources for item in _items_of(source, every)]
+
+
+def _items_of(source: Path, every: int) -> list[Item]:
+    if not source.exists():
+        raise DataError(f"{source} does not exist", "give pictures, folders or videos")
+    files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
+    found: list[Item] = []
+    for file in files:
+        if file.suffix.lower() in PICTURE_SUFFIXES:
+            found.append(Item(file, None))
+        elif file.suffix.lower() in VIDEO_SUFFIXES:
+            found += [Item(file, number) for number in range(0, _frames(file), every)]
+    if not found:
+        raise DataError(
+            f"{source} holds neither picture nor video",
+            f"known suffixes are {', '.join(sorted(PICTURE_SUFFIXES | VIDEO_SUFFIXES))}",
+        )
+    return found
+
+
+def _frames(file: Path) -> int:
+    capture = cv2.VideoCapture(str(file))
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    capture.release()
+    return max(count, 1)  # one that cannot be opened is told as broken when it is read
+
+
+def pictures_of(items: Sequence[Item]) -> Iterator[tuple[Item, Image | DataError]]:
+    """Each item's picture, or why there is none; a video's frames in one pass."""
+    open_video: tuple[Path, cv2.VideoCapture] | None = None
+    try:
+        for item in items:
+            if item.frame is None:
+                yield item, _or_error(item.path)
+                continue
+            if open_video is None or open_video[0] != item.path:
+                if open_video is not None:
+                    open_video[1].release()
+                open_video = item.path, cv2.VideoCapture(str(item.path))
+            yield item, _frame(open_video[1], item)
+    finally:
+        if open_video is not None:
+            open_video[1].release()
+
+
+def _or_error(path: Path) -> Image | DataError:
+    try:
+        return read_picture(path)
+    except DataError as error:
+        return error
+
+
+def _frame(capture: cv2.VideoCapture, item: Item) -> Image | DataError:
+    assert item.frame is not None
+    while capture.get(cv2.CAP_PROP_POS_FRAMES) < item.frame and capture.grab():
+        pass
+    good, image = capture.read()
+    if good:
+        return np.asarray(image, dtype=np.uint8)
+    return DataError(f"frame {item.frame} of {item.path} cannot be decoded", "re-encode the video")
+
+
+def difference_hash(picture: Image) -> int:
+    """64 bits: whether each of 8x8 places is brighter than its left neighbour (dHash)."""
+    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    small = cv2.resize(grey, (_HASH_SIDE + 1, _HASH_SIDE), interpolation=cv2.INTER_AREA)
+    bits = (small[:, 1:] > small[:, :-1]).ravel()
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+class Seen:
+    """Pictures that were there before, by their hash.
+
+    Args:
+        most: pictures whose hashes differ in at most so many of 64 bits are alike.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._hashes: NDArray[np.uint64] = np.zeros(1024, dtype=np.uint64)
+        self._count = 0
+
+    def like(self, value: int) -> bool:
+        """Whether one like it was added before."""
+        different = np.bitwise_count(self._hashes[: self._count] ^ np.uint64(value))
+        return bool((different <= self._most).any())
+
+    def add(self, value: int) -> None:
+        """Remember it."""
+        if self._count == len(self._hashes):
+            self._hashes = np.concatenate([self._hashes, np.zeros_like(self._hashes)])
+        self._hashes[self._count] = value
+        self._count += 1
+
+
+def save_frame(picture: Image, file: Path) -> None:
+    """Keep a video's frame as a picture file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(file), picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+
+
+def frame_file(out: Path, item: Item) -> Path:
+    """Where a video's frame is kept: in a folder of the label file's name."""
+    return out.parent / out.stem / f"{item.path.stem}_{item.frame:06d}.jpg"

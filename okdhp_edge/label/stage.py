@@ -1,0 +1,63 @@
+"""Label pictures: find persons, ask the teachers, keep what they agree on, write COCO.
+
+Every picture that is done is one line of `<out>.partial`, so that a run that was stopped goes on
+where it was; the COCO file appears whole at the end.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from okdhp_edge.label.coco_file import Labelled, assemble
+from okdhp_edge.label.consensus import union
+from okdhp_edge.label.options import LabelOptions
+from okdhp_edge.label.partial import Partial, Record
+from okdhp_edge.label.pictures import Item, items_in, pictures_of
+from okdhp_edge.label.teacher import Teacher
+from okdhp_edge.label.worker import Worker
+from okdhp_edge.pose.skeleton import Skeleton
+
+_AHEAD = 4
+
+
+def label(options: LabelOptions) -> Labelled:
+    """Label all sources.
+
+    Raises:
+        DataError: a source cannot be used, or nobody was found in any.
+        ModelError: a teacher or detector cannot be used.
+        OutputError: the place cannot be written, or a run of other settings was begun there.
+    """
+    items = items_in(options.sources, options.every)
+    skeleton = union([Teacher(path, 1).skeleton for path in options.teachers])
+    partial = Partial(options.out.with_suffix(".partial"), options.settings())
+    waiting = [item for item in items if item.key not in partial.done]
+    done = len(items) - len(waiting)
+    with partial:
+        for item, record in _in_order(options, skeleton, waiting):
+            partial.add(item, record)
+            done += 1
+            if "error" in record:
+                options.warn(record["error"])
+            options.report("label", done, len(items), "")
+    result = assemble(options, skeleton, [(i, partial.done[i.key]) for i in items])
+    partial.path.unlink()
+    return result
+
+
+def _in_order(
+    options: LabelOptions, skeleton: Skeleton, items: Sequence[Item]
+) -> Iterator[tuple[Item, Record]]:
+    """Each item and its record, several in work at once."""
+    worker = Worker(options, skeleton)
+    pending: list[tuple[Item, Future[Record]]] = []
+    with ThreadPoolExecutor(options.workers) as pool:
+        try:
+            for item, picture in pictures_of(items):
+                pending.append((item, pool.submit(worker, item, picture)))
+                if len(pending) > options.workers * _AHEAD:
+                    first, future = pending.pop(0)
+                    yield first, future.result()
+            for item, future in pending:
+                yield item, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)

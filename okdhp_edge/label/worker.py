@@ -1,0 +1,113 @@
+"""One picture: its boxes, what the teachers see in them, and boxes without anybody."""
+
+from threading import local
+
+import numpy as np
+
+from okdhp_edge.card import writing
+from okdhp_edge.errors import DataError
+from okdhp_edge.label.consensus import Label, agree, within
+from okdhp_edge.label.empty import empty_boxes
+from okdhp_edge.label.options import LabelOptions
+from okdhp_edge.label.partial import Record
+from okdhp_edge.label.pictures import Item, difference_hash, frame_file, save_frame
+from okdhp_edge.label.teacher import Teacher
+from okdhp_edge.pose.crop import Box
+from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.pose.skeleton import Skeleton
+
+
+class Worker:
+    """Labels one picture; each thread has teachers and a detector of its own."""
+
+    def __init__(self, options: LabelOptions, skeleton: Skeleton) -> None:
+        self._options = options
+        self._skeleton = skeleton
+        self._of_thread = local()
+
+    def __call__(self, item: Item, picture: Image | DataError) -> Record:
+        if isinstance(picture, DataError):
+            return {"error": str(picture)}
+        try:
+            return self._record(item, picture)
+        except DataError as error:
+            return {"error": str(error)}
+
+    def _record(self, item: Item, picture: Image) -> Record:
+        options = self._options
+        boxes = self._boxes(item, picture)
+        tall = [box for box in boxes if box[3] >= options.smallest]
+        labels = [(box, self._label(picture, box)) for box in tall]
+        kept = [
+            (b, found) for b, found in labels if found.labelled.sum() >= options.rules.min_joints
+        ]
+        height, width = picture.shape[:2]
+        rng = np.random.default_rng([options.seed, difference_hash(picture)])
+        drawn = empty_boxes(boxes, (width, height), options.empty, rng)
+        if item.frame is not None and (kept or drawn):
+            with writing(frame_file(options.out, item)):
+                save_frame(picture, frame_file(options.out, item))
+        return {
+            "width": width,
+            "height": height,
+            "hash": difference_hash(picture),
+            "persons": [_person(box, found) for box, found in kept],
+            "empty": [_rounded(b) for b in drawn if self._is_empty(picture, b)],
+            "small": len(boxes) - len(tall),
+            "unsure": len(tall) - len(kept),
+        }
+
+    def _boxes(self, item: Item, picture: Image) -> list[Box]:
+        if self._options.nobody:
+            return []
+        found = self._options.find(item.path, picture) if self._options.find else None
+        if found is None and self._options.open_detector:
+            found = self._detector(picture)
+        if found is None:
+            raise DataError(
+                f"picture {item.key} has no boxes", "give --detector, or box files beside it"
+            )
+        return found
+
+    def _label(self, picture: Image, box: Box) -> Label:
+        looks = [
+            (teacher.skeleton, look)
+            for teacher in self._teachers
+            for look in teacher.looks(picture, box)
+        ]
+        found = agree(looks, self._skeleton, float(box[2:].max()), self._options.rules)
+        return within(found, (picture.shape[1], picture.shape[0]))
+
+    def _is_empty(self, picture: Image, box: Box) -> bool:
+        """Whether the teachers see nobody either: annotators leave people out."""
+        return bool(self._label(picture, box).score.max() < self._options.rules.min_score)
+
+    @property
+    def _teachers(self) -> list[Teacher]:
+        if not hasattr(self._of_thread, "teachers"):
+            self._of_thread.teachers = [
+                Teacher(path, 1, self._options.precision) for path in self._options.teachers
+            ]
+        teachers: list[Teacher] = self._of_thread.teachers
+        return teachers
+
+    def _detector(self, picture: Image) -> list[Box]:
+        if not hasattr(self._of_thread, "detector"):
+            assert self._options.open_detector is not None
+            self._of_thread.detector = self._options.open_detector()
+        boxes: list[Box] = self._of_thread.detector(picture)
+        return boxes
+
+
+def _person(box: Box, found: Label) -> Record:
+    return {
+        "box": _rounded(box),
+        "xy": [_rounded(point) for point in found.xy],
+        "score": [round(float(s), 3) for s in found.score],
+        "labelled": found.labelled.astype(int).tolist(),
+        "absent": found.absent.astype(int).tolist(),
+    }
+
+
+def _rounded(values: Box) -> list[float]:
+    return [round(float(v), 2) for v in values]

@@ -1,0 +1,21 @@
+"""Keep what a training step frees: the next step wants just as much."""
+
+import ctypes
+import sys
+
+# glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_LARGEST = 2**31 - 1
+
+
+def keep_freed_memory() -> None:
+    """Have glibc hand freed activations to the next step and not to the system, which would clear
+    every page again: a fifth of a step of a small network on a CPU. Elsewhere nothing happens."""
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # musl
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, _LARGEST)

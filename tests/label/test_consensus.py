@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from okdhp_edge.label.consensus import Rules, agree, union, within
+from okdhp_edge.label.teacher import Look
+from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
+
+PAIR = Skeleton("pair", ("a", "b", "c"))
+SIDE = 100.0
+
+
+def look(*points, score=0.9):
+    scores = np.full(len(points), score) if np.isscalar(score) else np.array(score, float)
+    return Look(np.array(points, float), scores)
+
+
+def agreed(*looks, rules=None):
+    return agree([(PAIR, each) for each in looks], PAIR, SIDE, rules or Rules())
+
+
+def test_looks_that_agree_give_their_mean():
+    found = agreed(look((10, 10), (50, 50), (90, 90)), look((12, 10), (50, 52), (90, 90)))
+    assert found.labelled.all() and not found.absent.any()
+    assert np.allclose(found.xy, [[11, 10], [50, 51], [90, 90]])
+
+
+def test_what_looks_disagree_on_is_neither_labelled_nor_absent():
+    found = agreed(look((10, 10), (50, 50), (90, 90)), look((30, 10), (50, 50), (90, 90)))
+    assert found.labelled.tolist() == [False, True, True]
+    assert not found.absent.any()
+
+
+def test_a_joint_that_no_look_finds_is_absent():
+    scores = (0.9, 0.05, 0.2)
+    found = agreed(look((1, 1), (2, 2), (3, 3), score=scores), look((1, 1), (2, 2), (3, 3),
+                                                                     score=scores))  # fmt: skip
+    assert found.labelled.tolist() == [True, False, False]
+    assert found.absent.tolist() == [False, True, False]
+
+
+def test_one_look_that_finds_it_is_enough_not_to_call_it_absent():
+    found = agreed(look((1, 1), (2, 2), (3, 3), score=(0.9, 0.05, 0.9)),
+                   look((1, 1), (2, 2), (3, 3), score=(0.9, 0.5, 0.9)))  # fmt: skip
+    assert not found.absent.any() and not found.labelled[1]
+
+
+@pytest.mark.parametrize("threshold", [0.02, 0.05, 0.2])
+def test_how_far_apart_is_the_callers_choice(threshold):
+    found = agreed(look((10, 10), (0, 0), (0, 0)), look((18, 10), (0, 0), (0, 0)),
+                   rules=Rules(max_spread=threshold))  # fmt: skip
+    assert found.labelled[0] == (threshold >= 0.04)
+
+
+@given(st.lists(st.tuples(st.floats(-50, 150), st.floats(-50, 150)), min_size=3, max_size=3))
+def test_a_label_lies_within_its_picture(points):
+    found = within(agreed(look(*points), look(*points)), (100, 80))
+    inside = np.array([0 <= x <= 99 and 0 <= y <= 79 for x, y in points])
+    assert (found.labelled == inside).all()
+    assert (found.absent == ~inside).all()
+
+
+def test_teachers_of_other_joints_are_matched_by_name():
+    both = union([COCO17, LSP14])
+    assert both.joints[:17] == COCO17.joints and set(both.joints[17:]) == {"neck", "head_top"}
+    coco = Look(np.arange(34, dtype=float).reshape(17, 2), np.ones(17))
+    lsp = Look(np.stack([coco.xy[COCO17.index(j)] if j in COCO17.joints else np.array([7.0, 7.0])
+                         for j in LSP14.joints]), np.ones(14))  # fmt: skip
+    found = agree([(COCO17, coco), (LSP14, lsp)], both, SIDE, Rules())
+    assert found.labelled.all()
+    assert np.allclose(found.xy[:17], coco.xy) and np.allclose(found.xy[17:], 7)
+
+
+def test_union_of_the_same_is_the_same():
+    assert union([COCO17, COCO17]) is COCO17

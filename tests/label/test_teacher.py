@@ -1,0 +1,111 @@
+import cv2
+import numpy as np
+import pytest
+
+from okdhp_edge.errors import ModelError
+from okdhp_edge.label.teacher import Teacher, fingerprint, read_teacher_spec
+from tests.helpers.made_teacher import TOML, dot_teacher, dotted
+
+WHOLE = np.array([0.0, 0, 64, 64])
+DOTS = {"nose": (20, 12), "tail": (40, 50), "crest": (10, 44)}
+
+
+def test_both_looks_find_the_joints_in_pixels_of_the_picture(tmp_path):
+    teacher = Teacher(dot_teacher(tmp_path / "t.onnx"))
+    for look in teacher.looks(dotted(DOTS), WHOLE):
+        assert np.abs(look.xy - list(DOTS.values())).max() < 1.5
+        assert (look.score > 0.3).all()
+
+
+@pytest.mark.parametrize("box", [(30, 20, 60, 90), (0, 0, 128, 128), (-20, 10, 100, 60)])
+def test_the_box_only_says_where_to_look(tmp_path, box):
+    teacher = Teacher(dot_teacher(tmp_path / "t.onnx"))
+    picture = np.zeros((128, 128, 3), np.uint8)
+    picture[40:50, 50:60] = (0, 0, 255)
+    for look in teacher.looks(picture, np.array(box, float)):
+        assert np.abs(look.xy[0] - [54.5, 44.5]).max() < 2.5
+
+
+def test_an_absent_joint_scores_low(tmp_path):
+    teacher = Teacher(dot_teacher(tmp_path / "t.onnx"))
+    for look in teacher.looks(dotted({"nose": (30, 30)}), WHOLE):
+        assert look.score[0] > 0.3 > look.score[1:].max()
+
+
+def test_the_mirror_image_exchanges_sides(tmp_path):
+    toml = TOML.replace('"nose", "tail", "crest"', '"left_hand", "right_hand", "crest"')
+    teacher = Teacher(dot_teacher(tmp_path / "t.onnx", toml))
+    # Red is its left hand whichever way the picture is turned: this teacher knows no sides.
+    straight, mirrored = teacher.looks(dotted({"nose": (20, 12), "tail": (40, 50)}), WHOLE)
+    assert np.abs(straight.xy[0] - mirrored.xy[1]).max() < 1.5
+
+
+def test_keypoints_are_shares_of_the_input(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    answer = np.array([[[0.25, 0.75, 0.9], [0.5, 0.5, 0.1]]], np.float32)[None]
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Add", ["answer", "nothing"], ["keypoints"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "points",
+        [helper.make_tensor_value_info("image", TensorProto.INT32, [1, 32, 64, 3])],
+        [helper.make_tensor_value_info("keypoints", TensorProto.FLOAT, [1, 1, 2, 3])],
+        [numpy_helper.from_array(answer, "answer"),
+         numpy_helper.from_array(np.zeros((), np.float32), "zero")],
+    )  # fmt: skip
+    opset = [helper.make_opsetid("", 17)]
+    path = tmp_path / "t.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
+    path.with_suffix(".toml").write_text(
+        'joints = ["a", "b"]\nlayout = "NHWC"\nreads = "keypoints"\nbox_padding = 1.0\n'
+    )
+    look, _ = Teacher(path).looks(np.zeros((32, 64, 3), np.uint8), np.array([0.0, 0, 64, 32]))
+    # The box ends half a pixel beyond the last pixel's edge, so the crop lies half a pixel off.
+    assert np.allclose(look.xy, [[0.75 * 64, 0.25 * 32], [32, 16]])
+    assert np.allclose(look.score, [0.9, 0.1])
+
+
+def test_another_output_is_read_by_name(tmp_path):
+    path = dot_teacher(
+        tmp_path / "t.onnx", TOML + 'output = "heatmaps"\n', outputs=("nothing", "heatmaps")
+    )
+    look, _ = Teacher(path).looks(cv2.flip(dotted(DOTS), 1), WHOLE)
+    assert look.score.max() > 0.3
+
+
+@pytest.mark.parametrize(
+    ("toml", "says"),
+    [
+        (None, "t.toml"),
+        ("joints = 3", "no description"),
+        ('joints = "coco18"', "coco18"),
+        ('nonsense = 1\njoints = "coco17"', "nonsense"),
+        ('joints = ["a"]', "not (1, 1, 16, 16)"),
+        ("not toml at all", "no description"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_one_clear_line(tmp_path, toml, says):
+    path = dot_teacher(tmp_path / "t.onnx")
+    path.with_suffix(".toml").unlink() if toml is None else path.with_suffix(".toml").write_text(
+        toml
+    )
+    with pytest.raises(ModelError) as caught:
+        Teacher(path).looks(dotted(DOTS), WHOLE)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_teacher_is_said(tmp_path):
+    with pytest.raises(ModelError, match="does not exist"):
+        read_teacher_spec(tmp_path / "none.onnx")
+
+
+def test_a_changed_description_is_another_teacher(tmp_path):
+    path = dot_teacher(tmp_path / "t.onnx")
+    before = fingerprint(path)
+    path.with_suffix(".toml").write_text(TOML + "box_padding = 1.5\n")
+    assert fingerprint(path) != before
