@@ -96,6 +96,8 @@ class Measured(_Strict):
     value: float
     low: float
     high: float
+    cpu: str | None = None
+    """The INT8 units of the CPU it was measured on, as `hardware.int8_units` names them."""
     parent_value: float | None = None
     """The same metric of the file this one was made from, on the same samples."""
 
@@ -136,6 +138,10 @@ class ModelCard(_Strict):
     calibration: Calibration | None = None
     kept_float: tuple[str, ...] = ()
     """Nodes of the parent that were not quantized, besides the head."""
+    saturation_free: bool | None = None
+    """Of u8 x s8 files: whether no pair of products of any layer can leave 16 bits, whatever the
+    activations are. Such a file gives the same on x86 with and without VNNI. None: not such a file,
+    or one that nobody has looked at."""
     network: dict[str, Any] | None = None
     """The `[network]` table of the branch alone, where its torch weights lie beside the card."""
     parity_px: float | None = None

@@ -60,6 +60,25 @@ def save(
         tensors |= _optimiser_tensors(optimiser)
     for name, module in (beside or {}).items():
         tensors |= {f"{name}.{k}": v.detach().contiguous() for k, v in module.state_dict().items()}
+    _write(path, tensors, facts)
+    write_text(path.with_suffix(".json"), facts.model_dump_json(indent=2) + "\n")
+
+
+def save_half(source: Path, target: Path) -> None:
+    """A checkpoint's network alone, its filters in half precision: small enough to ship, to be
+    gone on from and to be exported. Norms and biases stay in float.
+
+    Raises:
+        ModelError: `source` is no checkpoint.
+        OutputError: the place cannot be written.
+    """
+    facts = read_facts(source)
+    net = {k: v for k, v in load_file(source).items() if k.startswith(_NET)}
+    halved = {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in net.items()}
+    _write(target, halved, facts)
+
+
+def _write(path: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
     temporary = path.with_suffix(".tmp")
     try:
         with writing(path):
@@ -69,7 +88,6 @@ def save(
         raise _disk_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
-    write_text(path.with_suffix(".json"), facts.model_dump_json(indent=2) + "\n")
 
 
 def _disk_error(path: Path, error: Exception) -> Exception:

@@ -9,10 +9,15 @@ from pathlib import Path
 
 from okdhp_edge import __version__
 from okdhp_edge.backends.registry import REGISTRY, installed
-from okdhp_edge.hardware import cpu_flags, describe_machine
+from okdhp_edge.hardware import cpu_flags, describe_machine, int8_units
 
-_INT8_UNITS = {"avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "amx_int8": "AMX",
-               "asimddp": "dot product", "i8mm": "matrix multiply"}  # fmt: skip
+_INT8 = {
+    "AVX512": "AVX512 without VNNI: sums of pairs in 16 bits",
+    "AVX2": "AVX2 only: sums of pairs in 16 bits",
+    "SSE": "no AVX2",
+    "NEON": "NEON without dot product",
+}  # others have a unit of their own
+_SLOW_INT8 = ("SSE", "unknown")
 _BF16_UNITS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX", "bf16": "bf16"}
 _NO_INT8 = "INT8 may be no faster than float here: measure with `okdhp-edge bench`"
 _OPENVINO_ELSE = "okdhp-edge runs on its CPU device alone"
@@ -30,7 +35,7 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at the CPU, the runtimes, GPUs, cameras and the display. Loads no model."""
     return [
-        _software(), _cpu(), _unit("int8 on the cpu", _INT8_UNITS, _NO_INT8),
+        _software(), _cpu(), _int8(),
         _unit("bf16 on the cpu", _BF16_UNITS, ""),
         *(_runtime(name) for name in REGISTRY), _openvino_devices(), _cuda(), *_packages(),
         _video(), _cameras(), _display(), _library_paths(),
@@ -47,6 +52,13 @@ def _cpu() -> Finding:
     machine = describe_machine()
     state = f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['flags'])}"
     return Finding("cpu", state)
+
+
+def _int8() -> Finding:
+    units = int8_units()
+    return Finding(
+        "int8 on the cpu", _INT8.get(units, units), _NO_INT8 if units in _SLOW_INT8 else ""
+    )
 
 
 def _unit(what: str, units: dict[str, str], remedy: str) -> Finding:

@@ -14,15 +14,32 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(_cpuinfo().get("flags", _cpuinfo().get("Features", "")).split())
 
 
-def on_arm() -> bool:
-    """Whether this is a 64-bit ARM."""
-    return platform.machine().lower() in ("aarch64", "arm64")
+_ARM = ("aarch64", "arm64")
+# The best first; what is named is what OpenVINO and ONNX Runtime choose their kernels by.
+_UNITS = {
+    "AMX": ("amx_int8",), "AVX512-VNNI": ("avx512_vnni",), "AVX-VNNI": ("avx_vnni",),
+    "AVX512": ("avx512bw",), "AVX2": ("avx2",),
+    "i8mm": ("i8mm",), "dotprod": ("asimddp",),
+}  # fmt: skip
+_EXACT = ("AMX", "AVX512-VNNI", "AVX-VNNI", "i8mm", "dotprod", "NEON")
+
+
+def int8_units() -> str:
+    """What this CPU multiplies bytes with: AMX, AVX512-VNNI, AVX-VNNI, AVX512, AVX2, SSE on x86;
+    i8mm, dotprod, NEON on ARM; `unknown` where the system does not tell."""
+    flags = cpu_flags()
+    for name, needed in _UNITS.items():
+        if flags.issuperset(needed):
+            return name
+    if platform.machine().lower() in _ARM:
+        return "NEON"
+    return "SSE" if flags else "unknown"
 
 
 def saturates_in_int8() -> bool:
-    """Whether sums of u8 times s8 products may run over: on x86 without VNNI, which adds them up
-    in 16 bits."""
-    return not on_arm() and not cpu_flags() & {"avx512_vnni", "avx_vnni", "amx_int8"}
+    """Whether pairs of u8 x s8 products are added in 16 bits, which they may leave: on x86 without
+    VNNI, and where nobody knows."""
+    return int8_units() not in _EXACT
 
 
 @cache

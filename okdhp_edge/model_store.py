@@ -1,6 +1,7 @@
 """Where models lie: `models/<name>/` in the working directory, and those shipped in the package.
 
 models/<name>/best.safetensors      trained
+models/<name>/weights.safetensors   the same network in half precision, to ship
 models/<name>/fp32/                 exported
 models/<name>/int8/<profile>/       quantized
 """
@@ -15,6 +16,7 @@ from okdhp_edge.errors import ModelError, RecipeError
 MODELS = Path("models")
 FP32, INT8 = "fp32", "int8"
 DEFAULT_RECIPE = "demo"
+BEST, HALF = "best.safetensors", "weights.safetensors"
 SHIPPED_MODELS = ("lite", "full")
 """Those that come with the package as INT8; the first is what runs if nothing else is said."""
 
@@ -83,6 +85,21 @@ def named(model: str) -> Path:
         if path.exists():
             return path
     return shipped(model)
+
+
+def weights(model: str) -> Path:
+    """The float weights of a checkpoint given as a path, or of a model by its name.
+
+    Raises:
+        ModelError: there are none.
+    """
+    place = named(model)
+    if place.is_file():
+        return place
+    for name in (BEST, HALF):
+        if (place / name).is_file():
+            return place / name
+    raise ModelError(f"{place} holds no float weights", f"give a folder with {BEST} or {HALF}")
 
 
 def default_recipe() -> Path:

@@ -110,7 +110,8 @@ class Recipe(_Table):
     augmentation: Augmentation = Augmentation()
     optimiser: OptimiserTable = OptimiserTable()
     start: str | None = None
-    """A checkpoint of the same network to begin with. FPD's published gain needs one."""
+    """A checkpoint of the same network to begin with, or the name of a model with float weights
+    (`lite`). FPD's published gain needs one."""
     quantization: QuantizationTable | None = None
 
     @model_validator(mode="after")

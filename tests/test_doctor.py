@@ -1,4 +1,4 @@
-from okdhp_edge import doctor
+from okdhp_edge import doctor, hardware
 from okdhp_edge.backends.registry import REGISTRY
 
 
@@ -13,13 +13,22 @@ def test_what_is_missing_comes_with_the_command_that_adds_it(monkeypatch):
         assert by[name].remedy == entry.install
 
 
+def _flags(monkeypatch, flags):
+    for module in (doctor, hardware):
+        monkeypatch.setattr(module, "cpu_flags", lambda: frozenset(flags))
+
+
 def test_the_units_that_make_int8_fast_are_named(monkeypatch):
-    monkeypatch.setattr(doctor, "cpu_flags", lambda: frozenset({"avx512_vnni", "amx_bf16"}))
+    _flags(monkeypatch, {"avx512_vnni", "amx_bf16"})
     by = {f.what: f for f in doctor.examine()}
     assert by["int8 on the cpu"].state == "AVX512-VNNI"
     assert by["bf16 on the cpu"].state == "AMX"
-    monkeypatch.setattr(doctor, "cpu_flags", lambda: frozenset({"sse2"}))
+    _flags(monkeypatch, {"avx2"})
     by = {f.what: f for f in doctor.examine()}
+    assert by["int8 on the cpu"].state.startswith("AVX2 only")
+    _flags(monkeypatch, {"sse2"})
+    by = {f.what: f for f in doctor.examine()}
+    assert by["int8 on the cpu"].state == "no AVX2"
     assert "measure with `okdhp-edge bench`" in by["int8 on the cpu"].remedy
 
 

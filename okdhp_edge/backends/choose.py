@@ -4,19 +4,23 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from okdhp_edge import model_store
 from okdhp_edge.backends.base import Backend, Request
 from okdhp_edge.backends.registry import REGISTRY, entry, installed, open_backend
-from okdhp_edge.card import model_folder, read_card
+from okdhp_edge.card import ModelCard, model_folder, read_card
 from okdhp_edge.errors import BackendError, ModelError
-from okdhp_edge.hardware import usable_cores
+from okdhp_edge.hardware import int8_units, saturates_in_int8, usable_cores
 
+Key = TypeVar("Key", bound=tuple[str, object])
 Say = Callable[[str], None]
 """Told every automatic choice, in words for people."""
 
-# What `auto` prefers, by what is fastest on a CPU (benchmarks of the shipped model).
+AUTO = "auto"
+# Among equals `auto` takes the first.
 _PREFERRED = ("openvino", "onnxruntime", "pytorch")
+_LAST = "pytorch"
 # PyTorch has one number of threads for the whole process: two of its models cannot be compared.
 _TUNED = ("openvino", "onnxruntime")
 _TIMED = 20
@@ -50,57 +54,102 @@ def open_chosen(
         OkdhpError: no such model, runtime, device or precision; nothing falls back.
     """
     path = chosen_model(model)
-    name = _backend(path) if backend == "auto" else backend
-    entry(name)
-    if engine is not None and name != "tensorrt":
-        raise BackendError(f"backend {name} runs no engine", "add --backend tensorrt")
-    asked = _precision(path, name, threads, say) if precision == "auto" else precision
-    folder = model_store.artefact(path, name, asked)
+    if backend != AUTO:
+        entry(backend)
+    if engine is not None and backend != "tensorrt":
+        raise BackendError(f"backend {backend} runs no engine", "add --backend tensorrt")
+    chosen = _chosen(path, candidates(path, backend, precision), threads, say)
+    folder = model_store.artefact(path, *chosen)
     card = read_card(folder)
-    say(f"model {folder}, backend {name}, precision {asked}; {card.terms}")
-    if threads is None and tune_threads and name in _TUNED:
-        threads = _threads(name, Request(folder, card, asked), say)
-    return open_backend(
-        name, Request(folder, card, asked, threads, engine=engine, trust_engine=trust_engine)
-    ), asked
+    say(f"model {folder}, backend {chosen.backend}, precision {chosen.precision}; {card.terms}")
+    if not _right_here(chosen, card):
+        say(
+            f"its INT8 sums may saturate on this CPU ({int8_units()}): joints can lie elsewhere "
+            "than where they were measured; export it again with this version"
+        )
+    if threads is None and tune_threads and chosen.backend in _TUNED:
+        request = Request(folder, card, chosen.precision)
+        threads = _threads(chosen.backend, request, say)
+    request = Request(
+        folder, card, chosen.precision, threads, engine=engine, trust_engine=trust_engine
+    )
+    return open_backend(chosen.backend, request), chosen.precision
 
 
-def _backend(path: Path) -> str:
-    for name in _PREFERRED:
-        if installed(name) and model_store.precisions_of(path, name):
-            return name
-    remedies = "; ".join(REGISTRY[name].install for name in _PREFERRED[:2])
-    raise BackendError(f"no installed backend runs {path}", remedies)
+class Candidate(NamedTuple):
+    """What a model could be run with here."""
+
+    backend: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.precision}"
 
 
-def _precision(path: Path, backend: str, threads: int | None, say: Say) -> str:
-    """Of what the model has for this backend and what has passed its gate, the fastest here."""
-    found = [p for p in model_store.precisions_of(path, backend) if p in entry(backend).precisions]
+def candidates(path: Path, backend: str, precision: str) -> list[Candidate]:
+    """What fits the words that were given, the preferred first.
+
+    Raises:
+        BackendError: no runtime that is installed runs the model.
+        ModelError: the model has nothing for the backend that was asked for.
+    """
+    names = [backend] if backend != AUTO else [n for n in _PREFERRED if installed(n)]
+    found = [
+        Candidate(name, one)
+        for name in names
+        for one in model_store.precisions_of(path, name)
+        if one in entry(name).precisions and precision in (AUTO, one)
+    ]
+    if backend == AUTO:
+        # Whoever has PyTorch beside a runtime has it for training.
+        found = [c for c in found if c.backend != _LAST] or found
+    if not found and precision != AUTO:
+        # A precision that only this backend can refuse or run: bf16 of the float file, or an error.
+        return [Candidate(names[0] if names else _PREFERRED[0], precision)]
+    if not found and backend == AUTO:
+        remedies = "; ".join(REGISTRY[name].install for name in _PREFERRED[:2])
+        raise BackendError(f"no installed backend runs {path}", remedies)
     if not found:
         raise ModelError(
             f"{path} has nothing for backend {backend}", "run `okdhp-edge export --int8`"
         )
-    others = [p for p in ("bf16",) if p in entry(backend).precisions and "fp32" in found]
-    if len(found) == 1 or backend == "tensorrt":
-        return found[0]
-    times = _times(path, backend, [*found, *others], threads)
-    best = min(found, key=lambda p: times[p])
-    say("timed here: " + ", ".join(f"{p} {ms:.2f} ms" for p, ms in times.items()))
-    if times.get("bf16", float("inf")) < times[best]:
+    return found
+
+
+def _chosen(path: Path, found: list[Candidate], threads: int | None, say: Say) -> Candidate:
+    """The fastest here of what is right here."""
+    cards = {c: read_card(model_store.artefact(path, *c)) for c in found if len(found) > 1}
+    right = [c for c in found if len(found) == 1 or _right_here(c, cards[c])]
+    for candidate in found if right else ():
+        if candidate not in right:
+            say(f"{candidate} is left out: its sums may saturate on this CPU ({int8_units()})")
+    right = right or found
+    if len(right) == 1 or right[0].backend == "tensorrt":
+        return right[0]
+    bf16 = Candidate("openvino", "bf16")
+    others = [bf16] if Candidate("openvino", "fp32") in right else []
+    times = _times(path, [*right, *others], threads)
+    best = min(right, key=lambda c: times[c])
+    say("timed here: " + ", ".join(f"{c} {ms:.2f} ms" for c, ms in times.items()))
+    if times.get(bf16, float("inf")) < times[best]:
         say("bf16 would be faster, but nobody has measured its accuracy: --precision bf16")
     return best
 
 
-def _times(
-    path: Path, backend: str, precisions: list[str], threads: int | None
-) -> dict[str, float]:
-    """Median milliseconds at batch 1 of each precision that loads, in turns."""
-    # Only bf16 is asked for without knowing whether this CPU has it.
+def _right_here(candidate: Candidate, card: ModelCard) -> bool:
+    """Whether this CPU computes what was measured. ONNX Runtime is told to, at half the speed."""
+    exact = card.saturation_free or candidate.backend != "openvino" or not saturates_in_int8()
+    return candidate.precision != "int8" or card.profile == "float" or exact
+
+
+def _times(path: Path, found: Sequence[Candidate], threads: int | None) -> dict[Candidate, float]:
+    """Median milliseconds at batch 1 of each that loads, in turns."""
     requests = {}
-    for precision in precisions:
-        folder = model_store.artefact(path, backend, precision)
-        requests[precision] = Request(folder, read_card(folder), precision, threads)
-    return _timed(backend, requests, optional=("bf16",))
+    for candidate in found:
+        folder = model_store.artefact(path, *candidate)
+        requests[candidate] = Request(folder, read_card(folder), candidate.precision, threads)
+    # Only bf16 is asked for without knowing whether this CPU has it.
+    return _timed(requests, optional=[c for c in found if c.precision == "bf16"])
 
 
 def _threads(backend: str, request: Request, say: Say) -> int:
@@ -109,34 +158,34 @@ def _threads(backend: str, request: Request, say: Say) -> int:
     numbers = sorted({2**i for i in range(cores.bit_length()) if 2**i <= cores} | {cores})
     if len(numbers) == 1:
         return numbers[0]
-    times = _timed(backend, {str(n): replace(request, threads=n) for n in numbers})
+    timed = {(backend, n): replace(request, threads=n) for n in numbers}
+    times = {n: ms for (_, n), ms in _timed(timed).items()}
     best = numbers[0]
     for number in numbers[1:]:
-        if times[str(number)] < _WORTH * times[str(best)]:
+        if times[number] < _WORTH * times[best]:
             best = number
     told = ", ".join(f"{n} {ms:.2f} ms" for n, ms in times.items())
     say(f"threads timed here: {told}; takes {best}")
     return best
 
 
-def _timed(
-    backend: str, requests: Mapping[str, Request], optional: Sequence[str] = ()
-) -> dict[str, float]:
-    """Median milliseconds at batch 1 by name, in turns; of the optional those that load."""
+def _timed(requests: Mapping[Key, Request], optional: Sequence[Key] = ()) -> dict[Key, float]:
+    """Median milliseconds at batch 1 by key, whose first part is the backend, in turns; of the
+    optional those that load."""
     import numpy as np
 
     from okdhp_edge.backends.timing import interleaved
     from okdhp_edge.latency import LatencyStats
 
     with ExitStack() as stack:
-        loaded: dict[str, Backend] = {}
-        for name, request in requests.items():
-            with suppress(BackendError) if name in optional else nullcontext():
-                loaded[name] = stack.enter_context(open_backend(backend, request))
+        loaded: dict[Key, Backend] = {}
+        for key, request in requests.items():
+            with suppress(BackendError) if key in optional else nullcontext():
+                loaded[key] = stack.enter_context(open_backend(key[0], request))
         spec = next(iter(loaded.values())).card.input
         crop = np.zeros((1, spec.height, spec.width, 3), dtype=np.uint8)
         samples = interleaved(list(loaded.values()), crop, _TIMED)
-    return {name: LatencyStats.of(ns).p50 for name, ns in zip(loaded, samples, strict=True)}
+    return {key: LatencyStats.of(ns).p50 for key, ns in zip(loaded, samples, strict=True)}
 
 
 def choices(model: Path) -> list[tuple[str, str]]:

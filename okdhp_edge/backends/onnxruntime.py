@@ -33,8 +33,8 @@ class OnnxRuntimeBackend(Backend):
             # Its FP16 scales are read wrongly once onnxruntime folds constants (seen with 1.31);
             # this file is run here to judge its accuracy, not for its speed.
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if request.precision == "int8" and saturates_in_int8():
-            # The file may have been quantized for a CPU with VNNI: slower, but as exact as there.
+        if request.precision == "int8" and saturates_in_int8() and not request.card.saturation_free:
+            # Slower by half, but as exact as with VNNI; files that cannot saturate need it not.
             options.add_session_config_entry("session.x64quantprecision", "1")
         self._threads = request.threads
         self._precision = request.precision

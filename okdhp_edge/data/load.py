@@ -43,18 +43,21 @@ def read_annotations(source: str, split: str) -> PoseSet:
             or several with commas between: the first is the set, its joints and its splits, all
             persons of the others, or of their split named as in `lspet:DIR@train`, are added to
             what it has to train on, and to `all`. Joints are
-            matched by name, those that a set lacks count as unlabelled.
+            matched by name, those that a set lacks count as unlabelled. A split named behind an @
+            holds whatever is asked for: `coco:DIR@all` is all of it, to judge on too.
         split: train, val, test or all; with a part of it in samples, as in `train[:3000]`, and
             sums of such, as in `train[-3000:]+test` (the notation of Hugging Face datasets).
 
     Raises:
         DataError: unknown kind or split, unreadable files.
     """
-    first, *more = source.split(",")
-    poses = _of_one_kind(first, split)
+    named, *more = source.split(",")
+    first, own = with_split(named)
+    poses = _of_one_kind(first, own or split)
     if not more or not any(part.startswith((_TRAIN, _ALL)) for part in split.split("+")):
         return poses
-    added = [_of_one_kind(*with_split(other)).as_seen_by(poses.skeleton) for other in more]
+    parts = [with_split(other) for other in more]
+    added = [_of_one_kind(part, own or _ALL).as_seen_by(poses.skeleton) for part, own in parts]
     samples = [
         replace(sample, id=f"{kinds_of(other.source)}:{sample.id}")
         for other in added
@@ -65,10 +68,11 @@ def read_annotations(source: str, split: str) -> PoseSet:
     return replace(poses, source=source, samples=[*poses.samples, *samples], notes=notes)
 
 
-def with_split(source: str) -> tuple[str, str]:
-    """`KIND:PATH@SPLIT` taken apart; all of it where no split is named."""
+def with_split(source: str) -> tuple[str, str | None]:
+    """`KIND:PATH@SPLIT` taken apart; None where no split is named."""
     place, _, split = source.rpartition("@")
-    return (place, split) if place and _PART.fullmatch(split) else (source, _ALL)
+    match = _PART.fullmatch(split)
+    return (place, split) if place and match and match["split"] in SPLITS else (source, None)
 
 
 def _of_one_kind(source: str, split: str) -> PoseSet:

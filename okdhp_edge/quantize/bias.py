@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from okdhp_edge.quantize.observe import Statistics
 from okdhp_edge.quantize.profiles import Profile
+from okdhp_edge.quantize.saturation import quantized, weight_scales
 
 
 def correct_biases(
@@ -64,9 +65,5 @@ def mean_shift(
 
 def rounded(weight_OIHW: NDArray[np.float32], profile: Profile) -> NDArray[np.float32]:
     """Weights as they are after symmetric quantization."""
-    steps = 63 if profile.reduce_range else 127
-    axes = (1, 2, 3) if profile.per_channel else None
-    largest = np.abs(weight_OIHW).max(axis=axes, keepdims=True)
-    scale = np.maximum(largest / steps, np.finfo(np.float32).tiny)
-    steps_OIHW = np.clip(np.round(weight_OIHW / scale), -steps - 1, steps)
-    return np.asarray(steps_OIHW * scale, dtype=np.float32)
+    scale_O = weight_scales(weight_OIHW, per_channel=profile.per_channel, fits=profile.fits)
+    return np.asarray(quantized(weight_OIHW, scale_O) * scale_O[:, None, None, None], np.float32)

@@ -11,6 +11,7 @@ from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.card import Measured, ModelCard, read_card, sha256_of, write_card
 from okdhp_edge.data.sample import PoseSet, kinds_of
 from okdhp_edge.evaluate import evaluate
+from okdhp_edge.hardware import int8_units
 from okdhp_edge.quantize import openvino, strongly_typed
 from okdhp_edge.quantize.bias import correct_biases
 from okdhp_edge.quantize.calibration import CalibrationSet
@@ -18,6 +19,7 @@ from okdhp_edge.quantize.calibrators import METHODS, Range, ranges_of
 from okdhp_edge.quantize.observe import Statistics
 from okdhp_edge.quantize.onnx_qdq import head, write_qdq
 from okdhp_edge.quantize.profiles import Profile
+from okdhp_edge.quantize.saturation import saturation_of
 from okdhp_edge.quantize.tensorrt import check_contract
 
 LEARNT = "learnt"
@@ -96,10 +98,19 @@ def make(plan: Plan, profile: Profile, material: Material, folder: Path) -> None
             _write(plan, profile, material, onnx_file, Path(scratch))
             if profile.format == "openvino":
                 openvino.convert(onnx_file, folder / name)
+        safe = _is_safe(plan, profile, onnx_file)
     if profile.name == "tensorrt":
         strongly_typed.finish(folder / name)
         check_contract(folder / name)
-    _write_card(plan, profile, material, folder, name)
+    _write_card(plan, profile, material, folder, name, safe)
+
+
+def _is_safe(plan: Plan, profile: Profile, file: Path) -> bool | None:
+    """Whether nothing can saturate; None of files without u8 x s8, and of NNCF's, which only
+    OpenVINO can read."""
+    if profile.signed or plan.maker == "accuracy-control":
+        return None
+    return not saturation_of(file).unsafe
 
 
 def _write(plan: Plan, profile: Profile, material: Material, target: Path, scratch: Path) -> None:
@@ -112,7 +123,9 @@ def _write(plan: Plan, profile: Profile, material: Material, target: Path, scrat
     write_qdq(source, target, plan.ranges(material), profile, keep_float=plan.keep_float)
 
 
-def _write_card(plan: Plan, profile: Profile, material: Material, folder: Path, name: str) -> None:
+def _write_card(
+    plan: Plan, profile: Profile, material: Material, folder: Path, name: str, safe: bool | None
+) -> None:
     files = sorted(p.name for p in folder.iterdir() if p.suffix in (".onnx", ".xml", ".bin"))
     made = material.card.model_copy(
         update={
@@ -121,7 +134,8 @@ def _write_card(plan: Plan, profile: Profile, material: Material, folder: Path, 
             "parent_sha256": sha256_of(material.source),
             "float_sha256": material.reference_sha256, "network": None, "parity_px": None,
             "metrics": (), "calibration": material.crops.facts(str(plan)),
-            "kept_float": plan.keep_float, "command": material.command, "version": __version__,
+            "kept_float": plan.keep_float, "saturation_free": safe, "command": material.command,
+            "version": __version__,
         }
     )  # fmt: skip
     write_card(made, folder)
@@ -136,5 +150,5 @@ def judge(folder: Path, judge_: str, material: Material) -> Measured:
     return Measured(
         metric=material.metric, data=kinds_of(material.gate.source),
         split=material.gate.split, persons=found.persons,
-        value=found.value, low=found.low, high=found.high,
+        value=found.value, low=found.low, high=found.high, cpu=int8_units(),
     )  # fmt: skip

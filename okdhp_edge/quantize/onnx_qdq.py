@@ -5,9 +5,11 @@ import re
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 from onnxruntime.quantization import (
     CalibrationMethod,
     QuantFormat,
@@ -20,6 +22,7 @@ from okdhp_edge.errors import ModelError
 from okdhp_edge.quantize import cpu
 from okdhp_edge.quantize.calibrators import Ranges
 from okdhp_edge.quantize.profiles import Profile
+from okdhp_edge.quantize.saturation import weight_scales
 
 
 def write_qdq(
@@ -45,21 +48,44 @@ def write_qdq(
             if profile.throughout:
                 cpu.norms_to_convolutions(source, Path(folder) / "float.onnx")
                 source = Path(folder) / "float.onnx"
+            left = {head(source), *keep_float}
             cache = Path(folder) / "ranges.json"
             save_tensors_data(_for_onnxruntime(ranges), cache)
             quantize_static(
                 str(source), str(target), None, quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(profile.ops), per_channel=profile.per_channel,
-                reduce_range=profile.reduce_range, activation_type=profile.activation_type,
+                activation_type=profile.activation_type,
                 weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
-                nodes_to_exclude=[head(source), *keep_float], nodes_to_quantize=list(only),
-                extra_options=profile.options, calibration_cache_path=cache,
+                nodes_to_exclude=sorted(left), nodes_to_quantize=list(only),
+                extra_options=profile.options | _scales(source, profile, left),
+                calibration_cache_path=cache,
             )  # fmt: skip
         if profile.throughout:
             cpu.take_pixels(target)
             cpu.double_by_copies(target)
     finally:
         logging.getLogger().removeFilter(_no_preprocessing_advice)
+
+
+def _scales(source: Path, profile: Profile, left: Collection[str]) -> dict[str, Any]:
+    """onnxruntime's option that gives every quantized filter its scales."""
+    if not (profile.fits and profile.per_channel):
+        return {}
+    graph = onnx.load(str(source)).graph
+    constants = {i.name: i for i in graph.initializer}
+    filters = {
+        n.input[1] for n in graph.node
+        if n.op_type == "Conv" and n.name not in left and n.input[1] in constants
+    }  # fmt: skip
+    return {"TensorQuantOverrides": {
+        name: [
+            {"axis": 0, "scale": scale, "zero_point": 0}
+            for scale in weight_scales(
+                numpy_helper.to_array(constants[name]), per_channel=True, fits=True
+            )
+        ]
+        for name in sorted(filters)
+    }}  # fmt: skip
 
 
 def _for_onnxruntime(ranges: Ranges) -> TensorsData:

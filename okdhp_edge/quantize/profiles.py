@@ -1,7 +1,9 @@
 """What each target wants of INT8. They want opposites, so one file cannot serve all.
 
 A CPU wants unsigned, asymmetric activations: u8s8 runs at twice float's speed with VNNI, where
-s8s8 is slower than float on x86; ARM wants s8s8. TensorRT refuses any zero-point but 0 and any
+s8s8 is slower than float on x86. Without VNNI pairs of its products are added in 16 bits, so that
+the weights have to keep clear of that (`saturation.py`): on whichever CPU the file was made, since
+it may run on another. TensorRT refuses any zero-point but 0 and any
 int32 bias, and quantizes the inputs of convolutions, not their outputs. NPUs want one scale per
 tensor.
 """
@@ -12,7 +14,6 @@ from typing import Any, Literal
 from onnxruntime.quantization import QuantType
 
 from okdhp_edge.errors import ModelError
-from okdhp_edge.hardware import on_arm, saturates_in_int8
 
 _CPU_OPS = ("Conv", "Add", "MaxPool", "Resize", "Concat", "Relu", "Clip")
 _MATRIX_OPS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
@@ -28,7 +29,7 @@ class Profile:
         ops: operators that are quantized.
         signed: whether activations are int8 around zero-point 0.
         per_channel: whether each output channel of a weight has its own scale.
-        reduce_range: 7-bit weights, against saturation on CPUs without VNNI.
+        fits: whether weights are such that no pair of products leaves 16 bits.
         throughout: whether the graph is changed to stay in INT8 from pixel to heatmap (`cpu.py`);
             OpenVINO fuses by itself what that is for.
         options: onnxruntime's extra options.
@@ -40,7 +41,7 @@ class Profile:
     ops: tuple[str, ...] = _CPU_OPS
     signed: bool = False
     per_channel: bool = True
-    reduce_range: bool = False
+    fits: bool = False
     throughout: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -50,7 +51,7 @@ class Profile:
 
 
 def profile(name: str) -> Profile:
-    """One of `PROFILES`, as this machine wants it.
+    """One of `PROFILES`; the same wherever it is asked for.
 
     Raises:
         ModelError: no such profile.
@@ -71,10 +72,10 @@ def _make(name: str) -> Profile:
             },
         )  # fmt: skip
     if name == "openvino":
-        return Profile(name=name, format="openvino", judge="openvino")
+        return Profile(name=name, format="openvino", judge="openvino", fits=True)
     if name == "generic":
         return Profile(name=name, per_channel=False)
-    return Profile(name=name, signed=on_arm(), reduce_range=saturates_in_int8(), throughout=True)
+    return Profile(name=name, fits=True, throughout=True)
 
 
 RUNTIMES = ("openvino", "onnxruntime", "tensorrt")

@@ -12,6 +12,7 @@ from okdhp_edge import __version__, checkpoint
 from okdhp_edge.card import SkeletonSpec, writing
 from okdhp_edge.checkpoint import Facts
 from okdhp_edge.errors import OkdhpError
+from okdhp_edge.model_store import BEST, HALF
 from okdhp_edge.recipe import Recipe
 from okdhp_edge.train.dataset import Batch, EpochBatches, batches_of, build_loader
 from okdhp_edge.train.journal import AGREEMENT, ENSEMBLE_GAIN, GRADIENT_RATIO, Journal, Row
@@ -30,7 +31,7 @@ from okdhp_edge.train.validate import INT8, validate
 
 # The two extra backward passes, from the loss to the heatmaps alone, cost little but not nothing.
 _MEASURE_EVERY = 10
-LAST, BEST = "last.safetensors", "best.safetensors"
+LAST = "last.safetensors"
 
 
 def train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
@@ -68,6 +69,8 @@ def train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
         run.fabric.barrier()
     if journal:
         journal.close()
+        if (options.out / BEST).is_file():
+            checkpoint.save_half(options.out / BEST, options.out / HALF)
     return options.out / BEST
 
 

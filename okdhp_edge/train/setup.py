@@ -13,9 +13,9 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from okdhp_edge import checkpoint
+from okdhp_edge import checkpoint, model_store
 from okdhp_edge.data.corrections import corrected, read_corrections
-from okdhp_edge.data.load import load, with_split
+from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet, kinds_of
 from okdhp_edge.distillation import FpdTable
 from okdhp_edge.errors import OkdhpError, RecipeError
@@ -45,7 +45,8 @@ class TrainingOptions:
     out: Path
     resume: bool = False
     val_data: str | None = None
-    """KIND:PATH[@SPLIT] to judge on in place of the data's own `val`."""
+    """KIND:PATH, with its `val` or the split named behind an @, to judge on in place of the data's
+    own `val`."""
     device: str = "auto"
     precision: str = "32-true"
     workers: int = 1
@@ -134,7 +135,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     torch.manual_seed(recipe.seed)
     net = build_network(recipe.network, len(train_set.skeleton))
     if recipe.start is not None:
-        _start_from(Path(recipe.start).expanduser(), net, recipe, train_set.skeleton)
+        _start_from(model_store.weights(recipe.start), net, recipe, train_set.skeleton)
     method = build_method(recipe, train_set.skeleton)
     method.prepare(net)
     quantization = _quantization(net, recipe)
@@ -156,16 +157,14 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
 
 
 def validation_set(data: str, options: TrainingOptions, skeleton: Skeleton) -> PoseSet:
-    """What the run is judged on: a set of its own, all of it or the split named behind an @, or
-    else the data's `val`.
+    """What the run is judged on: the `val` of a set of its own, or else the data's.
 
     Raises:
         DataError: it cannot be read.
     """
     if options.val_data is None:
         return load(data, "val")
-    source, split = with_split(options.val_data)
-    return load(source, split).as_seen_by(skeleton)
+    return load(options.val_data, "val").as_seen_by(skeleton)
 
 
 def _start_from(path: Path, net: PoseNet, recipe: Recipe, skeleton: Skeleton) -> None:

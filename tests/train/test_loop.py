@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from okdhp_edge.checkpoint import read_facts
-from okdhp_edge.errors import DataError, OkdhpError, OutputError
+from okdhp_edge.data.load import load
+from okdhp_edge.errors import DataError, ModelError, OkdhpError, OutputError
 from okdhp_edge.network.build import build_network
 from okdhp_edge.train.loop import train
-from okdhp_edge.train.setup import TrainingOptions
+from okdhp_edge.train.setup import TrainingOptions, prepare
+from okdhp_edge.train.teacher import load_checkpoint
 from tests.helpers.made_data import coco_file, lspet_folder
 from tests.helpers.tiny_models import DATA, tiny_recipe
 
@@ -248,3 +251,36 @@ def test_a_broken_picture_is_one_clear_error_from_a_worker_too(tmp_path):
     (folder / "images" / "im00009.jpg").write_bytes(b"\xff\xd8 cut short")
     with pytest.raises(DataError, match="im00009"):
         train(tiny_recipe(), f"lspet:{folder}", _options(tmp_path / "m", workers=1))
+
+
+def test_half_weights_are_small_go_on_and_give_nearly_the_same(trained, tmp_path, monkeypatch):
+    half = trained.with_name("weights.safetensors")
+    assert half.stat().st_size < 0.6 * trained.stat().st_size
+    net, facts = load_checkpoint(half)
+    whole, _ = load_checkpoint(trained)
+    image = torch.randint(0, 255, (2, 64, 64, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        a, b = (n(image).last(facts.best_branch) for n in (net, whole))
+    assert torch.allclose(a, b, atol=0.02 * float(b.abs().max()))
+    # By the model's name, from its folder of half weights alone.
+    place = tmp_path / "models" / "shipped"
+    place.mkdir(parents=True)
+    (place / "weights.safetensors").write_bytes(half.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    recipe = tiny_recipe(start="shipped", name="further")
+    best = train(recipe, DATA, _options(tmp_path / "m"))
+    assert read_facts(best).recipe.start == "shipped"
+
+
+def test_a_model_without_float_weights_is_no_start(tmp_path, monkeypatch):
+    (tmp_path / "models" / "bare").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="no float weights"):
+        train(tiny_recipe(start="bare"), DATA, _options(tmp_path / "m"))
+
+
+def test_a_set_of_its_own_is_judged_on(tmp_path):
+    options = replace(_options(tmp_path / "m"), val_data="synthetic:40@all")
+    run = prepare(tiny_recipe(), DATA, options)
+    assert len(run.val) == 40 and run.val.split == "all"
+    assert len(run.train) == len(load(DATA, "train"))

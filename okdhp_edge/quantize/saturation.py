@@ -1,0 +1,151 @@
+"""Weights that cannot saturate on a CPU without VNNI, whatever the activations are.
+
+x86 without VNNI multiplies u8 activations by s8 weights with `vpmaddubsw`, which adds the products
+of two neighbours in 16 bits and saturates. The pair (w0, w1) is safe for every pair of activations
+in 0..255 if its positive weights add up to at most 128 and its negative ones to at least -128:
+255 * 128 = 32640 fits, 255 * 129 = 32895 does not.
+
+Which weights are neighbours is the kernel's choice. oneDNN (OpenVINO) pairs the input channels 2k
+and 2k + 1 of one kernel position; MLAS (ONNX Runtime) pairs consecutive values of a filter that is
+unrolled rows first and channels last, which is the same where the channels are even. Both are
+looked at. Depthwise filters have no neighbours: their kernels multiply in 32 bits.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+STEPS = 127
+LIMIT = 128
+_GROWTH = 1.001
+
+
+def pair_sums(weight_OIHW: NDArray[np.integer]) -> NDArray[np.int64]:
+    """(O,) the largest sum of one sign's weights in any pair of neighbours, by output channel."""
+    worst = np.zeros(len(weight_OIHW), dtype=np.int64)
+    if weight_OIHW.shape[1] == 1:
+        return worst
+    for first, second in _neighbours(weight_OIHW.astype(np.int64)):
+        positive = np.maximum(first, 0) + np.maximum(second, 0)
+        negative = np.maximum(-first, 0) + np.maximum(-second, 0)
+        sums = np.maximum(positive, negative).reshape(len(worst), -1).max(axis=1)
+        worst = np.maximum(worst, sums)
+    return worst
+
+
+def _neighbours(
+    weight_OIHW: NDArray[np.int64],
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    odd = weight_OIHW.shape[1] % 2
+    channels = np.pad(weight_OIHW, ((0, 0), (0, odd), (0, 0), (0, 0)))
+    yield channels[:, ::2], channels[:, 1::2]
+    if odd:
+        unrolled = weight_OIHW.transpose(0, 2, 3, 1).reshape(len(weight_OIHW), -1)
+        unrolled = np.pad(unrolled, ((0, 0), (0, unrolled.shape[1] % 2)))
+        yield unrolled[:, ::2], unrolled[:, 1::2]
+
+
+def weight_scales(
+    weight_OIHW: NDArray[np.floating], *, per_channel: bool, fits: bool
+) -> NDArray[np.float32]:
+    """(O,) the smallest symmetric scales at which weights lie within +-127 steps.
+
+    Args:
+        per_channel: whether channels may differ; else all get the largest.
+        fits: whether, beyond that, no pair of neighbours may saturate. A channel of which 8 bits
+            cannot be shown safe then has coarser steps, at most twice as coarse.
+    """
+    largest = np.abs(weight_OIHW).reshape(len(weight_OIHW), -1).max(axis=1)
+    scale = np.where(largest > 0, largest / STEPS, 1 / STEPS).astype(np.float32)
+    if not per_channel:
+        scale = np.full_like(scale, scale.max())
+    while fits:
+        sums = pair_sums(quantized(weight_OIHW, scale))
+        over = sums > LIMIT
+        if not over.any():
+            break
+        growth = np.where(over, np.maximum(sums / LIMIT, _GROWTH), 1.0)
+        scale = (scale * growth).astype(np.float32)
+        if not per_channel:
+            scale = np.full_like(scale, scale.max())
+    return scale
+
+
+def quantized(weight_OIHW: NDArray[np.floating], scale_O: NDArray[np.float32]) -> NDArray[np.int8]:
+    """Weights in steps of their channel's scale."""
+    steps = np.round(weight_OIHW / scale_O[:, None, None, None])
+    return np.clip(steps, -STEPS, STEPS).astype(np.int8)
+
+
+class Saturation(NamedTuple):
+    """What can saturate in a Q/DQ file.
+
+    Attributes:
+        layers: convolutions of u8 activations and s8 weights.
+        unsafe: those among them with a pair of neighbours that can leave 16 bits.
+        coarser: output channels whose largest weight is below 127 steps, for safety's sake.
+        channels: output channels of all of them.
+    """
+
+    layers: int
+    unsafe: tuple[str, ...]
+    coarser: int
+    channels: int
+
+    def __str__(self) -> str:
+        if self.unsafe:
+            return f"{len(self.unsafe)} of {self.layers} layers can saturate without VNNI"
+        return (
+            f"none of {self.layers} layers can saturate; "
+            f"{self.coarser} of {self.channels} channels have coarser steps for it"
+        )
+
+
+def saturation_of(file: Path) -> Saturation:
+    """Look at every quantized convolution of a Q/DQ ONNX file."""
+    graph = onnx.load(str(file)).graph
+    constants = {i.name: i for i in graph.initializer}
+    makers = {o: n for n in graph.node for o in n.output}
+    unsafe, layers, coarser, channels = [], 0, 0, 0
+    for node in graph.node:
+        weight = _weight(node, makers, constants)
+        if weight is None or not _fed_unsigned(node, makers, constants):
+            continue
+        layers += 1
+        channels += len(weight)
+        largest = np.abs(weight.astype(int)).reshape(len(weight), -1).max(axis=1)
+        coarser += int((largest < STEPS).sum())
+        if (pair_sums(weight) > LIMIT).any():
+            unsafe.append(str(node.name))
+    return Saturation(layers, tuple(unsafe), coarser, channels)
+
+
+def _weight(
+    node: onnx.NodeProto,
+    makers: dict[str, onnx.NodeProto],
+    constants: dict[str, onnx.TensorProto],
+) -> NDArray[np.int8] | None:
+    if node.op_type != "Conv":
+        return None
+    maker = makers.get(node.input[1])
+    if maker is None or maker.op_type != "DequantizeLinear" or maker.input[0] not in constants:
+        return None
+    weight = numpy_helper.to_array(constants[maker.input[0]])
+    return weight if weight.dtype == np.int8 else None
+
+
+def _fed_unsigned(
+    node: onnx.NodeProto,
+    makers: dict[str, onnx.NodeProto],
+    constants: dict[str, onnx.TensorProto],
+) -> bool:
+    maker = makers.get(node.input[0])
+    if maker is None or maker.op_type != "DequantizeLinear" or len(maker.input) < 3:
+        return False
+    zero = constants.get(maker.input[2])
+    return zero is not None and zero.data_type == onnx.TensorProto.UINT8
