@@ -4,13 +4,14 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint check test slow bench clean
+.PHONY: help setup demo lint check test slow bench targets clean
 
 help:
 	@echo "make demo   train, export, quantize and run on synthetic people (under 10 minutes)"
 	@echo "make test   lint, types, import contracts and all tests"
 	@echo "make check  the same without the slow tests"
 	@echo "make bench  measure what surrounds the network's inference"
+	@echo "make targets LSPET=PATH   the shipped INT8 files on emulated processors (root, Debian)"
 	@echo "make clean  remove what can be remade"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -40,6 +41,9 @@ slow: setup
 
 bench: setup
 	$(BIN)/python benchmarks/around_inference.py
+
+targets: setup
+	$(BIN)/python benchmarks/targets.py --lspet $(LSPET)
 
 clean:
 	rm -rf .venv dist build models/demo/fp32 models/demo/int8 models/demo/*.safetensors models/demo/*.json models/demo/*.mp4 models/demo/*.png models/demo/metrics.csv models/demo/events

@@ -100,7 +100,7 @@ def benchmark_app(model: Path, threads: int, streams: int) -> float:
              "-nstreams", str(streams), "-t", str(BENCHMARK_S), "-infer_precision", "f32",
              "-api", "sync" if streams == 1 else "async"]  # fmt: skip
     program = Path(sys.executable).with_name("benchmark_app")
-    done = subprocess.run([str(program), *words], capture_output=True, text=True, check=True)  # noqa: S603
+    done = subprocess.run([str(program), *words], capture_output=True, text=True, check=True)
     found = re.search(r"Throughput:\s+([\d.]+) FPS", done.stdout)
     assert found, done.stdout
     return float(found[1])
@@ -220,7 +220,7 @@ def viewers(opened: Callable[[], Backend], video: Path) -> Any:
         with WebServer(hub, address_of("0")) as server:
             words = [sys.executable, "-c", _VIEWER]
             words += [str(n) for n in (server.address.port, readers, stalled)]
-            process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+            process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             assert process.stdin
             assert process.stdout
             process.stdout.readline()

@@ -1,12 +1,18 @@
 """Our models and what people would pick instead, on the same persons in the same boxes.
 
-    python benchmarks/peers.py --lspet PATH --coco PATH --movenet FILE.tflite [--models lite full]
+    python benchmarks/peers.py --lspet PATH --coco PATH --movenet FILE.tflite --thunder FILE.onnx \
+        [--nobody coco:FILE ...] [--models lite full]
 
 Needs `pip install ai-edge-litert` for the peer. Everything runs in this process: the same pictures,
 boxes (extent of the labelled joints; padded by a quarter for MoveNet, for ours as their cards say),
 crops made by the same code, the same metrics on the 12 joints that both know, matched by name, and
 latency at batch 1 measured in turns with as many threads for each. `test` of LSPET decides nothing
 here: it is only reported.
+
+Scores are judged as answers to two questions, by the area under the ROC curve: is the joint there
+(COCO's labelled joints against the others of the same persons), and is somebody in the box (COCO's
+persons against boxes beside them that nobody's labelled box reaches into, and the sets of
+`--nobody`; by the mean of the upper half of the joints' scores).
 The result goes to `results/peers.json` and `results/peers.png`.
 """
 
@@ -17,7 +23,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -26,15 +32,19 @@ from paired import gain, hits
 
 from okdhp_edge import model_store
 from okdhp_edge.backends.base import Request
+from okdhp_edge.backends.onnx_file import OnnxFile
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.card import read_card, write_text
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseSet, Sample
+from okdhp_edge.data.sample import PoseSet, Sample, kinds_of
 from okdhp_edge.evaluate import score
 from okdhp_edge.hardware import describe_machine
+from okdhp_edge.label.empty import empty_boxes
 from okdhp_edge.latency import LatencyStats, StageClock
 from okdhp_edge.pose.crop import Box, apply, box_around, crop_from_frame, invert
+from okdhp_edge.pose.metrics import auroc
 from okdhp_edge.pose.preprocess import Image, warp
+from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
 from okdhp_edge.run.estimate import Estimator
 
@@ -46,15 +56,21 @@ AUC_STEPS = [round(0.01 * step, 2) for step in range(1, 51)]
 ROUNDS, BLOCK, WARMUP = 40, 10, 5
 
 
+class Found(NamedTuple):
+    """Of one box: (12, 2) joints in frame pixels, (12,) scores, and whether somebody is there."""
+
+    xy: NDArray[np.float32]
+    score: NDArray[np.float32]
+    somebody: float
+
+
 class Contender(Protocol):
     """Finds one person's joints in a box."""
 
     name: str
     megabytes: float
 
-    def joints(self, frame: Image, box: Box) -> NDArray[np.float32]:
-        """(12, 2) in frame pixels."""
-        ...
+    def joints(self, frame: Image, box: Box) -> Found: ...
 
     def infer(self) -> None:
         """The network alone, on whatever it saw last."""
@@ -72,19 +88,45 @@ class MoveNet:
         self._net.allocate_tensors()
         self._in = self._net.get_input_details()[0]["index"]
         self._out = self._net.get_output_details()[0]["index"]
-        self._columns = COMMON.columns_in(COCO17)
 
-    def joints(self, frame: Image, box: Box) -> NDArray[np.float32]:
+    def joints(self, frame: Image, box: Box) -> Found:
         size = (MOVENET_SIDE, MOVENET_SIDE)
         transform = crop_from_frame(box, size, PADDING)
         crop = warp(frame, transform, size, (0, 0, 0))
         self._net.set_tensor(self._in, cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)[None])
         self._net.invoke()
-        shares = self._net.get_tensor(self._out)[0, 0, :, 1::-1] * MOVENET_SIDE - 0.5
-        return apply(invert(transform), shares[self._columns]).astype(np.float32)
+        rows = self._net.get_tensor(self._out)[0, 0]
+        xy = apply(invert(transform), rows[:, 1::-1] * MOVENET_SIDE - 0.5)
+        return _found(Pose(COCO17, xy.astype(np.float32), rows[:, 2].astype(np.float32)))
 
     def infer(self) -> None:
         self._net.invoke()
+
+
+class Thunder:
+    """MoveNet SinglePose Thunder (Google) in float, in OpenVINO: what taught ours."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self.name, self.megabytes = "MoveNet Thunder f32", path.stat().st_size / 1e6
+        self._net = OnnxFile(path, threads, "keypoints")
+        self._seen = np.zeros(self._net.input_shape, np.int32)
+
+    def joints(self, frame: Image, box: Box) -> Found:
+        side = self._seen.shape[1]
+        transform = crop_from_frame(box, (side, side), PADDING)
+        crop = warp(frame, transform, (side, side), (0, 0, 0))
+        self._seen = cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)[None].astype(np.int32)
+        rows = self._net(self._seen)[0, 0]
+        xy = apply(invert(transform), rows[:, 1::-1] * side - 0.5)
+        return _found(Pose(COCO17, xy.astype(np.float32), rows[:, 2]))
+
+    def infer(self) -> None:
+        self._net(self._seen)
+
+
+def _found(pose: Pose) -> Found:
+    columns = COMMON.columns_in(pose.skeleton)
+    return Found(pose.xy[columns], pose.score[columns], pose.confidence)
 
 
 class Ours:
@@ -99,11 +141,10 @@ class Ours:
             open_backend(runtime, Request(folder, card, "int8", threads))
         )
         self._estimator = Estimator(self._backend, StageClock())
-        self._columns = COMMON.columns_in(card.skeleton.skeleton())
         self._crop = np.zeros((1, card.input.height, card.input.width, 3), np.uint8)
 
-    def joints(self, frame: Image, box: Box) -> NDArray[np.float32]:
-        return self._estimator.pose_in(frame, box).xy[self._columns]
+    def joints(self, frame: Image, box: Box) -> Found:
+        return _found(self._estimator.pose_in(frame, box))
 
     def infer(self) -> None:
         self._backend.infer(self._crop)
@@ -118,6 +159,33 @@ def persons(source: str, split: str) -> PoseSet:
 
 def _boxed(sample: Sample) -> Sample:
     return replace(sample, box=box_around(sample.xy[sample.labelled]))
+
+
+def beside(poses: PoseSet) -> list[tuple[Image, Box]]:
+    """Boxes that nobody's labelled box reaches into, one a picture."""
+    people: dict[str, list[Sample]] = {}
+    for sample in poses.samples:
+        people.setdefault(sample.id.rsplit("#", 1)[0], []).append(sample)
+    rng = np.random.default_rng(0)
+    found = []
+    for group in people.values():
+        frame = group[0].picture.read()
+        boxes = [s.box for s in group]
+        found += [(frame, box) for box in empty_boxes(boxes, frame.shape[1::-1], 1, rng)]
+    return found
+
+
+def scores(
+    contender: Contender, coco: PoseSet, found: Sequence[Found], nobody: Sequence[tuple[Image, Box]]
+) -> dict[str, float]:
+    """Both questions of the head of this file."""
+    labelled = np.stack([s.labelled for s in coco.samples])
+    there = np.stack([f.score for f in found])
+    empty = [contender.joints(frame, box).somebody for frame, box in nobody]
+    return {
+        "joint_auroc": round(auroc(there[labelled], there[~labelled]), 3),
+        "somebody_auroc": round(auroc(np.array([f.somebody for f in found]), np.array(empty)), 3),
+    }
 
 
 def judged(poses: PoseSet, xy: NDArray[np.float32], *, with_oks: bool) -> dict[str, Any]:
@@ -185,6 +253,8 @@ def main() -> None:
     parser.add_argument("--lspet", type=Path, required=True)
     parser.add_argument("--coco", type=Path, required=True)
     parser.add_argument("--movenet", type=Path, required=True)
+    parser.add_argument("--thunder", type=Path, required=True)
+    parser.add_argument("--nobody", nargs="*", default=[], help="sets of boxes without anybody")
     parser.add_argument("--models", nargs="+", default=["lite", "full"])
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
@@ -194,7 +264,9 @@ def main() -> None:
         "coco": persons(f"coco:{asked.coco}", "all"),
     }
     with ExitStack() as closing:
-        contenders: list[Contender] = [MoveNet(asked.movenet, asked.threads)]
+        contenders: list[Contender] = [
+            MoveNet(asked.movenet, asked.threads), Thunder(asked.thunder, asked.threads)
+        ]  # fmt: skip
         contenders += [
             Ours(name, runtime, asked.threads, closing)
             for name in asked.models
@@ -202,22 +274,31 @@ def main() -> None:
         ]
         found = {
             kind: {
-                c.name: np.stack([c.joints(s.picture.read(), s.box) for s in poses.samples])
+                c.name: [c.joints(s.picture.read(), s.box) for s in poses.samples]
                 for c in contenders
             }
             for kind, poses in sets.items()
         }
+        nobody = beside(load(f"coco:{asked.coco}", "all")) + [
+            (s.picture.read(), s.box) for name in asked.nobody for s in load(name, "all").samples
+        ]
+        told = {c.name: scores(c, sets["coco"], found["coco"][c.name], nobody) for c in contenders}
         latency = timed(contenders, sets["lspet"])
+    joints = {
+        kind: {name: np.stack([f.xy for f in answers]) for name, answers in by.items()}
+        for kind, by in found.items()
+    }
     first = contenders[0].name
-    peer = hits(sets["lspet"], found["lspet"][first])
+    peer = hits(sets["lspet"], joints["lspet"][first])
     rows = []
     for contender in contenders:
         name = contender.name
         rows.append({
             "name": name, "megabytes": round(contender.megabytes, 2),
-            "lspet": judged(sets["lspet"], found["lspet"][name], with_oks=False),
-            "over_the_peer": str(gain(hits(sets["lspet"], found["lspet"][name]), peer)),
-            "coco": judged(sets["coco"], found["coco"][name], with_oks=True),
+            "lspet": judged(sets["lspet"], joints["lspet"][name], with_oks=False),
+            "over_the_peer": str(gain(hits(sets["lspet"], joints["lspet"][name]), peer)),
+            "coco": judged(sets["coco"], joints["coco"][name], with_oks=True),
+            "scores": told[name] | {"empty_boxes": len(nobody)},
             "latency_ms": latency[name],
             "latency_over_the_peers": round(
                 latency[name]["infer"]["p50"] / latency[first]["infer"]["p50"], 3),
@@ -225,14 +306,15 @@ def main() -> None:
     plot(rows, RESULTS / "peers.png")
     record = {
         "command": "python benchmarks/peers.py --lspet PATH --coco PATH --movenet FILE.tflite "
+        "--thunder FILE.onnx --nobody " + " ".join(map(kinds_of, asked.nobody)) + " "
         f"--models {' '.join(asked.models)}",
         "threads": asked.threads, "joints": COMMON.joints, "machine": describe_machine(),
         "rows": rows,
     }  # fmt: skip
     write_text(RESULTS / "peers.json", json.dumps(record, indent=2) + "\n")
     for row in rows:
-        print(row["name"], row["lspet"]["pck@0.2"], row["over_the_peer"], row["coco"]["oks"],
-              row["latency_ms"]["infer"]["p50"], row["latency_over_the_peers"])  # fmt: skip
+        latency = row["latency_ms"]["infer"]["p50"], row["latency_over_the_peers"]
+        print(row["name"], row["lspet"]["pck@0.2"], row["coco"]["oks"], row["scores"], *latency)
 
 
 if __name__ == "__main__":

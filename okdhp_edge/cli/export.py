@@ -125,7 +125,7 @@ def _show(made: list[Path]) -> None:
     cards = {path: read_card(path) for path in made}
     table(
         "written",
-        ("folder", "precision", "metric", "before", "how"),
+        ("folder", "precision", "metric", "before", "how", "saturates"),
         [(str(path), *_metric_cells(card)) for path, card in cards.items()],
     )
     for path in made:
@@ -147,11 +147,12 @@ def _show_ladder(folder: Path) -> None:
         )  # fmt: skip
 
 
-def _metric_cells(card: "ModelCard") -> tuple[str, str, str, str]:
+def _metric_cells(card: "ModelCard") -> tuple[str, ...]:
     measured = card.metrics[0]
     before = "-" if measured.parent_value is None else f"{measured.parent_value:.2f}"
     how = card.calibration.method if card.calibration else "-"
-    return card.precision, f"{measured.metric} {measured.value:.2f}", before, how
+    saturates = {True: "never", False: "on x86 without VNNI", None: "-"}[card.saturation_free]
+    return card.precision, f"{measured.metric} {measured.value:.2f}", before, how, saturates
 
 
 def _batch(text: str) -> int | None:

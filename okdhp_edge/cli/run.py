@@ -32,7 +32,7 @@ def run(
     detector: option.Detector = None,
     detect_every: option.DetectEvery = 15,
     smooth: option.Smooth = False,
-    threshold: option.Threshold = 0.25,
+    threshold: option.Threshold = 0.3,
     model: option.Model = None,
     backend: option.BackendName = "auto",
     precision: option.Precision = "auto",

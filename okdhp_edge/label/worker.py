@@ -81,7 +81,9 @@ class Worker:
     def _is_empty(self, picture: Image, box: Box) -> bool:
         """Whether the teachers see nobody either: annotators leave people out. Of pictures that are
         said to show nobody it is believed: what teachers see in them is what is to be unlearnt."""
-        return self._options.nobody or bool(self._label(picture, box).score.max() < self._options.rules.min_score)
+        return self._options.nobody or bool(
+            self._label(picture, box).score.max() < self._options.rules.min_score
+        )
 
     @property
     def _teachers(self) -> list[Teacher]:

@@ -102,6 +102,17 @@ def oks(
     return _ratio_score(100.0 * similarity_NK * weight_NK, weight_NK)
 
 
+def auroc(positive: NDArray[np.floating], negative: NDArray[np.floating]) -> float:
+    """Area under the ROC curve: how often a positive's score exceeds a negative's, ties by half
+    (Mann and Whitney's U over both counts). NaN where either has none."""
+    positive, negative = np.ravel(positive), np.sort(np.ravel(negative))
+    if not len(positive) or not len(negative):
+        return float("nan")
+    below = np.searchsorted(negative, positive, side="left")
+    not_above = np.searchsorted(negative, positive, side="right")
+    return float((below + not_above).sum() / (2 * len(positive) * len(negative)))
+
+
 def _ratio_score(gain_NK: NDArray[np.float64], weight_NK: NDArray[np.float64]) -> Score:
     """Sum of gains over sum of weights, by joint and in all, with an interval over persons."""
     used = weight_NK.sum(axis=1) > 0

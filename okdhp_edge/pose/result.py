@@ -39,14 +39,19 @@ class Pose:
         return float(np.ptp(self.xy, axis=0).max())
 
     @property
-    def mean_score(self) -> float:
-        return float(self.score.mean())
+    def confidence(self) -> float:
+        """Whether somebody is there: the mean of the upper half of the joints' scores.
+
+        Of a person of whom half is seen, the joints that are hidden count nothing.
+        """
+        half = max(1, len(self.score) // 2)
+        return float(np.partition(self.score, -half)[-half:].mean())
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready record: joint name -> [x, y, score]."""
         known = {} if self.id is None else {"id": self.id}
         return known | {
-            "score": round(self.mean_score, 4),
+            "score": round(self.confidence, 4),
             "joints": {
                 name: [round(float(x), 2), round(float(y), 2), round(float(s), 4)]
                 for name, (x, y), s in zip(self.skeleton.joints, self.xy, self.score, strict=True)

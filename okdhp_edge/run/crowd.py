@@ -12,7 +12,7 @@ from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.detect import Detect, Detection
 from okdhp_edge.run.estimate import Estimator
-from okdhp_edge.run.track import UNSURE_BELOW, is_person, likeness, person_box, settled
+from okdhp_edge.run.track import is_person, person_box, settled
 
 EVERY = 15
 """Frames from one detection to the next."""
@@ -25,8 +25,9 @@ _INSIDE = 0.8
 _LIKE_DETECTED = 0.55
 # Joints this close on average, as a share of the person's size, are the same person's.
 _SAME_PERSON = 0.12
-# Detections that may miss an unsure, and a sure person; frames without a pose; then it is gone.
-_MISSES_UNSURE, _MISSES_SURE, _LOST_FRAMES = 2, 5, 15
+# Detections that may miss a lost person, and one whose joints are seen; frames without a pose; then
+# it is gone.
+_MISSES_LOST, _MISSES_SEEN, _LOST_FRAMES = 2, 5, 15
 
 
 class Watch:
@@ -133,8 +134,7 @@ class CrowdTracker:
     @staticmethod
     def _confirm(track: _Track, box: Box, overlap: float) -> None:
         track.missed = 0
-        doubtful = track.pose is None or likeness(track.pose) < UNSURE_BELOW
-        if track.lost or doubtful or overlap < _LIKE_DETECTED:
+        if track.lost or track.pose is None or overlap < _LIKE_DETECTED:
             track.box = box
 
     def _update(self, track: _Track, pose: Pose, frame: Image) -> None:
@@ -142,15 +142,15 @@ class CrowdTracker:
         if box is None:
             track.lost += 1
             return
-        track.box, track.pose, track.lost = settled(box, track.box, pose), pose, 0
+        track.box, track.pose, track.lost = settled(box, track.box), pose, 0
         if track.id is None:
             self._ids += 1
             track.id = self._ids
 
 
 def _gone(track: _Track) -> bool:
-    sure = track.pose is not None and not track.lost and likeness(track.pose) >= UNSURE_BELOW
-    return track.missed >= (_MISSES_SURE if sure else _MISSES_UNSURE)
+    there = track.pose is not None and not track.lost
+    return track.missed >= (_MISSES_SEEN if there else _MISSES_LOST)
 
 
 def _without_doubles(tracks: list[_Track]) -> list[_Track]:

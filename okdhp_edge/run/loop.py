@@ -119,4 +119,4 @@ def overlay(image: Image, poses: Sequence[Pose], threshold: float) -> Image:
 
 def _line(pose: Pose) -> str:
     who = "" if pose.id is None else f"{pose.id}: "
-    return f"{who}score {pose.mean_score:.2f}"
+    return f"{who}score {pose.confidence:.2f}"

@@ -1,6 +1,5 @@
 """Follow one person: the box comes from the last joints, or from a search where there are none."""
 
-import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -11,35 +10,28 @@ from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.estimate import Estimator
 
-JOINT_SEEN = 0.25
+JOINT_SEEN = 0.3
 """A joint's score from which it is drawn and steers the box."""
-_LOST_BELOW = 0.35
+SOMEBODY = 0.5
+"""A pose's confidence from which somebody is there."""
 _MIN_JOINTS = 4
 _REFINEMENTS = 2
 # Windows tried in a search, as shares of the frame's shorter side.
 _WINDOW_SHARES = (0.9, 0.6, 0.4)
-# Somebody lost is looked for in so many shares of the windows, one a frame: a camera that shows
-# nobody should not keep a core busy.
+# A search looks at the whole frame and at so many shares of the windows in turn.
 _TURNS = 4
-UNSURE_BELOW = 0.65
-"""Below this likeness the box may have cut something off: a wider one is tried beside it."""
+SEARCH_EVERY = 10
+"""Frames from one search to the next while nobody is there: an empty room keeps no core busy."""
+# Joints that lie outside the crop cannot be seen in it: where some are missing a wider box is tried
+# so many frames apart.
+_WIDEN_EVERY = 15
 _WIDER = 1.35
-# A wider box shows the person smaller, which costs score by itself: it wins with a little less.
-_WIDER_HANDICAP = 0.95
-# Below this the tracker may sit on a part of the person: boxes around it are tried.
-_DOUBT_BELOW = 0.55
-_SHIFT = 0.35
-# Frames from one challenge to the next: somebody unsure stays unsure for a while, and trying other
-# boxes in every frame would make a frame cost three. Each challenge that finds nothing else
-# doubles them.
-_CHALLENGE_EVERY, _CHALLENGE_AT_LEAST_EVERY = 15, 120
-# Poses whose joints are no farther apart, as a share of their size, say the same.
-_SAME_PLACE = 0.1
+# Joints that a wider box must bring, in sums of scores.
+_WORTH = 0.5
+# A box loses at most a tenth of its size a frame, so that one blurred frame does not cut limbs off.
+_SHRINKS_TO = 0.9
 # Boxes a frame apart that overlap less have parted ways.
 _STILL = 0.7
-# Ratio of the joints' two principal extents. Of 5,644 labelled LSPET persons one in a thousand is
-# thinner (0.124); joints that a network imagines along an edge are.
-_THINNEST = 0.12
 
 
 class Tracker(Protocol):
@@ -57,24 +49,21 @@ class Tracker(Protocol):
 class PersonTracker:
     """One person across frames.
 
-    A person counts as found while the mean score of the joints is above a threshold. When lost,
-    the whole frame is tried first, then windows over it; the best is refined by its own joints.
-    A box that shrank onto a part of the person would keep itself alive: while the pose is unsure
-    the box does not shrink, and now and then it is challenged by a wider one, a doubtful pose by
-    boxes shifted around it as well.
+    Scores tell whether somebody is in the box and which joints are. The next box is the extent of
+    the joints that are there. While nobody is, the frame is searched now and then: as a whole, then
+    by windows over it; the best is refined by its own joints.
     """
 
     def __init__(self, estimator: Estimator) -> None:
         self._estimator = estimator
-        self._box: Box | None = None
-        self._last: Pose | None = None
-        self._unchallenged = 0
-        self._patience = _CHALLENGE_EVERY
-        self._turn: int | None = None
+        self.forget()
 
     def forget(self) -> None:
         """The next frame shows another scene."""
-        self._box = self._last = self._turn = None
+        self._box: Box | None = None
+        self._since_widened = 0
+        self._until_search = 0
+        self._turn: int | None = None
 
     @property
     def box(self) -> Box | None:
@@ -87,49 +76,44 @@ class PersonTracker:
 
     def find(self, frame: Image) -> list[Pose]:
         """The person's pose in this frame, none when nobody is found."""
-        if self._box is None:
-            return self._keep(frame, self._search(frame))
-        return self.go_on(frame, self._box, self._estimator.pose_in(frame, self._box))
+        if self._box is not None:
+            return self.go_on(frame, self._box, self._estimator.pose_in(frame, self._box))
+        if self._until_search > 0:
+            self._until_search -= 1
+            return []
+        return self._keep(frame, self._search(frame), None)
 
     def go_on(self, frame: Image, box: Box, pose: Pose) -> list[Pose]:
         """As `find`, from the pose that was found in a box of the frame."""
-        pose = self._challenged(frame, box, pose, self._last)
-        if not is_person(pose):
-            return self._keep(frame, self._search(frame))
-        return self._keep(frame, pose, box)
+        pose = self._widened(frame, box, pose)
+        if is_person(pose):
+            return self._keep(frame, pose, box)
+        return self._keep(frame, self._search(frame), None)
 
-    def _keep(self, frame: Image, pose: Pose, followed: Box | None = None) -> list[Pose]:
-        """Remember the pose and where to look next, if it is somebody."""
+    def _keep(self, frame: Image, pose: Pose, followed: Box | None) -> list[Pose]:
+        """Remember where to look next, if the pose is somebody."""
         box = person_box(pose, frame) if is_person(pose) else None
-        if box is not None and followed is not None:
-            box = settled(box, followed, pose)
-        self._box, self._last = box, pose if box is not None else None
-        return [pose] if box is not None else []
+        if box is None:
+            self._box, self._until_search = None, SEARCH_EVERY - 1
+            return []
+        self._box = box if followed is None else settled(box, followed)
+        return [pose]
 
-    def _challenged(self, frame: Image, box: Box, pose: Pose, last: Pose | None) -> Pose:
-        """The best of the pose and of those in other boxes, where it is unsure."""
-        belief = _belief(pose, last)
-        self._unchallenged += 1
-        due = last is None or not is_person(pose) or self._unchallenged >= self._patience
-        if belief >= UNSURE_BELOW or not due:
+    def _widened(self, frame: Image, box: Box, pose: Pose) -> Pose:
+        """The pose, or that of a wider box where it has more joints."""
+        self._since_widened += 1
+        if self._since_widened < _WIDEN_EVERY or (pose.score >= JOINT_SEEN).all():
             return pose
-        self._unchallenged = 0
-        boxes = [_grown(box, _WIDER)] + (list(_around(box)) if belief < _DOUBT_BELOW else [])
-        wider, *others = self._estimator.poses_in(frame, boxes)
-        best = wider if _belief(wider, last) >= _WIDER_HANDICAP * belief else pose
-        best = max([best, *others], key=lambda p: _belief(p, last))
-        stood = is_person(pose) and _moved(best, pose) < _SAME_PLACE
-        self._patience = (
-            min(2 * self._patience, _CHALLENGE_AT_LEAST_EVERY) if stood else _CHALLENGE_EVERY
-        )
-        return best
+        self._since_widened = 0
+        wider = self._estimator.pose_in(frame, _grown(box, _WIDER))
+        return wider if wider.score.sum() >= pose.score.sum() + _WORTH else pose
 
     def _search(self, frame: Image) -> Pose:
-        """The whole frame first; windows over it only where nobody sure is found so: all of them
-        in a new scene, then a share of them in each frame."""
+        """The whole frame first; where nobody is found so, windows over it: all of them in a new
+        scene, then a share of them in each search."""
         whole, *windows = search_boxes(frame)
         best = self._refined(frame, self._estimator.pose_in(frame, whole))
-        if likeness(best) >= UNSURE_BELOW:
+        if is_person(best):
             return best
         if self._turn is None:
             self._turn = 0
@@ -137,7 +121,8 @@ class PersonTracker:
             windows = windows[self._turn :: _TURNS]
             self._turn = (self._turn + 1) % _TURNS
         others = self._estimator.poses_in(frame, windows)
-        return max(best, self._refined(frame, max(others, key=likeness)), key=likeness)
+        likeliest = max(others, key=lambda p: p.confidence)
+        return max(best, self._refined(frame, likeliest), key=lambda p: p.confidence)
 
     def _refined(self, frame: Image, pose: Pose) -> Pose:
         """A pose in boxes round its own joints."""
@@ -145,20 +130,8 @@ class PersonTracker:
             box = person_box(pose, frame)
             if box is not None:
                 again = self._estimator.pose_in(frame, box)
-                pose = max(pose, self._challenged(frame, box, again, None), key=likeness)
+                pose = max(pose, again, key=lambda p: p.confidence)
         return pose
-
-
-def _belief(pose: Pose, last: Pose | None) -> float:
-    """Likeness, less for joints that jumped far: up to half where they moved by half a person."""
-    if last is None:
-        return likeness(pose)
-    return likeness(pose) * (1 - min(_moved(pose, last), 0.5))
-
-
-def _moved(pose: Pose, other: Pose) -> float:
-    """The median joint's distance, as a share of the other pose's size."""
-    return float(np.median(np.linalg.norm(pose.xy - other.xy, axis=1))) / max(other.size, 1.0)
 
 
 def _grown(box: Box, factor: float) -> Box:
@@ -166,28 +139,9 @@ def _grown(box: Box, factor: float) -> Box:
     return np.concatenate([box[:2] - (size - box[2:]) / 2, size])
 
 
-def _around(box: Box) -> Iterator[Box]:
-    """Wider boxes shifted to each side, and a much wider one."""
-    wide = _grown(box, _WIDER)
-    side = max(box[2:]) * _SHIFT
-    for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-        yield wide + np.array([dx * side, dy * side, 0, 0])
-    yield _grown(box, _WIDER**2)
-
-
-def likeness(pose: Pose) -> float:
-    """How much a pose looks like somebody: its mean score, halved where it has collapsed."""
-    centred = pose.xy - pose.xy.mean(axis=0)
-    (xx, xy), (_, yy) = (centred.T @ centred).tolist()
-    # Eigenvalues of the 2x2 scatter matrix: squares of the principal extents.
-    spread = math.hypot((xx - yy) / 2, xy)
-    longer, shorter = (xx + yy) / 2 + spread, (xx + yy) / 2 - spread
-    return pose.mean_score * (0.5 if shorter < _THINNEST**2 * longer else 1.0)
-
-
 def is_person(pose: Pose) -> bool:
-    """Whether the joints are sure enough to be somebody."""
-    return likeness(pose) >= _LOST_BELOW and int((pose.score >= JOINT_SEEN).sum()) >= _MIN_JOINTS
+    """Whether somebody is there."""
+    return pose.confidence >= SOMEBODY and int((pose.score >= JOINT_SEEN).sum()) >= _MIN_JOINTS
 
 
 def person_box(pose: Pose, frame: Image) -> Box | None:
@@ -200,12 +154,9 @@ def person_box(pose: Pose, frame: Image) -> Box | None:
     return box if max(box[2], box[3]) >= smallest else None
 
 
-def settled(box: Box, last: Box, pose: Pose) -> Box:
-    """The next box: one of joints that are unsure may have lost some, so it moves, but does not
-    shrink."""
-    if likeness(pose) >= UNSURE_BELOW:
-        return box
-    size = np.maximum(box[2:], last[2:])
+def settled(box: Box, last: Box) -> Box:
+    """The next box: it moves and grows with the joints, and shrinks slowly."""
+    size = np.maximum(box[2:], last[2:] * _SHRINKS_TO)
     return np.concatenate([box[:2] - (size - box[2:]) / 2, size])
 
 

@@ -1,4 +1,7 @@
-"""`--precision auto`: timed here, of what has passed its gate."""
+"""`--precision auto` and `--backend auto`: timed here, of what has passed its gate and is right."""
+
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -7,9 +10,11 @@ from okdhp_edge.errors import BackendError
 
 
 def _timed(monkeypatch, **ms):
+    """Milliseconds by precision, or by runtime and precision as in `openvino_int8`."""
+
     def interleaved(loaded, crops, runs):
-        names = [b.describe().precision.split()[0] for b in loaded]
-        return [[int(ms[name] * 1e6)] for name in names]
+        names = [(b.name, b.describe().precision.split()[0]) for b in loaded]
+        return [[int(ms.get(f"{n}_{p}", ms.get(p, 99)) * 1e6)] for n, p in names]
 
     monkeypatch.setattr(timing, "interleaved", interleaved)
 
@@ -26,8 +31,8 @@ def test_the_fastest_is_taken_and_the_times_are_said(quantized, monkeypatch, int
 
 def test_bf16_is_spoken_of_but_not_taken_unmeasured(quantized, monkeypatch):
     _timed(monkeypatch, int8=2.0, fp32=3.0, bf16=1.0)
-    times = choose._times(quantized.parent, "openvino", ["int8", "fp32", "bf16"], 1)
-    if "bf16" not in times:
+    found = [choose.Candidate("openvino", p) for p in ("int8", "fp32", "bf16")]
+    if found[2] not in choose._times(quantized.parent, found, 1):
         pytest.skip("this CPU has no bf16")
     said = []
     loaded, asked = choose.open_chosen(str(quantized.parent), "openvino", "auto", 1, said.append)
@@ -72,3 +77,67 @@ def test_an_engine_is_for_tensorrt_alone(quantized, tmp_path):
         choose.open_chosen(
             str(quantized.parent), "auto", "auto", 1, print, engine=tmp_path / "x.engine"
         )
+
+
+@pytest.mark.parametrize(
+    ("ms", "taken"),
+    [
+        ({"openvino_int8": 1.0, "onnxruntime_int8": 2.0}, ("openvino", "int8")),
+        ({"openvino_int8": 3.0, "onnxruntime_int8": 2.0}, ("onnxruntime", "int8")),
+        ({"openvino_int8": 3.0, "onnxruntime_int8": 2.0, "onnxruntime_fp32": 1.0},
+         ("onnxruntime", "fp32")),
+    ],
+)  # fmt: skip
+def test_the_fastest_runtime_is_taken_too(quantized, monkeypatch, ms, taken):
+    _timed(monkeypatch, **ms)
+    said = []
+    loaded, asked = choose.open_chosen(str(quantized.parent), "auto", "auto", 1, said.append)
+    with loaded:
+        assert (loaded.name, asked) == taken
+    assert not any("pytorch" in line for line in said)
+
+
+def _without_vnni(monkeypatch):
+    monkeypatch.setattr(choose, "saturates_in_int8", lambda: True)
+    monkeypatch.setattr(choose, "int8_units", lambda: "AVX2")
+
+
+def _unsafe(quantized, tmp_path):
+    """The model as an older version made it: nobody has shown that its sums fit."""
+    folder = Path(shutil.copytree(quantized.parent, tmp_path / "old"))
+    for card in (folder / "int8").glob("*/card.json"):
+        card.write_text(
+            card.read_text().replace('"saturation_free": true', '"saturation_free": null')
+        )
+    return folder
+
+
+def test_what_may_saturate_here_is_left_out(quantized, monkeypatch, tmp_path):
+    _timed(monkeypatch, openvino_int8=1.0, onnxruntime_int8=2.0)
+    _without_vnni(monkeypatch)
+    said = []
+    folder = _unsafe(quantized, tmp_path)
+    loaded, asked = choose.open_chosen(str(folder), "auto", "auto", 1, said.append)
+    with loaded:
+        assert (loaded.name, asked) == ("onnxruntime", "int8")
+    assert any("openvino int8 is left out" in line and "AVX2" in line for line in said)
+
+
+def test_what_cannot_saturate_is_taken_anywhere(quantized, monkeypatch):
+    _timed(monkeypatch, openvino_int8=1.0, onnxruntime_int8=2.0)
+    _without_vnni(monkeypatch)
+    said = []
+    loaded, asked = choose.open_chosen(str(quantized.parent), "auto", "auto", 1, said.append)
+    with loaded:
+        assert (loaded.name, asked) == ("openvino", "int8")
+    assert not any("saturate" in line for line in said)
+
+
+def test_who_asks_for_it_all_the_same_is_warned_in_one_line(quantized, monkeypatch, tmp_path):
+    _without_vnni(monkeypatch)
+    said = []
+    folder = _unsafe(quantized, tmp_path)
+    loaded, _ = choose.open_chosen(str(folder), "openvino", "int8", 1, said.append)
+    loaded.close()
+    warned = [line for line in said if "may saturate" in line]
+    assert len(warned) == 1 and "AVX2" in warned[0]

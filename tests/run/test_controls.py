@@ -27,7 +27,7 @@ def test_another_model_is_loaded_beside_the_run_and_taken_up():
 
     sink = Switching()
     report = run_on([ScriptedSource(40)], first, [sink], controls=controls)[0]
-    scores = [s.poses[0].mean_score for s in sink.seen]
+    scores = [s.poses[0].confidence for s in sink.seen]
     assert scores[0] > 0.8 and scores[-1] < 0.7
     assert report.frames == 40
     assert controls.current == FAST

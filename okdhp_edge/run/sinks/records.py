@@ -89,7 +89,7 @@ class CocoSink(RecordSink):
             ]
             result = {
                 "image_id": image, "category_id": _PERSON, "keypoints": keypoints,
-                "score": round(pose.mean_score, 4),
+                "score": round(pose.confidence, 4),
             }  # fmt: skip
             self._file.write(self._between + json.dumps(result))
             self._between = ",\n"
@@ -121,4 +121,4 @@ class CsvSink(RecordSink):
             ]
             who = "" if pose.id is None else pose.id
             where = [frame.number, f"{frame.seconds:.6f}", frame.name]
-            self._rows.writerow([*where, who, f"{pose.mean_score:.4f}", *values])
+            self._rows.writerow([*where, who, f"{pose.confidence:.4f}", *values])
