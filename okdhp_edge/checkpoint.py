@@ -128,6 +128,12 @@ def load_beside(path: Path, name: str, module: nn.Module) -> None:
     _load(path, module, f"{name}.")
 
 
+def net_tensors(path: Path) -> dict[str, Tensor]:
+    """A checkpoint's weights by their names in the network."""
+    tensors = load_file(path)
+    return {k.removeprefix(_NET): v for k, v in tensors.items() if k.startswith(_NET)}
+
+
 def _load(path: Path, module: nn.Module, prefix: str) -> None:
     tensors = load_file(path)
     module.load_state_dict(

@@ -83,9 +83,20 @@ class OptimiserTable(_Table):
     milestones: tuple[int, ...] = ()
     """Epochs at which `steps` multiplies the rate by 0.1."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Epochs without a better score on `val` after which a run ends; None runs to its end."""
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay per step of a moving average of the weights, which is then what is judged, kept and
     deployed (Polyak averaging)."""
+
+
+class FreezeTable(_Table):
+    """`[freeze]`: what does not learn, for few persons and a start that is good already."""
+
+    to_stride: Literal[2, 4, 8, 16] | None = None
+    """The encoder's layers up to this stride; of an hourglass its stem, from 4 on."""
+    norms: bool = False
+    """Whether batch norms keep their statistics, gains and offsets."""
 
 
 class Recipe(_Table):
@@ -111,7 +122,8 @@ class Recipe(_Table):
     optimiser: OptimiserTable = OptimiserTable()
     start: str | None = None
     """A checkpoint of the same network to begin with, or the name of a model with float weights
-    (`lite`). FPD's published gain needs one."""
+    (`lite`); joints are matched by name. FPD's published gain needs one."""
+    freeze: FreezeTable = FreezeTable()
     quantization: QuantizationTable | None = None
 
     @model_validator(mode="after")
@@ -185,6 +197,7 @@ _TABLES: dict[str, tuple[type[BaseModel], ...]] = {
     "distillation": (*_METHODS.values(),),
     "augmentation": (Augmentation,),
     "optimiser": (OptimiserTable,),
+    "freeze": (FreezeTable,),
     "quantization": (QuantizationTable,),
 }
 

@@ -1,13 +1,16 @@
 """`okdhp-edge train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from okdhp_edge import model_store
 from okdhp_edge.cli.show import emit, guarded, progress, say
 from okdhp_edge.errors import OkdhpError
+
+if TYPE_CHECKING:
+    from okdhp_edge.recipe import Recipe
 
 
 @guarded
@@ -17,6 +20,13 @@ def train(
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="lspet:DIR, coco:PATH, mpii:PATH or synthetic[:COUNT].")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="Trained weights to go on from: lite, full, or a checkpoint. Without "
+            "--recipe the schedule follows the size of the set."
+        ),
     ] = None,
     val_data: Annotated[
         str | None,
@@ -32,25 +42,44 @@ def train(
 ) -> None:
     """Train all branches by online distillation and keep the best one's checkpoint."""
     from okdhp_edge.checkpoint import read_facts
-    from okdhp_edge.recipe import read_recipe
     from okdhp_edge.train.loop import train as run_training
     from okdhp_edge.train.setup import TrainingOptions
 
-    path = recipe or model_store.default_recipe()
-    chosen = read_recipe(path).changed(epochs=epochs, seed=seed)
+    chosen = _recipe(recipe, start, data).changed(epochs=epochs, seed=seed)
     folder = out or model_store.MODELS / chosen.name
     source = data or chosen.data
     if (folder / "last.safetensors").is_file() and not resume:
         say(f"replacing the model in {folder}; --resume would go on with it")
-    say(f"recipe {path.name} ({chosen.name}) on {source}, into {folder}")
+    say(f"recipe {chosen.name} on {source}, into {folder}")
     with progress() as report:
         best = run_training(chosen, source, TrainingOptions(
             out=folder, resume=resume, val_data=val_data,
             device=device, precision=precision, workers=workers,
-            report=report))  # fmt: skip
+            report=report, say=say))  # fmt: skip
     if not best.is_file():
         raise OkdhpError(f"{folder} was trained already", "drop --resume to train it anew")
     facts = read_facts(best)
     say(f"best branch {facts.best_branch}: {facts.metric} {facts.best_score:.2f} on val, {best}")
     emit({"checkpoint": str(best), "metric": facts.metric, "best_branch": facts.best_branch,
           "best_score": facts.best_score, "scores": facts.scores})  # fmt: skip
+
+
+def _recipe(path: Path | None, start: str | None, data: str | None) -> "Recipe":
+    """The recipe asked for, or one for going on from `start` with so many persons."""
+    from okdhp_edge.data.load import load
+    from okdhp_edge.recipe import read_recipe
+    from okdhp_edge.train.finetune import finetuning_recipe
+
+    if start is None or path is not None:
+        chosen = read_recipe(path or model_store.default_recipe())
+        return chosen if start is None else chosen.model_copy(update={"start": start})
+    if data is None:
+        raise OkdhpError("--start without --recipe needs data", "add --data coco:PATH")
+    persons = len(load(data, "train"))
+    chosen = finetuning_recipe(start, persons)
+    frozen = chosen.freeze
+    parts = [f"the encoder up to stride {frozen.to_stride}"] if frozen.to_stride else []
+    parts += ["norms"] if frozen.norms else []
+    say(f"{persons} persons: at most {chosen.optimiser.epochs} epochs at {chosen.optimiser.lr:g}"
+        + (f", {' and '.join(parts)} frozen" if parts else ""))  # fmt: skip
+    return chosen

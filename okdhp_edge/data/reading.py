@@ -32,10 +32,21 @@ def read_json(file: Path) -> Any:
 
 
 def split_by_name(samples: Sequence[T], split: str, key: Callable[[T], str]) -> list[T]:
-    """80/10/10 by a hash of the picture's name: stable, and a picture's persons stay together."""
-    wanted = _SHARES[split]
-    return [s for s in samples if _percentile(key(s)) in wanted]
+    """80/10/10 by a hash of the picture's name: stable, and a picture's persons stay together.
+
+    Of few pictures a split could get none so: then they are dealt out in the order of their hashes,
+    a tenth to `val` and to `test`, at least one to each; one to `train` comes first.
+    """
+    names = sorted({key(s) for s in samples}, key=_hash)
+    parts = {part: [n for n in names if _hash(n) % 100 in _SHARES[part]] for part in _SHARES}
+    if not all(parts.values()):
+        tenth = max(1, round(len(names) / 10))
+        train = names[2 * tenth :] or names[:1]
+        rest = [n for n in names if n not in train]
+        parts = {"train": train, "val": rest[:tenth], "test": rest[tenth:]}
+    chosen = set(parts[split])
+    return [s for s in samples if key(s) in chosen]
 
 
-def _percentile(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % 100
+def _hash(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")

@@ -67,11 +67,21 @@ def train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
         if journal:
             _judge_and_keep(run, options, epoch, row, journal)
         run.fabric.barrier()
+        if run.fabric.broadcast(_no_longer_rises(run, options, epoch)):
+            break
     if journal:
         journal.close()
         if (options.out / BEST).is_file():
             checkpoint.save_half(options.out / BEST, options.out / HALF)
     return options.out / BEST
+
+
+def _no_longer_rises(run: Run, options: TrainingOptions, epoch: int) -> bool:
+    """Whether the recipe's patience is at its end."""
+    patience, best = run.recipe.optimiser.patience, options.out / BEST
+    if patience is None or not run.fabric.is_global_zero or not best.is_file():
+        return False
+    return epoch + 1 - checkpoint.read_facts(best).epochs_done >= patience
 
 
 def _train_epoch(run: Run, loader: Any, steps: int, epoch: int, report: Report) -> Row:

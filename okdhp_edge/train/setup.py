@@ -27,10 +27,12 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import Recipe
 from okdhp_edge.train.batchnorm import make_process_wide
 from okdhp_edge.train.dataset import CropDataset, batches_of
+from okdhp_edge.train.freeze import freeze
 from okdhp_edge.train.memory import keep_freed_memory
 from okdhp_edge.train.methods import Method, build_method
 from okdhp_edge.train.quantization import QuantizationAware
 from okdhp_edge.train.schedule import build_optimiser
+from okdhp_edge.train.start import start_from
 from okdhp_edge.train.step import TrainingStep
 
 _CALIBRATED_BATCHES = 8
@@ -51,6 +53,8 @@ class TrainingOptions:
     precision: str = "32-true"
     workers: int = 1
     report: Report = lambda *_: None
+    say: Callable[[str], None] = lambda _: None
+    """Told what the run begins with, in words for people."""
 
 
 @dataclass(kw_only=True)
@@ -135,11 +139,14 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     torch.manual_seed(recipe.seed)
     net = build_network(recipe.network, len(train_set.skeleton))
     if recipe.start is not None:
-        _start_from(model_store.weights(recipe.start), net, recipe, train_set.skeleton)
+        path = model_store.weights(recipe.start)
+        begun = start_from(path, net, recipe.network, train_set.skeleton)
+        options.say(f"starts from {path}: {begun}")
+    freeze(net, recipe.freeze)
     method = build_method(recipe, train_set.skeleton)
     method.prepare(net)
     quantization = _quantization(net, recipe)
-    step = TrainingStep(net, method, quantization)
+    step = TrainingStep(net, method, quantization, recipe.freeze)
     if fabric.world_size > 1:
         make_process_wide(step)
     cast(nn.Module, step).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -165,17 +172,6 @@ def validation_set(data: str, options: TrainingOptions, skeleton: Skeleton) -> P
     if options.val_data is None:
         return load(data, "val")
     return load(options.val_data, "val").as_seen_by(skeleton)
-
-
-def _start_from(path: Path, net: PoseNet, recipe: Recipe, skeleton: Skeleton) -> None:
-    facts = checkpoint.read_facts(path)
-    blank = {"encoder_weights": None}
-    if facts.recipe.network.model_copy(update=blank) != recipe.network.model_copy(update=blank):
-        raise RecipeError(
-            f"{path} holds another network than the recipe's", "start from the same network"
-        )
-    _check_joints(path, facts, skeleton)
-    checkpoint.load_net(path, net)
 
 
 def _check_joints(path: Path, facts: checkpoint.Facts, skeleton: Skeleton) -> None:

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from okdhp_edge.network.branches import PoseNet
+from okdhp_edge.recipe import FreezeTable
 from okdhp_edge.train.dataset import Batch
+from okdhp_edge.train.freeze import keep_frozen
 from okdhp_edge.train.methods import Method
 from okdhp_edge.train.methods.base import Losses
 from okdhp_edge.train.quantization import QuantizationAware
@@ -28,9 +30,14 @@ class TrainingStep(nn.Module):
     """From a batch to the loss. One module, so that DDP sees every weight that learns."""
 
     def __init__(
-        self, net: PoseNet, method: Method, quantization: QuantizationAware | None = None
+        self,
+        net: PoseNet,
+        method: Method,
+        quantization: QuantizationAware | None = None,
+        frozen: FreezeTable | None = None,
     ) -> None:
         super().__init__()
+        self.frozen = frozen or FreezeTable()
         self.net = net
         self.method = method
         self.quantization = quantization
@@ -39,6 +46,7 @@ class TrainingStep(nn.Module):
         """Training mode, but for what the method keeps frozen."""
         super().train(mode)
         self.method.settle(self.net)
+        keep_frozen(self.net, self.frozen)
         return self
 
     def forward(self, batch: Batch, epoch: float, *, measure: bool) -> StepResult:

@@ -1,5 +1,6 @@
 """What every encoder is: layers with a known stride and width."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -44,13 +45,20 @@ class Encoder(nn.Module):
 
     def split(self, stride: int) -> tuple[nn.Sequential, nn.Sequential]:
         """The steps up to and including `stride`, and the coarser ones."""
-        steps, shared = self.layers.steps(), 0
-        x = _probe(self)
-        for number, step in enumerate(steps, start=1):
-            x = _probed(step, x)
-            if _PROBE // x.shape[-1] <= stride:
-                shared = number
+        steps = self.layers.steps()
+        shared = len(up_to_stride(steps, stride))
         return nn.Sequential(*steps[:shared]), nn.Sequential(*steps[shared:])
+
+
+def up_to_stride(steps: Sequence[nn.Module], stride: int) -> list[nn.Module]:
+    """Of a chain of layers those whose maps are not coarser than `stride`."""
+    shared = 0
+    x = _probe(nn.ModuleList(steps))
+    for number, step in enumerate(steps, start=1):
+        x = _probed(step, x)
+        if _PROBE // x.shape[-1] <= stride:
+            shared = number
+    return list(steps[:shared])
 
 
 def channels_of(steps: nn.Module) -> int:

@@ -1,0 +1,70 @@
+"""A recipe for going on from trained weights with a set of one's own, without writing one.
+
+Few persons are seen often, at a low rate, with the encoder's early layers and all norms as they
+are; many are seen seldom, and everything learns. The numbers are those of
+`benchmarks/finetuning.py`.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from okdhp_edge import checkpoint, model_store
+from okdhp_edge.distillation import SupervisedTable
+from okdhp_edge.recipe import FreezeTable, Recipe
+
+_EVERY_EPOCHS_WITHOUT_GAIN = 4
+
+
+class _Schedule(NamedTuple):
+    """For sets of up to `persons`."""
+
+    persons: float
+    steps: int
+    batch: int
+    lr: float
+    freeze: FreezeTable
+
+
+_SCHEDULES = (
+    _Schedule(50, 300, 10, 5e-4, FreezeTable(to_stride=8, norms=True)),
+    _Schedule(300, 600, 16, 7e-4, FreezeTable(to_stride=4, norms=True)),
+    _Schedule(2000, 1500, 32, 1e-3, FreezeTable(norms=True)),
+    _Schedule(float("inf"), 4000, 32, 1e-3, FreezeTable()),
+)
+
+
+def finetuning_recipe(start: str, persons: int, metric: str | None = None) -> Recipe:
+    """The start's recipe, changed for so many persons.
+
+    Args:
+        start: a checkpoint, or the name of a model with float weights.
+
+    Raises:
+        ModelError: there are no such weights.
+    """
+    facts = checkpoint.read_facts(model_store.weights(start))
+    plan = next(s for s in _SCHEDULES if persons <= s.persons)
+    batch = max(1, min(plan.batch, persons))
+    epochs = max(4, round(plan.steps * batch / max(persons, 1)) if persons < batch else
+                 round(plan.steps / max(1, persons // batch)))  # fmt: skip
+    old = facts.recipe
+    return old.model_copy(
+        update={
+            "name": f"{Path(start).stem if '/' not in start else old.name}-tuned",
+            "start": start, "data": "", "train_split": "train", "corrections": None,
+            "metric": metric, "freeze": plan.freeze, "distillation": SupervisedTable(
+                method="supervised"),
+            "augmentation": old.augmentation.model_copy(update={"views": 1}),
+            "optimiser": old.optimiser.model_copy(update={
+                "name": "adamw", "lr": plan.lr, "epochs": epochs, "batch_size": batch,
+                "schedule": "one_cycle", "average": _average(plan.steps),
+                "patience": max(_EVERY_EPOCHS_WITHOUT_GAIN, epochs // 4),
+            }),
+            "quantization": None,
+        }
+    )  # fmt: skip
+
+
+def _average(steps: int) -> float:
+    """A moving average over about the last tenth of the steps."""
+    return round(1 - 10 / steps, 4)

@@ -1,0 +1,106 @@
+"""Begin with a trained network: all of it that fits, joints matched by name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from okdhp_edge import checkpoint
+from okdhp_edge.errors import RecipeError
+from okdhp_edge.network.branches import PoseNet
+from okdhp_edge.network.build import build_network
+from okdhp_edge.network.config import NetworkConfig
+from okdhp_edge.pose.skeleton import Skeleton
+
+
+class Started(NamedTuple):
+    """What a start brought.
+
+    Attributes:
+        kept: joints whose output channels were taken over.
+        anew: joints that the start does not know.
+        left: tensors that do not fit and begin anew besides those of `anew`.
+    """
+
+    kept: tuple[str, ...]
+    anew: tuple[str, ...]
+    left: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if not self.anew:
+            return f"all {len(self.kept)} joints"
+        kept = ", ".join(self.kept) or "none"
+        return f"joints kept: {kept}; begun anew: {', '.join(self.anew)}"
+
+
+def start_from(path: Path, net: PoseNet, config: NetworkConfig, skeleton: Skeleton) -> Started:
+    """Put a checkpoint's weights into `net`: those of the same shape, and of those with a channel
+    for each joint the channels of joints that both know.
+
+    Raises:
+        ModelError: it is no checkpoint.
+        RecipeError: it holds another network.
+    """
+    facts = checkpoint.read_facts(path)
+    _check_same_network(path, facts.recipe.network, config)
+    theirs = checkpoint.net_tensors(path)
+    axes = _joint_axes(config, len(skeleton))
+    source = skeleton.columns_in(facts.skeleton.skeleton())
+    mine = net.state_dict()
+    left = [
+        name for name, tensor in mine.items()
+        if not _taken_over(tensor, theirs.get(name), axes.get(name), source.tolist())
+    ]  # fmt: skip
+    net.load_state_dict(mine)
+    kept = [j for j, column in zip(skeleton.joints, source, strict=True) if column >= 0]
+    anew = [j for j, column in zip(skeleton.joints, source, strict=True) if column < 0]
+    return Started(tuple(kept), tuple(anew), tuple(left))
+
+
+def _check_same_network(path: Path, theirs: NetworkConfig, mine: NetworkConfig) -> None:
+    """But for the branches: those that the start lacks begin as its first."""
+    free: dict[str, object] = {"encoder_weights": None} if theirs.kind == "mobilepose" else {}
+    same = type(theirs) is type(mine)
+    if not same or theirs.model_copy(update=free) != mine.model_copy(update=free):
+        raise RecipeError(
+            f"{path} holds another network than the recipe's", "start from the same network"
+        )
+
+
+def _joint_axes(config: NetworkConfig, joints: int) -> dict[str, int]:
+    """By tensor the axis that has an entry for each joint: the one that grows with their number."""
+    small, large = (
+        build_network(config, count, load_encoder=False).state_dict()
+        for count in (joints, joints + 1)
+    )
+    axes = {}
+    for name, tensor in small.items():
+        grown = [
+            axis for axis, (a, b) in enumerate(zip(tensor.shape, large[name].shape, strict=True))
+            if b == a + 1
+        ]  # fmt: skip
+        if grown:
+            axes[name] = grown[0]
+    return axes
+
+
+@torch.no_grad()
+def _taken_over(
+    mine: Tensor, theirs: Tensor | None, axis: int | None, source_K: Sequence[int]
+) -> bool:
+    """Whether anything of `theirs` came into `mine`."""
+    if theirs is None or theirs.ndim != mine.ndim:
+        return False
+    if axis is None:
+        if theirs.shape != mine.shape:
+            return False
+        mine.copy_(theirs)
+        return True
+    to = [place for place, column in enumerate(source_K) if column >= 0]
+    if not to:
+        return False
+    columns = torch.tensor([source_K[place] for place in to])
+    mine.index_copy_(axis, torch.tensor(to), theirs.to(mine.dtype).index_select(axis, columns))
+    return True

@@ -1,0 +1,119 @@
+"""Going on from trained weights: what is kept, what begins anew, what stays as it is."""
+
+import pytest
+import torch
+
+from okdhp_edge.checkpoint import net_tensors, read_facts
+from okdhp_edge.errors import RecipeError
+from okdhp_edge.network.build import build_network
+from okdhp_edge.network.config import MobilePoseConfig
+from okdhp_edge.pose.skeleton import LSP14, Skeleton
+from okdhp_edge.recipe import FreezeTable
+from okdhp_edge.train.finetune import finetuning_recipe
+from okdhp_edge.train.freeze import freeze, keep_frozen
+from okdhp_edge.train.loop import train
+from okdhp_edge.train.setup import TrainingOptions
+from okdhp_edge.train.start import start_from
+from tests.helpers.tiny_models import DATA, tiny_recipe
+
+GYMNAST = Skeleton("gymnast", ("tip", "left_ankle", "right_ankle", "left_wrist", "right_wrist"))
+
+
+def _started(trained, skeleton):
+    config = read_facts(trained).recipe.network
+    torch.manual_seed(0)
+    net = build_network(config, len(skeleton))
+    return net, start_from(trained, net, config, skeleton), config
+
+
+def test_joints_known_by_name_keep_their_channels_and_others_begin_anew(trained):
+    torch.manual_seed(0)
+    fresh = build_network(read_facts(trained).recipe.network, len(GYMNAST)).state_dict()
+    net, begun, _ = _started(trained, GYMNAST)
+    assert begun.kept == GYMNAST.joints[1:] and begun.anew == ("tip",)
+    assert "begun anew: tip" in str(begun)
+    theirs, mine = net_tensors(trained), net.state_dict()
+    columns = GYMNAST.columns_in(LSP14)
+    grown = [n for n, t in mine.items() if t.shape != theirs[n].shape]
+    assert grown
+    for name in mine:
+        if name not in grown:
+            assert torch.equal(mine[name], theirs[name]), name
+            continue
+        axis = next(a for a, size in enumerate(mine[name].shape) if size != theirs[name].shape[a])
+        for place, column in enumerate(columns):
+            part = mine[name].select(axis, place)
+            source = (
+                fresh[name].select(axis, place)
+                if column < 0
+                else theirs[name].select(axis, int(column))
+            )
+            assert torch.equal(part, source), (name, place)
+
+
+def test_the_order_of_joints_does_not_matter(trained):
+    turned = Skeleton("turned", LSP14.joints[::-1])
+    net, begun, _ = _started(trained, turned)
+    straight, _, _ = _started(trained, LSP14)
+    assert not begun.anew and not begun.left
+    image = torch.randint(0, 255, (1, 64, 64, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        a, b = (n.eval()(image).last(0) for n in (net, straight))
+    assert torch.allclose(a.flip(1), b, atol=1e-5)
+
+
+def test_another_network_is_no_start(trained):
+    config = MobilePoseConfig(kind="mobilepose")
+    with pytest.raises(RecipeError, match="another network"):
+        start_from(trained, build_network(config, 5), config, GYMNAST)
+
+
+@pytest.mark.parametrize("neck", [None, 4])
+@pytest.mark.parametrize("stride", [2, 4, 8])
+def test_frozen_layers_and_norms_stay_as_they_are(neck, stride):
+    net = build_network(MobilePoseConfig(kind="mobilepose", neck=neck, branches=(1,)), 3)
+    table = FreezeTable(to_stride=stride, norms=True)
+    freeze(net, table)
+    net.train()
+    keep_frozen(net, table)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    learnt = [p for p in net.parameters() if p.requires_grad]
+    optimiser = torch.optim.SGD(learnt, lr=0.1)
+    image = torch.randint(0, 255, (2, 64, 64, 3), dtype=torch.uint8)
+    net(image).last(0).square().sum().backward()
+    optimiser.step()
+    changed = {k for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed and not any("running" in k or "_bn" in k for k in changed)
+    first = next(n for n, _ in net.named_parameters())
+    assert first not in changed
+    fewer = build_network(MobilePoseConfig(kind="mobilepose", neck=neck, branches=(1,)), 3)
+    freeze(fewer, FreezeTable(to_stride=2))
+    frozen = sum(not p.requires_grad for p in net.trunk.parameters())
+    assert frozen >= sum(not p.requires_grad for p in fewer.trunk.parameters())
+
+
+def test_an_hourglass_freezes_its_stem(trained):
+    net = build_network(tiny_recipe().network, 14)
+    freeze(net, FreezeTable(to_stride=4))
+    assert not any(p.requires_grad for p in net.trunk.stem.parameters())
+    assert any(p.requires_grad for p in net.branches.parameters())
+
+
+@pytest.mark.parametrize("persons", [1, 5, 20, 100, 500, 5000])
+def test_a_schedule_by_the_size_of_the_set(trained, persons):
+    recipe = finetuning_recipe(str(trained), persons)
+    optimiser = recipe.optimiser
+    steps = optimiser.epochs * max(1, persons // optimiser.batch_size)
+    assert 200 <= steps <= 5000 or persons < 5
+    assert optimiser.batch_size <= persons or persons == 1
+    assert optimiser.patience < optimiser.epochs
+    assert bool(recipe.freeze.to_stride) == (persons <= 300)
+    assert recipe.network == read_facts(trained).recipe.network
+
+
+def test_a_run_ends_when_val_no_longer_rises(tmp_path):
+    recipe = tiny_recipe(optimiser={"epochs": 9, "batch_size": 16, "lr": 1e-9, "patience": 2})
+    options = TrainingOptions(out=tmp_path / "m", device="cpu", workers=0)
+    best = train(recipe, DATA, options)
+    rows = (tmp_path / "m" / "metrics.csv").read_text().splitlines()[1:]
+    assert len(rows) == read_facts(best).epochs_done + 2 < 9
