@@ -18,7 +18,8 @@ from okdhp_edge.run.loop import Feed
 from okdhp_edge.run.pipeline import Pipeline
 from okdhp_edge.run.reader import Pace
 from okdhp_edge.run.sinks.base import Sink
-from okdhp_edge.run.sinks.records import CocoSink, CsvSink, JsonSink
+from okdhp_edge.run.sinks.pictures import PictureSink
+from okdhp_edge.run.sinks.records import STDOUT, CocoSink, CsvSink, JsonSink
 from okdhp_edge.run.sinks.video import VideoSink, WindowSink, window_possible
 from okdhp_edge.run.smooth import Smoother
 from okdhp_edge.run.sources.base import Source
@@ -63,7 +64,9 @@ class Outputs:
 
 def numbered(path: Path, place: int | None) -> Path:
     """`poses.json`, or `poses-0.json` of the first of several sources."""
-    return path if place is None else path.with_stem(f"{path.stem}-{place}")
+    if place is None or str(path) == STDOUT:
+        return path
+    return path.with_stem(f"{path.stem}-{place}")
 
 
 def open_sources(texts: Sequence[str], wanted: Wanted, closing: ExitStack) -> list[Source]:
@@ -105,7 +108,9 @@ def feeds_for(
 
 def _file_sink(kind: str, path: Path, source: Source, card: ModelCard, stride: int) -> Sink:
     if kind == "save":
-        return VideoSink(path, (source.fps or 30.0) / stride)
+        if source.continuous:
+            return VideoSink(path, (source.fps or 30.0) / stride)
+        return PictureSink(path)
     if kind == "csv":
         return CsvSink(path, card.skeleton.skeleton())
     return JsonSink(path) if kind == "json" else CocoSink(path)

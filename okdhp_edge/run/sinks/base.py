@@ -22,7 +22,8 @@ class Sink(Protocol):
         ...
 
     def close(self, *, good: bool) -> None:
-        """Finish; without `good` nothing half-written stays behind. Safe to call twice."""
+        """Finish; `good` is False where the run ended in an error. What was written before is kept
+        whole in either case. Safe to call twice."""
         ...
 
 

@@ -1,12 +1,17 @@
-"""Poses as text: JSON lines, COCO results, CSV. A file gets its name only when it is whole."""
+"""Poses as text: JSON lines, COCO results, CSV."""
 
 import csv
+import io
 import json
+import os
+import sys
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from okdhp_edge.card import writing
+from okdhp_edge.errors import OutputError
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import Skeleton
@@ -16,71 +21,100 @@ from okdhp_edge.run.sources.base import Frame
 
 _PERSON = 1
 """COCO's category."""
+_EMPTY, _CLOSING = b"[]\n", b"\n]\n"
+
+
+STDOUT = "-"
+"""As a path: write to stdout."""
 
 
 class RecordSink(ABC):
-    """A text file that is written as the run goes."""
+    """Text that is written as the run goes, a whole record at a time: whatever ends the run, what
+    was written before is there. `-` is stdout; a pipe, a device or a link is written into, not
+    replaced."""
 
     wants_picture = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._partial = path.with_name(f".{path.name}.part")
-        check_writable(path)
+        self._closed = False
+        if str(path) != STDOUT and not path.exists():
+            check_writable(path)
         with writing(path):
-            self._file: IO[str] = self._partial.open("w", encoding="utf-8", newline="")
-            self._begin()
+            # Unbuffered: a record goes to the system in one call.
+            self._file: BinaryIO = (
+                os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+                if str(path) == STDOUT
+                else path.open("wb", buffering=0)
+            )
+        self._write(self._begin())
 
     def put(self, seen: Seen, drawn: Image) -> bool:  # noqa: ARG002
-        with writing(self._path):
-            self._write(seen.frame, seen.poses)
+        self._write(self._record(seen.frame, seen.poses))
         return True
 
-    def _begin(self) -> None:  # noqa: B027 - most kinds begin with nothing
+    def _write(self, text: str) -> None:
+        if text:
+            with writing(self._path):
+                self._put(text.encode())
+
+    def _put(self, data: bytes) -> None:
+        """Whatever a pipe takes at once, until all is written."""
+        while data:
+            data = data[self._file.write(data) :]
+
+    def _begin(self) -> str:
         """What stands before the first frame."""
+        return ""
 
     @abstractmethod
-    def _write(self, frame: Frame, poses: list[Pose]) -> None:
-        """One frame."""
+    def _record(self, frame: Frame, poses: list[Pose]) -> str:
+        """Of one frame."""
 
-    def _end(self) -> None:  # noqa: B027 - most kinds end with nothing
+    def _end(self) -> str:
         """What stands after the last frame."""
+        return ""
 
     def close(self, *, good: bool) -> None:
+        if self._closed:
+            return
+        self._closed = True
         try:
-            with writing(self._path):
-                if good:
-                    self._end()
-                self._file.close()
-                if good:
-                    self._partial.replace(self._path)
+            if good:
+                self._write(self._end())
+            else:
+                with suppress(OutputError):
+                    self._write(self._end())
         finally:
-            self._partial.unlink(missing_ok=True)
+            self._file.close()
 
 
 class JsonSink(RecordSink):
     """One JSON object a frame."""
 
-    def _write(self, frame: Frame, poses: list[Pose]) -> None:
+    def _record(self, frame: Frame, poses: list[Pose]) -> str:
         record: dict[str, Any] = {"frame": frame.number, "seconds": round(frame.seconds, 6)}
         if frame.name:
             record["picture"] = frame.name
         record["people"] = [pose.to_dict() for pose in poses]
-        self._file.write(json.dumps(record) + "\n")
+        return json.dumps(record) + "\n"
 
 
 class CocoSink(RecordSink):
-    """A list of detections as COCO's evaluation reads them.
+    """A list of detections as COCO's evaluation reads them; a file is a whole list at any time.
 
     `image_id` is the number in a picture's file name, as COCO names its pictures, else the frame's.
     """
 
-    def _begin(self) -> None:
+    def _begin(self) -> str:
         self._between = "[\n"
+        self._ends = self._file.seekable()
+        return "[]\n" if self._ends else ""
 
-    def _write(self, frame: Frame, poses: list[Pose]) -> None:
+    def _record(self, frame: Frame, poses: list[Pose]) -> str:
         stem = Path(frame.name).stem
         image = int(stem) if stem.isdecimal() else frame.number
+        text = ""
         for pose in poses:
             keypoints = [
                 round(float(value), 3)
@@ -91,11 +125,22 @@ class CocoSink(RecordSink):
                 "image_id": image, "category_id": _PERSON, "keypoints": keypoints,
                 "score": round(pose.confidence, 4),
             }  # fmt: skip
-            self._file.write(self._between + json.dumps(result))
+            text += self._between + json.dumps(result)
             self._between = ",\n"
+        return text
 
-    def _end(self) -> None:
-        self._file.write("\n]\n" if self._between == ",\n" else "[]\n")
+    def _put(self, data: bytes) -> None:
+        """A file's closing bracket is written over by the next record, and follows it."""
+        if self._ends and data != b"[]\n":
+            end = self._file.seek(0, os.SEEK_END)
+            self._file.seek(end - len(_EMPTY if data.startswith(b"[") else _CLOSING))
+            data += _CLOSING
+        super()._put(data)
+
+    def _end(self) -> str:
+        if self._ends:
+            return ""
+        return "\n]\n" if self._between == ",\n" else "[]\n"
 
 
 class CsvSink(RecordSink):
@@ -105,14 +150,14 @@ class CsvSink(RecordSink):
         self._skeleton = skeleton
         super().__init__(path)
 
-    def _begin(self) -> None:
-        self._rows = csv.writer(self._file, lineterminator="\n")
+    def _begin(self) -> str:
         joints = [
             f"{joint}_{what}" for joint in self._skeleton.joints for what in ("x", "y", "score")
         ]
-        self._rows.writerow(["frame", "seconds", "picture", "id", "score", *joints])
+        return _row(["frame", "seconds", "picture", "id", "score", *joints])
 
-    def _write(self, frame: Frame, poses: list[Pose]) -> None:
+    def _record(self, frame: Frame, poses: list[Pose]) -> str:
+        rows = ""
         for pose in poses:
             values = [
                 value
@@ -121,4 +166,11 @@ class CsvSink(RecordSink):
             ]
             who = "" if pose.id is None else pose.id
             where = [frame.number, f"{frame.seconds:.6f}", frame.name]
-            self._rows.writerow([*where, who, f"{pose.confidence:.4f}", *values])
+            rows += _row([*where, who, f"{pose.confidence:.4f}", *values])
+        return rows
+
+
+def _row(values: list[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue()

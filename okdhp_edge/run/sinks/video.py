@@ -1,9 +1,16 @@
 """The annotated picture: in a video file, in a window."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
+import av
 import cv2
+import numpy as np
+from av.container import OutputContainer
 
 from okdhp_edge.card import writing
 from okdhp_edge.errors import OutputError
@@ -11,48 +18,108 @@ from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.pipeline import Seen
 from okdhp_edge.run.sinks.base import check_writable
 
+_CODECS = {
+    ".mp4": ("mpeg4", "yuv420p"), ".mov": ("mpeg4", "yuv420p"), ".mkv": ("mpeg4", "yuv420p"),
+    ".avi": ("mjpeg", "yuvj420p"),
+}  # fmt: skip
+_FRAGMENTED = "frag_keyframe+empty_moov+default_base_moof"
+
 
 class VideoSink:
-    """An annotated MP4 or AVI. It gets its name only when it is whole."""
+    """An annotated video, as long as its source: each frame stands at its own time.
+
+    MP4 and MOV are written in fragments of a second, Matroska in clusters: whatever ends a run,
+    what was written before plays.
+    """
 
     wants_picture = True
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._fps = path, fps
-        self._partial = path.with_name(f".{path.stem}.part{path.suffix or '.mp4'}")
-        self._writer: cv2.VideoWriter | None = None
+        if path.suffix.lower() not in _CODECS:
+            raise OutputError(f"video {path} has no suffix of a video", f"use {', '.join(_CODECS)}")
+        self._codec, self._pixels = _CODECS[path.suffix.lower()]
+        self._container: OutputContainer | None = None
+        self._closed = False
         self._size = (0, 0)
-        self._written = 0
+        self._last = -1
         check_writable(path)
 
-    def put(self, seen: Seen, drawn: Image) -> bool:  # noqa: ARG002
-        if self._writer is None:
-            self._size = (drawn.shape[1], drawn.shape[0])
-            fourcc = cv2.VideoWriter.fourcc(*("MJPG" if self._path.suffix == ".avi" else "mp4v"))
-            self._writer = cv2.VideoWriter(str(self._partial), fourcc, self._fps, self._size)
-            if not self._writer.isOpened():
-                raise OutputError(f"cannot write video {self._path}", "use a .mp4 or .avi path")
+    def put(self, seen: Seen, drawn: Image) -> bool:
+        if self._container is None:
+            self._open((drawn.shape[1], drawn.shape[0]))
         if self._size != (drawn.shape[1], drawn.shape[0]):
-            # A video has one size; OpenCV would leave the frame out without a word.
+            # A video has one size.
             drawn = fitted(drawn, self._size)
-        self._writer.write(drawn)
-        self._written += 1
+        frame = av.VideoFrame.from_ndarray(_even(drawn), format="bgr24")
+        # Times never stand still, whatever a source says of its frames.
+        self._last = max(self._last + 1, round(seen.frame.seconds / self._step))
+        frame.pts, frame.time_base = self._last, self._step
+        self._mux(frame)
         return True
 
+    def _open(self, size: tuple[int, int]) -> None:
+        """Only now: a run that fails before its first frame leaves an old video as it is."""
+        fragments = self._path.suffix.lower() in (".mp4", ".mov")
+        options = {"movflags": _FRAGMENTED} if fragments else {}
+        rate = Fraction(self._fps).limit_denominator(1001)
+        # AVI knows no times, only a rate.
+        self._step = 1 / rate if self._path.suffix.lower() == ".avi" else Fraction(1, 1000)
+        with _writing(self._path):
+            self._container = av.open(
+                str(self._path), "w", options=options | {"flush_packets": "1"}
+            )
+        self._size = size
+        stream = cast(av.VideoStream, self._container.add_stream(self._codec, rate=rate))
+        stream.width, stream.height = (side + side % 2 for side in size)
+        stream.pix_fmt = self._pixels
+        stream.gop_size = max(1, round(rate))
+        stream.bit_rate = _bit_rate(size)
+        stream.codec_context.time_base = self._step
+        self._stream = stream
+
+    def _mux(self, frame: av.VideoFrame | None) -> None:
+        assert self._container is not None
+        with _writing(self._path):
+            for packet in self._stream.encode(frame):
+                self._container.mux(packet)
+
     def close(self, *, good: bool) -> None:
-        if self._writer is None:
+        if self._closed or self._container is None:
             return
-        self._writer.release()
-        self._writer = None
-        whole = good and _holds(self._partial, self._written)
-        if not whole:
-            self._partial.unlink(missing_ok=True)
+        self._closed = True
+        try:
+            self._mux(None)
+        except OutputError:
             if good:
-                raise OutputError(f"video {self._path} could not be completed",
-                                  "check free space")  # fmt: skip
-            return
-        with writing(self._path):
-            self._partial.replace(self._path)
+                raise
+        finally:
+            with _writing(self._path):
+                self._container.close()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """FFmpeg's refusals as ours, a full disk among them."""
+    with writing(path):
+        try:
+            yield
+        except av.FFmpegError as error:
+            # OSError's number and text, where it is one.
+            raise OSError(error.errno, error.strerror) from error
+
+
+def _bit_rate(size: tuple[int, int]) -> int:
+    """About what OpenCV gave: sharp lines without the size of single pictures."""
+    return max(1_000_000, 8 * size[0] * size[1])
+
+
+def _even(image: Image) -> Image:
+    """With an even width and height, as colours at half the resolution need."""
+    bottom, right = image.shape[0] % 2, image.shape[1] % 2
+    if not bottom and not right:
+        return np.ascontiguousarray(image)
+    return cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE).astype("uint8")
 
 
 def fitted(image: Image, size: tuple[int, int]) -> Image:
@@ -62,15 +129,6 @@ def fitted(image: Image, size: tuple[int, int]) -> Image:
     small = small[: size[1], : size[0]]
     bottom, right = size[1] - small.shape[0], size[0] - small.shape[1]
     return cv2.copyMakeBorder(small, 0, bottom, 0, right, cv2.BORDER_CONSTANT).astype("uint8")
-
-
-def _holds(path: Path, frames: int) -> bool:
-    """OpenCV reports no write error, a full disk included; only reading back tells."""
-    capture = cv2.VideoCapture(str(path))
-    try:
-        return capture.get(cv2.CAP_PROP_FRAME_COUNT) == frames and capture.read()[0]
-    finally:
-        capture.release()
 
 
 class WindowSink:

@@ -1,0 +1,66 @@
+"""Annotated pictures: of one picture a file, of a folder a folder."""
+
+from pathlib import Path
+
+import cv2
+
+from okdhp_edge.card import writing
+from okdhp_edge.data.frames import PICTURE_SUFFIXES
+from okdhp_edge.errors import OutputError
+from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.run.pipeline import Seen
+from okdhp_edge.run.sinks.base import check_writable
+
+
+class PictureSink:
+    """Writes each picture when it is done, under the name of its source where `path` is a folder.
+
+    Args:
+        path: a picture file (by its suffix), or a folder, which is made where it is not there.
+    """
+
+    wants_picture = True
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._folder = path.is_dir() or not path.suffix
+        if not self._folder and path.suffix.lower() not in PICTURE_SUFFIXES:
+            raise OutputError(
+                f"pictures cannot be saved as {path.name}",
+                f"give a folder, or one of {', '.join(sorted(PICTURE_SUFFIXES))}",
+            )
+        self._written = 0
+        check_writable(path if not self._folder or not path.is_dir() else path / "x")
+
+    def put(self, seen: Seen, drawn: Image) -> bool:
+        target = self._path
+        if self._folder:
+            target = self._path / (seen.frame.name or f"{seen.frame.number:06d}.png")
+        elif self._written:
+            raise OutputError(
+                f"{self._path} is one picture, the source has more", "give a folder to --save"
+            )
+        _save(drawn, target)
+        self._written += 1
+        return True
+
+    def close(self, *, good: bool) -> None:
+        """Every picture is whole already."""
+
+
+def _save(image: Image, target: Path) -> None:
+    """Written beside and renamed, so that a picture is whole or not there."""
+    good, encoded = cv2.imencode(target.suffix.lower(), image)
+    if not good:
+        height, width = image.shape[:2]
+        raise OutputError(
+            f"a picture of {width}x{height} cannot be written as {target.suffix}", "save it as .png"
+        )
+    partial = target.with_name(f".{target.name}.part")
+    with writing(target):
+        target.parent.mkdir(exist_ok=True)
+        try:
+            partial.write_bytes(encoded.tobytes())
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
