@@ -10,4 +10,9 @@ the best branch and nothing else, `quantize` proves that INT8 keeps its accuracy
 real-time loop. This module imports nothing heavy; each stage imports its own tools.
 """
 
+import os
+
+# A picture of few bytes may claim any size; OpenCV reads this when it is loaded.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))
+
 __version__ = "0.1.0"

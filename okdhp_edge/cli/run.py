@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from okdhp_edge.cli import run_options as option
 from okdhp_edge.cli.show import emit, guarded, progress, say, table
-from okdhp_edge.errors import OutputError, SourceError
+from okdhp_edge.errors import OkdhpError, OutputError, SourceError
 
 if TYPE_CHECKING:
     from okdhp_edge.backends.base import Backend
+    from okdhp_edge.run.assemble import Outputs
     from okdhp_edge.run.controls import Controls
     from okdhp_edge.run.loop import Feed
     from okdhp_edge.run.pipeline import Pipeline
@@ -72,10 +73,17 @@ def run(
         pipeline = assemble(sources, loaded, who, pace, controls, closing)
         if web:
             _serve(web, web_token, pipeline, feeds, controls, (model, asked), closing)
-        results = _followed(pipeline, feeds, controls, asked, max_frames)
-    _tell(results, report)
+        results, failure = _followed(pipeline, feeds, controls, asked, max_frames)
+    if results:
+        _tell(results, report)
+    _tell_files(results, outputs)
+    if failure is not None:
+        raise failure
+
+
+def _tell_files(results: "Sequence[RunReport]", outputs: "Outputs") -> None:
     for place, result in enumerate(results):
-        for kind, path in outputs.files(place if len(feeds) > 1 else None).items():
+        for kind, path in outputs.files(place if len(results) > 1 else None).items():
             seen = result.frames or kind != "save"  # of no frames no video can be made
             say(f"wrote {path}" if seen else f"no frame came, so {path} was not written")
 
@@ -155,8 +163,8 @@ def _followed(
     controls: "Controls",
     asked: str,
     max_frames: int | None,
-) -> "list[RunReport]":
-    """Run, with a bar; what was measured, by source."""
+) -> "tuple[list[RunReport], OkdhpError | None]":
+    """Run, with a bar; what was measured, by source, up to what broke the run, if anything did."""
     import cv2
 
     from okdhp_edge.hardware import sensors
@@ -166,19 +174,25 @@ def _followed(
     cv2.setNumThreads(pipeline.backend.describe().threads or 1)
     before = sensors()
     say(f"source {', '.join(feed.source.name for feed in feeds)}; Ctrl-C ends")
+    failure = None
     with progress() as bars:
-        run_loop(
-            pipeline, feeds, controls, max_frames=max_frames,
-            progress=lambda done: bars("frames", done, max(done, max_frames or 0), ""),
-        )  # fmt: skip
+        try:
+            run_loop(
+                pipeline, feeds, controls, max_frames=max_frames,
+                progress=lambda done: bars("frames", done, max(done, max_frames or 0), ""),
+            )  # fmt: skip
+        except OkdhpError as error:
+            failure = error
     measured = (before, sensors())
     if controls.current is not None:  # somebody may have switched
         asked = controls.current.precision
+    if failure and not any(feed.tally.frames for feed in feeds):
+        raise failure
     return [
         report_on(feed.source, reader, feed.tally, pipeline.backend, asked, measured,
                   switches=pipeline.switches)
         for feed, reader in zip(feeds, pipeline.readers, strict=True)
-    ]  # fmt: skip
+    ], failure  # fmt: skip
 
 
 def _tell(results: "Sequence[RunReport]", report: Path | None) -> None:
@@ -221,5 +235,5 @@ def show_report(result: "RunReport") -> None:
             f"{granted['fourcc']}; {result.source_facts['reconnects']} reconnects")  # fmt: skip
     say(f"ran on {ran.backend} {ran.version}, {ran.device}, {ran.threads or 'default'} threads")
     say(f"precision asked {result.precision_asked}, ran {ran.precision}")
-    for flag in result.flags:
-        say(flag)
+    for line in (*result.flags, *result.source_facts.get("notes", ())):
+        say(line)

@@ -1,5 +1,6 @@
 """One labelled person, wherever it comes from."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,12 @@ from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import Skeleton
+
+_REMEDY = "replace the file or take it out of the list"
+_JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_PNG, _PNG_END = b"\x89PNG", b"IEND"
+_OTHER_KINDS = {b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIF", b"ftypavif": "AVIF",
+                b"JXL ": "JPEG XL", b"GIF8": "GIF"}  # fmt: skip
 
 
 class Picture(Protocol):
@@ -45,15 +52,45 @@ def read_picture(path: Path) -> Image:
     Raises:
         DataError: the file is missing, truncated or no picture.
     """
-    if not path.is_file():
-        raise DataError(f"picture {path} does not exist", "check the path or the data set's images")
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise DataError(
-            f"picture {path} cannot be decoded (truncated, or no picture)",
-            "replace the file or take it out of the list",
-        )
+            f"picture {path} does not exist", "check the path or the data set's images"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"picture {path} cannot be read ({error})", "check the file") from error
+    return decode_picture(data, path)
+
+
+def decode_picture(data: bytes, name: Path | str) -> Image:
+    """As `read_picture`, of a file's content.
+
+    Raises:
+        DataError: truncated, too large, of a kind that cannot be decoded here, or no picture.
+    """
+    if _is_cut_off(data):
+        raise DataError(f"picture {name} is cut off", "copy or download it again")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        limit = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "2^30")
+        reason = f"more than {limit} pixels" if "pixels" in str(error) else "no picture"
+        raise DataError(f"picture {name} cannot be decoded ({reason})", _REMEDY) from error
+    if image is None:
+        kind = next((k for mark, k in _OTHER_KINDS.items() if mark in data[:32]), None)
+        if kind:
+            raise DataError(f"picture {name} is {kind}, which this OpenCV cannot decode",
+                            "convert it to JPEG or PNG")  # fmt: skip
+        raise DataError(f"picture {name} cannot be decoded (no picture)", _REMEDY)
     return np.asarray(image, dtype=np.uint8)
+
+
+def _is_cut_off(data: bytes) -> bool:
+    """Whether a JPEG's last scan or a PNG has no end; OpenCV fills the rest with grey."""
+    if data.startswith(_JPEG):
+        return data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)
+    return data.startswith(_PNG) and _PNG_END not in data[-64:]
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def report_on(
     series = {name: tally.stages.series[name] for name in _ordered(tally.stages.series)}
     card = backend.card
     return RunReport(
-        source=source.name, source_facts=source.facts, live=source.live, frames=tally.frames,
+        source=source.name, source_facts=_facts(source), live=source.live, frames=tally.frames,
         found=tally.found, people=tally.people, captured=reader.captured,
         dropped=reader.dropped, skipped=reader.skipped, unseen=reader.unseen + tally.unshown,
         warmup=min(WARMUP, tally.frames), seconds=tally.seconds, fps=tally.fps,
@@ -135,6 +135,10 @@ def report_on(
         samples_ms={n: _thinned(s) for n, s in (series | {"frame age": tally.age}).items()}
         if counted else {},
     )  # fmt: skip
+
+
+def _facts(source: Source) -> dict[str, Any]:
+    return source.facts | ({"notes": source.notes} if source.notes else {})
 
 
 def _ordered(names: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ _MIN_JOINTS = 4
 _REFINEMENTS = 2
 # Windows tried in a search, as shares of the frame's shorter side.
 _WINDOW_SHARES = (0.9, 0.6, 0.4)
+_MOST_ACROSS = 8
 # A search looks at the whole frame and at so many shares of the windows in turn.
 _TURNS = 4
 SEARCH_EVERY = 10
@@ -165,12 +166,15 @@ def search_boxes(frame: Image) -> Iterator[Box]:
     height, width = frame.shape[:2]
     yield np.array([0.0, 0.0, width, height])
     for share in _WINDOW_SHARES:
-        side = share * min(height, width)
+        # Of a panorama windows as low as itself would be thousands.
+        side = max(share * min(height, width), max(height, width) / _MOST_ACROSS)
         for y in _starts(height, side):
             for x in _starts(width, side):
                 yield np.array([x, y, side, side])
 
 
 def _starts(length: int, side: float) -> list[float]:
+    if side >= length:
+        return [(length - side) / 2]
     steps = max(1, int(np.ceil((length - side) / (side / 2))))
     return [float(v) for v in np.linspace(0, length - side, steps + 1)]

@@ -16,7 +16,7 @@ class Frame(NamedTuple):
         image: BGR.
         read_ns: what reading it took, waiting for a camera included.
         captured_ns: when it was there, on the monotonic clock.
-        seconds: into the stream: of a file by its rate, of a live source by the clock.
+        seconds: into the stream: of a video as the file says, of a live source by the clock.
         name: of a picture file, else empty.
     """
 
@@ -37,6 +37,7 @@ class Source(ABC):
         continuous: whether a frame shows the same scene as the one before.
         fps: nominal rate, None where there is none.
         facts: what a report should know: what a device granted, how often it came back.
+        notes: what was left out and why, a line each, for people.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Source(ABC):
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
+        self.notes: list[str] = []
         self._number = 0
         self._first_ns = 0
         self._stopped = threading.Event()
@@ -62,12 +64,16 @@ class Source(ABC):
         if image is None:
             return None
         self._first_ns = self._first_ns or now
-        seconds = (now - self._first_ns) / 1e9 if self.live else self._number / (self.fps or 1.0)
-        frame = Frame(
-            self._number, image, now - started, now, seconds, self._picture_name()
-        )  # fmt: skip
+        seconds, name = self._seconds_in(now), self._picture_name()
+        frame = Frame(self._number, image, now - started, now, seconds, name)
         self._number += 1
         return frame
+
+    def _seconds_in(self, now_ns: int) -> float:
+        """How far into the stream the frame that has just been read stands."""
+        if self.live:
+            return (now_ns - self._first_ns) / 1e9
+        return self._number / (self.fps or 1.0)
 
     def skip(self) -> bool:
         """Pass over a frame; False at the end."""
