@@ -77,13 +77,16 @@ class SkeletonSpec(_Strict):
     name: str
     joints: tuple[str, ...]
     limbs: tuple[tuple[str, str], ...]
+    twins: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, skeleton: Skeleton) -> "SkeletonSpec":
-        return cls(name=skeleton.name, joints=skeleton.joints, limbs=skeleton.limbs)
+        return cls(
+            name=skeleton.name, joints=skeleton.joints, limbs=skeleton.limbs, twins=skeleton.twins
+        )
 
     def skeleton(self) -> Skeleton:
-        return Skeleton(self.name, self.joints, self.limbs)
+        return Skeleton(self.name, self.joints, self.limbs, self.twins)
 
 
 class Measured(_Strict):

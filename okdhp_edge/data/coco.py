@@ -1,174 +1,291 @@
 """COCO person keypoints, and every set in its format: the joints are the category's own."""
 
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from okdhp_edge.data.mask import Outlines
+from okdhp_edge.data import coco_annotation as read
 from okdhp_edge.data.reading import SPLITS, read_json, split_by_name
 from okdhp_edge.data.sample import PictureFile, PoseSet, Sample
 from okdhp_edge.errors import DataError
-from okdhp_edge.pose.crop import Box, box_around
 from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
 
-_PIXEL_STD = 200.0
-# COCO's persons fill about this share of their box (Ruggero Ronchi and Perona, ICCV 2017, use
-# the annotated area where there is one); sets without `area` get the box's.
-AREA_OF_BOX = 0.53
 # A category without keypoint names (MPII-TRB and others) cannot be matched by name.
 _UNNAMED = "point_{}"
+_PERSON = "person"
+# Roboflow's folders are named by split, its files alike.
+_ROBOFLOW = "_annotations.coco.json"
+_FOLDER_OF_SPLIT = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
 
 
 def load_coco(path: Path, split: str) -> PoseSet:
-    """Read a keypoints JSON, or a folder with `annotations/*keypoints*<split>*.json`.
+    """Read a keypoints JSON, or a folder with `annotations/*keypoints*<split>*.json`, or one with
+    a folder for each split (Roboflow).
 
     A file named by itself, or alone in its folder and of no split by its name, is divided 80/10/10
-    by picture name, unless `splits/<split>.txt` beside it lists file names. Crowds and persons
-    without labelled joints are left out.
+    by picture name, unless `splits/<split>.txt` beside it lists file names, one a line. Crowds and
+    persons without labelled joints are left out, and what is left out is counted in the notes.
 
     Raises:
         DataError: a file is missing or not what the format says.
     """
-    file, whole = _annotation_file(path, split)
-    content = read_json(file)
-    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
-        raise DataError(f"{file} is not in COCO format", "it needs `images` and `annotations`")
-    annotations = [a for a in content["annotations"] if _is_person_with_joints(a)]
-    if not annotations:
-        raise DataError(f"{file} has no person with labelled keypoints", "check the file")
-    skeleton = _skeleton(file, content.get("categories", []), annotations[0])
-    pictures = {i["id"]: i for i in content["images"]}
-    root = _picture_folder(file, next(iter(pictures.values()))["file_name"])
-    samples = [_sample(root, pictures, a, len(skeleton)) for a in annotations]
+    found = [_load_file(file, path) for file, _ in _annotation_files(path, split)]
+    whole = any(divided for _, divided in _annotation_files(path, split))
+    poses = _joined(found)
     if whole and split != "all":
-        samples = _chosen(file, samples, split)
-    return PoseSet(f"coco:{path}", split, skeleton, samples, "oks")
+        samples = _chosen(_annotation_files(path, split)[0][0], list(poses.samples), split)
+        return PoseSet(f"coco:{path}", split, poses.skeleton, samples, "oks", poses.notes)
+    return PoseSet(f"coco:{path}", split, poses.skeleton, poses.samples, "oks", poses.notes)
 
 
-def _annotation_file(path: Path, split: str) -> tuple[Path, bool]:
+def _joined(parts: list[PoseSet]) -> PoseSet:
+    first, *others = parts
+    samples = [s for part in (first, *(o.as_seen_by(first.skeleton) for o in others))
+               for s in part.samples]  # fmt: skip
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    return PoseSet(first.source, first.split, first.skeleton, samples, first.metric, notes)
+
+
+def _annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
+    """Each with whether it has to be divided."""
     if path.is_file():
-        return path, True
+        return [(path, True)]
+    by_split = _files_by_folder(path)
+    if by_split:
+        wanted = by_split if split == "all" else {split: by_split.get(split)}
+        files = [file for file in wanted.values() if file]
+        if files:
+            return [(file, False) for file in files]
+        raise DataError(
+            f"{path} has no folder for split '{split}', only {', '.join(by_split)}",
+            "add one, or name a split with --val-data KIND:PATH@SPLIT",
+        )
     folders = [d for d in (path / "annotations", path) if d.is_dir()]
     found = [f for d in folders for f in sorted(d.glob("*.json")) if "_det_" not in f.name]
     # COCO's own folder holds captions and outlines of things beside the joints.
     files = [f for f in found if "keypoints" in f.stem] or found
     for file in files:
         if split != "all" and split in file.stem:
-            return file, False
+            return [(file, False)]
     if len(files) == 1 and (split == "all" or not _names_a_split(files[0])):
-        return files[0], True
+        return [(files[0], True)]
     raise DataError(
         f"no *{split}*.json under {path}" if files else f"no annotation file under {path}",
         "point coco: at the JSON file or at a folder with annotations/",
     )
 
 
+def _files_by_folder(path: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for split, names in _FOLDER_OF_SPLIT.items():
+        files = [path / name / _ROBOFLOW for name in names]
+        there = [file for file in files if file.is_file()]
+        found |= {split: there[0]} if there else {}
+    return found
+
+
 def _names_a_split(file: Path) -> bool:
     return any(split in file.stem for split in SPLITS if split != "all")
 
 
-def _is_person_with_joints(annotation: dict[str, Any]) -> bool:
-    keypoints = annotation.get("keypoints") or []
-    known = any(v > 0 for v in keypoints[2::3]) or any(annotation.get("absent") or ())
-    return not annotation.get("iscrowd", 0) and known
+class _Content(NamedTuple):
+    """A file's lists, each entry an object."""
+
+    images: list[dict[str, Any]]
+    annotations: list[dict[str, Any]]
+    categories: list[dict[str, Any]]
 
 
-def _skeleton(file: Path, categories: list[dict[str, Any]], first: dict[str, Any]) -> Skeleton:
-    category = next((c for c in categories if c["id"] == first.get("category_id", c["id"])), {})
-    count = len(first["keypoints"]) // 3
+def _content(file: Path) -> _Content:
+    content = read_json(file)
+    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
+        raise DataError(f"{file} is not in COCO format", "it needs `images` and `annotations`")
+    lists = [content.get(key) or [] for key in _Content._fields]
+    for key, entries in zip(_Content._fields, lists, strict=True):
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            raise DataError(f"{file} is not in COCO format", f"`{key}` must be a list of objects")
+    return _Content(*lists)
+
+
+def _load_file(file: Path, path: Path) -> PoseSet:
+    content = _content(file)
+    left_out: Counter[str] = Counter()
+    persons = list(_persons(content.annotations, left_out))
+    category, persons = _of_one_category(content.categories, persons, left_out)
+    if not persons:
+        raise DataError(
+            f"{file} has no person with labelled keypoints",
+            "check the file" + "".join(f"; {n} {what}" for what, n in left_out.items()),
+        )
+    skeleton = _skeleton(file, category, len(read.keypoints(persons[0][1], persons[0][0])))
+    pictures = {_key(i.get("id")): i for i in content.images}
+    place = _Pictures(file, path, pictures.values())
+    samples = list(_samples(persons, pictures, place, skeleton, left_out))
+    if not samples:
+        raise DataError(
+            f"{file} has no person that can be used", "; ".join(_counts(left_out)) or "check it"
+        )
+    notes = [*_counts(left_out), *_notes(skeleton, category)]
+    return PoseSet(f"coco:{path}", "all", skeleton, samples, "oks", tuple(notes))
+
+
+def _counts(left_out: Counter[str]) -> list[str]:
+    return [f"left out: {count} {what}" for what, count in left_out.items()]
+
+
+def _persons(
+    annotations: Iterable[dict[str, Any]], left_out: Counter[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Annotations with joints, each with its name: its id, or its place in the file."""
+    for place, annotation in enumerate(annotations):
+        name = str(annotation.get("id", f"number {place}"))
+        points = read.keypoints(annotation, name)
+        nobody = any(annotation.get("absent") or ())
+        if read.is_crowd(annotation):
+            left_out["crowds"] += 1
+        elif not (points[:, 2] > 0).any() and not nobody:
+            left_out["persons without labelled joints"] += 1
+        else:
+            yield name, annotation
+
+
+def _key(value: Any) -> str:
+    """Ids are numbers in one list and text in the other."""
+    return str(value)
+
+
+def _of_one_category(
+    categories: list[dict[str, Any]],
+    persons: list[tuple[str, dict[str, Any]]],
+    left_out: Counter[str],
+) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
+    """The category that is used, and its annotations: `person` where there is one, else the one
+    with the most."""
+    by_id = {_key(c.get("id")): c for c in categories}
+    counts = Counter(_key(a.get("category_id")) for _, a in persons)
+    known = [key for key in counts if key in by_id]
+    if not known:
+        return (categories[0] if len(categories) == 1 else {}), persons
+    named = [k for k in known if str(by_id[k].get("name", "")).lower() == _PERSON]
+    chosen = named[0] if named else max(known, key=lambda k: counts[k])
+    same = {k for k in known if by_id[k].get("keypoints") == by_id[chosen].get("keypoints")}
+    for key in set(counts) - same:
+        name = by_id[key].get("name", key) if key in by_id else key
+        left_out[f"annotations of category '{name}'"] += counts[key]
+    return by_id[chosen], [p for p in persons if _key(p[1].get("category_id")) in same]
+
+
+def _skeleton(file: Path, category: dict[str, Any], count: int) -> Skeleton:
     names = category.get("keypoints") or [_UNNAMED.format(i) for i in range(count)]
-    if len(names) != count:
-        raise DataError(f"{file} names {len(names)} keypoints but has {count}", "mend categories")
-    limbs = [(int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or []]
-    limbs = [limb for limb in limbs if all(0 <= end < count for end in limb)]
-    return skeleton_from_names(file.stem, names, limbs)
-
-
-def _picture_folder(file: Path, first_name: str) -> Path:
-    candidates = [
-        *(file.parent.parent / d for d in (file.stem.split("_")[-1], "images", "")),
-        *(file.parent / d for d in ("images", "")),
+    if not isinstance(names, list) or len(names) != count:
+        raise DataError(
+            f"{file} names {len(names)} keypoints but has {count}", "mend `keypoints` in categories"
+        )
+    pairs = category.get("skeleton")
+    limbs = [
+        (int(a) - 1, int(b) - 1)
+        for a, b in (pair for pair in (pairs if isinstance(pairs, list) else []) if len(pair) == 2)
     ]
-    # `annotations/val/x.json` style: climb until the first picture is found.
-    candidates += [p for parent in file.parents[:4] for p in (parent, parent / "images")]
-    found = next((c for c in candidates if (c / first_name).is_file()), None)
-    return found or file.parent / "images"
+    limbs = [limb for limb in limbs if all(0 <= end < count for end in limb)]
+    flip = category.get("flip_idx")
+    return skeleton_from_names(file.stem, [str(n) for n in names], limbs, flip)
+
+
+def _notes(skeleton: Skeleton, category: dict[str, Any]) -> list[str]:
+    if not category.get("keypoints"):
+        return ["the joints have no names: they match no other set, and mirroring knows no sides"]
+    if not skeleton.pairs:
+        return ["no joint has a left and a right: mirrored pictures keep their joints as they are"]
+    return []
+
+
+def _samples(
+    persons: list[tuple[str, dict[str, Any]]],
+    pictures: dict[str, dict[str, Any]],
+    place: "_Pictures",
+    skeleton: Skeleton,
+    left_out: Counter[str],
+) -> Iterator[Sample]:
+    for name, annotation in persons:
+        picture = pictures.get(_key(annotation.get("image_id")))
+        if picture is None or not picture.get("file_name"):
+            left_out["persons of pictures that are not listed"] += 1
+            continue
+        yield _sample(place, str(picture["file_name"]), name, annotation, len(skeleton))
 
 
 def _sample(
-    root: Path, pictures: dict[Any, dict[str, Any]], annotation: dict[str, Any], joints: int
+    place: "_Pictures", file_name: str, name: str, annotation: dict[str, Any], joints: int
 ) -> Sample:
-    picture = pictures.get(annotation["image_id"])
-    if picture is None:
-        raise DataError(f"annotation {annotation['id']} names no picture", "mend `image_id`")
-    points = np.array(annotation["keypoints"], dtype=np.float64)
-    if points.size != joints * 3:
+    points = read.keypoints(annotation, name)
+    if len(points) != joints:
         raise DataError(
-            f"annotation {annotation['id']} has {points.size // 3} joints, not {joints}",
+            f"annotation {name} has {len(points)} joints, not {joints}",
             "give all persons the same joints",
         )
-    points = points.reshape(joints, 3)
     labelled = points[:, 2] > 0
-    box = _box(annotation, points[labelled, :2])
-    area = annotation.get("area") or float(box[2] * box[3]) * AREA_OF_BOX
+    box = read.box(annotation, points[labelled, :2], name)
     return Sample(
-        id=f"{picture['file_name']}#{annotation['id']}",
-        picture=PictureFile(root / picture["file_name"]),
+        id=f"{_forward(file_name)}#{name}",
+        picture=PictureFile(place.of(file_name)),
         box=box,
         xy=points[:, :2].astype(np.float32),
         labelled=labelled,
-        absent=_absent(annotation, labelled),
-        head_size=_head_size(annotation),
-        area=float(area),
-        outline=_outline(annotation),
+        absent=read.absent(annotation, labelled, name),
+        head_size=read.head_size(annotation, name),
+        area=read.area(annotation, box, name),
+        outline=read.outline(annotation, name),
     )
 
 
-def _absent(annotation: dict[str, Any], labelled_K: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    """`absent`, a key of `okdhp-edge data label`: COCO itself does not tell joints that are not
-    there from those that nobody labelled."""
-    absent = annotation.get("absent")
-    if absent is None:
-        return None
-    if not isinstance(absent, list) or len(absent) != len(labelled_K):
-        raise DataError(
-            f"annotation {annotation['id']} has no `absent` of {len(labelled_K)} numbers",
-            "give one for each joint, or leave the key out",
-        )
-    return np.array(absent, dtype=np.bool_) & ~labelled_K
+def _forward(file_name: str) -> str:
+    """Windows tools write backslashes."""
+    return file_name.replace("\\", "/")
 
 
-def _outline(annotation: dict[str, Any]) -> Outlines | None:
-    """Polygons; run-length masks, which COCO keeps for crowds, count as none."""
-    segmentation = annotation.get("segmentation")
-    if not isinstance(segmentation, list):
-        return None
-    polygons = [np.array(p, dtype=np.float64).reshape(-1, 2) for p in segmentation if len(p) >= 6]
-    return Outlines(tuple(polygons)) if polygons else None
+class _Pictures:
+    """Where a file's pictures lie: by its layout, told by the first that is found."""
+
+    def __init__(self, file: Path, path: Path, images: Iterable[dict[str, Any]]) -> None:
+        names = [_forward(str(i["file_name"])) for i in images if i.get("file_name")]
+        self._root = file.parent / "images"
+        self._bare = False
+        for root in _roots(file, path):
+            for bare in (False, True):
+                first = names[0] if names else ""
+                inside = root / (PurePosixPath(first).name if bare else first)
+                if first and inside.is_file():
+                    self._root, self._bare = root, bare
+                    return
+
+    def of(self, file_name: str) -> Path:
+        """The picture's path, whether or not it is there."""
+        name = _forward(file_name)
+        return self._root / (PurePosixPath(name).name if self._bare else name)
 
 
-def _box(annotation: dict[str, Any], labelled_xy: NDArray[np.float64]) -> Box:
-    if "bbox" in annotation:
-        return np.array(annotation["bbox"], dtype=np.float64)
-    if "center" in annotation and "scale" in annotation:
-        side = float(np.max(annotation["scale"])) * _PIXEL_STD
-        centre = np.array(annotation["center"], dtype=np.float64)
-        return np.concatenate([centre - side / 2, [side, side]])
-    return box_around(labelled_xy)
-
-
-def _head_size(annotation: dict[str, Any]) -> float | None:
-    box = annotation.get("bbox_head")
-    return float(np.hypot(box[2], box[3])) * 0.6 if box else None
+def _roots(file: Path, path: Path) -> Iterator[Path]:
+    """Where pictures may lie, the likeliest first: COCO's `val2017/`, `images/val2017/`, CVAT's
+    `images/default/`, beside the file, and folders above it."""
+    part = file.stem.split("_")[-1]
+    above = file.parent.parent
+    yield from (above / part, above / "images" / part, above / "images", above)
+    yield from (file.parent / "images" / "default", above / "images" / "default")
+    yield from (file.parent / "images", file.parent)
+    if path.is_dir():
+        yield from (path / part, path / "images" / part)
+    # `annotations/val/x.json` style: climb until the first picture is found.
+    yield from (p for parent in file.parents[:4] for p in (parent, parent / "images"))
 
 
 def _chosen(file: Path, samples: list[Sample], split: str) -> list[Sample]:
     listing = file.parent / "splits" / f"{split}.txt"
     if not listing.is_file():
         return split_by_name(samples, split, key=_picture_name)
-    wanted = set(listing.read_text(encoding="utf-8").split())
+    wanted = {line.strip() for line in listing.read_text(encoding="utf-8").splitlines()}
     return [s for s in samples if _picture_name(s) in wanted]
 
 

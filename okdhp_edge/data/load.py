@@ -13,11 +13,13 @@ from okdhp_edge.data.mpii import load_mpii
 from okdhp_edge.data.reading import SPLITS
 from okdhp_edge.data.sample import PictureFile, PoseSet, Sample, kinds_of
 from okdhp_edge.data.synthetic import load_synthetic
+from okdhp_edge.data.yolo import load_yolo
 from okdhp_edge.errors import DataError
 
 KINDS: dict[str, Callable[[Path, str], PoseSet]] = {
     "lspet": load_lspet,
     "coco": load_coco,
+    "yolo": load_yolo,
     "mpii": load_mpii,
     "synthetic": load_synthetic,
 }
@@ -39,10 +41,10 @@ def read_annotations(source: str, split: str) -> PoseSet:
     """Samples as the files have them, unchecked.
 
     Args:
-        source: `lspet:DIR`, `coco:FILE|DIR`, `mpii:FILE|DIR`, `synthetic` or `synthetic:COUNT`;
-            or several with commas between: the first is the set, its joints and its splits, all
-            persons of the others, or of their split named as in `lspet:DIR@train`, are added to
-            what it has to train on, and to `all`. Joints are
+        source: `lspet:DIR`, `coco:FILE|DIR`, `yolo:FILE|DIR`, `mpii:FILE|DIR`, `synthetic` or
+            `synthetic:COUNT`; or several with commas between: the first is the set, its joints and
+            its splits, all persons of the others, or of their split named as in
+            `lspet:DIR@train`, are added to what it has to train on, and to `all`. Joints are
             matched by name, those that a set lacks count as unlabelled. A split named behind an @
             holds whatever is asked for: `coco:DIR@all` is all of it, to judge on too.
         split: train, val, test or all; with a part of it in samples, as in `train[:3000]`, and

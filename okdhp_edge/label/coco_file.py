@@ -8,7 +8,7 @@ from pathlib import Path
 
 from okdhp_edge import __version__
 from okdhp_edge.card import write_text
-from okdhp_edge.data.coco import AREA_OF_BOX
+from okdhp_edge.data.coco_annotation import AREA_OF_BOX
 from okdhp_edge.data.reading import read_json
 from okdhp_edge.errors import DataError
 from okdhp_edge.label.options import LabelOptions

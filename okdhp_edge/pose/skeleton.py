@@ -28,14 +28,17 @@ class Skeleton:
         name: short name, unique among the sets in use.
         joints: joint names in tensor order; sides are the person's own, `left_x` / `right_x`.
         limbs: pairs of joint names to draw and to colour.
+        twins: pairs of joints that mirroring a picture exchanges, where their names do not say so.
 
     Raises:
-        DataError: empty or repeated names, a limb that names no joint, a side without its twin.
+        DataError: empty or repeated names, a limb or a twin that names no joint, a side without its
+            twin.
     """
 
     name: str
     joints: tuple[str, ...]
     limbs: tuple[tuple[str, str], ...] = ()
+    twins: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.joints or len(set(self.joints)) != len(self.joints):
@@ -43,19 +46,32 @@ class Skeleton:
                 f"skeleton '{self.name}' has no joints or repeats one: {list(self.joints)}",
                 "give every joint its own name",
             )
-        for limb in self.limbs:
-            for joint in limb:
+        for pair in (*self.limbs, *self.twins):
+            for joint in pair:
                 if joint not in self.joints:
                     raise DataError(
-                        f"limb {limb} of skeleton '{self.name}' names no joint",
+                        f"limb {pair} of skeleton '{self.name}' names no joint",
                         f"use names among {', '.join(self.joints)}",
                     )
         for joint in self.joints:
-            if mirrored(joint) not in self.joints:
+            if self.twin(joint) not in self.joints:
                 raise DataError(
-                    f"joint '{joint}' of skeleton '{self.name}' has no twin '{mirrored(joint)}'",
+                    f"joint '{joint}' of skeleton '{self.name}' has no twin '{self.twin(joint)}'",
                     "name both sides left_x and right_x",
                 )
+
+    def twin(self, joint: str) -> str:
+        """The joint's name in a mirrored picture: its own, where it has no other side."""
+        for a, b in self.twins:
+            if joint in (a, b):
+                return b if joint == a else a
+        return mirrored(joint)
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Joints that mirroring exchanges, each pair once."""
+        both = ((j, self.twin(j)) for j in self.joints)
+        return tuple((a, b) for a, b in both if self.joints.index(a) < self.joints.index(b))
 
     def __len__(self) -> int:
         return len(self.joints)
@@ -63,7 +79,7 @@ class Skeleton:
     @cached_property
     def flip_index(self) -> NDArray[np.int64]:
         """(K,) index of each joint's mirror twin; an involution by construction."""
-        return np.array([self.joints.index(mirrored(j)) for j in self.joints], dtype=np.int64)
+        return np.array([self.joints.index(self.twin(j)) for j in self.joints], dtype=np.int64)
 
     @cached_property
     def limb_index(self) -> NDArray[np.int64]:
@@ -88,8 +104,13 @@ class Skeleton:
         )
 
 
+_SIDES = {"left": "right", "right": "left"}
+
+
 def mirrored(joint: str) -> str:
     """The name of the joint seen when the picture is mirrored."""
+    if joint in _SIDES:
+        return _SIDES[joint]
     if joint.startswith("left_"):
         return "right_" + joint.removeprefix("left_")
     if joint.startswith("right_"):
@@ -97,23 +118,76 @@ def mirrored(joint: str) -> str:
     return joint
 
 
-def canonical_name(raw: str) -> str:
-    """Bring the spellings found in the wild (`Left Elbow`, `r_knee`, `upper-neck`) to ours."""
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", raw.strip())
-    name = re.sub(r"[\s\-]+", "_", name).lower()
-    name = re.sub(r"^l_", "left_", name)
-    return re.sub(r"^r_", "right_", name)
+def canonical_names(raw: Sequence[str]) -> tuple[str, ...]:
+    """Bring the spellings found in the wild to ours: `left_knee` for `Left Knee`, `LKnee`,
+    `l-knee`, `knee_l`, `kneeL`, `knee.left`.
+
+    A single letter at the beginning or the end is a side only where no other single letter stands
+    in such a place: `arm_j`, `arm_k`, `arm_l` have no sides.
+    """
+    words = [_words(name) for name in raw]
+    letters = {w[end] for w in words if len(w) > 1 for end in (0, -1) if len(w[end]) == 1}
+    sides = {"left": "left", "right": "right"}
+    if not {c for c in letters if c.isalpha()} - {"l", "r"}:
+        sides |= {"l": "left", "r": "right"}
+    return tuple(_with_side_first(w, sides) for w in words)
+
+
+def _words(name: str) -> list[str]:
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=^[LR])(?=[A-Z][a-z])", "_", name.strip())
+    return [word for word in re.split(r"[\s\-_.]+", spaced.lower()) if word] or [name]
+
+
+def _with_side_first(words: list[str], sides: dict[str, str]) -> str:
+    if len(words) == 1:
+        return sides.get(words[0], words[0]) if len(words[0]) > 1 else words[0]
+    for place in (0, -1):
+        if words[place] in sides:
+            rest = words[1:] if place == 0 else words[:-1]
+            return "_".join([sides[words[place]], *rest])
+    return "_".join(words)
 
 
 def skeleton_from_names(
-    name: str, raw_joints: Sequence[str], limbs: Sequence[tuple[int, int]] = ()
+    name: str,
+    raw_joints: Sequence[str],
+    limbs: Sequence[tuple[int, int]] = (),
+    flip_index: Sequence[int] | None = None,
 ) -> Skeleton:
-    """A skeleton for a data set that brings its own joint names; `limbs` are 0-based pairs."""
-    joints = tuple(canonical_name(j) for j in raw_joints)
+    """A skeleton for a data set that brings its own joint names.
+
+    Args:
+        limbs: 0-based pairs.
+        flip_index: for each joint the place of its twin in a mirrored picture (`flip_idx` of YOLO);
+            None tells sides by the names.
+
+    Raises:
+        DataError: names repeat, a side lacks its twin, or the index is not one that goes both ways.
+    """
+    joints = canonical_names(raw_joints)
     for known in KNOWN.values():
-        if known.joints == joints:
+        if known.joints == joints and flip_index is None:
             return known
-    return Skeleton(name, joints, tuple((joints[a], joints[b]) for a, b in limbs))
+    named = tuple((joints[a], joints[b]) for a, b in limbs)
+    return Skeleton(name, joints, named, _twins(name, joints, flip_index))
+
+
+def _twins(
+    name: str, joints: tuple[str, ...], flip_index: Sequence[int] | None
+) -> tuple[tuple[str, str], ...]:
+    """Pairs that the names alone do not tell."""
+    if flip_index is None:
+        return ()
+    places = range(len(joints))
+    both_ways = sorted(flip_index) == list(places) and all(
+        flip_index[flip_index[place]] == place for place in places
+    )
+    if not both_ways:
+        raise DataError(
+            f"flip_idx of {name} does not pair {len(joints)} joints: {list(flip_index)}",
+            "give for each joint the place of its mirror twin",
+        )
+    return tuple((joints[a], joints[flip_index[a]]) for a in places if a <= flip_index[a])
 
 
 def _sigma(joint: str) -> float:

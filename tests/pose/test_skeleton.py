@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
+from okdhp_edge.card import SkeletonSpec
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import (
     KNOWN,
     LSP14,
     MPII16,
     Skeleton,
-    canonical_name,
+    canonical_names,
     skeleton_from_names,
 )
 
@@ -29,10 +30,58 @@ def test_flipping_twice_is_identity_and_swaps_sides(skeleton):
         ("upper-neck", "upper_neck"),
         ("LeftWrist", "left_wrist"),
         ("nose", "nose"),
+        ("LKnee", "left_knee"),
+        ("RShoulder", "right_shoulder"),
+        ("knee_l", "left_knee"),
+        ("kneeR", "right_knee"),
+        ("l-knee", "left_knee"),
+        ("knee.left", "left_knee"),
+        ("KNEE_RIGHT", "right_knee"),
+        ("leftAnkle", "left_ankle"),
+        ("left", "left"),
+        ("Lumbar", "lumbar"),
+        ("Rib", "rib"),
+        ("Left Foot Toe", "left_foot_toe"),
+        ("finger_3", "finger_3"),
+        ("手", "手"),
     ],
 )
 def test_spellings_found_in_the_wild(raw, name):
-    assert canonical_name(raw) == name
+    assert canonical_names([raw]) == (name,)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("LShoulder", "RShoulder", "nose"), ("knee_l", "knee_r", "nose"), ("kneeL", "kneeR", "nose"),
+     ("left", "right", "middle"), ("Left Knee", "Right Knee", "Head"), ("l-knee", "r-knee", "x")],
+)  # fmt: skip
+def test_mirroring_exchanges_the_sides_of_any_usual_spelling(names):
+    assert skeleton_from_names("mine", names).flip_index.tolist() == [1, 0, 2]
+
+
+def test_letters_of_a_row_are_no_sides():
+    names = ("arm_j", "arm_k", "arm_l", "arm_r")
+    assert skeleton_from_names("mine", names).flip_index.tolist() == [0, 1, 2, 3]
+
+
+def test_twins_may_be_told_beside_names_that_do_not_say_them():
+    skeleton = skeleton_from_names("dog", ("paw1", "paw2", "tail", "left_ear"), (), [1, 0, 2, 3])
+    assert skeleton.flip_index.tolist() == [1, 0, 2, 3]
+    assert skeleton.pairs == (("paw1", "paw2"),)
+    spec = SkeletonSpec.of(skeleton)
+    again = SkeletonSpec.model_validate_json(spec.model_dump_json()).skeleton()
+    assert again == skeleton
+
+
+@pytest.mark.parametrize("index", [[1, 2, 0], [0, 1], [0, 0, 2], [3, 1, 2]])
+def test_an_index_that_does_not_pair_is_refused(index):
+    with pytest.raises(DataError, match="flip_idx of mine does not pair 3 joints"):
+        skeleton_from_names("mine", ("a", "b", "c"), (), index)
+
+
+def test_a_side_without_its_twin_is_an_error_and_not_silence():
+    with pytest.raises(DataError, match="'left_shoulder' of skeleton 'mine' has no twin"):
+        skeleton_from_names("mine", ("LShoulder", "nose"))
 
 
 def test_a_known_set_is_recognised_by_its_names():

@@ -1,0 +1,198 @@
+"""YOLO pose: a `data.yaml`, pictures, and a text file of shares for each of them.
+
+https://docs.ultralytics.com/datasets/pose/ describes it: class, box centre and size, then x, y and
+(with `kpt_shape: [K, 3]`) visibility of each joint, all but the visibility shares of the picture.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from okdhp_edge.data.coco_annotation import AREA_OF_BOX
+from okdhp_edge.data.frames import PICTURE_SUFFIXES
+from okdhp_edge.data.reading import split_by_name
+from okdhp_edge.data.sample import PictureFile, PoseSet, Sample, read_picture
+from okdhp_edge.errors import DataError
+from okdhp_edge.pose.skeleton import COCO17, Skeleton, skeleton_from_names
+
+_KEYS = {"train": "train", "val": "val", "test": "test"}
+_UNNAMED = "point_{}"
+
+
+class _Facts(NamedTuple):
+    """What the YAML says."""
+
+    root: Path
+    folders: dict[str, list[Path]]
+    joints: int
+    values: int
+    skeleton: Skeleton
+
+
+def load_yolo(path: Path, split: str) -> PoseSet:
+    """Read a data set given by its `data.yaml`, or by the folder that holds it.
+
+    A set that names only `train` is divided 80/10/10 by picture name.
+
+    Raises:
+        DataError: a file is missing or not what the format says.
+    """
+    file = path / "data.yaml" if path.is_dir() else path
+    facts = _facts(file)
+    left_out: Counter[str] = Counter()
+    named = [s for s in _KEYS if facts.folders.get(s)]
+    if split != "all" and split not in named and named != ["train"]:
+        raise DataError(
+            f"{file} names no '{split}', only {', '.join(named)}",
+            f"add `{split}:` to it, or name a split with --val-data KIND:PATH@SPLIT",
+        )
+    wanted = named if split == "all" else [split] if split in named else named
+    samples = [s for part in wanted for s in _samples(facts, facts.folders[part], left_out)]
+    if split != "all" and named == ["train"]:
+        samples = split_by_name(samples, split, key=lambda s: s.id.rsplit("#", 1)[0])
+    notes = [f"left out: {count} {what}" for what, count in left_out.items()]
+    if not facts.skeleton.pairs:
+        notes.append("no joint has a left and a right: mirrored pictures keep their joints")
+    return PoseSet(f"yolo:{path}", split, facts.skeleton, samples, "oks", tuple(notes))
+
+
+def _facts(file: Path) -> _Facts:
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{file} does not exist", "point yolo: at data.yaml") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        text = " ".join(str(error).split())[:120]
+        raise DataError(f"{file} is no YAML ({text})", "mend it") from error
+    shape = content.get("kpt_shape") if isinstance(content, dict) else None
+    if (
+        not isinstance(shape, list) or len(shape) != 2
+        or not all(isinstance(v, int) for v in shape) or shape[0] < 1 or shape[1] not in (2, 3)
+    ):  # fmt: skip
+        raise DataError(
+            f"{file} has no `kpt_shape` of [joints, 2 or 3]",
+            "point yolo: at the YAML of a pose set",
+        )
+    root = Path(str(content.get("path") or "."))
+    root = root if root.is_absolute() and root.is_dir() else file.parent / root
+    if not root.is_dir():
+        root = file.parent
+    folders = {split: _places(file, root, content.get(key)) for split, key in _KEYS.items()}
+    if not any(folders.values()):
+        raise DataError(f"{file} names no pictures", "it needs `train:` and `val:`")
+    return _Facts(root, folders, shape[0], shape[1], _skeleton(file, content, shape[0]))
+
+
+def _places(file: Path, root: Path, value: Any) -> list[Path]:
+    """The folders or lists of one split. Roboflow writes `../train/images` for `train/images`."""
+    texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
+    places = []
+    for text in map(str, texts):
+        tries = [root / text, file.parent / text, file.parent / text.lstrip("./")]
+        found = next((place for place in tries if place.exists()), None)
+        if found is None:
+            raise DataError(f"{file} names {text}, which does not exist", "mend the YAML")
+        places.append(found)
+    return places
+
+
+def _skeleton(file: Path, content: dict[str, Any], joints: int) -> Skeleton:
+    flip = content.get("flip_idx")
+    if flip is not None and not (isinstance(flip, list) and all(isinstance(v, int) for v in flip)):
+        raise DataError(f"{file}: `flip_idx` is no list of numbers", "mend it")
+    names = content.get("kpt_names") or content.get("keypoints")
+    if isinstance(names, dict):
+        names = next(iter(names.values()), None)
+    if isinstance(names, list) and len(names) == joints:
+        return skeleton_from_names(file.parent.name, [str(n) for n in names], (), flip)
+    if names is not None:
+        raise DataError(f"{file} does not name {joints} joints", "mend `kpt_names`")
+    if joints == len(COCO17) and flip in (None, COCO17.flip_index.tolist()):
+        return COCO17
+    unnamed = [_UNNAMED.format(i) for i in range(joints)]
+    return skeleton_from_names(file.parent.name, unnamed, (), flip)
+
+
+def _samples(facts: _Facts, places: list[Path], left_out: Counter[str]) -> Iterator[Sample]:
+    for place in places:
+        for picture in _pictures(place):
+            labels = _labels_of(picture)
+            if not labels.is_file():
+                left_out["pictures without labels"] += 1
+                continue
+            yield from _of_picture(facts, picture, labels, left_out)
+
+
+def _pictures(place: Path) -> list[Path]:
+    """Of a folder, or of a list with one picture a line."""
+    if place.is_dir():
+        return sorted(p for p in place.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+    lines = place.read_text(encoding="utf-8").splitlines()
+    return [place.parent / line.strip() for line in lines if line.strip()]
+
+
+def _labels_of(picture: Path) -> Path:
+    """The last folder `images` of the path becomes `labels`."""
+    parts = list(picture.parts)
+    for place in range(len(parts) - 2, -1, -1):
+        if parts[place] == "images":
+            parts[place] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _of_picture(
+    facts: _Facts, picture: Path, labels: Path, left_out: Counter[str]
+) -> Iterator[Sample]:
+    rows = _rows(facts, labels)
+    if not rows:
+        left_out["pictures without persons"] += 1
+        return
+    width, height = _size(picture)
+    scale = np.array([width, height], dtype=np.float64)
+    name = picture.relative_to(facts.root) if picture.is_relative_to(facts.root) else picture
+    for number, row in enumerate(rows):
+        centre, size = row[1:3] * scale, row[3:5] * scale
+        points = row[5:].reshape(facts.joints, facts.values)
+        # Without visibility Ultralytics takes (0, 0) for a joint that is not labelled.
+        known = np.asarray(points[:, 2] > 0 if facts.values == 3 else (points > 0).any(axis=1))
+        if not known.any():
+            left_out["persons without labelled joints"] += 1
+            continue
+        box = np.concatenate([centre - size / 2, size])
+        yield Sample(
+            id=f"{name.as_posix()}#{number}", picture=PictureFile(picture), box=box,
+            # Shares count from the edge of the first pixel, our pixels from its centre.
+            xy=(points[:, :2] * scale - 0.5).astype(np.float32), labelled=known,
+            area=float(size.prod()) * AREA_OF_BOX,
+        )  # fmt: skip
+
+
+def _rows(facts: _Facts, labels: Path) -> list[np.ndarray]:
+    count = 5 + facts.joints * facts.values
+    rows = []
+    try:
+        for number, line in enumerate(labels.read_text(encoding="utf-8").splitlines(), start=1):
+            if not line.strip():
+                continue
+            row = np.array([float(word) for word in line.split()])
+            if len(row) != count or not np.isfinite(row).all():
+                raise DataError(
+                    f"{labels}, line {number}: {len(row)} numbers, not {count}",
+                    "each line is class, box and joints as `kpt_shape` says",
+                )
+            rows.append(row)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise DataError(f"{labels} is no YOLO label file ({error})", "mend or remove it") from error
+    return rows
+
+
+def _size(picture: Path) -> tuple[int, int]:
+    """(width, height) as it is shown, turned by EXIF."""
+    height, width = read_picture(picture).shape[:2]
+    return width, height
