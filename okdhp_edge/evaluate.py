@@ -11,9 +11,10 @@ from okdhp_edge.card import DecoderSpec, InputSpec
 from okdhp_edge.data.sample import PoseSet, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import apply, compose, crop_from_frame, heatmap_from_crop, invert
-from okdhp_edge.pose.heatmap import Heatmaps
+from okdhp_edge.pose.heatmap import Decoded, Heatmaps
 from okdhp_edge.pose.metrics import Score, oks, pck, torso_diagonals
 from okdhp_edge.pose.preprocess import Image, warp
+from okdhp_edge.pose.skeleton import Skeleton
 
 Predict = Callable[[NDArray[np.uint8]], Mapping[str, Heatmaps]]
 """uint8 BGR crops (B, H, W, 3) to named heatmaps (B, K, h, w)."""
@@ -54,19 +55,48 @@ def predict_joints(
     progress: Progress | None = None,
 ) -> dict[str, NDArray[np.float32]]:
     """Joints (N, K, 2) in picture pixels, for each of `predict`'s outputs."""
-    found: dict[str, list[NDArray[np.float32]]] = {}
+    found = predict_scored(poses, spec, decoder, predict, batch_size=batch_size, progress=progress)
+    return {name: decoded.xy_BK2 for name, decoded in found.items()}
+
+
+def predict_scored(
+    poses: PoseSet,
+    spec: InputSpec,
+    decoder: DecoderSpec,
+    predict: Predict,
+    *,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> dict[str, Decoded]:
+    """As `predict_joints`, with each joint's score (N, K)."""
+    joints: dict[str, list[NDArray[np.float32]]] = {}
+    scores: dict[str, list[NDArray[np.float32]]] = {}
     for start in range(0, len(poses), batch_size):
         batch = poses.samples[start : start + batch_size]
         crops = [inference_crop(s, spec, decoder.stride) for s in batch]
         for name, heatmaps in predict(np.stack([c.image for c in crops])).items():
             decoded = decoder.decode(heatmaps)
-            joints = [
+            placed = [
                 apply(c.frame_from_heatmap, xy) for c, xy in zip(crops, decoded.xy_BK2, strict=True)
             ]
-            found.setdefault(name, []).extend(np.asarray(j, dtype=np.float32) for j in joints)
+            joints.setdefault(name, []).extend(np.asarray(j, dtype=np.float32) for j in placed)
+            scores.setdefault(name, []).append(decoded.score_BK)
         if progress:
             progress(start + len(batch))
-    return {name: np.stack(joints) for name, joints in found.items()}
+    return {n: Decoded(np.stack(joints[n]), np.concatenate(scores[n])) for n in joints}
+
+
+def seen_mirrored_too(predict: Predict, skeleton: Skeleton) -> Predict:
+    """The mean of the heatmaps of each crop and of its mirror image (the flip test of papers; it
+    doubles what a crop costs)."""
+
+    def both(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
+        straight = predict(images_BHWC)
+        mirrored = predict(np.ascontiguousarray(images_BHWC[:, :, ::-1]))
+        turned = {n: h[:, skeleton.flip_index, :, ::-1] for n, h in mirrored.items()}
+        return {n: np.asarray((h + turned[n]) / 2, np.float32) for n, h in straight.items()}
+
+    return both
 
 
 def evaluate(

@@ -10,7 +10,9 @@ from okdhp_edge.card import write_text
 from okdhp_edge.errors import DataError
 from okdhp_edge.hardware import describe_machine
 
-_KEY = ("model", "profile", "backend", "precision", "data", "split", "metric")
+_KEY = (
+    "model", "profile", "backend", "precision", "data", "split", "metric", "boxes", "flip_test",
+)  # fmt: skip
 
 
 def keep_result(path: Path, result: Mapping[str, Any]) -> None:
@@ -30,7 +32,7 @@ def keep_result(path: Path, result: Mapping[str, Any]) -> None:
 
 
 def _key(result: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(result.get(name)) for name in _KEY)
+    return tuple(str(result.get(name) or "") for name in _KEY)
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -2,12 +2,36 @@
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from okdhp_edge.cli import MODEL_HELP
+from okdhp_edge.cli.eval_ap import judge_by_coco, judge_results
 from okdhp_edge.cli.show import command_line, emit, guarded, progress, say, table
+from okdhp_edge.errors import DataError
+
+if TYPE_CHECKING:
+    from okdhp_edge.backends.base import Backend
+
+_AP = "ap"
+Metric = Annotated[
+    str | None,
+    typer.Option(help="pck@0.2, pckh@0.5, oks, or ap: COCO's own. Default: the data set's."),
+]
+FlipTest = Annotated[
+    bool, typer.Option(help="See each crop mirrored too, as papers do; costs double.")
+]
+Detector = Annotated[
+    Path | None, typer.Option(help="With ap: judge in a detector's boxes, not the labelled ones.")
+]
+Predictions = Annotated[Path | None, typer.Option(help="With ap: COCO results to write.")]
+Results = Annotated[
+    Path | None, typer.Option(help="Judge this file of COCO results; no model runs.")
+]
+Record = Annotated[
+    Path | None, typer.Option(help="JSON file that keeps results, one per kind of measurement.")
+]
 
 
 @guarded
@@ -17,32 +41,62 @@ def evaluate(
     backend: Annotated[str, typer.Option(help="auto or a backend's name.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, int8, fp32 or bf16.")] = "auto",
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
-    metric: Annotated[
-        str | None, typer.Option(help="pck@0.2, pckh@0.5, oks. Default: the data set's own.")
-    ] = None,
+    metric: Metric = None,
+    flip_test: FlipTest = False,
+    detector: Detector = None,
+    predictions: Predictions = None,
+    results: Results = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    record: Annotated[
-        Path | None, typer.Option(help="JSON file that keeps results, one per kind of measurement.")
-    ] = None,
+    record: Record = None,
 ) -> None:
     """Measure a model's accuracy, with a 95 % bootstrap interval over persons."""
-    from okdhp_edge.backends.base import predict_with
     from okdhp_edge.backends.choose import open_chosen
-    from okdhp_edge.data.load import load
-    from okdhp_edge.data.sample import kinds_of
-    from okdhp_edge.evaluate import evaluate as judge
     from okdhp_edge.results import keep_result
 
+    if results is not None:
+        judge_results(data, split, results)
+        return
+    if metric != _AP and (detector or predictions):
+        raise DataError("--detector and --predictions are for COCO's AP", "add --metric ap")
     loaded, asked = open_chosen(model, backend, precision, threads, say)
-    poses = load(data, split).as_seen_by(loaded.card.skeleton.skeleton())
+    with loaded:
+        result = (
+            judge_by_coco(data, split, loaded, flip_test, detector, predictions)
+            if metric == _AP
+            else _judge_by_metric(data, split, loaded, metric, flip_test)
+        )
+        card = loaded.card
+        result = {
+            "model": card.name, "profile": card.profile, "backend": loaded.name,
+            "precision": asked, **result, "split": split, "flip_test": flip_test,
+            "runs": loaded.describe().to_dict(), "sha256": card.files[card.model_file],
+            "command": command_line(),
+        }  # fmt: skip
+    if record:
+        keep_result(record, result)
+    emit(result)
+
+
+def _judge_by_metric(
+    data: str, split: str, loaded: "Backend", metric: str | None, flip_test: bool
+) -> dict[str, object]:
+    from okdhp_edge.backends.base import predict_with
+    from okdhp_edge.data.load import load
+    from okdhp_edge.data.sample import kinds_of
+    from okdhp_edge.evaluate import Predict, seen_mirrored_too
+    from okdhp_edge.evaluate import evaluate as judge
+
+    card = loaded.card
+    poses = load(data, split).as_seen_by(card.skeleton.skeleton())
     for note in poses.notes:
         say(note)
     chosen = metric or poses.metric
-    with loaded, progress() as report:
-        card = loaded.card
-        ran = loaded.describe()
+    predict: Predict = predict_with(loaded)
+    if flip_test:
+        predict = seen_mirrored_too(predict, poses.skeleton)
+    with progress() as report:
         score = judge(
-            poses, card.input, card.decoder, predict_with(loaded), chosen,
+            poses, card.input, card.decoder, predict, chosen,
             progress=lambda done: report("judge", done, len(poses), ""),
         )["model"]  # fmt: skip
     joints = {
@@ -53,13 +107,7 @@ def evaluate(
     table(f"{chosen} on {split}", ("joint", "points"), rows)
     say(f"{chosen} {score.value:.2f} (95 % {score.low:.2f} to {score.high:.2f}), "
         f"{score.persons} persons")  # fmt: skip
-    result = {
-        "model": card.name, "profile": card.profile, "backend": ran.backend, "precision": asked,
-        "data": kinds_of(poses.source), "split": split, "metric": chosen,
-        "value": score.value, "low": score.low, "high": score.high, "persons": score.persons,
-        "per_joint": joints, "runs": ran.to_dict(), "sha256": card.files[card.model_file],
-        "command": command_line(),
+    return {
+        "data": kinds_of(poses.source), "metric": chosen, "value": score.value, "low": score.low,
+        "high": score.high, "persons": score.persons, "per_joint": joints,
     }  # fmt: skip
-    if record:
-        keep_result(record, result)
-    emit(result)

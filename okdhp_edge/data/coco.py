@@ -78,6 +78,18 @@ def _annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
     )
 
 
+def annotation_file(path: Path, split: str) -> Path:
+    """The one file that a split of a set is read from.
+
+    Raises:
+        DataError: there is none, or there are several.
+    """
+    files = [file for file, _ in _annotation_files(path, split)]
+    if len(files) != 1:
+        raise DataError(f"{path} has several annotation files", "name one of them")
+    return files[0]
+
+
 def _files_by_folder(path: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for split, names in _FOLDER_OF_SPLIT.items():

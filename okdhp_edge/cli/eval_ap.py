@@ -1,0 +1,90 @@
+"""`okdhp-edge eval --metric ap` and `--results`: COCO's own evaluator."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.cli.show import command_line, emit, progress, say, table
+
+if TYPE_CHECKING:
+    from okdhp_edge.backends.base import Backend
+    from okdhp_edge.data.sample import PoseSet
+
+
+def judge_results(data: str, split: str, results: Path) -> None:
+    """Of a results file, anybody's."""
+    from okdhp_edge.average_precision import average_precision, read_results
+    from okdhp_edge.data.load import load
+
+    numbers = average_precision(load(data, split), read_results(results))
+    _show(numbers, f"{results.name} on {split}")
+    emit({"results": results.name, "split": split, "ap": numbers, "command": command_line()})
+
+
+def judge_by_coco(
+    data: str,
+    split: str,
+    loaded: "Backend",
+    flip_test: bool,
+    detector: Path | None,
+    predictions: Path | None,
+) -> dict[str, object]:
+    """Of a model, in labelled boxes or in a detector's."""
+    from okdhp_edge.average_precision import average_precision, results_of, write_results
+    from okdhp_edge.backends.base import predict_with
+    from okdhp_edge.data.load import load
+    from okdhp_edge.evaluate import Predict, predict_scored, seen_mirrored_too
+
+    truth = load(data, split)
+    card = loaded.card
+    skeleton = card.skeleton.skeleton()
+    truth.as_seen_by(skeleton)  # refuses a set of other joints
+    predict: Predict = predict_with(loaded)
+    if flip_test:
+        predict = seen_mirrored_too(predict, skeleton)
+    with progress() as report:
+        boxed, box_scores = _boxed(truth, detector)
+        found = predict_scored(
+            boxed, card.input, card.decoder, predict,
+            progress=lambda done: report("judge", done, len(boxed), ""),
+        )["model"]  # fmt: skip
+    columns = truth.skeleton.columns_in(skeleton)
+    known = columns >= 0
+    xy = found.xy_BK2[:, columns] * known[:, None]
+    results = results_of(boxed, xy, found.score_BK[:, columns] * known, box_scores)
+    if predictions is not None:
+        write_results(predictions, results)
+        say(f"wrote {predictions}")
+    numbers = average_precision(truth, results)
+    _show(numbers, f"{'detected' if detector else 'labelled'} boxes, {split}")
+    if not known.all():
+        names = [j for j, k in zip(truth.skeleton.joints, known, strict=True) if not k]
+        say(f"the model does not know {', '.join(names)}: they count as missed")
+    return {
+        "data": "coco", "metric": "ap", "boxes": detector.name if detector else "labelled",
+        "value": numbers["AP"], "ap": numbers,
+    }  # fmt: skip
+
+
+def _boxed(truth: "PoseSet", detector: Path | None) -> "tuple[PoseSet, NDArray[np.float64] | None]":
+    """The labelled persons, or one sample for each box of the detector; with their scores."""
+    if detector is None:
+        return truth, None
+    from okdhp_edge.run.detect import PersonDetector
+
+    detect = PersonDetector(detector)
+    pictures = {s.id.rsplit("#", 1)[0]: s for s in truth.samples}
+    samples, scores = [], []
+    for name, sample in pictures.items():
+        for number, found in enumerate(detect(sample.picture.read())):
+            samples.append(replace(sample, id=f"{name}#{number}", box=found.box))
+            scores.append(found.score)
+    return replace(truth, samples=samples), np.array(scores)
+
+
+def _show(numbers: Mapping[str, float], title: str) -> None:
+    table(title, ("metric", "points"), [(n, f"{v:.1f}") for n, v in numbers.items()])
