@@ -8,11 +8,32 @@ The pipeline, one sub-package per stage; stages meet only in files on disk:
 `train` distils several branches online from their own ensemble (OKDHP, ICCV 2021), `export` keeps
 the best branch and nothing else, `quantize` proves that INT8 keeps its accuracy, `run` is the
 real-time loop. This module imports nothing heavy; each stage imports its own tools.
+
+In Python:
+
+    import okdhp_edge
+    model = okdhp_edge.load("lite")
+    poses = model("picture.jpg")
 """
 
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from okdhp_edge.run.model import PoseModel, load
+
+__all__ = ["PoseModel", "__version__", "load"]
 
 # A picture of few bytes may claim any size; OpenCV reads this when it is loaded.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """`load` and `PoseModel`, imported when they are asked for."""
+    if name in ("load", "PoseModel"):
+        from okdhp_edge.run import model
+
+        return getattr(model, name)
+    raise AttributeError(f"module 'okdhp_edge' has no attribute '{name}'")
