@@ -23,6 +23,10 @@ RANGES = "ranges.json"
 """Beside a float model that was trained with quantization: its tensors' ranges, by name."""
 
 
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
+"""Of a file in the card's own folder: no path leads out of it."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,8 +37,8 @@ class InputSpec(_Strict):
     `mean` and `std` (BGR, 0..255) are recorded for the reader; nobody applies them again.
     """
 
-    width: Annotated[int, Field(ge=32, multiple_of=4)]
-    height: Annotated[int, Field(ge=32, multiple_of=4)]
+    width: Annotated[int, Field(ge=32, le=4096, multiple_of=4)]
+    height: Annotated[int, Field(ge=32, le=4096, multiple_of=4)]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     box_padding: Annotated[float, Field(ge=1.0)] = 1.25
@@ -124,10 +128,10 @@ class ModelCard(_Strict):
     input: InputSpec
     decoder: DecoderSpec
     skeleton: SkeletonSpec
-    files: dict[str, str]
-    model_file: str
+    files: dict[FileName, str]
+    model_file: FileName
     branch: int
-    batch: int | None = 1
+    batch: Annotated[int, Field(ge=1, le=1024)] | None = 1
     """Fixed batch size; None where the batch is free."""
     parent_sha256: str
     """The file this one was made from: the checkpoint for ONNX, the ONNX for INT8."""
@@ -179,6 +183,8 @@ def read_card(folder: Path) -> ModelCard:
         )
     try:
         card = ModelCard.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror})", "check its rights") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -186,6 +192,8 @@ def read_card(folder: Path) -> ModelCard:
             f"{path} is not a valid model card ({where}: {first['msg']})",
             "export the model again with this version",
         ) from error
+    if card.model_file not in card.files:
+        raise ModelError(f"{path} names no hash of {card.model_file}", "export the model again")
     for name, expected in card.files.items():
         _verify(folder / name, expected)
     return card
@@ -233,9 +241,28 @@ def write_text(path: Path, text: str) -> None:
     with writing(path):
         try:
             temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
+            replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def replace(temporary: Path, target: Path) -> None:
+    """Rename a file that was written into its place, once its content is on the disk: after a power
+    loss the old one or the new one is there, whole."""
+    _sync(temporary)
+    temporary.replace(target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # a folder on file systems that cannot
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -248,6 +275,17 @@ def writing(path: Path) -> Iterator[None]:
             f"cannot write {path} ({error.strerror or error})",
             "check permissions and free space, or choose another place",
         ) from error
+
+
+def _settle(folder: Path) -> None:
+    """Readable as files of this user are, and on the disk."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
+        _sync(path)
+    folder.chmod(0o777 & ~mask)
+    _sync(folder)
 
 
 @contextmanager
@@ -266,11 +304,12 @@ def staged_folder(target: Path) -> Iterator[Path]:
     try:
         with writing(target):
             yield staging
-            staging.chmod(0o755)
+            _settle(staging)
             if target.exists():
                 # Aside first: whatever fails now, the old one or the new one is whole.
                 target.rename(old)
             staging.rename(target)
+            _sync(target.parent)
     finally:
         if old.exists() and not target.exists():
             old.rename(target)

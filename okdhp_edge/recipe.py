@@ -228,20 +228,28 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def recipe_content(path: Path) -> dict[str, Any]:
+def recipe_content(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The keys of a recipe and of its `base`, unchecked.
 
+    Args:
+        above: the recipes that this one is the base of.
+
     Raises:
-        RecipeError: unreadable or not TOML.
+        RecipeError: unreadable, not TOML, or its own base.
     """
+    if path.resolve() in above:
+        raise RecipeError(f"recipe {path} is its own base", "mend `base`")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(f"recipe {path} does not exist", "check --recipe") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"recipe {path} cannot be read ({error})", "mend the TOML") from error
+    except (OSError, ValueError, RecursionError) as error:
+        text = " ".join(str(error).split())[:120]
+        raise RecipeError(f"recipe {path} cannot be read ({text})", "mend the TOML") from error
     base = content.pop("base", None)
-    return content if base is None else merged(recipe_content(path.parent / str(base)), content)
+    if base is None:
+        return content
+    return merged(recipe_content(path.parent / str(base), (*above, path.resolve())), content)
 
 
 def _explained(path: Path, error: ValidationError) -> RecipeError:

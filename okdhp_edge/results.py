@@ -39,7 +39,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        results: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["results"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        results = json.loads(path.read_text(encoding="utf-8"))["results"]
+        return [dict(result) for result in results]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is no results file", "choose another --record") from error
-    return results

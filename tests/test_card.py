@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from okdhp_edge.card import (
     sha256_of,
     staged_folder,
     write_card,
+    write_text,
 )
 from okdhp_edge.errors import ModelError, OutputError
 from tests.helpers.fakes import fake_card
@@ -107,3 +109,53 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
         (folder / "new").write_text("2")
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
     assert (target / "old").is_file()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch": 10**6}, {"batch": 0}, {"files": {}},
+        {"model_file": "../model.onnx"}, {"model_file": "/etc/passwd"},
+        {"files": {"../secret": "0" * 64}}, {"files": {"a/b": "0" * 64}},
+    ],
+)  # fmt: skip
+def test_a_card_that_leads_elsewhere_or_asks_for_too_much_is_refused(tmp_path, change):
+    _model(tmp_path)
+    path = tmp_path / "card.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ModelError) as caught:
+        read_card(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("side", [10**9, 8192])
+def test_a_card_of_absurd_size_is_refused(tmp_path, side):
+    _model(tmp_path)
+    path = tmp_path / "card.json"
+    content = json.loads(path.read_text())
+    content["input"]["width"] = side
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="input.width"):
+        read_card(tmp_path)
+
+
+def test_other_users_can_read_what_was_staged(tmp_path):
+    with staged_folder(tmp_path / "out") as folder:
+        (folder / "sub").mkdir()
+        for place in (folder, folder / "sub"):
+            (place / "weights").write_bytes(b"w")
+            (place / "weights").chmod(0o600)
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in (tmp_path / "out").rglob("*"):
+        wanted = (0o777 if path.is_dir() else 0o666) & ~mask
+        assert path.stat().st_mode & 0o777 == wanted
+
+
+def test_content_is_on_the_disk_before_a_name_points_to_it(tmp_path, monkeypatch):
+    events = []
+    sync, rename = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: events.append("sync") or sync(fd))
+    monkeypatch.setattr(Path, "replace", lambda a, b: events.append("rename") or rename(a, b))
+    write_text(tmp_path / "x.json", "{}")
+    assert events == ["sync", "rename", "sync"]

@@ -67,3 +67,18 @@ def test_overrides_keep_the_rest():
     assert (changed.optimiser.epochs, changed.seed) == (7, 9)
     assert changed.network == recipe.network
     assert recipe.changed() == recipe
+
+
+def test_a_recipe_that_is_its_own_base_is_refused(tmp_path):
+    (tmp_path / "a.toml").write_text('base = "b.toml"\n')
+    (tmp_path / "b.toml").write_text('base = "./a.toml"\n')
+    with pytest.raises(RecipeError, match="is its own base"):
+        read_recipe(tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a = " + b"[" * 5000, b"x = 1\0"])
+def test_a_damaged_recipe_is_one_line(tmp_path, content):
+    (tmp_path / "a.toml").write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(tmp_path / "a.toml")
+    assert "\n" not in str(caught.value)

@@ -45,6 +45,12 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
                           "extra that this command needs (`okdhp-edge doctor` lists them), as "
                           "pip install okdhp-edge\\[all]", soft_wrap=True)  # fmt: skip
             raise typer.Exit(1) from error
+        except RuntimeError as error:
+            if "home directory" not in str(error):  # pathlib's, of ~somebody
+                raise
+            console.print("[bold red]error:[/] a path begins with ~ of somebody who is not known; "
+                          "give the whole path", soft_wrap=True)  # fmt: skip
+            raise typer.Exit(1) from error
         except KeyboardInterrupt:
             console.print("stopped", soft_wrap=True)
             raise typer.Exit(130) from None

@@ -8,6 +8,8 @@ import contextlib
 import hashlib
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -33,7 +35,10 @@ def statistics_of(
     """From the cache, or observed now and put there."""
     path = cache_folder("calibration") / f"{_key(model, crops)}.npz"
     if path.is_file():
-        return _read(path)
+        # One that was cut short, by a full disk for one, is made anew.
+        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile,
+                                 zlib.error, IndexError, TypeError):  # fmt: skip
+            return _read(path)
     found = observe(model, _Reported(crops, count, report))
     _write(found, path)
     return found

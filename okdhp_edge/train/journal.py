@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from okdhp_edge.card import write_text
+from okdhp_edge.errors import DataError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,5 +84,10 @@ class Journal:
 def _read(path: Path) -> list[Row]:
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, ValueError, TypeError, csv.Error) as error:
+        raise DataError(
+            f"{path} is no record of a run ({str(error)[:80]})", "move it away and go on"
+        ) from error

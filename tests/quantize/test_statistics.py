@@ -60,3 +60,15 @@ def test_the_pictures_range_is_that_of_all_pictures(tmp_path):
     step = high / 255
     pixels = np.arange(256)
     assert (np.round(pixels / step) == pixels).all() and step != 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK rubbish", None])
+def test_an_entry_that_was_cut_short_is_made_anew(made, tmp_path, damage):
+    model, crops, looked = made
+    first = _of(model, crops)
+    (entry,) = (tmp_path / "cache").rglob("*.npz")
+    entry.write_bytes(entry.read_bytes()[:300] if damage is None else damage)
+    again = _of(model, crops)
+    assert len(looked) == 2 and again.keys() == first.keys()
+    _of(model, crops)
+    assert len(looked) == 2

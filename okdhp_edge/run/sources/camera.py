@@ -1,6 +1,5 @@
 """Cameras on a cable or a network: live, and brought back when they go."""
 
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from okdhp_edge.errors import SourceError
 from okdhp_edge.pose.preprocess import Image
-from okdhp_edge.run.sources.base import Source
+from okdhp_edge.run.sources.base import Source, public_name
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 4.0
 _PATIENCE_S = 60.0
@@ -143,7 +142,7 @@ def network_camera(address: str) -> CameraSource:
         cv2.CAP_PROP_READ_TIMEOUT_MSEC, _NETWORK_TIMEOUT_MS,
     ]  # fmt: skip
     return CameraSource(
-        re.sub(r"//[^/@]*@", "//", address),  # a password stays out of names and reports
+        public_name(address),
         lambda: cv2.VideoCapture(address, cv2.CAP_FFMPEG, timeouts),
         "check the address, the network, and that a player such as ffplay can open it",
     )

@@ -9,7 +9,7 @@ from okdhp_edge.data.frames import PICTURE_SUFFIXES
 from okdhp_edge.data.sample import read_picture
 from okdhp_edge.errors import DataError, SourceError
 from okdhp_edge.pose.preprocess import Image
-from okdhp_edge.run.sources.base import Source
+from okdhp_edge.run.sources.base import Source, public_name
 
 _HIGHEST_RATE = 1000.0
 # How far before its announced end a whole video may stop.
@@ -21,11 +21,11 @@ class VideoSource(Source):
 
     def __init__(self, place: Path | str) -> None:
         super().__init__()
-        self.name = str(place)
+        self.name = public_name(str(place))
         self._capture = cv2.VideoCapture(str(place))
         if not self._capture.isOpened():
             raise SourceError(
-                f"video {place} cannot be opened", "check that it is a video OpenCV can decode"
+                f"video {self.name} cannot be opened", "check that it is a video OpenCV can decode"
             )
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self._announced = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)

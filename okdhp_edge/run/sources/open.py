@@ -9,11 +9,12 @@ from typing import Any, cast
 from okdhp_edge.data.frames import PICTURE_SUFFIXES
 from okdhp_edge.errors import SourceError
 from okdhp_edge.run.sources import synthetic
-from okdhp_edge.run.sources.base import Source
+from okdhp_edge.run.sources.base import Source, public_name
 from okdhp_edge.run.sources.camera import Wanted, gstreamer, network_camera, webcam
 from okdhp_edge.run.sources.files import PictureSource, VideoSource
 from okdhp_edge.run.sources.raw import RawSource, ScreenSource
 
+_MOST_PIXELS = 1 << 27
 _NUMBER = r"(\d+(?:\.\d+)?)"
 SOURCES = (
     "webcam[:N], a video, picture or folder, rtsp:// or http:// address, stdin:WxH[@FPS], "
@@ -45,8 +46,13 @@ def _synthetic(match: re.Match[str], wanted: Wanted) -> Source:  # noqa: ARG001
 
 
 def _stdin(match: re.Match[str], wanted: Wanted) -> Source:  # noqa: ARG001
-    stream = cast(Any, sys.stdin.buffer).raw
-    return RawSource(stream, (int(match[1]), int(match[2])), _rate(match[3]))
+    size = int(match[1]), int(match[2])
+    if not 0 < size[0] * size[1] <= _MOST_PIXELS:
+        raise SourceError(
+            f"frames of {size[0]}x{size[1]} cannot be read",
+            "give the size of the frames: stdin:WxH",
+        )
+    return RawSource(cast(Any, sys.stdin.buffer).raw, size, _rate(match[3]))
 
 
 def _screen(match: re.Match[str], wanted: Wanted) -> Source:  # noqa: ARG001
@@ -81,7 +87,7 @@ def _on_disk(text: str, wanted: Wanted) -> Source:
     if path.is_char_device() or str(path).startswith("/dev/video"):
         return webcam(str(path), wanted)
     if not path.exists():
-        raise SourceError(f"source {text} does not exist", f"use {SOURCES}")
+        raise SourceError(f"source {public_name(text)} does not exist", f"use {SOURCES}")
     if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES:
         return PictureSource(path)
     return VideoSource(path)

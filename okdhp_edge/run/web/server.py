@@ -17,9 +17,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from okdhp_edge.errors import OutputError
 from okdhp_edge.run.controls import Choice
@@ -59,6 +65,8 @@ def address_of(text: str, token: str | None = None) -> Address:
     match = re.fullmatch(r"(?:(?P<host>\[[0-9a-fA-F:]+\]|[^:\[\]]+):)?(?P<port>\d{1,5})", text)
     if not match or int(match["port"]) > 65535:
         raise OutputError(f"'{text}' is no address", "use --web PORT or --web HOST:PORT")
+    if token is not None and not token.strip():
+        raise OutputError("an empty --web-token keeps nobody out", "give one, or leave it out")
     host = (match["host"] or _LOOPBACK[0]).strip("[]")
     if token is None and host not in _LOOPBACK:
         token = secrets.token_urlsafe(16)
@@ -131,7 +139,29 @@ def application(hub: Hub, address: Address) -> Starlette:
         guard = Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, "[::1]"])
     else:
         guard = Middleware(_TokenGuard, token=address.token)
-    return Starlette(routes=routes, middleware=[guard])
+    return Starlette(routes=routes, middleware=[Middleware(_SafeHeaders), guard])
+
+
+class _SafeHeaders:
+    """What browsers are told with every answer: no guessing of types, no frames around the page, no
+    address of it, which may hold the token, to anybody else."""
+
+    _ADDED = (
+        (b"x-content-type-options", b"nosniff"),
+        (b"x-frame-options", b"DENY"),
+        (b"referrer-policy", b"no-referrer"),
+    )
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *self._ADDED]
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
 
 
 class _TokenGuard:
@@ -154,14 +184,19 @@ class _TokenGuard:
 
 
 def _page(address: Address) -> Any:
-    async def page(request: Request) -> Response:  # noqa: ARG001
+    async def page(request: Request) -> Response:
+        response: Response
+        if address.token and "token" in request.query_params:
+            # The token goes into a cookie, for pictures and events, and out of the address bar.
+            response = RedirectResponse("/", status_code=303)
+            response.set_cookie(_COOKIE, address.token, httponly=True, samesite="strict")
+            return response
         response = HTMLResponse(live_page())
         response.headers["Content-Security-Policy"] = (
             "default-src 'none'; img-src 'self' data:; connect-src 'self'; "
-            "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+            "style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+            "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
         )
-        if address.token:  # so that pictures and events, which name no token, are answered too
-            response.set_cookie(_COOKIE, address.token, httponly=True, samesite="strict")
         return response
 
     return page
@@ -215,17 +250,32 @@ def _control(hub: Hub) -> Any:
         # A form of a foreign page cannot send this type without being asked for permission.
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
             return JSONResponse({"error": "send application/json"}, status_code=415)
-        body = await request.body()
+        body = await _at_most(request, _LARGEST_CONTROL)
+        if body is None:
+            return JSONResponse({"error": f"more than {_LARGEST_CONTROL} bytes"}, status_code=413)
         try:
-            wishes = json.loads(body[:_LARGEST_CONTROL])
+            wishes = json.loads(body)
             problem = _act(hub, wishes)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             problem = "send {paused, threshold or switch: {backend, precision}}"
         if problem:
             return JSONResponse({"error": problem}, status_code=400)
         return JSONResponse(hub.numbers()["controls"])
 
     return control
+
+
+async def _at_most(request: Request, limit: int) -> bytes | None:
+    """The body, None where it is longer: then no more of it is read."""
+    announced = request.headers.get("content-length", "0")
+    if not announced.isdecimal() or int(announced) > limit:
+        return None
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            return None
+    return body
 
 
 def _act(hub: Hub, wishes: dict[str, Any]) -> str:

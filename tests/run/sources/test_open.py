@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from okdhp_edge.errors import SourceError
+from okdhp_edge.run.sources.base import public_name
 from okdhp_edge.run.sources.open import open_source
 from tests.helpers.made_data import picture
 
@@ -115,3 +116,27 @@ def test_a_truncated_picture_is_named(tmp_path):
 def _text(path):
     path.write_bytes(b"this is text, whatever its name says")
     return path
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://user:pw@host/s", "rtsp://host/s"),
+        ("http://user:pw@host:80/s", "http://host:80/s"),
+        ("rtsp://user:p@ss@host/s", "rtsp://host/s"),
+        ("rtsp://user:pa/ss@host/s", "rtsp://host/s"),
+        ("rtsp://user@host/s", "rtsp://host/s"),
+        ("http://host/s?password=geheim&x=1", "http://host/s?password=***&x=1"),
+        ("http://host/s?x=1&auth_token=abc#t", "http://host/s?x=1&auth_token=***#t"),
+        ("http://host:8080/a?x=1", "http://host:8080/a?x=1"),
+        ("video.mp4", "video.mp4"),
+    ],
+)
+def test_passwords_stay_out_of_names(address, shown):
+    assert public_name(address) == shown
+
+
+@pytest.mark.parametrize("text", ["stdin:0x0", "stdin:99999x99999"])
+def test_frames_of_no_or_absurd_size_are_refused(text):
+    with pytest.raises(SourceError, match="cannot be read; give their size|give the size"):
+        open_source(text)

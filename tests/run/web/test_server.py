@@ -14,6 +14,7 @@ import pytest
 
 from okdhp_edge.errors import OutputError
 from okdhp_edge.run.controls import Choice, Controls
+from okdhp_edge.run.track import JOINT_SEEN
 from okdhp_edge.run.web.hub import Hub
 from okdhp_edge.run.web.server import WebServer, address_of
 from tests.helpers.fakes import FakeBackend, ScriptedSource
@@ -160,7 +161,7 @@ def test_nonsense_is_refused_and_changes_nothing(hub, server, wishes):
     answer = _ask(server, "/control", wishes)
     assert answer.status == 400
     assert json.loads(answer.read())["error"]
-    assert (hub.controls.paused, hub.controls.threshold) == (False, 0.25)
+    assert (hub.controls.paused, hub.controls.threshold) == (False, JOINT_SEEN)
 
 
 def test_pages_of_others_cannot_steer(hub, server):
@@ -218,10 +219,12 @@ def test_other_hosts_need_the_token(hub):
         right = {"Authorization": f"Bearer {address.token}"}
         assert _ask(server, "/metrics", **right).status == 200
         page = _ask(server, f"/?token={address.token}")
-        assert page.status == 200
+        # Out of the address bar, where a screen shot or a log would keep it.
+        assert (page.status, page.headers["Location"]) == (303, "/")
         cookie = page.headers["Set-Cookie"]
         assert "HttpOnly" in cookie and "SameSite=strict" in cookie
-        assert _ask(server, "/metrics", Cookie=cookie.split(";")[0]).status == 200
+        for path in ("/", "/metrics"):
+            assert _ask(server, path, Cookie=cookie.split(";")[0]).status == 200
 
 
 @pytest.mark.parametrize(
@@ -272,3 +275,42 @@ def test_the_whole_run_is_told_and_can_be_watched():
     assert len(told) == 3 and told[0].shape == (96, 128, 3)
     assert summary["fps"] == pytest.approx(report.fps, rel=0.3)
     assert report.stages["draw"].n == 145
+
+
+def test_an_empty_token_keeps_nobody_out_and_is_refused():
+    for empty in ("", "  "):
+        with pytest.raises(OutputError, match="keeps nobody out"):
+            address_of("0.0.0.0:0", empty)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_body_over_the_limit_is_refused_before_it_is_read(server, announced):
+    """An endless body: without a limit this would never be answered."""
+    connection = socket.create_connection(("127.0.0.1", server.address.port), timeout=5)
+    head = (
+        "POST /control HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        + ("Content-Length: 1000000000" if announced else "Transfer-Encoding: chunked")
+        + "\r\n\r\n"
+    )
+    connection.sendall(head.encode())
+    if not announced:
+        for _ in range(3):
+            connection.sendall(b"400\r\n" + b" " * 0x400 + b"\r\n")
+    assert b" 413 " in connection.recv(1000).splitlines()[0]
+    connection.close()
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/healthz", "/gone", "/video/9"])
+def test_every_answer_tells_browsers_to_be_careful(server, path):
+    headers = _ask(server, path).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    if path == "/":
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+
+
+def test_deep_nesting_is_a_bad_request(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.address.port, timeout=5)
+    connection.request("POST", "/control", "[" * 900, {"Content-Type": "application/json"})
+    assert connection.getresponse().status == 400
