@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint check test slow bench targets clean
+.PHONY: help setup demo lint check test slow bench targets gpu clean
 
 help:
 	@echo "make demo   train, export, quantize and run on synthetic people (under 10 minutes)"
@@ -12,6 +12,7 @@ help:
 	@echo "make check  the same without the slow tests"
 	@echo "make bench  measure what surrounds the network's inference"
 	@echo "make targets LSPET=PATH   the shipped INT8 files on emulated processors (root, Debian)"
+	@echo "make gpu DATA=KIND:PATH@SPLIT  all that needs an NVIDIA GPU, in ten minutes"
 	@echo "make clean  remove what can be remade"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -44,6 +45,9 @@ bench: setup
 
 targets: setup
 	$(BIN)/python benchmarks/targets.py --lspet $(LSPET)
+
+gpu: setup
+	$(BIN)/python benchmarks/gpu.py --data $(DATA)
 
 clean:
 	rm -rf .venv dist build models/demo/fp32 models/demo/int8 models/demo/*.safetensors models/demo/*.json models/demo/*.mp4 models/demo/*.png models/demo/metrics.csv models/demo/events

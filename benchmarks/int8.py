@@ -12,7 +12,7 @@ Medians over rounds that go round all candidates of one network; the result goes
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -35,7 +35,7 @@ from okdhp_edge.model_store import artefact
 from okdhp_edge.network.branches import evaluating
 from okdhp_edge.network.build import build_network, count_macs
 from okdhp_edge.pose.skeleton import LSP14
-from okdhp_edge.quantize import openvino
+from okdhp_edge.quantize import openvino, strongly_typed
 from okdhp_edge.quantize.calibrators import ranges_of
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
@@ -58,6 +58,7 @@ CANDIDATES = (
     ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"),
     ("onnxruntime", "fp32"), ("onnxruntime", "int8"),
 )  # fmt: skip
+ON_GPU = (("tensorrt", "fp32"), ("tensorrt", "int8"))
 
 
 class Reach(NamedTuple):
@@ -82,6 +83,8 @@ def main(
     threads: Annotated[int, typer.Option(min=1)] = 2,
     model: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER")] = None,
     only: Annotated[str, typer.Option(help="Comma-separated names; empty: all.")] = "",
+    gpu: Annotated[bool, typer.Option(help="TensorRT on the GPU instead of the CPU.")] = False,
+    out: Annotated[Path, typer.Option(help="JSON to write.")] = RESULT,
 ) -> None:
     """Time every candidate of every network."""
     trained = dict(entry.split("=", 1) for entry in model or [])
@@ -91,7 +94,8 @@ def main(
             continue
         with tempfile.TemporaryDirectory() as folder:
             path = Path(trained[name]) if name in trained else _made(network, side, Path(folder))
-            row = {"network": name, "trained": name in trained} | _timed(path, name, runs, threads)
+            row: dict[str, Any] = {"network": name, "trained": name in trained}
+            row |= _timed(path, name, runs, None if gpu else threads, ON_GPU if gpu else CANDIDATES)
             row |= {"gmacs": _macs(network, side) / 1e9}
         rows.append(row)
         print(json.dumps(row, indent=1))
@@ -99,11 +103,12 @@ def main(
         "command": " ".join(
             ["python benchmarks/int8.py", f"--threads {threads}"]
             + [f"--model {entry}" for entry in model or []] + ([f"--only {only}"] if only else [])
+            + (["--gpu"] if gpu else [])
         ),
         "machine": describe_machine(),
         "threads": threads, "networks": rows,
     }  # fmt: skip
-    write_text(RESULT, json.dumps(content, indent=1) + "\n")
+    write_text(out, json.dumps(content, indent=1) + "\n")
 
 
 def _recipe(network: dict[str, Any], side: int) -> Recipe:
@@ -136,10 +141,12 @@ def _made(network: dict[str, Any], side: int, folder: Path) -> Path:
     crops = [crop[:1] for crop in _pictures(side, batches=4)]
     source = fp32 / "model.onnx"
     ranges = ranges_of(observe(source, crops), "moving-average") | picture_range(source)
-    for name in ("onnxruntime", "openvino"):
+    for name in ("onnxruntime", "openvino", "tensorrt"):
         target = folder / "int8" / name
         target.mkdir(parents=True)
         write_qdq(source, target / "model.onnx", ranges, profile(name))
+        if name == "tensorrt":
+            strongly_typed.finish(target / "model.onnx")
         if name == "openvino":
             openvino.convert(target / "model.onnx", target / "model.xml")
         _card(recipe, target, name, "openvino" if name == "openvino" else "onnx", source_sha256)
@@ -169,10 +176,12 @@ def _card(
     }), folder)  # fmt: skip
 
 
-def _timed(path: Path, name: str, runs: int, threads: int) -> dict[str, Any]:
+def _timed(
+    path: Path, name: str, runs: int, threads: int | None, candidates: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
     loaded: dict[tuple[str, str], Backend] = {}
     cards = {}
-    for backend, precision in CANDIDATES:
+    for backend, precision in candidates:
         folder = artefact(path, backend, precision)
         cards[backend, precision] = read_card(folder)
         request = Request(folder, cards[backend, precision], precision, threads)
@@ -189,7 +198,8 @@ def _timed(path: Path, name: str, runs: int, threads: int) -> dict[str, Any]:
             "runs": loaded[backend, precision].describe().precision,
             "latency_ms": LatencyStats.of(ns).to_dict(),
             "metric": _metric(cards[backend, precision]),
-            "by_kind_ms": _by_kind(path, backend, precision, threads),
+            "by_kind_ms": _by_kind(path, backend, precision, threads or 1)
+            if backend != "tensorrt" else {},
         }
         for (backend, precision), ns in zip(loaded, samples, strict=True)
     ]  # fmt: skip

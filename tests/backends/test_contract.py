@@ -16,11 +16,23 @@ from okdhp_edge.evaluate import inference_crop
 from okdhp_edge.model_store import artefact
 from okdhp_edge.pose.heatmap import decode
 
+
+def _gpu():
+    """Whether TensorRT has a device to run on; without one tests/backends/test_tensorrt.py is all
+    that can be run of it."""
+    from okdhp_edge.backends.tensorrt import first_device
+
+    try:
+        return installed("tensorrt") and bool(first_device())
+    except (BackendError, ImportError):
+        return False
+
+
 CASES = [
     (name, precision)
     for name, entry in REGISTRY.items()
     for precision in entry.precisions
-    if name != "tensorrt"  # needs a GPU: tests/backends/test_tensorrt.py
+    if name != "tensorrt" or _gpu()
 ]
 
 
@@ -31,7 +43,12 @@ def loaded(request, quantized):
         pytest.skip(f"{name} is not installed")
     folder = artefact(quantized.parent, name, precision)
     try:
-        backend = open_backend(name, Request(folder, read_card(folder), precision, threads=1))
+        backend = open_backend(
+            name,
+            Request(
+                folder, read_card(folder), precision, threads=None if name == "tensorrt" else 1
+            ),
+        )
     except BackendError as error:
         if precision == "bf16":
             pytest.skip(f"this CPU does not run bf16: {error.cause}")
