@@ -1,7 +1,7 @@
 """All that needs an NVIDIA GPU, in one command and under ten minutes.
 
     make gpu DATA=coco:PATH@all
-    python benchmarks/gpu.py --data coco:PATH@all [--video FILE] [--engines FOLDER] [--out results/gpu]
+    python benchmarks/gpu.py --data coco:PATH@all [--video FILE] [--engines FOLDER] [--out FOLDER]
 
 On a bare machine: Python 3.11 or newer, a CUDA build of torch, and `pip install .[all,tensorrt]`.
 Each step is a command of its own with a limit; one that fails or takes too long does not keep the
