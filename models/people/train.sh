@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
-# Step 4 of the everyday-people training set: train a recipe on all of it.
-#   models/people/train.sh models/lite/recipe.toml PEOPLE KEEP_OUT [more options of train]
+# Step 4 of the everyday-people training set: train a recipe on it.
+#   models/people/train.sh RECIPE.toml PEOPLE KEEP_OUT [more options of train]
 # KEEP_OUT is the COCO set that is judged on; `label.sh` kept its pictures out of PEOPLE.
+# SETS names other sets than all, or parts of them: SETS="lspet stanford40 tweets@all[:3000]".
 set -euo pipefail
 recipe=$1 people=$2 keep_out=$3
 shift 3
-sets=(stanford40 gatherings lspet fddb tweets flickr smokers offices fashion masks gestures rooms)
-data=$(printf ",coco:$people/%s.json" "${sets[@]}")
-# Clothes without bodies: as many as make nobodies a fifth of what is seen.
-data+=",coco:$people/clothes.json@all[:1500]"
+# Of the clothes without bodies as many as make nobodies a fifth of what is seen.
+all="stanford40 gatherings lspet fddb tweets flickr smokers offices fashion masks gestures rooms
+    clothes@all[:1500]"
+data=
+for set in ${SETS:-$all}; do
+    name=${set%%@*}
+    data+=",coco:$people/$name.json${set#"$name"}"
+done
 exec okdhp-edge train --recipe "$recipe" --data "${data:1}" --val-data "coco:$keep_out@all" "$@"
