@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from okdhp_edge.cli.show import command_line, emit, progress, say, table
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from okdhp_edge.backends.base import Backend
     from okdhp_edge.data.sample import PoseSet
 
@@ -74,6 +74,8 @@ def _boxed(truth: "PoseSet", detector: Path | None) -> "tuple[PoseSet, NDArray[n
     """The labelled persons, or one sample for each box of the detector; with their scores."""
     if detector is None:
         return truth, None
+    import numpy as np
+
     from okdhp_edge.run.detect import PersonDetector
 
     detect = PersonDetector(detector)

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from okdhp_edge.cli.show import emit, guarded, progress, say
-from okdhp_edge.pose.crop import Box
-from okdhp_edge.pose.preprocess import Image
 
 if TYPE_CHECKING:
-    from okdhp_edge.label.boxes import FindBoxes
+    from okdhp_edge.label.boxes import Detect, FindBoxes
 
 _BESIDE, _NONE = "beside", "none"
 
@@ -110,12 +108,12 @@ def _finder(boxes: str, person_class: str) -> "FindBoxes | None":
     return boxes_beside(person_class) if boxes == _BESIDE else boxes_of_coco(Path(boxes))
 
 
-def _opener(detector: Path | None) -> Callable[[], Callable[[Image], list[Box]]] | None:
+def _opener(detector: Path | None) -> "Callable[[], Detect] | None":
     if detector is None:
         return None
     from okdhp_edge.run.detect import PersonDetector
 
-    def open_one() -> Callable[[Image], list[Box]]:
+    def open_one() -> "Detect":
         find = PersonDetector(detector, threads=1)
         return lambda picture: [found.box for found in find(picture)]
 

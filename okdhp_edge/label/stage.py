@@ -28,7 +28,11 @@ def label(options: LabelOptions) -> Labelled:
         OutputError: the place cannot be written, or a run of other settings was begun there.
     """
     items = items_in(options.sources, options.every)
-    skeleton = union([Teacher(path, 1).skeleton for path in options.teachers])
+    # What cannot be opened is told before anything is written.
+    teachers = [Teacher(path, 1, options.precision) for path in options.teachers]
+    if options.open_detector is not None:
+        options.open_detector()
+    skeleton = union([teacher.skeleton for teacher in teachers])
     partial = Partial(options.out.with_suffix(".partial"), options.settings())
     waiting = [item for item in items if item.key not in partial.done]
     done = len(items) - len(waiting)

@@ -15,11 +15,12 @@ from okdhp_edge.cli.main import app
 from okdhp_edge.quantize import ladder as quantize_ladder
 from tests.helpers.made_data import coco_file
 from tests.helpers.made_detector import constant_detector, yolox_rows
+from tests.helpers.made_teacher import dot_teacher, dotted
 from tests.helpers.tiny_models import DATA, write_tiny_recipe
 
 OPTIONS = {
-    "train": {"recipe", "data", "out", "resume", "epochs", "seed", "device", "precision",
-              "workers"},
+    "train": {"recipe", "data", "start", "val_data", "out", "resume", "epochs", "seed", "device",
+              "precision", "workers"},
     "export": {"checkpoint", "branch", "int8", "data", "calibration", "max_drop", "profile",
                "calibrator", "keep_float", "ladder", "qat", "sm", "batch", "simplify", "out"},
     "run": {"source", "size", "fps", "policy", "stride", "max_fps", "max_frames", "people",
@@ -27,7 +28,8 @@ OPTIONS = {
             "threads", "engine", "trust_engine", "save", "json_lines", "coco", "csv", "report",
             "window", "web", "web_token"},
     "report": {"files", "html"},
-    "eval": {"data", "model", "backend", "precision", "split", "metric", "threads", "record"},
+    "eval": {"data", "model", "backend", "precision", "split", "metric", "flip_test", "detector",
+             "predictions", "results", "threads", "record"},
     "bench": {"model", "data", "split", "metric", "runs", "threads", "max_drop", "out"},
     "doctor": set(),
     "demo": {"out", "backend"},
@@ -228,6 +230,37 @@ def test_data_check_lists_and_exits_1_on_what_cannot_be_trained_on(call, tmp_pat
     broken = call("data", "check", "--data", f"coco:{coco_file(tmp_path, bbox=[1, 1, 0, 0])}")
     assert broken.exit_code == 1
     assert json.loads(broken.stdout.splitlines()[-1])["fatal"] == 1
+
+
+def test_data_label_labels_what_a_teacher_sees(call, tmp_path):
+    teacher = dot_teacher(tmp_path / "t.onnx")
+    (tmp_path / "pictures").mkdir()
+    for number, x in enumerate((20, 40)):
+        dots = {"nose": (x, 20), "tail": (50, 60), "crest": (60, 30)}
+        cv2.imwrite(str(tmp_path / "pictures" / f"{number}.png"), dotted(dots, (96, 96)))
+        (tmp_path / "pictures" / f"{number}.txt").write_text("0 0.5 0.5 0.6 0.7\n")
+    words = ["data", "label", tmp_path / "pictures", "--teacher", teacher, "--min-joints", 2]
+    found = _json(call(*words, "--duplicates", -1, "--out", "l.json", "--sheet", "s.png"))
+    assert (found["persons"], found["pictures"]) == (2, 2)
+    assert Path("s.png").stat().st_size > 1000
+    assert _json(call("data", "check", "--data", "coco:l.json"))["fatal"] == 0
+    for change, says in (
+        (["--teacher", tmp_path / "gone.onnx"], "does not exist"),
+        (["--teacher", teacher, "--boxes", "gone.json"], "gone.json does not exist"),
+        (["--teacher", teacher, "--detector", "gone.onnx", "--boxes", "none"], "gone.onnx"),
+        (["--teacher", teacher, "--precision", "fp8"], "fp8"),
+    ):
+        _one_line(call("data", "label", tmp_path / "pictures", *change), 1, says)
+
+
+def test_going_on_from_a_model_says_what_is_kept(call, model):
+    shutil.copy(model / "fp32" / "card.json", "card.json")  # the working directory is not empty
+    tuned = call("train", "--start", model, "--data", DATA, "--workers", 0, "--epochs", 1,
+                 "--out", "mine")  # fmt: skip
+    assert _json(tuned)["checkpoint"] == "mine/best.safetensors"
+    assert "at most" in tuned.stderr and "all 14 joints" in tuned.stderr
+    _one_line(call("train", "--start", model), 1, "--start without --recipe needs data")
+    _one_line(call("train", "--start", "nobody", "--data", DATA), 1, "no model 'nobody'")
 
 
 def test_data_show_writes_a_picture(call):
