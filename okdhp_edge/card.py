@@ -289,6 +289,54 @@ def _settle(folder: Path) -> None:
 
 
 @contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """While the block runs, nobody else who asks works in `folder`; the lock ends with the process,
+    however that ends.
+
+    Raises:
+        OutputError: somebody does, or the place cannot be written.
+    """
+    lock = _lock_of(folder)
+    with writing(lock):
+        lock.parent.mkdir(mode=0o700, exist_ok=True)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if not _locked(handle):
+            holder = os.read(handle, 20).decode("ascii", "replace").strip() or "another one"
+            raise OutputError(
+                f"{folder} is being written by process {holder}", "wait for it, or choose --out"
+            )
+        with writing(lock):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock_of(folder: Path) -> Path:
+    """Not in the folder itself, where it would be one file more to wonder about."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]
+    return Path(tempfile.gettempdir()) / f"okdhp-edge-{user}" / f"{name}.lock"
+
+
+def _locked(handle: int) -> bool:
+    """Take the lock of an open file; where the system has none it is taken."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # file systems without locks
+        return True
+    return True
+
+
+@contextmanager
 def staged_folder(target: Path) -> Iterator[Path]:
     """A temporary folder that becomes `target` when the block succeeds, and vanishes otherwise.
 

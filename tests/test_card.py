@@ -1,10 +1,13 @@
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from okdhp_edge.card import (
+    alone,
     metadata_of,
     model_folder,
     read_card,
@@ -159,3 +162,26 @@ def test_content_is_on_the_disk_before_a_name_points_to_it(tmp_path, monkeypatch
     monkeypatch.setattr(Path, "replace", lambda a, b: events.append("rename") or rename(a, b))
     write_text(tmp_path / "x.json", "{}")
     assert events == ["sync", "rename", "sync"]
+
+
+def test_a_folder_is_one_processes_at_a_time(tmp_path):
+    with alone(tmp_path / "m"):
+        code = (
+            "from pathlib import Path; from okdhp_edge.card import alone\n"
+            f"with alone(Path({str(tmp_path / 'm')!r})): print('in')"
+        )
+        run = [sys.executable, "-c", code]
+        second = subprocess.run(run, capture_output=True, text=True, check=False)
+        assert f"is being written by process {os.getpid()}" in second.stderr
+    third = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert third.stdout.strip() == "in"
+
+
+def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
+    code = (
+        "import os; from pathlib import Path; from okdhp_edge.card import alone\n"
+        f"with alone(Path({str(tmp_path / 'm')!r})): os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    with alone(tmp_path / "m"):
+        pass

@@ -18,6 +18,7 @@ from okdhp_edge.card import (
     RANGES,
     Measured,
     ModelCard,
+    alone,
     metadata_of,
     sha256_of,
     staged_folder,
@@ -68,6 +69,11 @@ def export_branch(checkpoint: Path, options: ExportOptions) -> Path:
         DataError: no validation pictures.
         GateError: the file does not compute what PyTorch does; no file is left.
     """
+    with alone(options.out):
+        return _export_branch(checkpoint, options)
+
+
+def _export_branch(checkpoint: Path, options: ExportOptions) -> Path:
     facts = read_facts(checkpoint)
     val = load(options.data or facts.data, "val").as_seen_by(facts.skeleton.skeleton())
     branch = choose_branch(facts, options.branch)

@@ -10,6 +10,7 @@ from pathlib import Path
 from okdhp_edge.card import (
     CARD_NAME,
     RANGES,
+    alone,
     read_card,
     staged_folder,
     write_card,
@@ -74,6 +75,11 @@ def quantize(fp32: Path, options: QuantizeOptions) -> Path:
         raise ModelError(
             f"unknown calibrator '{options.calibrator}'", f"use auto, {', '.join(METHODS)}"
         )
+    with alone((options.reference or fp32).parent):
+        return _quantize(fp32, options, profiles)
+
+
+def _quantize(fp32: Path, options: QuantizeOptions, profiles: Sequence[Profile]) -> Path:
     material = gather(fp32, options)
     kept = tuple(matching(material.source, options.keep_float) if options.keep_float else ())
     target = (options.reference or fp32).parent / "int8"

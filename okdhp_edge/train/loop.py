@@ -1,7 +1,9 @@
 """The training loop: epochs, validation of every branch, the best branch kept."""
 
+import os
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +11,7 @@ import numpy as np
 import torch
 
 from okdhp_edge import __version__, checkpoint
-from okdhp_edge.card import SkeletonSpec, writing
+from okdhp_edge.card import SkeletonSpec, alone, writing
 from okdhp_edge.checkpoint import Facts
 from okdhp_edge.errors import OkdhpError
 from okdhp_edge.model_store import BEST, HALF
@@ -45,6 +47,13 @@ def train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     Raises:
         OkdhpError: data, recipe or place cannot be used; the loss is no longer finite.
     """
+    # Of several processes the first one holds the folder.
+    first = int(os.environ.get("RANK", "0")) == 0
+    with alone(options.out) if first else nullcontext():
+        return _train(recipe, data, options)
+
+
+def _train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     run = prepare(recipe, data, options)
     last = options.out / LAST
     if options.resume and last.is_file():
