@@ -277,15 +277,19 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _settle(folder: Path) -> None:
-    """Readable as files of this user are, and on the disk."""
+def readable(path: Path) -> None:
+    """Give a file or folder the rights that this user's others get: libraries that write to
+    temporary files make them private."""
     mask = os.umask(0)
     os.umask(mask)
-    for path in folder.rglob("*"):
-        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
+
+
+def _settle(folder: Path) -> None:
+    """Readable as files of this user are, and on the disk."""
+    for path in (*folder.rglob("*"), folder):
+        readable(path)
         _sync(path)
-    folder.chmod(0o777 & ~mask)
-    _sync(folder)
 
 
 @contextmanager

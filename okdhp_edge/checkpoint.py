@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from okdhp_edge.card import SkeletonSpec, replace, write_text, writing
+from okdhp_edge.card import SkeletonSpec, readable, replace, write_text, writing
 from okdhp_edge.errors import ModelError
 from okdhp_edge.recipe import Recipe
 
@@ -83,6 +83,7 @@ def _write(path: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
     try:
         with writing(path):
             save_file(tensors, temporary, metadata={_FACTS: facts.model_dump_json()})
+            readable(temporary)
             replace(temporary, path)
     except SafetensorError as error:
         raise _disk_error(path, error) from error

@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import os
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ _INT8 = {
     "NEON": "NEON without dot product",
 }  # others have a unit of their own
 _SLOW_INT8 = ("SSE", "unknown")
+_LIBC_OPENVINO = (2, 35)
 _BF16_UNITS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX", "bf16": "bf16"}
 _NO_INT8 = "INT8 may be no faster than float here: measure with `okdhp-edge bench`"
 _OPENVINO_ELSE = "okdhp-edge runs on its CPU device alone"
@@ -45,7 +47,19 @@ def examine() -> list[Finding]:
 def _software() -> Finding:
     machine = describe_machine()
     state = f"okdhp-edge {__version__}, Python {machine['python']}, {machine['system']}"
-    return Finding("software", state)
+    return Finding("software", state, _too_old_a_libc())
+
+
+def _too_old_a_libc() -> str:
+    """What published ARM wheels ask for; a Raspberry Pi with Debian 12 has it."""
+    name, version = platform.libc_ver()
+    if name != "glibc" or platform.machine() != "aarch64":
+        return ""
+    have = tuple(int(part) for part in version.split(".")[:2])
+    if have >= _LIBC_OPENVINO:
+        return ""
+    asked = ".".join(map(str, _LIBC_OPENVINO))
+    return f"glibc {version}: pip finds OpenVINO for {asked} and later; use onnxruntime here"
 
 
 def _cpu() -> Finding:

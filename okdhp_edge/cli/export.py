@@ -72,6 +72,12 @@ def export(
     sm: Sm = None,
     batch: Annotated[str, typer.Option(help="Fixed batch size, or `dynamic`.")] = "1",
     simplify: Annotated[bool, typer.Option(help="Run onnxsim.")] = True,
+    box_padding: Annotated[
+        float | None,
+        typer.Option(
+            min=1, max=3, help="Growth of boxes where it is deployed. Default: as trained."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Default: beside the checkpoint.")] = None,
 ) -> None:
     """Keep one branch, strip the rest, write checked ONNX, and INT8 that passes its gate."""
@@ -90,7 +96,7 @@ def export(
     with progress() as report:
         fp32 = export_branch(source, ExportOptions(
             out=folder, branch=branch, batch=batch_size, data=data, simplify=simplify,
-            command=command_line(), report=report))  # fmt: skip
+            box_padding=box_padding, command=command_line(), report=report))  # fmt: skip
         made = [fp32]
         if int8:
             wanted = QuantizeOptions(

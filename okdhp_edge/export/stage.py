@@ -16,6 +16,7 @@ from okdhp_edge.backends.pytorch import WEIGHTS
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.card import (
     RANGES,
+    InputSpec,
     Measured,
     ModelCard,
     alone,
@@ -49,6 +50,7 @@ class ExportOptions:
         branch: `best` or a number.
         batch: fixed batch size, None leaves it free.
         data: KIND:PATH of the validation pictures; None takes the training run's.
+        box_padding: by how much boxes grow where the model is deployed; None: as in training.
         command: what the person typed, for the card.
     """
 
@@ -57,6 +59,7 @@ class ExportOptions:
     batch: int | None = 1
     data: str | None = None
     simplify: bool = True
+    box_padding: float | None = None
     command: str = ""
     report: Report = lambda *_: None
 
@@ -111,13 +114,19 @@ def _card(
     recipe = facts.recipe
     return ModelCard(
         name=recipe.name, format="onnx", profile="float", precision="fp32",
-        input=recipe.input_spec(), decoder=recipe.decoder_spec(), skeleton=facts.skeleton,
+        input=_deployed(recipe.input_spec(), options), decoder=recipe.decoder_spec(), skeleton=facts.skeleton,
         files={}, model_file=MODEL, branch=branch, batch=options.batch,
         parent_sha256=sha256_of(checkpoint), training_data=kinds_of(facts.data),
         terms=recipe.terms, simplified=simplified,
         network=branch_config(recipe.network, branch).model_dump(mode="json"),
         command=options.command, version=__version__,
     )  # fmt: skip
+
+
+def _deployed(spec: InputSpec, options: ExportOptions) -> InputSpec:
+    if options.box_padding is None:
+        return spec
+    return spec.model_copy(update={"box_padding": options.box_padding})
 
 
 def _hashed(card: ModelCard, folder: Path) -> ModelCard:
