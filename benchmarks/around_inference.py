@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 
 from okdhp_edge.backends.base import Backend, Description, Request
-from okdhp_edge.card import DecoderSpec, InputSpec, ModelCard, SkeletonSpec, write_text
+from okdhp_edge.card import DecoderSpec, InputSpec, ModelCard, SkeletonSpec
 from okdhp_edge.data.synthetic import SyntheticScene
+from okdhp_edge.files import write_text
 from okdhp_edge.hardware import describe_machine
 from okdhp_edge.latency import StageClock, StageLog
 from okdhp_edge.pose.crop import apply, box_around, compose, crop_from_frame, heatmap_from_crop

@@ -27,11 +27,11 @@ import torch
 import typer
 from paired import THRESHOLD, hits
 
-from okdhp_edge.card import write_text
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet
 from okdhp_edge.distillation import OkdhpTable
 from okdhp_edge.evaluate import predict_joints
+from okdhp_edge.files import write_text
 from okdhp_edge.hardware import describe_machine
 from okdhp_edge.network.build import build_network, count_macs
 from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig

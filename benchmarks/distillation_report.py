@@ -20,7 +20,7 @@ from distillation import unpacked
 from matplotlib.figure import Figure
 from paired import Gain, Hits, gain
 
-from okdhp_edge.card import write_text
+from okdhp_edge.files import write_text
 from okdhp_edge.recipe import Recipe
 
 HERE = Path(__file__).parent

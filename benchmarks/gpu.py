@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from okdhp_edge.card import write_text
+from okdhp_edge.files import write_text
 from okdhp_edge.hardware import describe_machine
 
 HERE = Path(__file__).parent

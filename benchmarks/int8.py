@@ -25,10 +25,11 @@ from okdhp_edge.backends.base import Backend, Request
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.backends.timing import ROUND, interleaved
 from okdhp_edge.bench.layers import slowest
-from okdhp_edge.card import ModelCard, SkeletonSpec, read_card, sha256_of, write_card, write_text
+from okdhp_edge.card import ModelCard, SkeletonSpec, read_card, sha256_of, write_card
 from okdhp_edge.errors import BackendError
 from okdhp_edge.export.strip import strip
 from okdhp_edge.export.to_onnx import simplify, write_onnx
+from okdhp_edge.files import write_text
 from okdhp_edge.hardware import describe_machine
 from okdhp_edge.latency import LatencyStats
 from okdhp_edge.model_store import artefact

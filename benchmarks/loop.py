@@ -33,8 +33,9 @@ import numpy as np
 from okdhp_edge import model_store
 from okdhp_edge.backends.base import Backend, Request
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.card import read_card, write_text
+from okdhp_edge.card import read_card
 from okdhp_edge.data.synthetic import SyntheticScene
+from okdhp_edge.files import write_text
 from okdhp_edge.hardware import describe_machine, sensors
 from okdhp_edge.latency import LatencyStats, StageClock, StageLog
 from okdhp_edge.pose.crop import box_around

@@ -34,10 +34,11 @@ from okdhp_edge import model_store
 from okdhp_edge.backends.base import Request
 from okdhp_edge.backends.onnx_file import OnnxFile
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.card import read_card, write_text
+from okdhp_edge.card import read_card
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet, Sample, kinds_of
 from okdhp_edge.evaluate import score
+from okdhp_edge.files import write_text
 from okdhp_edge.hardware import describe_machine
 from okdhp_edge.label.empty import empty_boxes
 from okdhp_edge.latency import LatencyStats, StageClock

@@ -19,12 +19,13 @@ from paired import Hits, gain, hits
 
 from okdhp_edge.backends.base import Request, predict_with
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.card import read_card, write_text
+from okdhp_edge.card import read_card
 from okdhp_edge.checkpoint import read_facts
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet, kinds_of
 from okdhp_edge.evaluate import predict_joints
 from okdhp_edge.export.stage import ExportOptions, export_branch
+from okdhp_edge.files import write_text
 from okdhp_edge.hardware import describe_machine
 from okdhp_edge.pipeline import aware
 from okdhp_edge.quantize.calibrators import METHODS

@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 from okdhp_edge import model_store
 from okdhp_edge.backends.base import Request, predict_with
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.card import InputSpec, read_card, write_text
+from okdhp_edge.card import InputSpec, read_card
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet, Sample, kinds_of
 from okdhp_edge.evaluate import inference_crop, predict_joints, score
+from okdhp_edge.files import write_text
 from okdhp_edge.hardware import describe_machine
 from okdhp_edge.pose.crop import overlap
 from okdhp_edge.pose.draw import draw_skeleton

@@ -25,7 +25,7 @@ import typer
 from torch import Tensor
 from torch.nn import functional as F
 
-from okdhp_edge.card import write_text
+from okdhp_edge.files import write_text
 from okdhp_edge.hardware import describe_machine
 from okdhp_edge.network.build import build_network, count_macs
 from okdhp_edge.pose.skeleton import MPII16

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.card import write_text
 from okdhp_edge.data.coco import annotation_file
 from okdhp_edge.data.reading import read_json
 from okdhp_edge.data.sample import PoseSet
 from okdhp_edge.errors import DataError
+from okdhp_edge.files import write_text
 from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
 
 NAMES = ("AP", "AP50", "AP75", "AP-M", "AP-L", "AR", "AR50", "AR75", "AR-M", "AR-L")

@@ -14,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from okdhp_edge.card import SkeletonSpec, readable, replace, write_text, writing
+from okdhp_edge.card import SkeletonSpec
 from okdhp_edge.errors import ModelError
+from okdhp_edge.files import readable, replace, write_text, writing
 from okdhp_edge.recipe import Recipe
 
 _FACTS = "okdhp_edge"

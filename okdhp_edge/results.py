@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from okdhp_edge import __version__
-from okdhp_edge.card import write_text
 from okdhp_edge.errors import DataError
+from okdhp_edge.files import write_text
 from okdhp_edge.hardware import describe_machine
 
 _KEY = (

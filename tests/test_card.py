@@ -6,17 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from okdhp_edge.card import (
-    alone,
-    metadata_of,
-    model_folder,
-    read_card,
-    sha256_of,
-    staged_folder,
-    write_card,
-    write_text,
-)
+from okdhp_edge.card import metadata_of, model_folder, read_card, sha256_of, write_card
 from okdhp_edge.errors import ModelError, OutputError
+from okdhp_edge.files import alone, staged_folder, write_text
 from tests.helpers.fakes import fake_card
 
 

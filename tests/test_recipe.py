@@ -51,7 +51,9 @@ def test_every_tracked_recipe_is_valid_and_named_as_its_folder(path):
 def test_the_recipe_is_that_of_the_model_that_is_shipped(name):
     recipe = read_recipe(REPOSITORY / f"models/{name}/recipe.toml")
     card = read_card(REPOSITORY / f"models/{name}/int8/openvino")
-    assert recipe.input_spec() == card.input
+    # Boxes may grow by another factor where a model is deployed.
+    padding = {"box_padding": card.input.box_padding}
+    assert recipe.input_spec().model_copy(update=padding) == card.input
     assert recipe.decoder_spec() == card.decoder
     assert recipe.decoder_spec().kind is HeatmapKind.LOGITS
     assert recipe.terms == card.terms and "research use" in recipe.terms

@@ -19,9 +19,9 @@ from threading import local
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.card import write_text
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PictureFile, Sample
+from okdhp_edge.files import write_text
 from okdhp_edge.label.consensus import Label, Rules, agree
 from okdhp_edge.label.teacher import Look, Teacher
 from okdhp_edge.pose.skeleton import COCO17

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from okdhp_edge.card import writing
 from okdhp_edge.errors import BackendError
+from okdhp_edge.files import writing
 from okdhp_edge.model_store import cache_folder
 
 FOLDER = "engines"

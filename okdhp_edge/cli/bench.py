@@ -34,10 +34,10 @@ def bench(
     from okdhp_edge.backends.choose import chosen_model
     from okdhp_edge.bench.measure import candidates, measure, recommended, slower_than_float
     from okdhp_edge.bench.present import HEADINGS, cells, markdown, plot
-    from okdhp_edge.card import write_text, writing
     from okdhp_edge.data.load import load
     from okdhp_edge.errors import ModelError
     from okdhp_edge.evaluate import check_metric
+    from okdhp_edge.files import write_text, writing
     from okdhp_edge.hardware import describe_machine
 
     path = chosen_model(model)

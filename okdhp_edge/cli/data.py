@@ -31,9 +31,9 @@ def show(
     import cv2
 
     from okdhp_edge import model_store
-    from okdhp_edge.card import writing
     from okdhp_edge.data.contact_sheet import contact_sheet
     from okdhp_edge.data.load import load
+    from okdhp_edge.files import writing
     from okdhp_edge.recipe import read_recipe
 
     chosen = read_recipe(recipe or model_store.default_recipe())
@@ -92,8 +92,8 @@ def relabel(
     A recipe takes them up by `corrections = "corrections.json"`; the data stay as they are.
     """
     from okdhp_edge.backends.choose import open_chosen
-    from okdhp_edge.card import write_text
     from okdhp_edge.data.load import load
+    from okdhp_edge.files import write_text
     from okdhp_edge.relabel import relabel as look
 
     poses = load(data, split)

@@ -17,7 +17,7 @@ def report(
     html: Annotated[Path | None, typer.Option(help="A page that needs nothing but itself.")] = None,
 ) -> None:
     """Compare runs and hardware targets side by side, with 95 % intervals."""
-    from okdhp_edge.card import write_text
+    from okdhp_edge.files import write_text
     from okdhp_edge.run.compare import compared, read_report
     from okdhp_edge.run.pages import report_page
 

@@ -196,7 +196,7 @@ def _followed(
 
 
 def _tell(results: "Sequence[RunReport]", report: Path | None) -> None:
-    from okdhp_edge.card import write_text
+    from okdhp_edge.files import write_text
     from okdhp_edge.run.pages import report_page
 
     for result in results:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from okdhp_edge import checkpoint
-from okdhp_edge.card import write_text
 from okdhp_edge.errors import ModelError
+from okdhp_edge.files import write_text
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.fake_quant import QuantizedBranch, Site
 from okdhp_edge.recipe import Recipe

@@ -19,10 +19,8 @@ from okdhp_edge.card import (
     InputSpec,
     Measured,
     ModelCard,
-    alone,
     metadata_of,
     sha256_of,
-    staged_folder,
     write_card,
 )
 from okdhp_edge.checkpoint import Facts, load_net, read_facts
@@ -33,6 +31,7 @@ from okdhp_edge.export.learnt import write_learnt
 from okdhp_edge.export.parity import check_parity, largest_shift
 from okdhp_edge.export.strip import branch_config, choose_branch, strip
 from okdhp_edge.export.to_onnx import ensure_folded, set_metadata, simplify, write_onnx
+from okdhp_edge.files import alone, staged_folder
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.heatmap import Heatmaps
 
@@ -114,7 +113,8 @@ def _card(
     recipe = facts.recipe
     return ModelCard(
         name=recipe.name, format="onnx", profile="float", precision="fp32",
-        input=_deployed(recipe.input_spec(), options), decoder=recipe.decoder_spec(), skeleton=facts.skeleton,
+        input=_deployed(recipe.input_spec(), options), decoder=recipe.decoder_spec(),
+        skeleton=facts.skeleton,
         files={}, model_file=MODEL, branch=branch, batch=options.batch,
         parent_sha256=sha256_of(checkpoint), training_data=kinds_of(facts.data),
         terms=recipe.terms, simplified=simplified,

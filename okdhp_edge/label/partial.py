@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from okdhp_edge.card import writing
 from okdhp_edge.errors import OutputError
+from okdhp_edge.files import writing
 from okdhp_edge.label.pictures import Item
 
 Record = dict[str, Any]

@@ -5,9 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from okdhp_edge.card import writing
 from okdhp_edge.data.coco import load_coco
 from okdhp_edge.data.contact_sheet import labelled_tile
+from okdhp_edge.files import writing
 
 _COLUMNS, _ROWS, _SIDE = 8, 6, 160
 

@@ -4,8 +4,8 @@ from threading import local
 
 import numpy as np
 
-from okdhp_edge.card import writing
 from okdhp_edge.errors import DataError
+from okdhp_edge.files import writing
 from okdhp_edge.label.consensus import Label, agree, within
 from okdhp_edge.label.empty import empty_boxes
 from okdhp_edge.label.options import LabelOptions

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from okdhp_edge.card import Measured, write_text
+from okdhp_edge.card import Measured
+from okdhp_edge.files import write_text
 from okdhp_edge.quantize.calibrators import METHODS
 from okdhp_edge.quantize.make import LEARNT, Material, Plan, judge, make
 from okdhp_edge.quantize.profiles import Profile

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Request, predict_with
 from okdhp_edge.backends.onnxruntime import OnnxRuntimeBackend
-from okdhp_edge.card import write_text
 from okdhp_edge.evaluate import evaluate
+from okdhp_edge.files import write_text
 from okdhp_edge.quantize.calibrators import Ranges
 from okdhp_edge.quantize.make import Material
 from okdhp_edge.quantize.onnx_qdq import convolutions, write_qdq

@@ -7,17 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from okdhp_edge.card import (
-    CARD_NAME,
-    RANGES,
-    alone,
-    read_card,
-    staged_folder,
-    write_card,
-    write_text,
-)
+from okdhp_edge.card import CARD_NAME, RANGES, read_card, write_card
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import ModelError
+from okdhp_edge.files import alone, staged_folder, write_text
 from okdhp_edge.quantize.calibration import calibration_set
 from okdhp_edge.quantize.calibrators import METHODS, Range
 from okdhp_edge.quantize.gate import check_drop

@@ -5,8 +5,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from okdhp_edge.card import write_text
 from okdhp_edge.errors import DataError
+from okdhp_edge.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from okdhp_edge import __version__, checkpoint
-from okdhp_edge.card import SkeletonSpec, alone, writing
+from okdhp_edge.card import SkeletonSpec
 from okdhp_edge.checkpoint import Facts
 from okdhp_edge.errors import OkdhpError
+from okdhp_edge.files import alone, writing
 from okdhp_edge.model_store import BEST, HALF
 from okdhp_edge.recipe import Recipe
 from okdhp_edge.train.dataset import Batch, EpochBatches, batches_of, build_loader

@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from okdhp_edge.card import writing
 from okdhp_edge.errors import OutputError
+from okdhp_edge.files import writing
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import Skeleton

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from av.container import OutputContainer
 
-from okdhp_edge.card import writing
 from okdhp_edge.errors import OutputError
+from okdhp_edge.files import writing
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.pipeline import Seen
 from okdhp_edge.run.sinks.base import check_writable
