@@ -159,7 +159,7 @@ def test_content_is_on_the_disk_before_a_name_points_to_it(tmp_path, monkeypatch
 def test_a_folder_is_one_processes_at_a_time(tmp_path):
     with alone(tmp_path / "m"):
         code = (
-            "from pathlib import Path; from okdhp_edge.card import alone\n"
+            "from pathlib import Path; from okdhp_edge.files import alone\n"
             f"with alone(Path({str(tmp_path / 'm')!r})): print('in')"
         )
         run = [sys.executable, "-c", code]
@@ -171,7 +171,7 @@ def test_a_folder_is_one_processes_at_a_time(tmp_path):
 
 def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
     code = (
-        "import os; from pathlib import Path; from okdhp_edge.card import alone\n"
+        "import os; from pathlib import Path; from okdhp_edge.files import alone\n"
         f"with alone(Path({str(tmp_path / 'm')!r})): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code], check=False)

@@ -55,7 +55,7 @@ def test_the_recipe_is_that_of_the_model_that_is_shipped(name):
     padding = {"box_padding": card.input.box_padding}
     assert recipe.input_spec().model_copy(update=padding) == card.input
     assert recipe.decoder_spec() == card.decoder
-    assert recipe.decoder_spec().kind is HeatmapKind.LOGITS
+    assert recipe.decoder_spec().kind is HeatmapKind.PRESENCE
     assert recipe.terms == card.terms and "research use" in recipe.terms
 
 

@@ -1,0 +1,41 @@
+"""The float weights that are shipped: whoever has them has the models."""
+
+import pytest
+import torch
+
+from okdhp_edge import model_store
+from okdhp_edge.card import read_card, sha256_of
+from okdhp_edge.checkpoint import read_facts
+from okdhp_edge.export.stage import ExportOptions, export_branch
+from okdhp_edge.network.build import build_network
+from okdhp_edge.pose.skeleton import COCO17, Skeleton
+from okdhp_edge.train.start import start_from
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", model_store.SHIPPED_MODELS)
+def test_their_export_is_the_file_that_int8_was_made_from(name, real_data, tmp_path):
+    weights = model_store.weights(name)
+    made_from = read_card(model_store.artefact(model_store.named(name), "onnxruntime", "int8"))
+    options = ExportOptions(
+        out=tmp_path, data=f"coco:{real_data / 'coco_mini'}@all",
+        box_padding=made_from.input.box_padding,
+    )  # fmt: skip
+    folder = export_branch(weights, options)
+    assert sha256_of(folder / "model.onnx") == made_from.float_sha256
+
+
+@pytest.mark.parametrize("name", model_store.SHIPPED_MODELS)
+def test_training_goes_on_from_them_on_a_fresh_install(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where there is no models/
+    weights = model_store.weights(name)
+    assert weights.stat().st_size <= 8e6
+    facts = read_facts(weights)
+    assert facts.skeleton.skeleton() == COCO17
+    mine = Skeleton("mine", ("nose", "left_wrist", "right_wrist", "bat"))
+    net = build_network(facts.recipe.network, len(mine), load_encoder=False)
+    begun = start_from(weights, net, facts.recipe.network, mine)
+    assert begun.kept == mine.joints[:3] and begun.anew == ("bat",)
+    with torch.no_grad():
+        found = net.eval()(torch.zeros(1, 64, 64, 3, dtype=torch.uint8)).last(0)
+    assert torch.isfinite(found).all()
