@@ -220,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     record = {
         "command": "python benchmarks/targets.py --lspet PATH --models "
         f"{' '.join(options.models)} --persons {options.persons}",
-        "machine": describe_machine(), "rows": rows,
+        "machine": describe_machine(), "persons": options.persons, "rows": rows,
     }  # fmt: skip
     write_text(RESULTS / "targets.json", json.dumps(record, indent=1) + "\n")
 
