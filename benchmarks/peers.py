@@ -234,19 +234,18 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4.5))
-    for row in rows:
-        value, low, high = row["lspet"]["pck@0.2"]
-        x = row["latency_ms"]["infer"]["p50"]
-        errors = [[value - low], [high - value]]
-        axes.errorbar(x, value, yerr=errors, fmt="o", capsize=4, label=row["name"])
-    axes.legend(loc="lower left")
-    axes.set_xlabel("network, ms at batch 1 (median, same run)")
-    axes.set_ylabel("PCK@0.2 on LSPET test, 12 joints")
-    axes.margins(x=0.15, y=0.3)
-    axes.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
+    figure, both = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
+    shown = (("coco", "oks", "mean OKS, COCO persons"), ("lspet", "pck@0.2", "PCK@0.2, LSPET test"))
+    for axes, (kind, metric, title) in zip(both, shown, strict=True):
+        for row in rows:
+            value, low, high = row[kind][metric]
+            x = row["latency_ms"]["infer"]["p50"]
+            errors = [[value - low], [high - value]]
+            axes.errorbar(x, value, yerr=errors, fmt="o", capsize=4, label=row["name"])
+        axes.set(xscale="log", xlabel="network, ms at batch 1 (median, same run)", title=title)
+        axes.grid(alpha=0.3, which="both")
+    figure.legend(*both[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
