@@ -26,13 +26,15 @@ def test_a_crop_is_a_function_of_seed_epoch_and_index():
 
 def test_joints_are_in_heatmap_pixels_and_placed_in_the_picture():
     dataset = _dataset()
-    image, xy, weight, labelled, heatmap_from_frame, mirrored, _ = dataset[(0, 0)][0]
+    image, xy, weight, absent, labelled, heatmap_from_frame, mirrored, _ = dataset[(0, 0)][0]
     assert image.shape == (64, 64, 3)
     assert labelled
     sample = load("synthetic:24", "train").samples[0]
     frame = sample.xy[LSP14.flip_index] if mirrored else sample.xy
     np.testing.assert_allclose(xy, apply(heatmap_from_frame, frame), atol=1e-3)
     assert ((xy[weight > 0] > -0.5) & (xy[weight > 0] < 15.5)).all()
+    # All joints of drawn people are labelled: what is not in the crop is known to be outside.
+    np.testing.assert_array_equal(absent, 1 - weight)
 
 
 def test_views_differ_and_the_first_is_what_one_view_would_be():
@@ -60,8 +62,8 @@ def test_pictures_without_labels_have_no_weight():
     dataset = _dataset(unlabelled=6)
     assert len(dataset) == 24
     inside, beyond = dataset[(0, 17)][0], dataset[(0, 18)][0]
-    assert inside[3] and inside[2].any()
-    assert not beyond[3] and not beyond[2].any()
+    assert inside[4] and inside[2].any()
+    assert not beyond[4] and not beyond[2].any() and not beyond[3].any()
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])

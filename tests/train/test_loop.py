@@ -224,13 +224,17 @@ def test_other_data_cannot_resume(trained, tmp_path):
         train(tiny_recipe(), source, _options(folder, resume=True))
 
 
-def test_other_joints_are_no_start(trained, tmp_path):
+def test_other_joints_begin_anew_and_it_is_said(trained, tmp_path):
     file = coco_file(tmp_path)
     (tmp_path / "splits").mkdir()
     for split in ("train", "val"):
         (tmp_path / "splits" / f"{split}.txt").write_text("a.jpg")
-    with pytest.raises(OkdhpError, match="knows the joints of"):
-        train(tiny_recipe(start=str(trained)), f"coco:{file}", _options(tmp_path / "m"))
+    said = []
+    best = train(
+        tiny_recipe(start=str(trained)), f"coco:{file}", _options(tmp_path / "m", say=said.append)
+    )
+    assert read_facts(best).skeleton.joints == ("tip", "left_fin", "right_fin")
+    assert any("joints kept: none; begun anew: tip, left_fin, right_fin" in line for line in said)
 
 
 def test_a_run_killed_before_int8_learns_is_taken_up_again(tmp_path):
@@ -255,7 +259,8 @@ def test_a_broken_picture_is_one_clear_error_from_a_worker_too(tmp_path):
 
 def test_half_weights_are_small_go_on_and_give_nearly_the_same(trained, tmp_path, monkeypatch):
     half = trained.with_name("weights.safetensors")
-    assert half.stat().st_size < 0.6 * trained.stat().st_size
+    # Norms and biases, which are much of so small a network, stay as they are.
+    assert half.stat().st_size < 0.8 * trained.stat().st_size
     net, facts = load_checkpoint(half)
     whole, _ = load_checkpoint(trained)
     image = torch.randint(0, 255, (2, 64, 64, 3), dtype=torch.uint8)
