@@ -18,6 +18,7 @@ result goes to `results/targets.json`.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -105,7 +106,7 @@ def _unpack_debian(root: Path) -> None:
 
 
 def _install_wheels(site: Path) -> None:
-    """The package as a device installs it: its wheel, and what that asks for."""
+    """What the package's wheel asks for on a device; its own code is then this checkout's."""
     with tempfile.TemporaryDirectory() as built:
         pip = (sys.executable, "-m", "pip")
         _run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", built, str(HERE.parent))
@@ -114,6 +115,7 @@ def _install_wheels(site: Path) -> None:
         _run(*pip, "install", "--quiet", *tags, "--python-version", "3.11", "--implementation",
              "cp", "--only-binary=:all:", "--target", str(site),
              f"{wheel}[onnxruntime,openvino]", ARM_ONNXRUNTIME)  # fmt: skip
+    shutil.rmtree(site / "okdhp_edge")
 
 
 def _run(*command: str, cwd: Path | None = None) -> None:
