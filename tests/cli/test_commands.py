@@ -100,7 +100,7 @@ def test_train_export_eval_run_and_bench_one_after_the_other(call, tmp_path):
     assert json.loads(Path("r.json").read_text())["results"][0]["value"] == judged["value"]
     ran = _json(call("run", "--source", "synthetic:12", "--save", "o.mp4", "--json", "p.jsonl"))
     assert ran["frames"] == 12
-    assert ran["backend"]["backend"] == "openvino"
+    assert ran["backend"]["backend"] in {"openvino", "onnxruntime"}  # whichever is faster
     assert Path("o.mp4").stat().st_size > 1000
     benched = _json(call("bench", "--data", DATA, "--runs", 10, "--out", "bench"))
     assert len(benched["rows"]) >= 5
