@@ -1,7 +1,7 @@
 """From the words model, backend, precision and threads to a loaded backend."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -128,7 +128,15 @@ def _chosen(path: Path, found: list[Candidate], threads: int | None, say: Say) -
         return right[0]
     bf16 = Candidate("openvino", "bf16")
     others = [bf16] if Candidate("openvino", "fp32") in right else []
-    times = _times(path, [*right, *others], threads)
+    times, failed = _times(path, [*right, *others], threads)
+    right = [c for c in right if c in times]
+    for candidate, error in failed.items():
+        if candidate == bf16:
+            continue
+        # Another runtime may take its place, another precision not.
+        if candidate.precision not in {c.precision for c in right}:
+            raise error
+        say(f"{candidate} is left out: {error}")
     best = min(right, key=lambda c: times[c])
     say("timed here: " + ", ".join(f"{c} {ms:.2f} ms" for c, ms in times.items()))
     if times.get(bf16, float("inf")) < times[best]:
@@ -142,14 +150,19 @@ def _right_here(candidate: Candidate, card: ModelCard) -> bool:
     return candidate.precision != "int8" or card.profile == "float" or exact
 
 
-def _times(path: Path, found: Sequence[Candidate], threads: int | None) -> dict[Candidate, float]:
-    """Median milliseconds at batch 1 of each that loads, in turns."""
+def _times(
+    path: Path, found: Sequence[Candidate], threads: int | None
+) -> tuple[dict[Candidate, float], dict[Candidate, BackendError]]:
+    """Median milliseconds at batch 1 of each that loads, in turns, and why the others do not.
+
+    A runtime may lack a kernel: OpenVINO loads no INT8 on ARM without dot products.
+    """
     requests = {}
     for candidate in found:
         folder = model_store.artefact(path, *candidate)
         requests[candidate] = Request(folder, read_card(folder), candidate.precision, threads)
-    # Only bf16 is asked for without knowing whether this CPU has it.
-    return _timed(requests, optional=[c for c in found if c.precision == "bf16"])
+    failed: dict[Candidate, BackendError] = {}
+    return _timed(requests, failed), failed
 
 
 def _threads(backend: str, request: Request, say: Say) -> int:
@@ -169,9 +182,11 @@ def _threads(backend: str, request: Request, say: Say) -> int:
     return best
 
 
-def _timed(requests: Mapping[Key, Request], optional: Sequence[Key] = ()) -> dict[Key, float]:
-    """Median milliseconds at batch 1 by key, whose first part is the backend, in turns; of the
-    optional those that load."""
+def _timed(
+    requests: Mapping[Key, Request], failed: dict[Key, BackendError] | None = None
+) -> dict[Key, float]:
+    """Median milliseconds at batch 1 by key, whose first part is the backend, in turns. What does
+    not load goes to `failed`, or is raised where there is none."""
     import numpy as np
 
     from okdhp_edge.backends.timing import interleaved
@@ -180,8 +195,14 @@ def _timed(requests: Mapping[Key, Request], optional: Sequence[Key] = ()) -> dic
     with ExitStack() as stack:
         loaded: dict[Key, Backend] = {}
         for key, request in requests.items():
-            with suppress(BackendError) if key in optional else nullcontext():
+            try:
                 loaded[key] = stack.enter_context(open_backend(key[0], request))
+            except BackendError as error:
+                if failed is None:
+                    raise
+                failed[key] = error
+        if not loaded:
+            return {}
         spec = next(iter(loaded.values())).card.input
         crop = np.zeros((1, spec.height, spec.width, 3), dtype=np.uint8)
         samples = interleaved(list(loaded.values()), crop, _TIMED)

@@ -32,7 +32,7 @@ def test_the_fastest_is_taken_and_the_times_are_said(quantized, monkeypatch, int
 def test_bf16_is_spoken_of_but_not_taken_unmeasured(quantized, monkeypatch):
     _timed(monkeypatch, int8=2.0, fp32=3.0, bf16=1.0)
     found = [choose.Candidate("openvino", p) for p in ("int8", "fp32", "bf16")]
-    if found[2] not in choose._times(quantized.parent, found, 1):
+    if found[2] not in choose._times(quantized.parent, found, 1)[0]:
         pytest.skip("this CPU has no bf16")
     said = []
     loaded, asked = choose.open_chosen(str(quantized.parent), "openvino", "auto", 1, said.append)
@@ -51,6 +51,23 @@ def test_an_int8_file_that_does_not_load_is_an_error_not_a_change_to_float(quant
     monkeypatch.setattr(choose, "open_backend", refuse)
     with pytest.raises(BackendError, match="broken"):
         choose.open_chosen(str(quantized.parent), "onnxruntime", "auto", 1, print)
+
+
+def test_a_runtime_that_cannot_load_its_int8_file_leaves_it_to_the_other(quantized, monkeypatch):
+    real = choose.open_backend
+
+    def refuse(name, request):
+        if name == "openvino" and request.precision == "int8":
+            raise BackendError("no kernel", "take another")
+        return real(name, request)
+
+    monkeypatch.setattr(choose, "open_backend", refuse)
+    _timed(monkeypatch, int8=1.0, fp32=3.0)
+    said = []
+    loaded, asked = choose.open_chosen(str(quantized.parent), "auto", "auto", 1, said.append)
+    loaded.close()
+    assert (loaded.name, asked) == ("onnxruntime", "int8")
+    assert any("openvino int8 is left out: no kernel" in line for line in said)
 
 
 @pytest.mark.parametrize(
