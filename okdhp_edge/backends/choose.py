@@ -118,8 +118,9 @@ def candidates(path: Path, backend: str, precision: str) -> list[Candidate]:
 
 def _chosen(path: Path, found: list[Candidate], threads: int | None, say: Say) -> Candidate:
     """The fastest here of what is right here."""
-    cards = {c: read_card(model_store.artefact(path, *c)) for c in found if len(found) > 1}
-    right = [c for c in found if len(found) == 1 or _right_here(c, cards[c])]
+    if len(found) == 1:
+        return found[0]
+    right = [c for c in found if _right_here(c, read_card(model_store.artefact(path, *c)))]
     for candidate in found if right else ():
         if candidate not in right:
             say(f"{candidate} is left out: its sums may saturate on this CPU ({int8_units()})")
