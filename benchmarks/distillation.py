@@ -96,30 +96,39 @@ def run(
     rows: Annotated[str, typer.Option(help="Comma-separated; empty: all.")] = "",
     seeds: Annotated[int, typer.Option(help="At most this many; 0: what the study says.")] = 0,
     runs: Annotated[Path, typer.Option(help="Where checkpoints go.")] = Path("runs/distillation"),
+    val_data: Annotated[str | None, typer.Option(help="KIND:PATH@SPLIT to choose on.")] = None,
+    report_data: Annotated[str | None, typer.Option(help="KIND:PATH that is reported on.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="32-true or bf16-mixed.")] = "32-true",
+    workers: Annotated[int, typer.Option(min=0)] = 0,
+    result: Annotated[Path, typer.Option(help="JSON to add to.")] = RESULT,
 ) -> None:
     """Train and judge what is not recorded yet."""
     study = read_study(study_name)
     wanted = [r for r in study.rows if not rows or r.name in rows.split(",")]
-    report = load(data, study.report_split)
+    report = load(report_data or data, study.report_split)
     for seed, row in _order(wanted, seeds):
         recipe = recipe_of(study, row, seed, runs)
         recorded = recipe_of(study, row, seed, Path("RUNS"))
         recorded = recorded.model_dump(mode="json", exclude_defaults=True)
-        if any(_is(r, study, row, seed) and r["recipe"] == recorded for r in _read()):
+        if any(_is(r, study, row, seed) and r["recipe"] == recorded for r in _read(result)):
             continue
         out = runs / study.name / row.name / str(seed)
         print(f"{time.strftime('%H:%M:%S')} {study.name} {row.name} seed {seed}", flush=True)
         started = time.perf_counter()
         resumed = (out / LAST).is_file()
-        best = train(recipe, data, TrainingOptions(out=out, resume=True, workers=0))
+        best = train(recipe, data, TrainingOptions(
+            out=out, resume=True, workers=workers, val_data=val_data, device=device,
+            precision=precision,
+        ))  # fmt: skip
         seconds = None if resumed else time.perf_counter() - started
-        result = _judged(best, report) | {
+        found = _judged(best, report) | {
             "study": study.name, "row": row.name, "title": row.title, "seed": seed,
             "report": study.report_split, "seconds": seconds,
             "last_epoch": _last_row(out / "metrics.csv"), "recipe": recorded,
         }  # fmt: skip
-        _keep(result, study, row, seed)
-        print(f"  val {result['val']:.2f}  report {result['value']:.2f}", flush=True)
+        _keep(result, found, study, row, seed)
+        print(f"  val {found['val']:.2f}  report {found['value']:.2f}", flush=True)
 
 
 def _order(rows: list[Row], most: int) -> Iterator[tuple[int, Row]]:
@@ -131,6 +140,7 @@ def _order(rows: list[Row], most: int) -> Iterator[tuple[int, Row]]:
 def _judged(checkpoint: Path, report: PoseSet) -> dict[str, Any]:
     net, facts = load_checkpoint(checkpoint)
     recipe = facts.recipe
+    report = report.as_seen_by(facts.skeleton.skeleton())
     joints = predict_joints(
         report, recipe.input_spec(), recipe.decoder_spec(), all_outputs(net, torch.device("cpu"))
     )
@@ -183,24 +193,24 @@ def _is(result: dict[str, Any], study: Study, row: Row, seed: int) -> bool:
     return (result["study"], result["row"], result["seed"]) == (study.name, row.name, seed)
 
 
-def _read() -> list[dict[str, Any]]:
-    if not RESULT.is_file():
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
         return []
-    results: list[dict[str, Any]] = json.loads(RESULT.read_text(encoding="utf-8"))["runs"]
+    results: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["runs"]
     return results
 
 
-def _keep(result: dict[str, Any], study: Study, row: Row, seed: int) -> None:
-    with RESULT.with_suffix(".lock").open("w") as lock:
+def _keep(path: Path, result: dict[str, Any], study: Study, row: Row, seed: int) -> None:
+    with path.with_suffix(".lock").open("w") as lock:
         # Several processes may work at different rows of one study.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        others = [r for r in _read() if not _is(r, study, row, seed)]
+        others = [r for r in _read(path) if not _is(r, study, row, seed)]
         runs = sorted([*others, result], key=lambda r: (r["study"], r["row"], r["seed"]))
         content = {
             "command": "python benchmarks/distillation.py run STUDY --data lspet:PATH",
             "machine": describe_machine(), "runs": runs,
         }  # fmt: skip
-        write_text(RESULT, json.dumps(content, indent=1) + "\n")
+        write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from okdhp_edge.card import SkeletonSpec
+from okdhp_edge.data.sample import kinds_of
 from okdhp_edge.errors import ModelError
 from okdhp_edge.files import readable, replace, write_text, writing
 from okdhp_edge.recipe import Recipe
@@ -67,13 +68,15 @@ def save(
 
 def save_half(source: Path, target: Path) -> None:
     """A checkpoint's network alone, its filters in half precision: small enough to ship, to be
-    gone on from and to be exported. Norms and biases stay in float.
+    gone on from and to be exported. Norms and biases stay in float. Of the data only the kinds are
+    named, not their places on the machine that trained.
 
     Raises:
         ModelError: `source` is no checkpoint.
         OutputError: the place cannot be written.
     """
     facts = read_facts(source)
+    facts = facts.model_copy(update={"data": kinds_of(facts.data)})
     net = {k: v for k, v in load_file(source).items() if k.startswith(_NET)}
     halved = {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in net.items()}
     _write(target, halved, facts)

@@ -35,7 +35,14 @@ class TeacherTable(_Table):
     """In its own colour order, 0..255."""
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     colour: Literal["RGB", "BGR"] = "RGB"
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
     kind: HeatmapKind = HeatmapKind.GAUSSIAN
+    power: Annotated[float, Field(gt=0)] = 1.0
+    """Its heatmaps are raised to this; above 1 takes away low tails, which hold much of the mass
+    of a sigmoid's map."""
+    window: Annotated[float, Field(gt=0)] | None = None
+    """Standard deviation, in heatmap pixels, of a Gaussian around each labelled joint by which its
+    heatmap is multiplied: for teachers whose maps show everybody in the crop."""
 
 
 class KlTable(_Table):
@@ -88,6 +95,10 @@ class OkdhpTable(KlTable):
     Teacher; Tarvainen and Valpola, 2017)."""
     ema_share: Share = 0.5
     """Of the moving average's ensemble in the teacher; the present ensemble is the rest."""
+    teacher: TeacherTable | None = None
+    """A trained network that joins the ensemble as the teacher."""
+    teacher_share: Share = 0.5
+    """Of the trained network's distribution in the teacher's."""
 
 
 class OkddipTable(KlTable):

@@ -136,6 +136,8 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     cv2.setNumThreads(1)
     if fabric.device.type == "cpu":
         keep_freed_memory()
+    # All batches have one shape: the fastest kernel of the first serves the rest.
+    torch.backends.cudnn.benchmark = fabric.device.type == "cuda"
     torch.manual_seed(recipe.seed)
     net = build_network(recipe.network, len(train_set.skeleton))
     if recipe.start is not None:

@@ -6,7 +6,7 @@ N crops, K the student's joints.
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.train.validate import INT8
 
 _SILENT = 4
+_DTYPES = {"tensor(int32)": np.int32, "tensor(uint8)": np.uint8}
 
 
 class Lesson(NamedTuple):
@@ -59,9 +60,12 @@ class Teacher:
         size: tuple[int, int],
         student: Skeleton,
         reads_mask: bool = False,
+        table: TeacherTable | None = None,
     ) -> None:
         self._answer = answer
         self._kind = kind
+        self._power = table.power if table else 1.0
+        self.window = table.window if table else None
         self.size = size
         self.reads_mask = reads_mask
         index = {joint: i for i, joint in enumerate(joints)}
@@ -88,7 +92,7 @@ class Teacher:
         if maps.shape[2:] != grid:
             maps = F.interpolate(maps, grid, mode="bilinear", align_corners=False)
         knows = self._knows.to(image_NHWC.device)
-        return Lesson(_peaked(maps, self._kind), knows, answer.features)
+        return Lesson(_peaked(maps, self._kind) ** self._power, knows, answer.features)
 
 
 def _peaked(maps_NKHW: Tensor, kind: HeatmapKind) -> Tensor:
@@ -135,7 +139,7 @@ def open_teacher(table: TeacherTable, student: Skeleton, spec: InputSpec) -> Tea
 
     return Teacher(
         answer, name=str(path), joints=facts.skeleton.joints, size=theirs.size, student=student,
-        kind=facts.recipe.heatmap.kind, reads_mask=facts.recipe.network.mask,
+        kind=facts.recipe.heatmap.kind, reads_mask=facts.recipe.network.mask, table=table,
     )  # fmt: skip
 
 
@@ -195,18 +199,50 @@ def _onnx_teacher(table: TeacherTable, path: Path, student: Skeleton, spec: Inpu
             f"teacher {path} cannot be loaded ({str(error)[:120]})", "give an ONNX heatmap model"
         ) from error
     facts = _onnx_facts(session, table, path, spec)
-    source = session.get_inputs()[0]
-    names = [table.output] if table.output else [session.get_outputs()[0].name]
-    batch = source.shape[0] if isinstance(source.shape[0], int) else None
+    output = table.output or session.get_outputs()[0].name
+    on_cpu, on_device = _in_onnxruntime(session, output), _in_torch(path, output)
 
     def answer(image: Tensor) -> _Answer:
-        fed = _normalised(image, table) if facts.foreign else image.cpu().numpy()
-        parts = [fed[i : i + batch] for i in range(0, len(fed), batch)] if batch else [fed]
-        maps = [np.asarray(session.run(names, {source.name: part})[0]) for part in parts]
-        return _Answer(torch.from_numpy(np.concatenate(maps)).to(image.device), None)
+        fed = _normalised(image, table) if facts.foreign else image
+        maps = on_device(fed) if image.device.type != "cpu" else None
+        return _Answer((on_cpu(fed) if maps is None else maps).to(image.device), None)
 
     return Teacher(answer, name=str(path), joints=facts.joints, kind=facts.kind, size=facts.size,
-                   student=student)  # fmt: skip
+                   student=student, table=table)  # fmt: skip
+
+
+def _in_onnxruntime(session: Any, output: str) -> Callable[[Tensor], Tensor]:
+    source = session.get_inputs()[0]
+    dtype = _DTYPES.get(source.type, np.float32)
+    batch = source.shape[0] if isinstance(source.shape[0], int) else None
+
+    def run(fed: Tensor) -> Tensor:
+        crops = fed.cpu().numpy().astype(dtype, copy=False)
+        parts = [crops[i : i + batch] for i in range(0, len(crops), batch)] if batch else [crops]
+        maps = [np.asarray(session.run([output], {source.name: part})[0]) for part in parts]
+        return torch.from_numpy(np.concatenate(maps))
+
+    return run
+
+
+def _in_torch(path: Path, output: str) -> Callable[[Tensor], Tensor | None]:
+    """The same network on the crops' device; gives None where it has operators unknown there."""
+    import onnx
+
+    from okdhp_edge.train.onnx_module import OnnxModule, UnknownOperatorError
+
+    loaded: list[OnnxModule | None] = []
+
+    def run(fed: Tensor) -> Tensor | None:
+        try:
+            if not loaded:
+                loaded.append(OnnxModule(onnx.load(path), output).to(fed.device))
+            return None if loaded[0] is None else loaded[0](fed)
+        except UnknownOperatorError:
+            loaded[:] = [None]
+            return None
+
+    return run
 
 
 def _onnx_facts(session: object, table: TeacherTable, path: Path, spec: InputSpec) -> _OnnxFacts:
@@ -218,7 +254,8 @@ def _onnx_facts(session: object, table: TeacherTable, path: Path, spec: InputSpe
         joints = json.loads(metadata["okdhp_edge.skeleton"])["joints"]
         decoder = DecoderSpec.model_validate_json(metadata["okdhp_edge.decoder"])
         return _OnnxFacts(joints, decoder.kind, theirs.size, foreign=False)
-    height, width = session.get_inputs()[0].shape[2:4]  # type: ignore[attr-defined]
+    shape = session.get_inputs()[0].shape  # type: ignore[attr-defined]
+    height, width = shape[1:3] if table.layout == "NHWC" else shape[2:4]
     fixed = isinstance(height, int) and isinstance(width, int)
     if not table.joints or not (fixed or table.size):
         raise RecipeError(
@@ -229,10 +266,11 @@ def _onnx_facts(session: object, table: TeacherTable, path: Path, spec: InputSpe
     return _OnnxFacts(table.joints, table.kind, size, foreign=True)
 
 
-def _normalised(image_NHWC: Tensor, table: TeacherTable) -> np.ndarray:
-    """Float NCHW as most published networks want it."""
-    colours = image_NHWC.cpu().numpy().astype(np.float32)
+def _normalised(image_NHWC: Tensor, table: TeacherTable) -> Tensor:
+    """Float, in the layout and colours that the published network wants."""
+    colours = image_NHWC.float()
     if table.colour == "RGB":
-        colours = colours[..., ::-1]
-    scaled = (colours - np.array(table.mean)) / np.array(table.std)
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)
+        colours = colours.flip(-1)
+    mean, std = (torch.tensor(v, device=colours.device) for v in (table.mean, table.std))
+    scaled = (colours - mean) / std
+    return scaled if table.layout == "NHWC" else scaled.permute(0, 3, 1, 2).contiguous()

@@ -16,7 +16,7 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.methods.base import Losses
-from okdhp_edge.train.methods.offline import OfflineMethod, grid_of
+from okdhp_edge.train.methods.offline import OfflineMethod, grid_of, lesson_of
 from okdhp_edge.train.teacher import open_teacher
 
 
@@ -37,7 +37,7 @@ class Fpd(OfflineMethod):
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
         outputs = self.see(net, batch)
         stacks = self.stacks(outputs)
-        lesson = self.teacher(batch.for_teachers, grid_of(stacks))
+        lesson = lesson_of(self.teacher, batch, grid_of(stacks))
         losses = self.taught(stacks, outputs.ensemble, lesson, batch, self.table.alpha)
         if self.table.feature_weight and lesson.features is not None:
             distance = self._feature_distance(outputs.trunk_features, lesson.features)

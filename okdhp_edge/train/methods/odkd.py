@@ -12,7 +12,7 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.methods.base import Losses
-from okdhp_edge.train.methods.offline import OfflineMethod, grid_of
+from okdhp_edge.train.methods.offline import OfflineMethod, grid_of, lesson_of
 from okdhp_edge.train.teacher import open_teacher
 
 
@@ -32,7 +32,7 @@ class Odkd(OfflineMethod):
         outputs = self.see(net, batch)
         stacks = self.stacks(outputs)
         first = epoch < self.table.switch * self.recipe.optimiser.epochs
-        lesson = (self.primary if first else self.senior)(batch.for_teachers, grid_of(stacks))
+        lesson = lesson_of(self.primary if first else self.senior, batch, grid_of(stacks))
         if self.table.binarise is not None:
             lesson = lesson._replace(heatmaps=binarised(lesson.heatmaps, self.table.binarise))
         return self.taught(stacks, outputs.ensemble, lesson, batch, self.table.alpha)

@@ -6,6 +6,7 @@ from torch import Tensor
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.losses import hard_loss
 from okdhp_edge.train.methods.base import Losses, Method, Stack, weighted_sum
+from okdhp_edge.train.targets import gaussian_targets
 from okdhp_edge.train.teacher import Lesson, Teacher
 
 
@@ -38,6 +39,16 @@ class OfflineMethod(Method):
         if alpha < 1:
             terms["hard"] = (1 - alpha) * self.hard_term(stacks, batch)
         return Losses(terms, [s.heatmaps for s in stacks], ensemble)
+
+
+def lesson_of(teacher: Teacher, batch: Batch, grid: tuple[int, int]) -> Lesson:
+    """What a teacher says of a batch, of labelled joints only near the label where it is told so."""
+    lesson = teacher(batch.for_teachers, grid)
+    if teacher.window is None:
+        return lesson
+    near = gaussian_targets(batch.xy, grid, teacher.window)
+    known = (batch.weight > 0)[..., None, None]
+    return lesson._replace(heatmaps=lesson.heatmaps * torch.where(known, near, 1.0))
 
 
 def grid_of(stacks: list[Stack]) -> tuple[int, int]:

@@ -5,8 +5,8 @@ loss = sum over stacks of hard(stack, target)
      + kd_weight * ramp(epoch) * sum over stacks of KL(teacher || stack)
 
 The teacher is the ensemble; here it may also be the mean of the ensembles of several augmented
-views of the person, and a moving average of the weights may join it, or a peer that sees larger
-crops.
+views of the person, and a moving average of the weights may join it, a peer that sees larger
+crops, or a network that is trained already.
 """
 
 import copy
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from okdhp_edge.distillation import OkdhpTable
+from okdhp_edge.distillation import OkdhpTable, TeacherTable
+from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.branches import BranchOutputs, PoseNet
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import Skeleton
@@ -23,7 +24,11 @@ from okdhp_edge.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.losses import pixelwise_kl, ramped
 from okdhp_edge.train.methods.base import Losses, Method, Stack, weighted_sum
+from okdhp_edge.train.methods.offline import lesson_of
+from okdhp_edge.train.teacher import Lesson, Teacher, open_teacher
 from okdhp_edge.train.views import mean_over_views
+
+_TINY = 1e-9
 
 
 class Okdhp(Method):
@@ -37,8 +42,19 @@ class Okdhp(Method):
         self.average: PoseNet | None = None
         self.peer: PoseNet | None = None
         self.large = self.table.peer_size
+        self.foreign: Teacher | None = None
+        if self.table.teacher is not None:
+            self.foreign = self._open(self.table.teacher)
         flip = torch.tensor(skeleton.flip_index.tolist())
         self.register_buffer("flip_index", flip, persistent=False)
+
+    def _open(self, table: TeacherTable) -> Teacher:
+        teacher = open_teacher(table, self.skeleton, self.recipe.input_spec())
+        if self.table.peer_size:
+            raise RecipeError("a peer and a teacher want crops of their own", "give one of them")
+        self.reads_mask = teacher.reads_mask
+        self.large = teacher.size if teacher.size > self.recipe.input.size else None
+        return teacher
 
     def prepare(self, net: PoseNet) -> None:
         if self.table.ema_peer is not None:
@@ -110,6 +126,10 @@ class Okdhp(Method):
         if self.views > 1 and self.table.joint_views:
             flip_index = self.get_buffer("flip_index")
             teacher = mean_over_views(teacher, batch, self.views, flip_index)
+        if self.foreign is not None:
+            height, width = teacher.shape[2:]
+            lesson = lesson_of(self.foreign, batch, (height, width))
+            teacher = mixed(teacher, lesson, self.table.teacher_share)
         return teacher.detach() if self.table.detach else teacher
 
     def _kl(self, stack: Stack, teacher: Tensor, batch: Batch) -> Tensor:
@@ -120,6 +140,19 @@ class Okdhp(Method):
         if self.table.normalisation == "released":
             total = torch.full_like(total, len(teacher) * teacher[0, 0].numel())
         return pixelwise_kl(stack.heatmaps, teacher, weight, total, self.table.temperature)
+
+
+def mixed(ensemble_BKHW: Tensor, lesson: Lesson, share: float) -> Tensor:
+    """Logarithms of a distribution that is `share` the lesson's and the rest the ensemble's; of
+    joints that the lesson does not know, the ensemble's alone."""
+    own = F.log_softmax(ensemble_BKHW.float().flatten(2), dim=2)
+    maps = lesson.heatmaps.flatten(2)
+    mass = maps.sum(dim=2, keepdim=True)
+    taught = (maps / mass.clamp_min(_TINY)).clamp_min(_TINY).log()
+    says = (mass > _TINY) & (lesson.knows[:, None] > 0)
+    weights = torch.tensor([1 - share, share], device=own.device).clamp_min(_TINY).log()
+    both = torch.logaddexp(own + weights[0], taught + weights[1])
+    return torch.where(says, both, own).view_as(ensemble_BKHW)
 
 
 def _peer_of(recipe: Recipe, joints: int) -> PoseNet:

@@ -11,6 +11,7 @@ from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.methods import build_method
 from okdhp_edge.train.methods.odkd import binarised
+from okdhp_edge.train.methods.offline import lesson_of
 from okdhp_edge.train.setup import TrainingOptions
 from okdhp_edge.train.teacher import Lesson
 from tests.helpers.fixed_net import JOINTS, SIDE, FixedNet, made_batch, recipe_with
@@ -30,6 +31,7 @@ def _lesson(knows=None):
 def _answering(lesson):
     teacher = lambda *_: lesson  # noqa: E731
     teacher.reads_mask = False
+    teacher.window = None
     return teacher
 
 
@@ -116,7 +118,9 @@ def test_odkd_changes_its_teacher_once(trained):
     )  # fmt: skip
     method, asked = build_method(recipe, LSP14), []
     for name in ("primary", "senior"):
-        setattr(method, name, lambda *_, n=name: asked.append(n) or _lesson())
+        teacher = lambda *_, n=name: asked.append(n) or _lesson()  # noqa: E731
+        teacher.window = None
+        setattr(method, name, teacher)
     for epoch in (0.0, 0.9, 1.0, 1.9):
         method(FixedNet((1, 1)), made_batch(), epoch)
     assert asked == ["primary", "primary", "senior", "senior"]
@@ -170,3 +174,19 @@ def test_selfkd_refuses_another_trunk(trained):
     recipe = recipe_with(table, network={"kind": "hourglass", "width": 8, "branches": [1]})
     with pytest.raises(RecipeError, match="trunk"):
         build_method(recipe, LSP14).prepare(build_network(recipe.network, JOINTS))
+
+
+def test_only_what_a_teacher_says_near_a_label_counts_where_it_is_told_so():
+    batch = made_batch()
+    teacher = _answering(_lesson())
+    whole = lesson_of(teacher, batch, (SIDE, SIDE)).heatmaps
+    teacher.window = 1.0
+    near = lesson_of(teacher, batch, (SIDE, SIDE)).heatmaps
+    known = batch.weight > 0
+    assert (~known).any()
+    torch.testing.assert_close(near[~known], whole[~known])
+    for maps, before, (x, y) in zip(near[known], whole[known], batch.xy[known], strict=True):
+        rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+        far = ((columns - x).abs() > 3) | ((rows - y).abs() > 3)
+        assert not maps[far].any()
+        assert (maps <= before + 1e-6).all()

@@ -8,6 +8,8 @@ from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.train.losses import labelled_total, pixelwise_kl, ramp
 from okdhp_edge.train.methods import build_method
+from okdhp_edge.train.methods.okdhp import mixed
+from okdhp_edge.train.teacher import Lesson
 from okdhp_edge.train.views import mean_over_views
 from tests.helpers.fixed_net import JOINTS, SIDE, FixedNet, made_batch, recipe_with
 
@@ -174,3 +176,17 @@ def test_the_peers_targets_lie_where_the_joints_are_in_its_crop():
 def test_a_peer_must_see_the_same_shape():
     with pytest.raises(ValueError, match="peer_size"):
         recipe_with({"method": "okdhp", "peer_size": [96, 128]})
+
+
+def test_a_foreign_teacher_has_its_share_of_the_distribution_of_joints_it_knows():
+    ensemble = torch.randn(2, JOINTS, SIDE, SIDE)
+    maps = torch.rand(2, JOINTS, SIDE, SIDE)
+    maps[0, 1] = 0
+    knows = torch.ones(JOINTS)
+    knows[0] = 0
+    found = mixed(ensemble, Lesson(maps, knows, None), 0.3).flatten(2).exp()
+    own = ensemble.flatten(2).softmax(2)
+    taught = maps.flatten(2)
+    expected = 0.7 * own + 0.3 * taught / taught.sum(2, keepdim=True)
+    expected[:, 0], expected[0, 1] = own[:, 0], own[0, 1]
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)

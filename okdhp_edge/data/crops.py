@@ -1,0 +1,143 @@
+"""Every person's surroundings as a small picture of its own, in COCO format.
+
+A set of crops is a tenth of the pictures it comes from: it travels to a rented GPU, and an epoch
+decodes no more than what it trains on.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from okdhp_edge.data.sample import PoseSet, Sample
+from okdhp_edge.errors import DataError
+from okdhp_edge.files import write_text
+from okdhp_edge.pose.crop import Box
+from okdhp_edge.pose.preprocess import Image
+
+ANNOTATIONS = "annotations.json"
+_QUALITY = {".webp": cv2.IMWRITE_WEBP_QUALITY, ".avif": cv2.IMWRITE_AVIF_QUALITY,
+            ".jpg": cv2.IMWRITE_JPEG_QUALITY}  # fmt: skip
+SUFFIXES = tuple(_QUALITY)
+# Crops encoded ahead of the one that is written: enough for the threads, little memory.
+_AHEAD = 64
+
+
+@dataclass(frozen=True)
+class CropOptions:
+    """How crops are cut.
+
+    Attributes:
+        side: pixels of the longer side of a person's box; smaller ones are not enlarged.
+        surroundings: side of the square around the box's centre, in longer sides of the box. Must
+            hold what augmentation shows: the network's `box_padding` divided by the least scale.
+        suffix: one of SUFFIXES.
+        quality: of the encoder, 1..100.
+        threads: that encode.
+    """
+
+    side: int = 176
+    surroundings: float = 1.6
+    suffix: str = ".webp"
+    quality: int = 80
+    threads: int = 2
+
+
+def write_crops(
+    poses: PoseSet, out: Path, options: CropOptions, report: Callable[[int], None]
+) -> int:
+    """Write `out/annotations.json` and a picture for each person; returns the bytes written.
+
+    Raises:
+        DataError: a picture cannot be read, or this OpenCV cannot write such pictures.
+    """
+    if not cv2.haveImageWriter(f"x{options.suffix}"):
+        raise DataError(f"this OpenCV writes no {options.suffix}", "choose another --suffix")
+    out.mkdir(parents=True, exist_ok=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    written = 0
+    for number, (encoded, size, person) in enumerate(_encoded(poses, options), 1):
+        name = f"{number:06d}{options.suffix}"
+        (out / name).write_bytes(encoded)
+        written += len(encoded)
+        images.append({"id": number, "file_name": name, "width": size[0], "height": size[1]})
+        annotations.append(
+            {"id": number, "image_id": number, "category_id": 1, "iscrowd": 0} | person
+        )
+        report(number)
+    category = {
+        "id": 1, "name": "person", "keypoints": list(poses.skeleton.joints),
+        "skeleton": (poses.skeleton.limb_index + 1).tolist(),
+    }  # fmt: skip
+    content = {"images": images, "annotations": annotations, "categories": [category]}
+    write_text(out / ANNOTATIONS, json.dumps(content, separators=(",", ":")) + "\n")
+    return written
+
+
+_Encoded = tuple[bytes, tuple[int, int], dict[str, Any]]
+
+
+def _encoded(poses: PoseSet, options: CropOptions) -> Iterator[_Encoded]:
+    """In the set's order, made by threads that never run far ahead."""
+
+    def encode(sample: Sample) -> _Encoded:
+        picture, x, y, scale = _cut(sample, options)
+        parameters = [_QUALITY[options.suffix], options.quality]
+        encoded = cv2.imencode(options.suffix, picture, parameters)[1].tobytes()
+        return encoded, picture.shape[1::-1], _annotation(sample, x, y, scale)
+
+    waiting = iter(poses.samples)
+    with ThreadPoolExecutor(options.threads) as pool:
+        queue = [pool.submit(encode, sample) for sample in islice(waiting, _AHEAD)]
+        while queue:
+            yield queue.pop(0).result()
+            queue += [pool.submit(encode, sample) for sample in islice(waiting, 1)]
+
+
+def _cut(sample: Sample, options: CropOptions) -> tuple[Image, int, int, float]:
+    """The crop, where it lay in the picture, and by how much it was scaled."""
+    picture = sample.picture.read()
+    longest = max(float(sample.box[2:].max()), 1.0)
+    low, high = _bounds(sample.box, longest * options.surroundings, picture.shape[1::-1])
+    cut = picture[low[1] : high[1], low[0] : high[0]]
+    scale = min(1.0, options.side / longest)
+    if scale < 1:
+        size = np.maximum(np.round((high - low) * scale), 1).astype(int)
+        cut = np.asarray(cv2.resize(cut, size.tolist(), interpolation=cv2.INTER_AREA), np.uint8)
+    return cut, int(low[0]), int(low[1]), scale
+
+
+def _bounds(
+    box: Box, side: float, size: tuple[int, ...]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """First pixel and last but one of the square around the box, within the picture."""
+    centre = box[:2] + box[2:] / 2
+    last = np.array(size)
+    low = np.clip(np.floor(centre - side / 2).astype(int), 0, last - 1)
+    high = np.clip(np.ceil(centre + side / 2).astype(int), low + 1, last)
+    return low, high
+
+
+def _annotation(sample: Sample, x: int, y: int, scale: float) -> dict[str, Any]:
+    # Pixel centres lie at whole numbers.
+    xy = (sample.xy - (x, y) + 0.5) * scale - 0.5
+    known = sample.labelled.astype(int)
+    rows = np.column_stack([np.round(xy, 1), 2 * np.ones(len(xy))]) * known[:, None]
+    corner = (sample.box[:2] - (x, y) + 0.5) * scale - 0.5
+    box = np.concatenate([corner, sample.box[2:] * scale])
+    area = sample.area * scale**2 if sample.area else float(box[2] * box[3])
+    found: dict[str, Any] = {
+        "bbox": np.round(box, 1).tolist(), "area": round(float(area), 1),
+        "keypoints": [int(v) if v == int(v) else float(v) for v in rows.ravel()],
+        "num_keypoints": int(known.sum()),
+    }  # fmt: skip
+    if sample.absent is not None:
+        found["absent"] = sample.absent.astype(int).tolist()
+    return found

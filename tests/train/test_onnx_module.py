@@ -1,0 +1,74 @@
+"""A foreign teacher on the student's device says what ONNX Runtime says."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+from torch.nn import functional as F
+
+from okdhp_edge.train.onnx_module import OnnxModule, UnknownOperatorError
+
+
+class _Mixed(nn.Module):
+    """Most operators of published pose networks in one small graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.depthwise = nn.Conv2d(8, 8, 5, padding=2, groups=8)
+        self.last = nn.Conv2d(16, 4, 1)
+
+    def forward(self, image):
+        x = F.relu6(self.norm(self.first(image / 255 - 0.5)))
+        low = F.leaky_relu(self.depthwise(F.max_pool2d(x, 2)), 0.1)
+        up = F.interpolate(low, scale_factor=2, mode="bilinear", align_corners=False)
+        near = F.interpolate(low, scale_factor=2, mode="nearest")
+        both = torch.cat([up * torch.sigmoid(near), F.relu(x)], dim=1)
+        first, second = self.last(both).split(2, dim=1)
+        return torch.cat([first + second, first - second], dim=1)
+
+
+def test_it_gives_what_onnxruntime_gives(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "mixed.onnx"
+    torch.onnx.export(
+        _Mixed().eval(), (torch.zeros(1, 3, 32, 48),), path, dynamo=False, output_names=["maps"],
+        dynamic_axes=None, do_constant_folding=False,
+    )  # fmt: skip
+    crops = torch.rand(1, 3, 32, 48) * 255
+    session = ort.InferenceSession(path)
+    expected = session.run(["maps"], {session.get_inputs()[0].name: crops.numpy()})[0]
+    found = OnnxModule(onnx.load(path), "maps")(crops)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
+
+
+def _one_node(operator, **attributes):
+    node = helper.make_node(operator, ["x"], ["y"], **attributes)
+    shapes = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 2, 8, 8]) for n in ("x", "y")
+    ]
+    graph = helper.make_graph([node], "g", shapes[:1], shapes[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+
+def test_an_operator_it_does_not_know_is_left_to_onnxruntime():
+    with pytest.raises(UnknownOperatorError, match="Tan"):
+        OnnxModule(_one_node("Tan"), "y")
+
+
+def test_padding_that_differs_by_side_is_as_in_onnx():
+    weight = numpy_helper.from_array(np.ones((2, 2, 3, 3), np.float32), "w")
+    node = helper.make_node("Conv", ["x", "w"], ["y"], strides=[2, 2], pads=[0, 0, 1, 1])
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
+              for n, s in (("x", [1, 2, 8, 8]), ("y", [1, 2, 4, 4]))]  # fmt: skip
+    graph = helper.make_graph([node], "g", values[:1], values[1:], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 10
+    crops = np.random.default_rng(0).normal(size=(1, 2, 8, 8)).astype(np.float32)
+    expected = ort.InferenceSession(model.SerializeToString()).run(None, {"x": crops})[0]
+    found = OnnxModule(model, "y")(torch.from_numpy(crops))
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
