@@ -3,7 +3,8 @@
     python benchmarks/peers.py --lspet PATH --coco PATH --movenet FILE.tflite --thunder FILE.onnx \
         [--nobody coco:FILE ...] [--models lite full]
 
-Needs `pip install ai-edge-litert` for the peer. Everything runs in this process: the same pictures,
+Needs `pip install ai-edge-litert` for the peer, and our models' float files, which
+`okdhp-edge export models/NAME/weights.safetensors` brings back. Everything runs in this process: the same pictures,
 boxes (extent of the labelled joints; padded by a quarter for MoveNet, for ours as their cards say),
 crops made by the same code, the same metrics on the 12 joints that both know, matched by name, and
 latency at batch 1 measured in turns with as many threads for each. `test` of LSPET decides nothing
@@ -131,15 +132,17 @@ def _found(pose: Pose) -> Found:
 
 
 class Ours:
-    """One of our INT8 artefacts, by the code that `run` uses."""
+    """One of our artefacts, by the code that `run` uses."""
 
-    def __init__(self, name: str, runtime: str, threads: int, closing: ExitStack) -> None:
-        folder = model_store.artefact(model_store.named(name), runtime, "int8")
+    def __init__(
+        self, name: str, runtime: str, precision: str, threads: int, closing: ExitStack
+    ) -> None:
+        folder = model_store.artefact(model_store.named(name), runtime, precision)
         card = read_card(folder)
-        self.name = f"{name} INT8, {runtime}"
+        self.name = f"{name} {precision.upper()}, {runtime}"
         self.megabytes = sum(p.stat().st_size for p in folder.glob("model.*")) / 1e6
         self._backend = closing.enter_context(
-            open_backend(runtime, Request(folder, card, "int8", threads))
+            open_backend(runtime, Request(folder, card, precision, threads))
         )
         self._estimator = Estimator(self._backend, StageClock())
         self._crop = np.zeros((1, card.input.height, card.input.width, 3), np.uint8)
@@ -228,6 +231,17 @@ def timed(contenders: Sequence[Contender], poses: PoseSet) -> dict[str, dict[str
     }
 
 
+def over_float(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What an INT8 artefact gains or loses against the same network in float, in its runtime."""
+    float_row = next((r for r in rows if r["name"] == row["name"].replace("INT8", "FP32")), row)
+    if float_row is row:
+        return {}
+    return {"over_float": {
+        f"{kind} {metric}": round(row[kind][metric][0] - float_row[kind][metric][0], 2)
+        for kind, metric in (("coco", "oks"), ("lspet", "pck@0.2"))
+    }}  # fmt: skip
+
+
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     import matplotlib as mpl
 
@@ -268,9 +282,10 @@ def main() -> None:
             MoveNet(asked.movenet, asked.threads), Thunder(asked.thunder, asked.threads)
         ]  # fmt: skip
         contenders += [
-            Ours(name, runtime, asked.threads, closing)
+            Ours(name, runtime, precision, asked.threads, closing)
             for name in asked.models
             for runtime in ("openvino", "onnxruntime")
+            for precision in ("int8", "fp32")
         ]
         found = {
             kind: {
@@ -303,7 +318,9 @@ def main() -> None:
             "latency_over_the_peers": round(
                 latency[name]["infer"]["p50"] / latency[first]["infer"]["p50"], 3),
         })  # fmt: skip
-    plot(rows, RESULTS / "peers.png")
+    for row in rows:
+        row |= over_float(row, rows)
+    plot([row for row in rows if "FP32" not in row["name"]], RESULTS / "peers.png")
     record = {
         "command": "python benchmarks/peers.py --lspet PATH --coco PATH --movenet FILE.tflite "
         "--thunder FILE.onnx --nobody " + " ".join(map(kinds_of, asked.nobody)) + " "

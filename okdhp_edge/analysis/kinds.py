@@ -1,0 +1,119 @@
+"""Every labelled joint's error by kind, after Ronchi and Perona ("Benchmarking and Error Diagnosis
+in Multi-Instance Pose Estimation", ICCV 2017), on one person in a known box.
+
+N persons, K joints. A keypoint similarity is COCO's: exp(-d^2 / (2 s^2 k^2)), k = 2 sigma, s^2 the
+person's area.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.data.coco_annotation import AREA_OF_BOX
+from okdhp_edge.data.sample import PoseSet, Sample
+
+# The paper's thresholds: human annotators agree within the first, the second is still the joint.
+GOOD, CLOSE = 0.85, 0.5
+
+
+class Kind(IntEnum):
+    """What a joint's error is."""
+
+    UNLABELLED = 0
+    GOOD = 1
+    JITTER = 2
+    """Near its place."""
+    INVERSION = 3
+    """On the other side's joint of the same person: left and right confused."""
+    SWAP = 4
+    """On the same joint, or its other side, of another labelled person."""
+    MISS = 5
+    """Anywhere else."""
+
+
+class Errors(NamedTuple):
+    """One set, one model.
+
+    Attributes:
+        kind: (N, K) values of `Kind`.
+        similarity: (N, K) keypoint similarity to the label; 0 where unlabelled.
+        person: (N,) mean similarity over a person's labelled joints, in 0..1: its OKS.
+    """
+
+    kind: NDArray[np.int8]
+    similarity: NDArray[np.float64]
+    person: NDArray[np.float64]
+
+
+def classify(poses: PoseSet, xy_NK2: NDArray[np.floating]) -> Errors:
+    """Classify predictions in picture pixels.
+
+    Args:
+        poses: with the model's joints.
+        xy_NK2: predictions for each of its samples.
+    """
+    kinds, similarities = [], []
+    others = _by_picture(poses.samples)
+    flip = poses.skeleton.flip_index
+    sigmas = poses.skeleton.sigmas
+    for number, (sample, xy) in enumerate(zip(poses.samples, xy_NK2, strict=True)):
+        scale = np.sqrt(2 * _area(sample)) * 2 * sigmas
+
+        def to(truth: NDArray[np.floating], known: NDArray[np.bool_], xy=xy, scale=scale):  # type: ignore[no-untyped-def]
+            return _similarity(xy, truth, scale) * known
+
+        own = to(sample.xy, sample.labelled)
+        inverted = to(sample.xy[flip], sample.labelled[flip] & (flip != np.arange(len(flip))))
+        swapped = np.zeros(len(xy))
+        for other in others[_picture_of(sample)]:
+            if other != number:
+                theirs = poses.samples[other]
+                swapped = np.maximum(swapped, to(theirs.xy, theirs.labelled))
+                swapped = np.maximum(swapped, to(theirs.xy[flip], theirs.labelled[flip]))
+        kinds.append(_kinds(sample.labelled, own, inverted, swapped))
+        similarities.append(own)
+    similarity = np.stack(similarities)
+    labelled = np.stack([s.labelled for s in poses.samples])
+    person = similarity.sum(axis=1) / np.maximum(labelled.sum(axis=1), 1)
+    return Errors(np.stack(kinds), similarity, person)
+
+
+def _kinds(
+    labelled: NDArray[np.bool_],
+    own: NDArray[np.float64],
+    inverted: NDArray[np.float64],
+    swapped: NDArray[np.float64],
+) -> NDArray[np.int8]:
+    kind = np.full(len(own), Kind.MISS, dtype=np.int8)
+    kind[swapped >= CLOSE] = Kind.SWAP
+    kind[inverted >= CLOSE] = Kind.INVERSION
+    kind[own >= CLOSE] = Kind.JITTER
+    kind[own >= GOOD] = Kind.GOOD
+    kind[~labelled] = Kind.UNLABELLED
+    return kind
+
+
+def _similarity(
+    xy: NDArray[np.floating], truth: NDArray[np.floating], scale: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    distance = np.linalg.norm(xy - truth, axis=-1)
+    return np.asarray(np.exp(-((distance / scale) ** 2)))
+
+
+def _area(sample: Sample) -> float:
+    box = float(sample.box[2] * sample.box[3]) * AREA_OF_BOX
+    return max(sample.area or box, 1.0)
+
+
+def _picture_of(sample: Sample) -> str:
+    return sample.id.rsplit("#", 1)[0]
+
+
+def _by_picture(samples: Sequence[Sample]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for number, sample in enumerate(samples):
+        found.setdefault(_picture_of(sample), []).append(number)
+    return found

@@ -1,0 +1,57 @@
+"""A set of crops trains like the set it was cut from."""
+
+import cv2
+import numpy as np
+import pytest
+
+from okdhp_edge.data.augment import NO_AUGMENTATION, training_crop
+from okdhp_edge.data.crops import ANNOTATIONS, CropOptions, write_crops
+from okdhp_edge.data.load import load
+from okdhp_edge.errors import DataError
+from tests.helpers.tiny_models import tiny_recipe
+
+
+def _cut(tmp_path, **options):
+    poses = load("synthetic:6", "train")
+    counted = []
+    written = write_crops(poses, tmp_path, CropOptions(**options), counted.append)
+    assert counted == list(range(1, len(poses) + 1))
+    assert written == sum(p.stat().st_size for p in tmp_path.glob("*.*") if p.suffix != ".json")
+    return poses, load(f"coco:{tmp_path / ANNOTATIONS}@all", "train")
+
+
+@pytest.mark.parametrize("side", [48, 4000])
+def test_network_crops_are_those_of_the_whole_pictures(tmp_path, side):
+    poses, crops = _cut(tmp_path, side=side, quality=100, suffix=".jpg")
+    spec = tiny_recipe().input_spec()
+    assert len(crops) == len(poses)
+    for whole, cut in zip(poses.samples, crops.samples, strict=True):
+        assert max(cut.picture.read().shape) <= max(whole.picture.read().shape)
+        a, b = (
+            training_crop(s, poses.skeleton, spec, NO_AUGMENTATION, np.random.default_rng(0))
+            for s in (whole, cut)
+        )
+        np.testing.assert_array_equal(whole.labelled, cut.labelled)
+        np.testing.assert_allclose(a.xy, b.xy, atol=0.6)
+        # The same persons, blurred by what a smaller picture and JPEG take.
+        difference = np.abs(a.image.astype(int) - b.image.astype(int)).mean()
+        assert difference < (12 if side == 48 else 3)
+
+
+def test_boxes_without_anybody_stay_so(tmp_path):
+    from dataclasses import replace
+
+    poses = load("synthetic:2", "train")
+    nobody = replace(
+        poses.samples[0], labelled=np.zeros(len(poses.skeleton), bool),
+        absent=np.ones(len(poses.skeleton), bool),
+    )  # fmt: skip
+    write_crops(replace(poses, samples=[nobody]), tmp_path, CropOptions(), lambda _: None)
+    (found,) = load(f"coco:{tmp_path / ANNOTATIONS}@all", "train").samples
+    assert found.nobody
+
+
+def test_a_suffix_that_opencv_cannot_write_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, "haveImageWriter", lambda _: False)
+    with pytest.raises(DataError, match="writes no"):
+        write_crops(load("synthetic:2", "train"), tmp_path, CropOptions(), lambda _: None)
