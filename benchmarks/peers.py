@@ -4,8 +4,9 @@
         [--nobody coco:FILE ...] [--models lite full]
 
 Needs `pip install ai-edge-litert` for the peer, and our models' float files, which
-`okdhp-edge export models/NAME/weights.safetensors` brings back. Everything runs in this process: the same pictures,
-boxes (extent of the labelled joints; padded by a quarter for MoveNet, for ours as their cards say),
+`okdhp-edge export models/NAME/weights.safetensors` brings back. Everything runs in this process:
+the same pictures, boxes (extent of the labelled joints; padded by a quarter for MoveNet, for ours as
+their cards say),
 crops made by the same code, the same metrics on the 12 joints that both know, matched by name, and
 latency at batch 1 measured in turns with as many threads for each. `test` of LSPET decides nothing
 here: it is only reported.
@@ -319,7 +320,7 @@ def main() -> None:
                 latency[name]["infer"]["p50"] / latency[first]["infer"]["p50"], 3),
         })  # fmt: skip
     for row in rows:
-        row |= over_float(row, rows)
+        row.update(over_float(row, rows))
     plot([row for row in rows if "FP32" not in row["name"]], RESULTS / "peers.png")
     record = {
         "command": "python benchmarks/peers.py --lspet PATH --coco PATH --movenet FILE.tflite "

@@ -1,4 +1,9 @@
-"""COCO's average precision, by COCO's own evaluator (pycocotools) and in its own file format."""
+"""COCO's average precision, by COCO's own evaluator (pycocotools) and in its own file format.
+
+A set whose pictures have a `crowdIndex` is CrowdPose and judged by its protocol (Li et al., CVPR
+2019, and the evaluation released with it): the person's area is 0.53 of its box, sizes are not told
+apart, easy, medium and hard pictures are.
+"""
 
 import contextlib
 import json
@@ -11,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.data.coco import annotation_file
+from okdhp_edge.data.coco_annotation import AREA_OF_BOX
 from okdhp_edge.data.reading import read_json
 from okdhp_edge.data.sample import PoseSet
 from okdhp_edge.errors import DataError
@@ -19,6 +25,11 @@ from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
 
 NAMES = ("AP", "AP50", "AP75", "AP-M", "AP-L", "AR", "AR50", "AR75", "AR-M", "AR-L")
 """What the evaluator prints, in its order."""
+CROWD_NAMES = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP-easy", "AP-medium", "AP-hard")
+"""The same of CrowdPose's evaluation."""
+# Below the first a picture is easy, from the second on it is hard.
+_EASY_BELOW, _HARD_FROM = 0.2, 0.8
+_AT_50, _AT_75 = 0, 5
 # The score of a person is the mean of its joints' scores above this (Xiao et al., ECCV 2018, and
 # every top-down code since), times that of its box.
 _SEEN = 0.2
@@ -27,7 +38,8 @@ Results = list[dict[str, Any]]
 
 
 def average_precision(poses: PoseSet, results: Results) -> dict[str, float]:
-    """The evaluator's ten numbers, in points of 100; -100 where the set has no such persons.
+    """The evaluator's numbers (NAMES, or CROWD_NAMES), in points of 100; -100 where the set has no
+    such persons.
 
     Args:
         poses: a set of `coco:`; the pictures of its samples are judged.
@@ -37,7 +49,6 @@ def average_precision(poses: PoseSet, results: Results) -> dict[str, float]:
         DataError: the set is no COCO file, or the results are not for it.
     """
     from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
 
     file = file_of(poses)
     skeleton = _skeleton(file)
@@ -45,7 +56,6 @@ def average_precision(poses: PoseSet, results: Results) -> dict[str, float]:
     # It talks on stdout, which belongs to the command's JSON line.
     with contextlib.redirect_stdout(sys.stderr):
         truth = COCO(str(file))
-        _complete(truth)
         ids = sorted(image_ids(poses).values())
         wanted = [r for r in results if r["image_id"] in set(ids)]
         if not wanted:
@@ -53,13 +63,55 @@ def average_precision(poses: PoseSet, results: Results) -> dict[str, float]:
                 f"none of {len(results)} results is of a picture of {poses.source}",
                 "`image_id` must be the annotation file's",
             )
-        evaluator = COCOeval(truth, truth.loadRes(wanted), "keypoints")
-        evaluator.params.imgIds = ids
-        evaluator.params.kpt_oks_sigmas = skeleton.sigmas
-        evaluator.evaluate()
-        evaluator.accumulate()
+        crowd = {i: truth.imgs[i].get("crowdIndex") for i in ids}
+        if all(value is not None for value in crowd.values()):
+            return _judge_crowd(truth, wanted, skeleton, crowd)
+        _complete(truth)
+        evaluator = _evaluated(truth, wanted, skeleton, ids)
         evaluator.summarize()
     return {n: 100 * float(v) for n, v in zip(NAMES, evaluator.stats, strict=True)}
+
+
+def _evaluated(truth: Any, results: Results, skeleton: Skeleton, ids: Sequence[Any]) -> Any:
+    from pycocotools.cocoeval import COCOeval
+
+    evaluator = COCOeval(truth, truth.loadRes(results), "keypoints")
+    evaluator.params.imgIds = list(ids)
+    evaluator.params.kpt_oks_sigmas = skeleton.sigmas
+    evaluator.evaluate()
+    evaluator.accumulate()
+    return evaluator
+
+
+def _judge_crowd(
+    truth: Any, results: Results, skeleton: Skeleton, crowd: Mapping[Any, float]
+) -> dict[str, float]:
+    for annotation in truth.anns.values():
+        box = annotation.get("bbox") or [0, 0, 0, 0]
+        annotation["area"] = float(box[2]) * float(box[3]) * AREA_OF_BOX
+    _complete(truth)
+    found = _evaluated(truth, results, skeleton, list(crowd)).eval
+    # (thresholds, recalls, categories, areas, detections), the same without recalls; area 0: all.
+    precision, recall = found["precision"][..., 0, :], found["recall"][..., 0, :]
+    points = [
+        _mean(part) for each in (precision, recall) for part in (each, each[_AT_50], each[_AT_75])
+    ]
+    groups: tuple[list[Any], ...] = ([], [], [])
+    for picture, index in crowd.items():
+        groups[(index >= _EASY_BELOW) + (index >= _HARD_FROM)].append(picture)
+    for group in groups:
+        some = [r for r in results if r["image_id"] in set(group)]
+        points.append(
+            _mean(_evaluated(truth, some, skeleton, group).eval["precision"][..., 0, :])
+            if some else -100.0
+        )  # fmt: skip
+    return dict(zip(CROWD_NAMES, points, strict=True))
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """In points; -100 where nothing counts, as COCO's evaluator says it."""
+    counted = values[values > -1]
+    return 100 * float(counted.mean()) if len(counted) else -100.0
 
 
 def results_of(

@@ -107,8 +107,15 @@ def read_facts(path: Path) -> Facts:
     Raises:
         ModelError: missing, damaged, or not written by this project.
     """
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder without a checkpoint", "name its .safetensors file")
     if not path.is_file():
         raise ModelError(f"checkpoint {path} does not exist", "run `okdhp-edge train` first")
+    if path.suffix != ".safetensors":
+        raise ModelError(
+            f"{path} is no checkpoint of okdhp-edge, which end in .safetensors",
+            "foreign pose models can teach (`data label --teacher`)",
+        )
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}

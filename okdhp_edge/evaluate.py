@@ -21,6 +21,8 @@ Predict = Callable[[NDArray[np.uint8]], Mapping[str, Heatmaps]]
 Progress = Callable[[int], None]
 """Told how many samples are done so far."""
 
+# MPII's evaluation leaves these out of its mean.
+_NOT_IN_PCKH = ("pelvis", "thorax")
 _METRIC = re.compile(r"(pck|pckh)@(0?\.\d+|1\.0)|oks")
 
 
@@ -112,7 +114,8 @@ def evaluate(
     """The metric of each of `predict`'s outputs over all samples.
 
     Args:
-        metric: `pck@T` (normalised by the longer torso diagonal), `pckh@T` or `oks`.
+        metric: `pck@T` (normalised by the longer torso diagonal), `pckh@T` (by the head's size,
+            without pelvis and thorax, as MPII's evaluation has it) or `oks`.
 
     Raises:
         DataError: the metric is unknown or the set lacks what it needs.
@@ -138,6 +141,8 @@ def score(poses: PoseSet, predicted_NK2: NDArray[np.floating], metric: str) -> S
         result = oks(predicted_NK2, truth, labelled, area, poses.skeleton.sigmas)
     else:
         name, threshold = metric.split("@")
+        if name == "pckh":
+            labelled = labelled & ~np.isin(poses.skeleton.joints, _NOT_IN_PCKH)
         norm = (
             torso_diagonals(truth, labelled, poses.skeleton)
             if name == "pck"

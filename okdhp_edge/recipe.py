@@ -99,6 +99,13 @@ class FreezeTable(_Table):
     """Whether batch norms keep their statistics, gains and offsets."""
 
 
+class SkeletonTable(_Table):
+    """`[skeleton]`: what a data set's joint names do not say."""
+
+    pairs: tuple[tuple[str, str], ...] = ()
+    """Joints that mirroring a picture exchanges, by the names that `data check` prints."""
+
+
 class Recipe(_Table):
     """Everything that decides what a training run gives."""
 
@@ -109,6 +116,7 @@ class Recipe(_Table):
     """What is trained on; a part of it, such as `train[:3000]`, too."""
     corrections: str | None = None
     """A file of `okdhp-edge data relabel` that puts labels of the training split right."""
+    skeleton: SkeletonTable = SkeletonTable()
     metric: str | None = None
     """Judged and selected by this; None takes the data set's own."""
     terms: str = "no restriction known"

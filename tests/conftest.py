@@ -1,6 +1,7 @@
 """Fixtures that several packages' tests share: one tiny model, taken through every stage once."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,26 @@ def real_data() -> Path:
     if not _REAL_DATA.is_dir():
         pytest.skip("real data absent: set OKDHP_EDGE_TEST_DATA to the folder of data sets")
     return _REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def browser():  # type: ignore[no-untyped-def]
+    """A headless Chromium; tests that need it skip where there is none."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    driver_path = shutil.which("chromedriver")
+    if not chromium or not driver_path:
+        pytest.skip("no Chromium with its driver here: apt install chromium chromium-driver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage",
+                 "--window-size=420,900"):  # fmt: skip
+        options.add_argument(word)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
+    driver.set_page_load_timeout(30)
+    yield driver
+    driver.quit()
 
 
 @pytest.fixture(scope="session")

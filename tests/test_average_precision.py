@@ -6,21 +6,22 @@ import numpy as np
 import pytest
 
 from okdhp_edge.average_precision import (
+    CROWD_NAMES,
     NAMES,
     average_precision,
     read_results,
     results_of,
     write_results,
 )
-from okdhp_edge.data.load import load
+from okdhp_edge.data.load import load, read_annotations
 from okdhp_edge.errors import DataError
+from tests.helpers.made_crowd import crowd_files
 from tests.helpers.made_data import coco_file
 
 SETS = [
     "coco_mini/person_keypoints_train2017_mini.json",
     "formats/coco/person_keypoints_train2017_4img.json",
     "formats/ochuman/test_ochuman.json",
-    "formats/crowdpose/test_crowdpose.json",
 ]
 
 
@@ -131,3 +132,23 @@ def test_the_command_judges_a_model_and_then_its_own_file(exported, tmp_path):
     assert set(told["ap"]) == set(NAMES) and told["flip_test"] is True
     second = run(app, [*common, "--results", str(out)])
     assert json.loads(second.stdout.splitlines()[-1])["ap"] == told["ap"]
+
+
+# What xtcocotools 1.14.3 (the maintained copy of CrowdPose's evaluation) prints for the same files
+# with `COCOeval(truth, results, "keypoints_crowd", sigmas, use_area=False)`.
+CROWD = [0.49102573377638514, 0.8910891089108911, 0.524756445569369, 0.5821428571428572,
+         0.8928571428571429, 0.6428571428571429, 0.4568, 0.5108, 0.5223]  # fmt: skip
+
+
+def test_crowdposes_numbers_are_its_own_evaluations(tmp_path):
+    annotations, results = crowd_files(tmp_path)
+    poses = read_annotations(f"coco:{annotations}", "all")
+    found = average_precision(poses, read_results(results))
+    assert tuple(found) == CROWD_NAMES
+    np.testing.assert_allclose([round(v / 100, 4) for v in found.values()],
+                               np.round(CROWD, 4), atol=1e-9)  # fmt: skip
+
+
+def test_real_crowdpose_files_are_judged_so(real_data):
+    poses = load(f"coco:{real_data}/formats/crowdpose/test_crowdpose.json", "all")
+    assert tuple(average_precision(poses, results_of(poses, *_noisy(poses)))) == CROWD_NAMES

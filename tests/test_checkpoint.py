@@ -3,6 +3,7 @@ import torch
 
 from okdhp_edge import checkpoint
 from okdhp_edge.errors import ModelError, OutputError
+from okdhp_edge.network.build import build_network
 
 
 def test_facts_and_weights_come_back(trained):
@@ -37,3 +38,22 @@ def test_a_failed_write_leaves_the_old_checkpoint(trained, tmp_path, monkeypatch
         checkpoint.save(path, checkpoint.read_facts(trained), torch.nn.Linear(1, 1), None)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["last.safetensors"]
+
+
+def test_what_is_no_checkpoint_is_not_called_a_damaged_one(tmp_path):
+    foreign = tmp_path / "model.onnx"
+    foreign.write_bytes(b"theirs")
+    with pytest.raises(ModelError, match="no checkpoint of okdhp-edge"):
+        checkpoint.read_facts(foreign)
+    with pytest.raises(ModelError, match="folder without a checkpoint"):
+        checkpoint.read_facts(tmp_path)
+
+
+def test_half_precision_weights_do_not_tell_where_the_data_lay(trained, tmp_path):
+    facts = checkpoint.read_facts(trained)
+    there = facts.model_copy(update={"data": "coco:/home/somebody/set.json"})
+    full = tmp_path / "full.safetensors"
+    net = build_network(facts.recipe.network, len(facts.skeleton.joints), load_encoder=False)
+    checkpoint.save(full, there, net)
+    checkpoint.save_half(full, tmp_path / "half.safetensors")
+    assert checkpoint.read_facts(tmp_path / "half.safetensors").data == "coco"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.data.coco_annotation import AREA_OF_BOX
 from okdhp_edge.data.sample import PoseSet, Sample
+from okdhp_edge.pose.skeleton import Skeleton
 
 # The paper's thresholds: human annotators agree within the first, the second is still the joint.
 GOOD, CLOSE = 0.85, 0.5
@@ -55,30 +56,41 @@ def classify(poses: PoseSet, xy_NK2: NDArray[np.floating]) -> Errors:
         poses: with the model's joints.
         xy_NK2: predictions for each of its samples.
     """
+    by_picture = _by_picture(poses.samples)
     kinds, similarities = [], []
-    others = _by_picture(poses.samples)
-    flip = poses.skeleton.flip_index
-    sigmas = poses.skeleton.sigmas
-    for number, (sample, xy) in enumerate(zip(poses.samples, xy_NK2, strict=True)):
-        scale = np.sqrt(2 * _area(sample)) * 2 * sigmas
-
-        def to(truth: NDArray[np.floating], known: NDArray[np.bool_], xy=xy, scale=scale):  # type: ignore[no-untyped-def]
-            return _similarity(xy, truth, scale) * known
-
-        own = to(sample.xy, sample.labelled)
-        inverted = to(sample.xy[flip], sample.labelled[flip] & (flip != np.arange(len(flip))))
-        swapped = np.zeros(len(xy))
-        for other in others[_picture_of(sample)]:
-            if other != number:
-                theirs = poses.samples[other]
-                swapped = np.maximum(swapped, to(theirs.xy, theirs.labelled))
-                swapped = np.maximum(swapped, to(theirs.xy[flip], theirs.labelled[flip]))
-        kinds.append(_kinds(sample.labelled, own, inverted, swapped))
+    for number, sample in enumerate(poses.samples):
+        others = [poses.samples[i] for i in by_picture[_picture_of(sample)] if i != number]
+        judged = _Judged(xy_NK2[number], sample, poses.skeleton)
+        own = judged.near(sample)
+        swapped = np.maximum.reduce([
+            np.zeros(len(own)), *(judged.near(other) for other in others),
+            *(judged.near(other, mirrored=True) for other in others),
+        ])  # fmt: skip
+        kinds.append(_kinds(sample.labelled, own, judged.near(sample, mirrored=True), swapped))
         similarities.append(own)
     similarity = np.stack(similarities)
     labelled = np.stack([s.labelled for s in poses.samples])
     person = similarity.sum(axis=1) / np.maximum(labelled.sum(axis=1), 1)
     return Errors(np.stack(kinds), similarity, person)
+
+
+class _Judged(NamedTuple):
+    """(K, 2) predictions of the joints of one person."""
+
+    xy: NDArray[np.floating]
+    sample: Sample
+    skeleton: Skeleton
+
+    def near(self, other: Sample, *, mirrored: bool = False) -> NDArray[np.float64]:
+        """(K,) similarity to somebody's joints, or to those of the other side; 0 where there is no
+        such label."""
+        truth, known = other.xy, other.labelled
+        if mirrored:
+            flip = self.skeleton.flip_index
+            truth, known = truth[flip], known[flip] & (flip != np.arange(len(flip)))
+        scale = np.sqrt(2 * _area(self.sample)) * 2 * self.skeleton.sigmas
+        distance = np.linalg.norm(self.xy - truth, axis=-1)
+        return np.asarray(np.exp(-((distance / scale) ** 2)) * known)
 
 
 def _kinds(
@@ -94,13 +106,6 @@ def _kinds(
     kind[own >= GOOD] = Kind.GOOD
     kind[~labelled] = Kind.UNLABELLED
     return kind
-
-
-def _similarity(
-    xy: NDArray[np.floating], truth: NDArray[np.floating], scale: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    distance = np.linalg.norm(xy - truth, axis=-1)
-    return np.asarray(np.exp(-((distance / scale) ** 2)))
 
 
 def _area(sample: Sample) -> float:

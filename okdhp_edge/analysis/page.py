@@ -82,9 +82,7 @@ def error_page(
     return page.replace("/*DATA*/", json.dumps(content).replace("</", "<\\/"))
 
 
-def _person(
-    poses: PoseSet, index: int, xy: NDArray[np.floating], errors: Errors
-) -> dict[str, Any]:
+def _person(poses: PoseSet, index: int, xy: NDArray[np.floating], errors: Errors) -> dict[str, Any]:
     sample, kinds = poses.samples[index], errors.kind[index]
     counts = {kind.name.lower(): int((kinds == kind).sum()) for kind in _COUNTED}
     return {

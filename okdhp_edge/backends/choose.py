@@ -76,6 +76,9 @@ def open_chosen(
     return open_backend(chosen.backend, request), chosen.precision
 
 
+_MODEL_FILES = (".onnx", ".xml", ".tflite", ".pt", ".pth")
+
+
 class Candidate(NamedTuple):
     """What a model could be run with here."""
 
@@ -103,6 +106,8 @@ def candidates(path: Path, backend: str, precision: str) -> list[Candidate]:
     if backend == AUTO:
         # Whoever has PyTorch beside a runtime has it for training.
         found = [c for c in found if c.backend != _LAST] or found
+    if not found:
+        _refuse_foreign(path)
     if not found and precision != AUTO:
         # A precision that only this backend can refuse or run: bf16 of the float file, or an error.
         return [Candidate(names[0] if names else _PREFERRED[0], precision)]
@@ -114,6 +119,17 @@ def candidates(path: Path, backend: str, precision: str) -> list[Candidate]:
             f"{path} has nothing for backend {backend}", "run `okdhp-edge export --int8`"
         )
     return found
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise ModelError for a folder whose model files nobody exported."""
+    files = sorted(p.name for suffix in _MODEL_FILES for p in path.glob(f"*{suffix}"))
+    cards = any(path.glob("**/card.json"))
+    if files and not cards:
+        raise ModelError(
+            f"{path} has {files[0]} and no card.json: no model of okdhp-edge",
+            "foreign pose models can teach (`data label --teacher`), not run",
+        )
 
 
 def _chosen(path: Path, found: list[Candidate], threads: int | None, say: Say) -> Candidate:

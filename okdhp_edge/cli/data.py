@@ -64,6 +64,7 @@ def check(
         found = look(poses, lambda done: report("check", done, len(poses), ""))
     for note in poses.notes:
         say(note)
+    say(poses.skeleton.mirroring)
     if found.problems:
         table(f"{len(found.problems)} problems", ("sample", "problem", "fatal"), [
             (p.sample, p.what, "yes" if p.fatal else "") for p in found.problems[:_SHOWN_PROBLEMS]
@@ -135,9 +136,7 @@ def crops(
     poses = load(data, split)
     options = CropOptions(side, surroundings, suffix, quality, threads)
     with progress() as report:
-        written = write_crops(
-            poses, out, options, lambda done: report("cut", done, len(poses), "")
-        )
+        written = write_crops(poses, out, options, lambda done: report("cut", done, len(poses), ""))
     say(f"{len(poses)} persons, {written / 1e6:.1f} MB: {out / ANNOTATIONS}")
     emit({"file": str(out / ANNOTATIONS), "persons": len(poses), "bytes": written})
 

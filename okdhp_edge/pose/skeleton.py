@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -72,6 +72,23 @@ class Skeleton:
         """Joints that mirroring exchanges, each pair once."""
         both = ((j, self.twin(j)) for j in self.joints)
         return tuple((a, b) for a, b in both if self.joints.index(a) < self.joints.index(b))
+
+    @property
+    def mirroring(self) -> str:
+        """What mirroring exchanges, in words."""
+        both = ", ".join(f"{a} and {b}" for a, b in self.pairs)
+        return f"mirroring exchanges {both}" if both else "mirroring exchanges no joints"
+
+    def with_twins(self, pairs: Sequence[tuple[str, str]]) -> "Skeleton":
+        """The same joints, with these pairs exchanged by mirroring besides those that names tell.
+
+        Raises:
+            DataError: a pair names no joint, or one joint is in two pairs.
+        """
+        named = [joint for pair in pairs for joint in pair]
+        if len(set(named)) != len(named):
+            raise DataError(f"skeleton.pairs names a joint twice: {named}", "give each joint once")
+        return replace(self, twins=tuple((a, b) for a, b in pairs)) if pairs else self
 
     def __len__(self) -> int:
         return len(self.joints)

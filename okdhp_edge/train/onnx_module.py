@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.utils import Extractor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_CONSTANT = "Constant"
 _Attributes = dict[str, Any]
 _Operator = Callable[[Sequence[Tensor | None], _Attributes], Tensor | Sequence[Tensor]]
 
@@ -38,7 +40,7 @@ class OnnxModule(nn.Module):
         super().__init__()
         source = model.graph.input[0].name
         graph = Extractor(model).extract_model([source], [output]).graph
-        unknown = {node.op_type for node in graph.node} - _OPERATORS.keys()
+        unknown = {node.op_type for node in graph.node} - _OPERATORS.keys() - {_CONSTANT}
         if unknown:
             raise UnknownOperatorError(", ".join(sorted(unknown)))
         self._source, self._output = source, output
@@ -48,14 +50,19 @@ class OnnxModule(nn.Module):
                 {"outputs": len(node.output)}
                 | {a.name: helper.get_attribute_value(a) for a in node.attribute},
             )
-            for node in graph.node
+            for node in graph.node if node.op_type != _CONSTANT
         ]  # fmt: skip
         self._names: dict[str, str] = {}
-        for number, tensor in enumerate(graph.initializer):
-            self._names[tensor.name] = f"constant{number}"
-            # ONNX hands out read-only memory.
-            values = torch.from_numpy(np.array(numpy_helper.to_array(tensor)))
-            self.register_buffer(f"constant{number}", values)
+        for tensor in graph.initializer:
+            self._keep(tensor.name, numpy_helper.to_array(tensor))
+        for node in graph.node:
+            if node.op_type == _CONSTANT:
+                self._keep(node.output[0], _value_of(node))
+
+    def _keep(self, name: str, values: NDArray[Any]) -> None:
+        self._names[name] = f"constant{len(self._names)}"
+        # ONNX hands out read-only memory.
+        self.register_buffer(self._names[name], torch.from_numpy(np.array(values)))
 
     def forward(self, x: Tensor) -> Tensor:
         values: dict[str, Tensor] = {
@@ -67,6 +74,13 @@ class OnnxModule(nn.Module):
             parts = (found,) if isinstance(found, Tensor) else found
             values |= dict(zip(outputs, parts, strict=True))
         return values[self._output]
+
+
+def _value_of(node: onnx.NodeProto) -> NDArray[Any]:
+    (attribute,) = node.attribute
+    if attribute.name != "value":
+        raise UnknownOperatorError(f"Constant with {attribute.name}")
+    return numpy_helper.to_array(attribute.t)
 
 
 def _convolution(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
@@ -117,7 +131,7 @@ def _split(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Sequence
     axis = attributes.get("axis", 0)
     if sizes is None:
         return x.chunk(attributes["outputs"], axis)
-    return x.split([int(v) for v in sizes], axis)
+    return torch.split(x, [int(v) for v in sizes], axis)
 
 
 def _max_pool(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:

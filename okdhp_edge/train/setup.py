@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -127,6 +127,11 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
             "lower quantization.start_epoch or give more --epochs",
         )
     train_set = load(data, recipe.train_split)
+    if recipe.skeleton.pairs:
+        skeleton = train_set.skeleton.with_twins(recipe.skeleton.pairs)
+        train_set = replace(train_set, skeleton=skeleton)
+    if recipe.augmentation.flip:
+        options.say(train_set.skeleton.mirroring)
     val_set = validation_set(data, options, train_set.skeleton)
     if recipe.corrections:
         train_set = corrected(train_set, read_corrections(Path(recipe.corrections).expanduser()))

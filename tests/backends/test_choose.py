@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from okdhp_edge.backends import choose, timing
-from okdhp_edge.errors import BackendError
+from okdhp_edge.errors import BackendError, ModelError
 
 
 def _timed(monkeypatch, **ms):
@@ -158,3 +158,10 @@ def test_who_asks_for_it_all_the_same_is_warned_in_one_line(quantized, monkeypat
     loaded.close()
     warned = [line for line in said if "may saturate" in line]
     assert len(warned) == 1 and "AVX2" in warned[0]
+
+
+@pytest.mark.parametrize("precision", ["auto", "int8"])
+def test_a_folder_with_somebody_elses_model_is_called_that(tmp_path, precision):
+    (tmp_path / "model.onnx").write_bytes(b"theirs")
+    with pytest.raises(ModelError, match=r"model.onnx and no card.json"):
+        choose.open_chosen(str(tmp_path), "auto", precision, 1, lambda _: None)

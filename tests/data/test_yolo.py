@@ -101,26 +101,31 @@ def test_what_makes_a_set_unusable_is_one_line(tmp_path, yaml, rows, says):
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_lspet_as_yolo_writes_it_is_lspet(real_data, tmp_path):
-    """Twenty persons there and back."""
-    lspet = load(f"lspet:{real_data / 'lspet'}", "val")
-    (tmp_path / "labels").mkdir()
-    (tmp_path / "images").mkdir()
-    for sample in lspet.samples[:20]:
+def as_yolo(lspet, folder, count):
+    """The first persons of LSPET as a YOLO pose set."""
+    (folder / "labels").mkdir(parents=True)
+    (folder / "images").mkdir()
+    for sample in lspet.samples[:count]:
         image = sample.picture.read()
         scale = np.array([image.shape[1], image.shape[0]])
         name = sample.picture.path.name
-        (tmp_path / "images" / name).symlink_to(sample.picture.path)
+        (folder / "images" / name).symlink_to(sample.picture.path)
         centre = (sample.box[:2] + sample.box[2:] / 2) / scale
         joints = np.column_stack([(sample.xy + 0.5) / scale, 2 * sample.labelled])
         row = [0, *centre, *(sample.box[2:] / scale), *joints.ravel()]
         text = " ".join(f"{v:.8f}" for v in row)
-        (tmp_path / "labels" / name).with_suffix(".txt").write_text(f"{text}\n")
-    (tmp_path / "data.yaml").write_text(
+        (folder / "labels" / name).with_suffix(".txt").write_text(f"{text}\n")
+    (folder / "data.yaml").write_text(
         f"train: images\nkpt_shape: [14, 3]\nflip_idx: {LSP14.flip_index.tolist()}\n"
         f"kpt_names: {{0: [{', '.join(LSP14.joints)}]}}\n"
     )
-    again = load(f"yolo:{tmp_path}", "all")
+
+
+def test_lspet_as_yolo_writes_it_is_lspet(real_data, tmp_path):
+    """Twenty persons there and back."""
+    lspet = load(f"lspet:{real_data / 'lspet'}", "val")
+    as_yolo(lspet, tmp_path / "set", 20)
+    again = load(f"yolo:{tmp_path / 'set'}", "all")
     assert again.skeleton.joints == LSP14.joints and len(again) == 20
     by_name = {s.picture.path.name: s for s in again.samples}
     for sample in lspet.samples[:20]:

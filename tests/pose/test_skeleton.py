@@ -104,3 +104,15 @@ def test_sets_are_matched_by_name_not_by_position():
 def test_wrong_skeletons_are_refused(joints, limbs):
     with pytest.raises(DataError):
         Skeleton("wrong", joints, limbs)
+
+
+def test_pairs_that_names_do_not_tell_can_be_given():
+    plain = Skeleton("horse", ("nose", "hoof1", "hoof2"))
+    assert plain.mirroring == "mirroring exchanges no joints"
+    told = plain.with_twins([("hoof1", "hoof2")])
+    assert told.flip_index.tolist() == [0, 2, 1]
+    assert "hoof1 and hoof2" in told.mirroring
+    with pytest.raises(DataError, match="twice"):
+        plain.with_twins([("hoof1", "hoof2"), ("hoof1", "nose")])
+    with pytest.raises(DataError, match="names no joint"):
+        plain.with_twins([("hoof1", "hoof3")])

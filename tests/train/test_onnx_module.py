@@ -48,9 +48,7 @@ def test_it_gives_what_onnxruntime_gives(tmp_path):
 
 def _one_node(operator, **attributes):
     node = helper.make_node(operator, ["x"], ["y"], **attributes)
-    shapes = [
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 2, 8, 8]) for n in ("x", "y")
-    ]
+    shapes = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 2, 8, 8]) for n in ("x", "y")]
     graph = helper.make_graph([node], "g", shapes[:1], shapes[1:])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
 

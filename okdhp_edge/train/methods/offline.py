@@ -42,7 +42,7 @@ class OfflineMethod(Method):
 
 
 def lesson_of(teacher: Teacher, batch: Batch, grid: tuple[int, int]) -> Lesson:
-    """What a teacher says of a batch, of labelled joints only near the label where it is told so."""
+    """What a teacher says of a batch; with a window, of labelled joints only near the label."""
     lesson = teacher(batch.for_teachers, grid)
     if teacher.window is None:
         return lesson

@@ -1,0 +1,133 @@
+"""The tables of README.md and of the models' cards, from what the benchmarks measured.
+
+    python benchmarks/tables.py
+
+Each stands between `<!-- table NAME -->` and `<!-- end -->`. Nothing else of a page is touched.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from okdhp_edge.files import write_text
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+MODELS = ("lite", "full")
+_PEERS = {
+    "MoveNet Lightning INT8": "MoveNet Lightning INT8",
+    "MoveNet Thunder f32": "MoveNet Thunder f32 (the teacher)",
+    "lite INT8, openvino": "lite INT8, OpenVINO",
+    "lite INT8, onnxruntime": "lite INT8, ONNX Runtime",
+    "full INT8, openvino": "full INT8, OpenVINO",
+    "full INT8, onnxruntime": "full INT8, ONNX Runtime",
+}
+
+
+def read(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((RESULTS / name).read_text(encoding="utf-8"))
+    return content
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def with_interval(value: float, low: float | None, high: float | None) -> str:
+    return f"{value:.1f}" if low is None or high is None else f"{value:.1f} ({low:.1f}..{high:.1f})"
+
+
+def peers() -> str:
+    rows = {row["name"]: row for row in read("peers.json")["rows"]}
+    return table(
+        ("", "mean OKS, COCO persons", "PCK@0.2, LSPET `test`", "joint there or not, AUROC",
+         "somebody or nobody, AUROC", "p50 ms", "of Lightning's time"),
+        [(
+            label, with_interval(*row["coco"]["oks"]), with_interval(*row["lspet"]["pck@0.2"]),
+            f"{row['scores']['joint_auroc']:.2f}", f"{row['scores']['somebody_auroc']:.3f}",
+            f"{row['latency_ms']['infer']['p50']:.2f}", f"{row['latency_over_the_peers']:.2f}",
+        ) for label, row in ((label, rows[name]) for name, label in _PEERS.items())],
+    )  # fmt: skip
+
+
+def against_float() -> str:
+    rows = [row for row in read("peers.json")["rows"] if row.get("over_float")]
+    return table(("INT8 against float, in points", "mean OKS, COCO", "PCK@0.2, LSPET `test`"), [
+        (row["name"], *(f"{row['over_float'][key]:+.2f}" for key in ("coco oks", "lspet pck@0.2")))
+        for row in rows
+    ])  # fmt: skip
+
+
+def targets() -> str:
+    rows = []
+    for row in read("targets.json")["rows"]:
+        start = (row["target"], row["model"])
+        if "failed" in row:
+            rows.append((*start, row["runtime"], "does not load", "-", "-"))
+            continue
+        runtime = f"{row['runtime']} {row['version'].split('-')[0]}"
+        rows.append((
+            *start, runtime, f"{row['median_px']:.2f}", f"{100 * row['far_share']:.1f} %",
+            f"{row['over_float']:+.1f}",
+        ))  # fmt: skip
+    return table(("target", "model", "runtime", "joints' median distance from float, px",
+                  "beyond 2 px", "PCK@0.2 over float"), rows)  # fmt: skip
+
+
+def finetuning() -> str:
+    content = read("finetuning.json")
+    by: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for row in content["rows"]:
+        by.setdefault((row["persons"], row["start"]), []).append(row)
+    rows = []
+    for persons in sorted({persons for persons, _ in by}):
+        ours, anew = by[persons, "lite"], by[persons, "imagenet"]
+        mean = [sum(r["value"] for r in group) / len(group) for group in (ours, anew)]
+        seconds = sum(r["seconds"] for r in ours) / len(ours)
+        rows.append((str(persons), f"{mean[0]:.1f}", f"{mean[1]:.1f}", f"{mean[0] - mean[1]:+.1f}",
+                     f"{seconds:.0f} s"))  # fmt: skip
+    return table(("persons", "from `lite`", "from ImageNet", "difference", "took"), rows)
+
+
+def accuracy(model: str) -> str:
+    results = json.loads((ROOT / "models" / model / "results.json").read_text(encoding="utf-8"))
+    return table(("file", "metric", "points"), [
+        (f"{r['profile']} in {r['backend']}", f"{r['metric']} on {r['data']} `{r['split']}`",
+         with_interval(r["value"], r.get("low"), r.get("high")))
+        for r in results["results"]
+    ])  # fmt: skip
+
+
+def slices(model: str) -> str:
+    found = read(f"slices-{model}-coco.json")["slices"]
+    return table(("slice", "persons", "mean OKS"), [
+        (name, str(row["persons"]), with_interval(*row["oks"])) for name, row in found.items()
+    ])  # fmt: skip
+
+
+def filled(page: str, tables: dict[str, str]) -> str:
+    """The page with each of the tables between its marks, where it has them."""
+    for name, text in tables.items():
+        begin, end = f"<!-- table {name} -->", "<!-- end -->"
+        if begin in page:
+            head, _, rest = page.partition(begin)
+            page = f"{head}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}"
+    return page
+
+
+def main() -> None:
+    makers = {"peers": peers, "against-float": against_float, "targets": targets}
+    if (RESULTS / "finetuning.json").is_file():
+        makers["finetuning"] = finetuning
+    shared = {name: make() for name, make in makers.items()}
+    pages = {ROOT / "README.md": shared}
+    for model in MODELS:
+        own = {"accuracy": accuracy(model), "slices": slices(model)}
+        pages[ROOT / "models" / model / "README.md"] = shared | own
+    for path, tables in pages.items():
+        write_text(path, filled(path.read_text(encoding="utf-8"), tables))
+
+
+if __name__ == "__main__":
+    main()
