@@ -5,8 +5,8 @@
 
 Needs `pip install ai-edge-litert` for the peer, and our models' float files, which
 `okdhp-edge export models/NAME/weights.safetensors` brings back. Everything runs in this process:
-the same pictures, boxes (extent of the labelled joints; padded by a quarter for MoveNet, for ours as
-their cards say),
+the same pictures, boxes (extent of the labelled joints; padded by a quarter for MoveNet, for ours
+as their cards say),
 crops made by the same code, the same metrics on the 12 joints that both know, matched by name, and
 latency at batch 1 measured in turns with as many threads for each. `test` of LSPET decides nothing
 here: it is only reported.

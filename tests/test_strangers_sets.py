@@ -9,6 +9,7 @@ import pytest
 
 import okdhp_edge
 from okdhp_edge.data.load import load
+from okdhp_edge.errors import DataError
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
@@ -17,6 +18,7 @@ from tests.data.test_formats import COCO_LIKE
 from tests.data.test_yolo import as_yolo
 from tests.helpers.tiny_models import tiny_recipe
 
+pytestmark = pytest.mark.slow
 NETWORK = {"kind": "hourglass", "width": 8, "shared_stacks": 0, "branches": [1]}
 
 
@@ -43,9 +45,15 @@ def from_files_to_poses(source: str, folder: Path) -> None:
     assert np.isfinite(found.xy).all()
 
 
-@pytest.mark.parametrize("file", [f for f, shape in COCO_LIKE.items() if shape])
+@pytest.mark.parametrize("file", [f for f, shape in COCO_LIKE.items() if shape and shape[0] > 1])
 def test_the_fields_formats(real_data, tmp_path, file):
     from_files_to_poses(f"coco:{real_data / 'formats' / file}", tmp_path)
+
+
+def test_a_single_person_is_refused_in_one_line(real_data, tmp_path):
+    file = "posetrack18/annotations/val/003418_mpii_test.json"
+    with pytest.raises(DataError, match="1 persons in batches of 1"):
+        from_files_to_poses(f"coco:{real_data / 'formats' / file}", tmp_path)
 
 
 def test_mpii(real_data, tmp_path):

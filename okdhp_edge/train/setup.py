@@ -18,7 +18,7 @@ from okdhp_edge.data.corrections import corrected, read_corrections
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet, kinds_of
 from okdhp_edge.distillation import FpdTable
-from okdhp_edge.errors import OkdhpError, RecipeError
+from okdhp_edge.errors import DataError, OkdhpError, RecipeError
 from okdhp_edge.evaluate import check_metric
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.build import build_network
@@ -36,6 +36,7 @@ from okdhp_edge.train.start import start_from
 from okdhp_edge.train.step import TrainingStep
 
 _CALIBRATED_BATCHES = 8
+_FEWEST = 2
 Report = Callable[[str, int, int, str], None]
 """Told stage, steps done, steps in all, and a short text."""
 
@@ -130,6 +131,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     if recipe.skeleton.pairs:
         skeleton = train_set.skeleton.with_twins(recipe.skeleton.pairs)
         train_set = replace(train_set, skeleton=skeleton)
+    _check_batch(recipe, train_set)
     if recipe.augmentation.flip:
         options.say(train_set.skeleton.mirroring)
     val_set = validation_set(data, options, train_set.skeleton)
@@ -168,6 +170,16 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
         net=net, method=method, quantization=quantization, model=model, optimiser=optimiser,
         average=averaged(net, recipe.optimiser.average) if recipe.optimiser.average else None,
     )  # fmt: skip
+
+
+def _check_batch(recipe: Recipe, train_set: PoseSet) -> None:
+    """Raise DataError where a batch norm would see one value alone."""
+    batch = min(recipe.optimiser.batch_size, len(train_set)) * recipe.augmentation.views
+    if batch < _FEWEST and not recipe.freeze.norms:
+        raise DataError(
+            f"{len(train_set)} persons in batches of {batch}: nothing can be normalised over one",
+            "give more persons, or a larger optimiser.batch_size",
+        )
 
 
 def validation_set(data: str, options: TrainingOptions, skeleton: Skeleton) -> PoseSet:
