@@ -4,12 +4,13 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint check test slow bench targets gpu clean
+.PHONY: help setup demo lint check test slow bench fuzz targets gpu clean
 
 help:
 	@echo "make demo   train, export, quantize and run on synthetic people (under 10 minutes)"
 	@echo "make test   lint, types, import contracts and all tests"
 	@echo "make check  the same without the slow tests"
+	@echo "make fuzz   read 10,000 broken files of every kind"
 	@echo "make bench  measure what surrounds the network's inference"
 	@echo "make targets LSPET=PATH   the shipped INT8 files on emulated processors (root, Debian)"
 	@echo "make gpu DATA=KIND:PATH@SPLIT  all that needs an NVIDIA GPU, in ten minutes"
@@ -42,6 +43,9 @@ slow: setup
 
 bench: setup
 	$(BIN)/python benchmarks/around_inference.py
+
+fuzz: setup
+	$(BIN)/python benchmarks/fuzz.py
 
 targets: setup
 	$(BIN)/python benchmarks/targets.py --lspet $(LSPET)

@@ -49,7 +49,7 @@ def trial(recipe: Recipe, persons: int, seed: int, lspet: Path, precision: str) 
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         options = TrainingOptions(
-            out=Path(folder) / "m", device="cpu", val_data=f"lspet:{lspet}@val[:200]",
+            out=Path(folder) / "m", device="cpu", val_data=f"lspet:{lspet}@val[:60]",
             precision=precision,
         )  # fmt: skip
         source = f"lspet:{lspet}@train[:{persons}]"

@@ -7,6 +7,7 @@ apart, easy, medium and hard pictures are.
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.data.coco import annotation_file
 from okdhp_edge.data.coco_annotation import AREA_OF_BOX
+from okdhp_edge.data.coco_layout import name_of
 from okdhp_edge.data.reading import read_json
 from okdhp_edge.data.sample import PoseSet
 from okdhp_edge.errors import DataError
@@ -30,6 +32,7 @@ CROWD_NAMES = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP-easy", "AP-medium
 # Below the first a picture is easy, from the second on it is hard.
 _EASY_BELOW, _HARD_FROM = 0.2, 0.8
 _AT_50, _AT_75 = 0, 5
+_FAR = 1e9
 # The score of a person is the mean of its joints' scores above this (Xiao et al., ECCV 2018, and
 # every top-down code since), times that of its box.
 _SEEN = 0.2
@@ -170,7 +173,7 @@ def file_of(poses: PoseSet) -> Path:
 def image_ids(poses: PoseSet) -> dict[str, Any]:
     """By file name, of the pictures that the set's samples are in."""
     content = read_json(file_of(poses))
-    by_name = {str(i["file_name"]).replace("\\", "/"): i["id"] for i in content["images"]}
+    by_name = {name_of(image): image["id"] for image in content["images"]}
     names = {s.id.rsplit("#", 1)[0] for s in poses.samples}
     return {name: by_name[name] for name in names}
 
@@ -192,8 +195,17 @@ def _check(results: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> None:
                 f"result {number} has {count:g} joints, the set has {len(skeleton)}",
                 "give the joints of the annotation file, in its order",
             )
-        if "image_id" not in result or "score" not in result:
+        if not isinstance(result.get("image_id"), int | str) or not _is_number(result.get("score")):
             raise DataError(f"result {number} has no image_id or score", "add them")
+        if not isinstance(result.get("category_id"), int):
+            raise DataError(f"result {number} has no category_id", "add it: 1 for persons")
+        if not all(map(_is_number, points)):
+            raise DataError(f"a keypoint of result {number} is no number", "mend the file")
+
+
+def _is_number(value: object) -> bool:
+    # Larger integers than a float holds are objects to numpy.
+    return isinstance(value, int | float) and math.isfinite(value) and abs(value) < _FAR
 
 
 def _complete(truth: Any) -> None:

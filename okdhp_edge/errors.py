@@ -2,6 +2,20 @@
 
 from typing import Self
 
+_LONGEST_CAUSE, _LONGEST_REMEDY = 190, 105
+_ELLIPSIS = " ... "
+
+
+def one_line(text: str, longest: int) -> str:
+    """Printable, on one line, and no longer than this: libraries' own messages, names and values
+    out of strangers' files may hold anything."""
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    line = " ".join(printable.split())
+    if len(line) <= longest:
+        return line
+    tail = longest // 3
+    return line[: longest - tail - len(_ELLIPSIS)] + _ELLIPSIS + line[-tail:]
+
 
 class OkdhpError(Exception):
     """An expected failure: the CLI prints `cause; remedy` and exits with `exit_code`."""
@@ -9,9 +23,9 @@ class OkdhpError(Exception):
     exit_code = 1
 
     def __init__(self, cause: str, remedy: str) -> None:
-        super().__init__(f"{cause}; {remedy}")
-        self.cause = cause
-        self.remedy = remedy
+        self.cause = one_line(cause, _LONGEST_CAUSE)
+        self.remedy = one_line(remedy, _LONGEST_REMEDY)
+        super().__init__(f"{self.cause}; {self.remedy}")
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
         # Worker processes send theirs as pickles, which would give __init__ the message alone.

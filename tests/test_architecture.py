@@ -37,7 +37,8 @@ def test_tests_mirror_the_package():
         assert list(folder.glob("test_*.py")), f"no tests for {package}"
     for test in (REPOSITORY / "tests").rglob("test_*.py"):
         parent = test.parent.relative_to(REPOSITORY / "tests")
-        assert (PACKAGE / parent).is_dir()
+        # Faults are tried across the package.
+        assert (PACKAGE / parent).is_dir() or parent.name == "faults"
 
 
 def test_no_large_file_is_tracked():

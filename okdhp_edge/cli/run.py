@@ -46,6 +46,7 @@ def run(
     csv: option.Csv = None,
     report: option.Report = None,
     window: option.Window = None,
+    watchdog: option.Watchdog = False,
     web: option.Web = None,
     web_token: option.WebToken = None,
 ) -> None:
@@ -60,7 +61,7 @@ def run(
     who = People(how_many=people, detector=detector, every=detect_every, smooth=smooth)
     live = {"live": True, "every": False}.get(policy)
     pace = Pace(live=live, stride=stride, max_fps=max_fps)
-    outputs = Outputs(save=save, json=json_lines, coco=coco, csv=csv, window=window)
+    outputs = Outputs(save, json_lines, coco, csv, window=window, watchdog=watchdog)
     controls = Controls(threshold=threshold)
     with ExitStack() as closing:
         loaded, asked = open_chosen(

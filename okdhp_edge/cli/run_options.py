@@ -120,6 +120,13 @@ Window = Annotated[
     bool | None,
     typer.Option(help="Show a window. Default: where there is a display.", rich_help_panel=_OUTPUT),
 ]
+Watchdog = Annotated[
+    bool,
+    typer.Option(
+        "--watchdog", help="Tell systemd that frames come (Type=notify, WatchdogSec=).",
+        rich_help_panel=_OUTPUT,
+    ),
+]  # fmt: skip
 Web = Annotated[
     str | None,
     typer.Option(

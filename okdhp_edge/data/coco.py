@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from okdhp_edge.data import coco_annotation as read
+from okdhp_edge.data.coco_layout import Pictures, name_of
 from okdhp_edge.data.reading import SPLITS, read_json, split_by_name
 from okdhp_edge.data.sample import PictureFile, PoseSet, Sample
 from okdhp_edge.errors import DataError
@@ -15,6 +16,7 @@ from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
 
 # A category without keypoint names (MPII-TRB and others) cannot be matched by name.
 _UNNAMED = "point_{}"
+_ENDS = 2
 _PERSON = "person"
 # Roboflow's folders are named by split, its files alike.
 _ROBOFLOW = "_annotations.coco.json"
@@ -134,7 +136,7 @@ def _load_file(file: Path, path: Path) -> PoseSet:
         )
     skeleton = _skeleton(file, category, len(read.keypoints(persons[0][1], persons[0][0])))
     pictures = {_key(i.get("id")): i for i in content.images}
-    place = _Pictures(file, path, pictures.values())
+    place = Pictures(file, path, pictures.values())
     samples = list(_samples(persons, pictures, place, skeleton, left_out))
     if not samples:
         raise DataError(
@@ -193,17 +195,26 @@ def _of_one_category(
 def _skeleton(file: Path, category: dict[str, Any], count: int) -> Skeleton:
     names = category.get("keypoints") or [_UNNAMED.format(i) for i in range(count)]
     if not isinstance(names, list) or len(names) != count:
+        named = len(names) if isinstance(names, list) else "no"
         raise DataError(
-            f"{file} names {len(names)} keypoints but has {count}", "mend `keypoints` in categories"
+            f"{file} names {named} keypoints but has {count}", "mend `keypoints` in categories"
         )
-    pairs = category.get("skeleton")
-    limbs = [
-        (int(a) - 1, int(b) - 1)
-        for a, b in (pair for pair in (pairs if isinstance(pairs, list) else []) if len(pair) == 2)
-    ]
-    limbs = [limb for limb in limbs if all(0 <= end < count for end in limb)]
+    limbs = _limbs(category.get("skeleton"), count)
     flip = category.get("flip_idx")
+    if flip is not None and not _whole_numbers(flip):
+        raise DataError(f"flip_idx of {file} is no list of whole numbers", "mend or remove it")
     return skeleton_from_names(file.stem, [str(n) for n in names], limbs, flip)
+
+
+def _limbs(pairs: Any, count: int) -> list[tuple[int, int]]:
+    """0-based; they are only drawn, so that what is no pair of joints is left out."""
+    listed = pairs if isinstance(pairs, list) else []
+    found = [(p[0] - 1, p[1] - 1) for p in listed if _whole_numbers(p) and len(p) == _ENDS]
+    return [limb for limb in found if all(0 <= end < count for end in limb)]
+
+
+def _whole_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(type(v) is int for v in value)
 
 
 def _notes(skeleton: Skeleton, category: dict[str, Any]) -> list[str]:
@@ -217,20 +228,21 @@ def _notes(skeleton: Skeleton, category: dict[str, Any]) -> list[str]:
 def _samples(
     persons: list[tuple[str, dict[str, Any]]],
     pictures: dict[str, dict[str, Any]],
-    place: "_Pictures",
+    place: Pictures,
     skeleton: Skeleton,
     left_out: Counter[str],
 ) -> Iterator[Sample]:
     for name, annotation in persons:
         picture = pictures.get(_key(annotation.get("image_id")))
-        if picture is None or not picture.get("file_name"):
+        file_name = None if picture is None else name_of(picture)
+        if file_name is None:
             left_out["persons of pictures that are not listed"] += 1
             continue
-        yield _sample(place, str(picture["file_name"]), name, annotation, len(skeleton))
+        yield _sample(place, file_name, name, annotation, len(skeleton))
 
 
 def _sample(
-    place: "_Pictures", file_name: str, name: str, annotation: dict[str, Any], joints: int
+    place: Pictures, file_name: str, name: str, annotation: dict[str, Any], joints: int
 ) -> Sample:
     points = read.keypoints(annotation, name)
     if len(points) != joints:
@@ -241,7 +253,7 @@ def _sample(
     labelled = points[:, 2] > 0
     box = read.box(annotation, points[labelled, :2], name)
     return Sample(
-        id=f"{_forward(file_name)}#{name}",
+        id=f"{file_name}#{name}",
         picture=PictureFile(place.of(file_name)),
         box=box,
         xy=points[:, :2].astype(np.float32),
@@ -253,51 +265,14 @@ def _sample(
     )
 
 
-def _forward(file_name: str) -> str:
-    """Windows tools write backslashes."""
-    return file_name.replace("\\", "/")
-
-
-class _Pictures:
-    """Where a file's pictures lie: by its layout, told by the first that is found."""
-
-    def __init__(self, file: Path, path: Path, images: Iterable[dict[str, Any]]) -> None:
-        names = [_forward(str(i["file_name"])) for i in images if i.get("file_name")]
-        self._root = file.parent / "images"
-        self._bare = False
-        for root in _roots(file, path):
-            for bare in (False, True):
-                first = names[0] if names else ""
-                inside = root / (PurePosixPath(first).name if bare else first)
-                if first and inside.is_file():
-                    self._root, self._bare = root, bare
-                    return
-
-    def of(self, file_name: str) -> Path:
-        """The picture's path, whether or not it is there."""
-        name = _forward(file_name)
-        return self._root / (PurePosixPath(name).name if self._bare else name)
-
-
-def _roots(file: Path, path: Path) -> Iterator[Path]:
-    """Where pictures may lie, the likeliest first: COCO's `val2017/`, `images/val2017/`, CVAT's
-    `images/default/`, beside the file, and folders above it."""
-    part = file.stem.split("_")[-1]
-    above = file.parent.parent
-    yield from (above / part, above / "images" / part, above / "images", above)
-    yield from (file.parent / "images" / "default", above / "images" / "default")
-    yield from (file.parent / "images", file.parent)
-    if path.is_dir():
-        yield from (path / part, path / "images" / part)
-    # `annotations/val/x.json` style: climb until the first picture is found.
-    yield from (p for parent in file.parents[:4] for p in (parent, parent / "images"))
-
-
 def _chosen(file: Path, samples: list[Sample], split: str) -> list[Sample]:
     listing = file.parent / "splits" / f"{split}.txt"
     if not listing.is_file():
         return split_by_name(samples, split, key=_picture_name)
-    wanted = {line.strip() for line in listing.read_text(encoding="utf-8").splitlines()}
+    try:
+        wanted = {line.strip() for line in listing.read_text(encoding="utf-8").splitlines()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{listing} cannot be read ({error})", "write it as UTF-8") from error
     return [s for s in samples if _picture_name(s) in wanted]
 
 

@@ -52,7 +52,10 @@ def _names(path: Path, split: str, count: int) -> list[str]:
         return split_by_name(every, split, key=str)
     if not listing.is_file():
         raise DataError(f"{listing} does not exist", "write one picture name a line, as im00001")
-    names = listing.read_text(encoding="utf-8").split()
+    try:
+        names = listing.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{listing} cannot be read ({error})", "write it as UTF-8") from error
     for name in names:
         if not name[2:].isdigit() or not 1 <= int(name[2:]) <= count:
             raise DataError(f"{listing} names '{name}', which joints.mat lacks", "mend the list")

@@ -1,10 +1,11 @@
 """MPII Human Pose (Andriluka et al., CVPR 2014) in the JSON that HRNet's code made common."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from okdhp_edge.data.reading import read_json, split_by_name
 from okdhp_edge.data.sample import PictureFile, PoseSet, Sample
@@ -31,9 +32,7 @@ def load_mpii(path: Path, split: str) -> PoseSet:
         DataError: a file is missing or not what the format says.
     """
     file, whole = _annotation_file(path, split)
-    records = read_json(file)
-    if not isinstance(records, list) or not all("joints" in r and "scale" in r for r in records):
-        raise DataError(f"{file} is not an MPII person list", "give the HRNet-style JSON file")
+    records = _records(file)
     heads, note = _head_sizes(file, records)
     images = next((d for d in (file.parent / "images", file.parent.parent / "images")
                    if d.is_dir()), file.parent)  # fmt: skip
@@ -41,6 +40,36 @@ def load_mpii(path: Path, split: str) -> PoseSet:
     if whole and split != "all":
         samples = split_by_name(samples, split, key=lambda s: s.id.split("#")[0])
     return PoseSet(f"mpii:{path}", split, MPII16, samples, "pckh@0.5", (note,))
+
+
+class _Record(BaseModel):
+    """One person of the list."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    image: str
+    joints: Annotated[list[tuple[float, float]], Field(min_length=16, max_length=16)]
+    joints_vis: Annotated[list[float], Field(min_length=16, max_length=16)]
+    center: tuple[float, float]
+    scale: Annotated[float, Field(gt=0, lt=1e4)]
+
+
+def _records(file: Path) -> list[_Record]:
+    content = read_json(file)
+    if not isinstance(content, list):
+        raise DataError(f"{file} is not an MPII person list", "give the HRNet-style JSON file")
+    records = []
+    for number, entry in enumerate(content):
+        try:
+            records.append(_Record.model_validate(entry))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "it"
+            raise DataError(
+                f"person {number} of {file} is not MPII's ({where}: {first['msg']})",
+                "give the HRNet-style JSON file",
+            ) from error
+    return records
 
 
 def _annotation_file(path: Path, split: str) -> tuple[Path, bool]:
@@ -59,7 +88,7 @@ def _annotation_file(path: Path, split: str) -> tuple[Path, bool]:
     raise DataError(f"no {name} in {path}", "point mpii: at the JSON file or its folder")
 
 
-def _head_sizes(file: Path, records: list[dict[str, Any]]) -> tuple[list[float | None], str]:
+def _head_sizes(file: Path, records: list[_Record]) -> tuple[list[float | None], str]:
     for candidate in (file.with_suffix(".mat"), file.with_name(f"gt_{file.stem}.mat")):
         if candidate.is_file():
             return _sizes_from_mat(candidate, len(records)), f"head boxes from {candidate.name}"
@@ -84,23 +113,21 @@ def head_sizes(boxes_N22: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(HEAD_BIAS * diagonal, dtype=np.float64)
 
 
-def _neck_to_top(record: dict[str, Any]) -> float | None:
+def _neck_to_top(record: _Record) -> float | None:
     neck, top = MPII16.joints.index("upper_neck"), MPII16.joints.index("head_top")
-    joints, visible = np.array(record["joints"], dtype=np.float64), record["joints_vis"]
+    joints, visible = np.array(record.joints, dtype=np.float64), record.joints_vis
     if not (visible[neck] and visible[top]):
         return None
     return float(np.linalg.norm(joints[neck] - joints[top])) or None
 
 
-def _sample(images: Path, number: int, record: dict[str, Any], head: float | None) -> Sample:
-    xy = np.array(record["joints"], dtype=np.float64).reshape(-1, 2)
-    if len(xy) != len(MPII16):
-        raise DataError(f"person {number} has {len(xy)} joints, not 16", "give an MPII file")
-    labelled = np.array(record["joints_vis"], dtype=np.float64) > 0
+def _sample(images: Path, number: int, record: _Record, head: float | None) -> Sample:
+    xy = np.array(record.joints, dtype=np.float64)
+    labelled = np.array(record.joints_vis, dtype=np.float64) > 0
     return Sample(
-        id=f"{record['image']}#{number}",
-        picture=PictureFile(images / record["image"]),
-        box=_box(np.array(record["center"], dtype=np.float64), float(record["scale"])),
+        id=f"{record.image}#{number}",
+        picture=PictureFile(images / record.image),
+        box=_box(np.array(record.center, dtype=np.float64), record.scale),
         xy=(xy - _MATLAB_ORIGIN).astype(np.float32),
         labelled=labelled,
         head_size=head,

@@ -20,6 +20,7 @@ from okdhp_edge.run.reader import Pace
 from okdhp_edge.run.sinks.base import Sink
 from okdhp_edge.run.sinks.pictures import PictureSink
 from okdhp_edge.run.sinks.records import STDOUT, CocoSink, CsvSink, JsonSink
+from okdhp_edge.run.sinks.service import Watchdog, WatchdogSink
 from okdhp_edge.run.sinks.video import VideoSink, WindowSink, window_possible
 from okdhp_edge.run.smooth import Smoother
 from okdhp_edge.run.sources.base import Source
@@ -45,7 +46,7 @@ class People:
     smooth: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Outputs:
     """Files and screens that results go to; with several sources each file gets a number."""
 
@@ -55,6 +56,8 @@ class Outputs:
     csv: Path | None = None
     window: bool | None = None
     """None opens one where it can."""
+    watchdog: bool = False
+    """Whether systemd is told that frames come."""
 
     def files(self, place: int | None) -> dict[str, Path]:
         """By kind; `place` numbers them, None leaves the names as they are."""
@@ -103,6 +106,11 @@ def feeds_for(
         if _window_wanted(outputs.window):
             sinks.append(WindowSink(f"okdhp-edge: {source.name}"))
         feeds.append(Feed(source, sinks))
+    if outputs.watchdog:
+        watchdog = Watchdog(len(feeds))
+        closing.callback(watchdog.end)
+        for place, feed in enumerate(feeds):
+            feed.sinks = [*feed.sinks, WatchdogSink(watchdog, place)]
     return feeds
 
 

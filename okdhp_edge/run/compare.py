@@ -3,18 +3,46 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, ValidationError
 
 from okdhp_edge.errors import DataError
 
 # Neighbouring frames are alike; blocks of this many are drawn together.
 _BLOCK, _DRAWS = 50, 1000
 _REMEDY = "make one with `okdhp-edge run --report FILE.json`"
-_NEEDED = {"samples_ms", "frame_age_ms", "backend", "machine", "fps", "frames", "dropped", "flags"}
 _COMPARED = ("infer", "frame age")
+
+
+_Ms = Annotated[float, Field(allow_inf_nan=False, ge=0)]
+
+
+class _Backend(BaseModel):
+    backend: str
+    version: str
+    precision: str
+    threads: int | None = None
+
+
+class _Machine(BaseModel):
+    cpu: str | None = None
+    cores: int | None = None
+
+
+class _Report(BaseModel):
+    """What a comparison reads of a report."""
+
+    samples_ms: dict[str, list[_Ms]]
+    frame_age_ms: dict[str, _Ms]
+    backend: _Backend
+    machine: _Machine
+    fps: _Ms
+    frames: int
+    dropped: int
+    flags: list[Any]
 
 
 class Median(NamedTuple):
@@ -36,13 +64,19 @@ def read_report(path: Path) -> dict[str, Any]:
     """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read ({error})", _REMEDY) from error
     if isinstance(report, dict) and "sources" in report:
         count = len(report["sources"])
         raise DataError(f"{path} holds {count} sources", "compare runs of one source each")
-    if not isinstance(report, dict) or not report.keys() >= _NEEDED:
-        raise DataError(f"{path} is no report with raw times", _REMEDY)
+    try:
+        _Report.model_validate(report)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise DataError(
+            f"{path} is no report with raw times ({where}: {first['msg']})", _REMEDY
+        ) from error
     return {**report, "label": path.stem}
 
 
@@ -75,12 +109,17 @@ def compared(reports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         rows.append(_row(f"{name} against the first", [_ratio(series[0], s) for s in series]))
     for key in ("p95", "p99"):
         ages = [r["frame_age_ms"] for r in reports]
-        rows.append(_row(f"frame age {key}, ms", [f"{a[key]:.2f}" if a else "-" for a in ages]))
+        rows.append(
+            _row(f"frame age {key}, ms", [f"{a[key]:.2f}" if key in a else "-" for a in ages])
+        )
     rows += [
         _row("ran on", [f"{r['backend']['backend']} {r['backend']['version']}" for r in reports]),
         _row("precision", [r["backend"]["precision"].split(" (")[0] for r in reports]),
-        _row("threads", [str(r["backend"]["threads"] or "default") for r in reports]),
-        _row("machine", [f"{r['machine']['cpu']}, {r['machine']['cores']} cores" for r in reports]),
+        _row("threads", [str(r["backend"].get("threads") or "default") for r in reports]),
+        _row(
+            "machine",
+            [f"{r['machine'].get('cpu')}, {r['machine'].get('cores')} cores" for r in reports],
+        ),
         _row("warnings", [str(len(r["flags"])) for r in reports]),
     ]
     return rows

@@ -1,0 +1,58 @@
+"""Where a COCO file's pictures lie."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+_LONGEST = 1024
+"""Characters of a file name; Linux takes 4096 bytes."""
+
+
+def name_of(image: Mapping[str, Any]) -> str | None:
+    """An entry's file name with forward slashes (Windows tools write others); None where there is
+    none that a file could have."""
+    name = image.get("file_name")
+    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST or "\0" in name:
+        return None
+    return name.replace("\\", "/")
+
+
+class Pictures:
+    """Where a file's pictures lie: by its layout, told by the first that is found."""
+
+    def __init__(self, file: Path, path: Path, images: Iterable[dict[str, Any]]) -> None:
+        names = [name for name in map(name_of, images) if name]
+        self._root = file.parent / "images"
+        self._bare = False
+        for root in _roots(file, path):
+            for bare in (False, True):
+                first = names[0] if names else ""
+                inside = root / (PurePosixPath(first).name if bare else first)
+                if first and _there(inside):
+                    self._root, self._bare = root, bare
+                    return
+
+    def of(self, file_name: str) -> Path:
+        """The picture's path, whether or not it is there."""
+        return self._root / (PurePosixPath(file_name).name if self._bare else file_name)
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file system takes
+        return False
+
+
+def _roots(file: Path, path: Path) -> Iterator[Path]:
+    """Where pictures may lie, the likeliest first: COCO's `val2017/`, `images/val2017/`, CVAT's
+    `images/default/`, beside the file, and folders above it."""
+    part = file.stem.split("_")[-1]
+    above = file.parent.parent
+    yield from (above / part, above / "images" / part, above / "images", above)
+    yield from (file.parent / "images" / "default", above / "images" / "default")
+    yield from (file.parent / "images", file.parent)
+    if path.is_dir():
+        yield from (path / part, path / "images" / part)
+    # `annotations/val/x.json` style: climb until the first picture is found.
+    yield from (p for parent in file.parents[:4] for p in (parent, parent / "images"))
