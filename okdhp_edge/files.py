@@ -10,6 +10,8 @@ from pathlib import Path
 
 from okdhp_edge.errors import OutputError
 
+_OLD = "-old"
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically.
@@ -122,15 +124,18 @@ def _locked(handle: int) -> bool:
 
 @contextmanager
 def staged_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `target` when the block succeeds, and vanishes otherwise.
+    """A temporary folder that becomes `target` when the block succeeds, and vanishes otherwise;
+    what processes that were killed have left of theirs goes too.
 
     Raises:
         OutputError: the place cannot be written.
     """
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    old = staging.with_name(f"{staging.name}-old")
+        _sweep(target)
+        prefix = f".{target.name}-{os.getpid()}-"
+        staging = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    old = staging.with_name(f"{staging.name}{_OLD}")
     try:
         with writing(target):
             yield staging
@@ -145,3 +150,26 @@ def staged_folder(target: Path) -> Iterator[Path]:
             old.rename(target)
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _sweep(target: Path) -> None:
+    """Put the old result back where a process was killed between two renames, and remove the
+    temporary folders of processes that are no more."""
+    for path in sorted(target.parent.glob(f".{target.name}-*-*")):
+        number = path.name.removeprefix(f".{target.name}-").split("-")[0]
+        if not number.isdigit() or _runs(int(number)):
+            continue
+        if path.name.endswith(_OLD) and not target.exists():
+            path.rename(target)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's, or no number of a process
+        return True
+    return True
