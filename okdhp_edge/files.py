@@ -19,10 +19,19 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: no permission, no space.
     """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically.
+
+    Raises:
+        OutputError: no permission, no space.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
         try:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_bytes(content)
             replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -130,6 +139,7 @@ def staged_folder(target: Path) -> Iterator[Path]:
     Raises:
         OutputError: the place cannot be written.
     """
+    new_parent = not target.parent.exists()
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target)
@@ -150,6 +160,8 @@ def staged_folder(target: Path) -> Iterator[Path]:
             old.rename(target)
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(staging, ignore_errors=True)
+        if new_parent and not any(target.parent.iterdir()):
+            target.parent.rmdir()
 
 
 def _sweep(target: Path) -> None:

@@ -33,7 +33,7 @@ def show(
     from okdhp_edge import model_store
     from okdhp_edge.data.contact_sheet import contact_sheet
     from okdhp_edge.data.load import load
-    from okdhp_edge.files import writing
+    from okdhp_edge.files import write_bytes
     from okdhp_edge.recipe import read_recipe
 
     chosen = read_recipe(recipe or model_store.default_recipe())
@@ -42,9 +42,7 @@ def show(
         say(note)
     sheet = contact_sheet(poses, chosen.input_spec(), chosen.augmentation, chosen.heatmap.sigma,
                           count, seed)  # fmt: skip
-    with writing(out):
-        encoded = cv2.imencode(".png", sheet)[1].tobytes()
-        out.write_bytes(encoded)
+    write_bytes(out, cv2.imencode(".png", sheet)[1].tobytes())
     say(f"contact sheet: {out}")
     emit({"file": str(out), "samples": min(count, len(poses)), "of": len(poses)})
 

@@ -46,16 +46,31 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
                           "pip install okdhp-edge\\[all]", soft_wrap=True)  # fmt: skip
             raise typer.Exit(1) from error
         except RuntimeError as error:
+            if any(sign in str(error) for sign in _NO_MEMORY):
+                raise _out_of_memory() from error
             if "home directory" not in str(error):  # pathlib's, of ~somebody
                 raise
             console.print("[bold red]error:[/] a path begins with ~ of somebody who is not known; "
                           "give the whole path", soft_wrap=True)  # fmt: skip
             raise typer.Exit(1) from error
+        except (MemoryError, SystemError) as error:
+            raise _out_of_memory() from error
         except KeyboardInterrupt:
             console.print("stopped", soft_wrap=True)
             raise typer.Exit(130) from None
 
     return run
+
+
+# What numpy does as MemoryError, libraries in C++ say in words.
+_NO_MEMORY = ("bad_alloc", "allocate memory", "Insufficient memory", "can't start new thread")
+
+
+def _out_of_memory() -> typer.Exit:
+    console.print("[bold red]error:[/] the memory of this machine or process is used up; end other "
+                  "programs, or give smaller pictures, batches or fewer --workers",
+                  soft_wrap=True)  # fmt: skip
+    return typer.Exit(1)
 
 
 def _plain(text: str) -> str:

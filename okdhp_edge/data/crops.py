@@ -17,7 +17,7 @@ import numpy as np
 
 from okdhp_edge.data.sample import PoseSet, Sample
 from okdhp_edge.errors import DataError
-from okdhp_edge.files import write_text
+from okdhp_edge.files import write_text, writing
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
 
@@ -59,13 +59,15 @@ def write_crops(
     """
     if not cv2.haveImageWriter(f"x{options.suffix}"):
         raise DataError(f"this OpenCV writes no {options.suffix}", "choose another --suffix")
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     written = 0
     for number, (encoded, size, person) in enumerate(_encoded(poses, options), 1):
         name = f"{number:06d}{options.suffix}"
-        (out / name).write_bytes(encoded)
+        with writing(out / name):
+            (out / name).write_bytes(encoded)
         written += len(encoded)
         images.append({"id": number, "file_name": name, "width": size[0], "height": size[1]})
         annotations.append(

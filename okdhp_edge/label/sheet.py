@@ -7,7 +7,7 @@ import numpy as np
 
 from okdhp_edge.data.coco import load_coco
 from okdhp_edge.data.contact_sheet import labelled_tile
-from okdhp_edge.files import writing
+from okdhp_edge.files import write_bytes
 
 _COLUMNS, _ROWS, _SIDE = 8, 6, 160
 
@@ -25,6 +25,4 @@ def write_sheet(labels: Path, out: Path, seed: int) -> None:
     tiles = [labelled_tile(poses, poses.samples[i], _SIDE) for i in chosen]
     tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % _COLUMNS)
     rows = [np.hstack(tiles[i : i + _COLUMNS]) for i in range(0, len(tiles), _COLUMNS)]
-    with writing(out):
-        encoded = cv2.imencode(out.suffix or ".png", np.vstack(rows))[1].tobytes()
-        out.write_bytes(encoded)
+    write_bytes(out, cv2.imencode(out.suffix or ".png", np.vstack(rows))[1].tobytes())

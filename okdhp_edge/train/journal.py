@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from okdhp_edge.errors import DataError
-from okdhp_edge.files import write_text
+from okdhp_edge.files import write_bytes, write_text, writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,9 @@ class Journal:
         self._csv = folder / "metrics.csv"
         self._plot = folder / "curves.png"
         self._rows = _read(self._csv)[:epochs_done]
-        self._events = SummaryWriter(str(folder / "events"), purge_step=epochs_done + 1)
+        self._folder = folder / "events"
+        with writing(self._folder):
+            self._events = SummaryWriter(str(self._folder), purge_step=epochs_done + 1)
 
     def add(self, row: Row) -> None:
         """Record one epoch everywhere."""
@@ -46,15 +48,17 @@ class Journal:
         writer.writeheader()
         writer.writerows({k: r.get(k, "") for k in names} for r in self._rows)
         write_text(self._csv, text.getvalue())
-        for name, value in row.items():
-            if name != "epoch":
-                self._events.add_scalar(name, value, int(row["epoch"]))
-        self._events.flush()
+        with writing(self._folder):
+            for name, value in row.items():
+                if name != "epoch":
+                    self._events.add_scalar(name, value, int(row["epoch"]))
+            self._events.flush()
         self._draw()
 
     def close(self) -> None:
         """Finish the event file."""
-        self._events.close()
+        with writing(self._folder):
+            self._events.close()
 
     def _draw(self) -> None:
         import matplotlib as mpl
@@ -69,7 +73,9 @@ class Journal:
         losses.set(xlabel="epoch", title="training loss terms", yscale="log")
         scores.set(xlabel="epoch", title="validation metric, points")
         teaching.set(xlabel="epoch", title="what the teacher adds")
-        figure.savefig(self._plot, dpi=110)
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=110, format="png")
+        write_bytes(self._plot, picture.getvalue())
 
     def _curves(self, axis: "Axes", prefix: str) -> None:
         epochs = [r["epoch"] for r in self._rows]
