@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,7 +82,7 @@ COMMANDS = (
         "--record", str(out / "results.json"),
     ]),
     Command("bench", lambda b, out: [
-        "bench", "--model", str(b.model), "--data", "synthetic:16", "--rounds", "1", "--out",
+        "bench", "--model", str(b.model), "--data", "synthetic:16", "--runs", "10", "--out",
         str(out / "bench"),
     ]),
     Command("report", lambda b, out: ["report", str(b.report), "--html", str(out / "r.html")]),
@@ -98,8 +98,8 @@ COMMANDS = (
         str(out / "e.html"),
     ]),
     Command("data label", lambda b, out: [
-        "data", "label", str(b.pictures), "--teacher", str(b.teacher), "--boxes", "none",
-        "--out", str(out / "set.json"),
+        "data", "label", str(b.pictures), "--teacher", str(b.teacher), "--out",
+        str(out / "set.json"),
     ]),
     Command("doctor", lambda *_: ["doctor"], writes=False),
 )  # fmt: skip
@@ -118,7 +118,9 @@ def small_disk(folder: Path, options: str) -> Iterator[Path]:
 @contextmanager
 def full_disk(folder: Path) -> Iterator[Path]:
     with small_disk(folder, f"size={FULL_KIB}k") as place:
-        (place / "taken").write_bytes(bytes((FULL_KIB - 8) * 1024))
+        with suppress(OSError), (place / "taken").open("wb", buffering=0) as taken:
+            while taken.write(bytes(1024)):
+                pass
         yield place
 
 
@@ -197,8 +199,10 @@ def judged(fault: str, command: Command, code: int, said: str, new: list[str]) -
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
     if code != 1 or len(lines) != 1 or len(lines[0]) > _LONGEST:
         return f"exit {code}, {len(lines)} lines"
-    # What was recorded before the disk was full is kept.
-    left = [name for name in new if command.name != "run"]
+    # What was recorded before the disk was full is kept, a folder without a checkpoint that
+    # `--resume` takes, and what was labelled so far.
+    kept = command.name in ("run", "train")
+    left = [name for name in new if not kept and not name.endswith(".partial")]
     return f"left {', '.join(left)}" if left else "held"
 
 
@@ -219,6 +223,7 @@ def prepared(folder: Path) -> Bench:
     for number in range(6):
         spots = {"nose": (20, 20), "tail": (40, 40), "crest": (20, 40)}
         cv2.imwrite(str(pictures / f"{number}.png"), np.asarray(dotted(spots, seed=number)))
+        (pictures / f"{number}.txt").write_text("0 0.5 0.5 0.9 0.9\n")
     return Bench(recipe, model, dot_teacher(folder / "teacher.onnx"), pictures, folder / "r.json")
 
 

@@ -35,42 +35,44 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except OkdhpError as error:
-            console.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True)
-            raise typer.Exit(error.exit_code) from error
-        except ModuleNotFoundError as error:
-            if (package := (error.name or "").split(".")[0]) == __package__.split(".")[0]:
-                raise
-            console.print(f"[bold red]error:[/] package '{package}' is not installed; install the "
-                          "extra that this command needs (`okdhp-edge doctor` lists them), as "
-                          "pip install okdhp-edge\\[all]", soft_wrap=True)  # fmt: skip
-            raise typer.Exit(1) from error
-        except RuntimeError as error:
-            if any(sign in str(error) for sign in _NO_MEMORY):
-                raise _out_of_memory() from error
-            if "home directory" not in str(error):  # pathlib's, of ~somebody
-                raise
-            console.print("[bold red]error:[/] a path begins with ~ of somebody who is not known; "
-                          "give the whole path", soft_wrap=True)  # fmt: skip
-            raise typer.Exit(1) from error
-        except (MemoryError, SystemError) as error:
-            raise _out_of_memory() from error
         except KeyboardInterrupt:
             console.print("stopped", soft_wrap=True)
             raise typer.Exit(130) from None
+        except Exception as error:
+            line = _expected(error)
+            if line is None:
+                raise
+            console.print(f"[bold red]error:[/] {_plain(line)}", soft_wrap=True)
+            code = error.exit_code if isinstance(error, OkdhpError) else 1
+            raise typer.Exit(code) from error
 
     return run
 
 
-# What numpy does as MemoryError, libraries in C++ say in words.
-_NO_MEMORY = ("bad_alloc", "allocate memory", "Insufficient memory", "can't start new thread")
+# What numpy raises as MemoryError, libraries in C++ say in words.
+_NO_MEMORY = (
+    "bad_alloc", "allocate memory", "Insufficient memory", "can't start new thread",
+    "failed to map",
+)  # fmt: skip
 
 
-def _out_of_memory() -> typer.Exit:
-    console.print("[bold red]error:[/] the memory of this machine or process is used up; end other "
-                  "programs, or give smaller pictures, batches or fewer --workers",
-                  soft_wrap=True)  # fmt: skip
-    return typer.Exit(1)
+def _expected(error: Exception) -> str | None:
+    """The line for an error that is nobody's mistake in this code; None for all others."""
+    if isinstance(error, OkdhpError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").split(".")[0]
+        if package == __package__.split(".")[0]:
+            return None
+        return (f"package '{package}' is not installed; install the extra that this command needs "
+                "(`okdhp-edge doctor` lists them), as pip install okdhp-edge[all]")  # fmt: skip
+    text = str(error)
+    if isinstance(error, MemoryError) or any(sign in text for sign in _NO_MEMORY):
+        return ("the memory of this machine or process is used up; end other programs, or give "
+                "smaller pictures, batches or fewer --workers")  # fmt: skip
+    if isinstance(error, RuntimeError) and "home directory" in text:  # pathlib's, of ~somebody
+        return "a path begins with ~ of somebody who is not known; give the whole path"
+    return None
 
 
 def _plain(text: str) -> str:

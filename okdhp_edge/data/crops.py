@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 
 from okdhp_edge.data.sample import PoseSet, Sample
-from okdhp_edge.errors import DataError
-from okdhp_edge.files import write_text, writing
+from okdhp_edge.errors import DataError, OutputError
+from okdhp_edge.files import staged_folder
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
 
@@ -52,34 +52,37 @@ class CropOptions:
 def write_crops(
     poses: PoseSet, out: Path, options: CropOptions, report: Callable[[int], None]
 ) -> int:
-    """Write `out/annotations.json` and a picture for each person; returns the bytes written.
+    """Write `out/annotations.json` and a picture for each person, or nothing; returns the bytes
+    written. Crops that were there are replaced.
 
     Raises:
         DataError: a picture cannot be read, or this OpenCV cannot write such pictures.
+        OutputError: the place cannot be written.
     """
     if not cv2.haveImageWriter(f"x{options.suffix}"):
         raise DataError(f"this OpenCV writes no {options.suffix}", "choose another --suffix")
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    if out.is_dir() and any(out.iterdir()) and not (out / ANNOTATIONS).is_file():
+        raise OutputError(f"{out} holds something else than crops", "choose another folder")
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     written = 0
-    for number, (encoded, size, person) in enumerate(_encoded(poses, options), 1):
-        name = f"{number:06d}{options.suffix}"
-        with writing(out / name):
-            (out / name).write_bytes(encoded)
-        written += len(encoded)
-        images.append({"id": number, "file_name": name, "width": size[0], "height": size[1]})
-        annotations.append(
-            {"id": number, "image_id": number, "category_id": 1, "iscrowd": 0} | person
-        )
-        report(number)
-    category = {
-        "id": 1, "name": "person", "keypoints": list(poses.skeleton.joints),
-        "skeleton": (poses.skeleton.limb_index + 1).tolist(),
-    }  # fmt: skip
-    content = {"images": images, "annotations": annotations, "categories": [category]}
-    write_text(out / ANNOTATIONS, json.dumps(content, separators=(",", ":")) + "\n")
+    with staged_folder(out) as folder:
+        for number, (encoded, size, person) in enumerate(_encoded(poses, options), 1):
+            name = f"{number:06d}{options.suffix}"
+            (folder / name).write_bytes(encoded)
+            written += len(encoded)
+            images.append({"id": number, "file_name": name, "width": size[0], "height": size[1]})
+            annotations.append(
+                {"id": number, "image_id": number, "category_id": 1, "iscrowd": 0} | person
+            )
+            report(number)
+        category = {
+            "id": 1, "name": "person", "keypoints": list(poses.skeleton.joints),
+            "skeleton": (poses.skeleton.limb_index + 1).tolist(),
+        }  # fmt: skip
+        content = {"images": images, "annotations": annotations, "categories": [category]}
+        text = json.dumps(content, separators=(",", ":")) + "\n"
+        (folder / ANNOTATIONS).write_text(text, encoding="utf-8")
     return written
 
 

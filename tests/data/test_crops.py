@@ -7,7 +7,7 @@ import pytest
 from okdhp_edge.data.augment import NO_AUGMENTATION, training_crop
 from okdhp_edge.data.crops import ANNOTATIONS, CropOptions, write_crops
 from okdhp_edge.data.load import load
-from okdhp_edge.errors import DataError
+from okdhp_edge.errors import DataError, OutputError
 from tests.helpers.tiny_models import tiny_recipe
 
 
@@ -55,3 +55,15 @@ def test_a_suffix_that_opencv_cannot_write_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, "haveImageWriter", lambda _: False)
     with pytest.raises(DataError, match="writes no"):
         write_crops(load("synthetic:2", "train"), tmp_path, CropOptions(), lambda _: None)
+
+
+def test_other_files_are_not_replaced_but_older_crops_are(tmp_path):
+    poses = load("synthetic:4", "train")
+    for _ in range(2):
+        write_crops(poses, tmp_path / "crops", CropOptions(), lambda _: None)
+    assert len(list((tmp_path / "crops").iterdir())) == len(poses) + 1
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years")
+    with pytest.raises(OutputError, match="something else"):
+        write_crops(poses, tmp_path / "mine", CropOptions(), lambda _: None)
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "years"
