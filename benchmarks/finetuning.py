@@ -80,9 +80,15 @@ def main() -> None:
                 row = {"persons": persons, "start": start, "seed": seed}
                 rows.append(row | trial(recipe, persons, seed, asked.lspet, asked.precision))
                 print(rows[-1], flush=True)
+                write(asked, rows)
+
+
+def write(asked: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """After each row, so that a study that is broken off has what it measured."""
+    persons = sorted({row["persons"] for row in rows})
     record = {
         "command": f"python benchmarks/finetuning.py --lspet PATH --persons "
-        f"{' '.join(map(str, asked.persons))} --seeds {' '.join(map(str, asked.seeds))} "
+        f"{' '.join(map(str, persons))} --seeds {' '.join(map(str, asked.seeds))} "
         f"--precision {asked.precision}",
         "metric": METRIC, "machine": describe_machine(), "rows": rows,
     }  # fmt: skip

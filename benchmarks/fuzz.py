@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="")
+    parser.add_argument("--out", type=Path, default=RESULT, help="JSON to add the counts to.")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -59,9 +60,9 @@ def main() -> None:
     }  # fmt: skip
     print(json.dumps(record, indent=1))
     if not asked.only:
-        content = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+        content = json.loads(asked.out.read_text(encoding="utf-8")) if asked.out.is_file() else {}
         content |= {"machine": describe_machine(), "hostile_files": record}
-        write_text(RESULT, json.dumps(content, indent=1) + "\n")
+        write_text(asked.out, json.dumps(content, indent=1) + "\n")
     sys.exit(bool(bad))
 
 

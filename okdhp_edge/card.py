@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from okdhp_edge.errors import ModelError
+from okdhp_edge.errors import ModelError, first_fault
 from okdhp_edge.files import write_text
 from okdhp_edge.pose.heatmap import Decoded, HeatmapKind, Heatmaps, decode
 from okdhp_edge.pose.skeleton import Skeleton
@@ -183,10 +183,8 @@ def read_card(folder: Path) -> ModelCard:
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror})", "check its rights") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise ModelError(
-            f"{path} is not a valid model card ({where}: {first['msg']})",
+            f"{path} is not a valid model card ({first_fault(error)})",
             "export the model again with this version",
         ) from error
     if card.model_file not in card.files:

@@ -2,6 +2,8 @@
 
 from typing import Self
 
+from pydantic import ValidationError
+
 _LONGEST_CAUSE, _LONGEST_REMEDY = 190, 105
 _ELLIPSIS = " ... "
 
@@ -15,6 +17,15 @@ def one_line(text: str, longest: int) -> str:
         return line
     tail = longest // 3
     return line[: longest - tail - len(_ELLIPSIS)] + _ELLIPSIS + line[-tail:]
+
+
+def first_fault(error: Exception) -> str:
+    """What is wrong, in a few words: of a validation the first key that does not fit."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else str(first["msg"])
 
 
 class OkdhpError(Exception):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from okdhp_edge.data.sample import PoseSet, Sample, kinds_of
-from okdhp_edge.errors import DataError
+from okdhp_edge.errors import DataError, first_fault
 from okdhp_edge.pose.skeleton import Skeleton
 
 
@@ -67,7 +67,7 @@ def read_corrections(path: Path) -> Corrections:
         return Corrections.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValidationError) as error:
         raise DataError(
-            f"{path} is no file of corrections ({str(error).splitlines()[0]})",
+            f"{path} is no file of corrections ({first_fault(error)})",
             "make one with `okdhp-edge data relabel`",
         ) from error
 

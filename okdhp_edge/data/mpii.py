@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from okdhp_edge.data.reading import read_json, split_by_name
 from okdhp_edge.data.sample import PictureFile, PoseSet, Sample
-from okdhp_edge.errors import DataError
+from okdhp_edge.errors import DataError, first_fault
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.metrics import HEAD_BIAS
 from okdhp_edge.pose.skeleton import MPII16
@@ -63,10 +63,8 @@ def _records(file: Path) -> list[_Record]:
         try:
             records.append(_Record.model_validate(entry))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "it"
             raise DataError(
-                f"person {number} of {file} is not MPII's ({where}: {first['msg']})",
+                f"person {number} of {file} is not MPII's ({first_fault(error)})",
                 "give the HRNet-style JSON file",
             ) from error
     return records

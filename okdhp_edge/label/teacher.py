@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from okdhp_edge.backends.onnx_file import OnnxFile
 from okdhp_edge.card import sha256_of
-from okdhp_edge.errors import ModelError
+from okdhp_edge.errors import ModelError, first_fault
 from okdhp_edge.pose.crop import Affine, Box, apply, crop_from_frame, heatmap_from_crop, invert
 from okdhp_edge.pose.heatmap import HeatmapKind, decode
 from okdhp_edge.pose.preprocess import Image, warp
@@ -160,7 +160,7 @@ def read_teacher_spec(path: Path) -> TeacherSpec:
         return TeacherSpec.model_validate(tomllib.loads(beside.read_text(encoding="utf-8")))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
         raise ModelError(
-            f"{beside} is no description of a teacher ({' '.join(str(error).split())[:160]})",
+            f"{beside} is no description of a teacher ({first_fault(error)})",
             f"use the keys {keys}",
         ) from error
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
-from okdhp_edge.errors import DataError
+from okdhp_edge.errors import DataError, first_fault
 
 # Neighbouring frames are alike; blocks of this many are drawn together.
 _BLOCK, _DRAWS = 50, 1000
@@ -72,10 +72,8 @@ def read_report(path: Path) -> dict[str, Any]:
     try:
         _Report.model_validate(report)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "it"
         raise DataError(
-            f"{path} is no report with raw times ({where}: {first['msg']})", _REMEDY
+            f"{path} is no report with raw times ({first_fault(error)})", _REMEDY
         ) from error
     return {**report, "label": path.stem}
 

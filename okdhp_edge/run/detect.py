@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from okdhp_edge.backends.onnx_file import OnnxFile
-from okdhp_edge.errors import ModelError
+from okdhp_edge.errors import ModelError, first_fault
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
 
@@ -138,7 +138,7 @@ def read_spec(path: Path) -> DetectorSpec | None:
         return DetectorSpec.model_validate(tomllib.loads(beside.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
         raise ModelError(
-            f"{beside} is no description of a detector ({error})",
+            f"{beside} is no description of a detector ({first_fault(error)})",
             f"use the keys {', '.join(DetectorSpec.model_fields)}",
         ) from error
 

@@ -186,9 +186,7 @@ def make_valid(folder: Path, exported: Path, trained: Path) -> dict[str, Path]:
     (made["report"] / "report.json").write_text(json.dumps(report))
     for name in ("teacher", "teacher description"):
         dot_teacher(made[name] / "teacher.onnx")
-    constant_detector(
-        made["detector"] / "detector.onnx", yolox_rows([(20, 20, 10, 30, 0.9, 0)])[None]
-    )
+    constant_detector(made["detector"] / "detector.onnx", yolox_rows([(20, 20, 10, 30, 0.9, 0)]))
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)
     for name, suffix in (("jpeg", "jpg"), ("png", "png"), ("webp", "webp"), ("tiff", "tif")):
