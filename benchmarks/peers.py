@@ -3,13 +3,12 @@
     python benchmarks/peers.py --lspet PATH --coco PATH --movenet FILE.tflite --thunder FILE.onnx \
         [--nobody coco:FILE ...] [--models lite full]
 
-Needs `pip install ai-edge-litert` for the peer, and our models' float files, which
-`okdhp-edge export models/NAME/weights.safetensors` brings back. Everything runs in this process:
-the same pictures, boxes (extent of the labelled joints; padded by a quarter for MoveNet, for ours
-as their cards say),
-crops made by the same code, the same metrics on the 12 joints that both know, matched by name, and
-latency at batch 1 measured in turns with as many threads for each. `test` of LSPET decides nothing
-here: it is only reported.
+Needs `pip install ai-edge-litert` for the peer. Our float rows are exported from the shipped
+weights for the occasion. Everything runs in this process: the same pictures, boxes (extent of the
+labelled joints; padded by a quarter for MoveNet, for ours as their cards say), crops made by the
+same code, the same metrics on the 12 joints that both know, matched by name, and latency at batch 1
+measured in turns with as many threads for each. `test` of LSPET decides nothing here: it is only
+reported.
 
 Scores are judged as answers to two questions, by the area under the ROC curve: is the joint there
 (COCO's labelled joints against the others of the same persons), and is somebody in the box (COCO's
@@ -20,6 +19,7 @@ The result goes to `results/peers.json` and `results/peers.png`.
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -40,6 +40,7 @@ from okdhp_edge.card import read_card
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet, Sample, kinds_of
 from okdhp_edge.evaluate import score
+from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.files import write_text
 from okdhp_edge.hardware import describe_machine
 from okdhp_edge.label.empty import empty_boxes
@@ -136,9 +137,9 @@ class Ours:
     """One of our artefacts, by the code that `run` uses."""
 
     def __init__(
-        self, name: str, runtime: str, precision: str, threads: int, closing: ExitStack
-    ) -> None:
-        folder = model_store.artefact(model_store.named(name), runtime, precision)
+        self, name: str, runtime: str, precision: str, folder: Path, threads: int,
+        closing: ExitStack,
+    ) -> None:  # fmt: skip
         card = read_card(folder)
         self.name = f"{name} {precision.upper()}, {runtime}"
         self.megabytes = sum(p.stat().st_size for p in folder.glob("model.*")) / 1e6
@@ -282,12 +283,18 @@ def main() -> None:
         contenders: list[Contender] = [
             MoveNet(asked.movenet, asked.threads), Thunder(asked.thunder, asked.threads)
         ]  # fmt: skip
-        contenders += [
-            Ours(name, runtime, precision, asked.threads, closing)
-            for name in asked.models
-            for runtime in ("openvino", "onnxruntime")
-            for precision in ("int8", "fp32")
-        ]
+        for name in asked.models:
+            scratch = Path(closing.enter_context(tempfile.TemporaryDirectory()))
+            in_float = export_branch(
+                model_store.weights(name),
+                ExportOptions(out=scratch / name, data=f"coco:{asked.coco}@all"),
+            )
+            for runtime in ("openvino", "onnxruntime"):
+                int8 = model_store.artefact(model_store.named(name), runtime, "int8")
+                contenders += [
+                    Ours(name, runtime, "int8", int8, asked.threads, closing),
+                    Ours(name, runtime, "fp32", in_float, asked.threads, closing),
+                ]
         found = {
             kind: {
                 c.name: [c.joints(s.picture.read(), s.box) for s in poses.samples]
