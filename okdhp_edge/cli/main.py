@@ -10,7 +10,6 @@ app = typer.Typer(
     help="2D human pose from training to the edge: train, export, quantize, run.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 app.command("train")(train.train)
 app.command("eval")(eval_.evaluate)
