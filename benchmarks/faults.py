@@ -98,8 +98,8 @@ COMMANDS = (
         str(out / "e.html"),
     ]),
     Command("data label", lambda b, out: [
-        "data", "label", str(b.pictures), "--teacher", str(b.teacher), "--out",
-        str(out / "set.json"),
+        "data", "label", str(b.pictures), "--teacher", str(b.teacher), "--boxes", "none",
+        "--nobody", "--empty", "1", "--out", str(out / "set.json"),
     ]),
     Command("doctor", lambda *_: ["doctor"], writes=False),
 )  # fmt: skip
@@ -260,7 +260,9 @@ def main() -> None:
                     if fault == "input gone":
                         arguments = without_input(arguments, folder)
                     code = tried(arguments, prepare, folder / "log")
-                    new = sorted({p.name for p in written.iterdir()} - before)
+                    new = sorted({
+                        p.relative_to(written).parts[0] for p in written.rglob("*") if p.is_file()
+                    } - before)  # fmt: skip
                     said = (folder / "log").read_text(errors="replace")
                     rows[command.name][fault] = judged(fault, command, code, said, new)
                 shutil.rmtree(out, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 Row = dict[str, float]
 
 _TEACHING = "teaching/"
+# TensorBoard's thread that writes events.
+_WRITER = "_AsyncWriterThread"
 # Norm of the teacher's gradient at the heatmaps over the labels'; share of joints that all branches
 # put in one place; points of the ensemble above the best branch.
 GRADIENT_RATIO = _TEACHING + "gradient_ratio"
@@ -36,6 +39,8 @@ class Journal:
         self._plot = folder / "curves.png"
         self._rows = _read(self._csv)[:epochs_done]
         self._folder = folder / "events"
+        self._hook = threading.excepthook
+        threading.excepthook = self._quiet
         with writing(self._folder):
             self._events = SummaryWriter(str(self._folder), purge_step=epochs_done + 1)
 
@@ -57,8 +62,14 @@ class Journal:
 
     def close(self) -> None:
         """Finish the event file."""
+        threading.excepthook = self._hook
         with writing(self._folder):
             self._events.close()
+
+    def _quiet(self, args: threading.ExceptHookArgs) -> None:
+        """A disk that is full is told where rows are added, not by the writer's thread as well."""
+        if type(args.thread).__name__ != _WRITER or not issubclass(args.exc_type, OSError):
+            self._hook(args)
 
     def _draw(self) -> None:
         import matplotlib as mpl

@@ -16,6 +16,10 @@ _TEXTS = (
 )  # fmt: skip
 
 
+# Of what an earlier change has nested without end, the top is enough.
+_DEEPEST = 40
+
+
 def hostile_value(rng: random.Random) -> Any:
     """Something that does not belong where it is put."""
     kind = rng.randrange(8)
@@ -35,6 +39,8 @@ def hostile_value(rng: random.Random) -> Any:
 
 def _places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     found = [path] if path else []
+    if len(path) > _DEEPEST:
+        return found
     if isinstance(node, dict):
         for key, value in node.items():
             found += _places(value, (*path, key))

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -289,3 +290,27 @@ def test_a_set_of_its_own_is_judged_on(tmp_path):
     run = prepare(tiny_recipe(), DATA, options)
     assert len(run.val) == 40 and run.val.split == "all"
     assert len(run.train) == len(load(DATA, "train"))
+
+
+def test_a_full_disk_is_told_once_and_not_by_the_event_writers_thread(tmp_path, monkeypatch):
+    from okdhp_edge.train.journal import Journal
+
+    told = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    before = threading.excepthook
+    journal = Journal(tmp_path, 0)
+
+    class _AsyncWriterThread(threading.Thread):
+        def run(self):
+            raise OSError(28, "No space left on device")
+
+    class Other(_AsyncWriterThread):
+        pass
+
+    for kind, count in ((_AsyncWriterThread, 0), (Other, 1)):
+        thread = kind()
+        thread.start()
+        thread.join()
+        assert len(told) == count
+    journal.close()
+    assert threading.excepthook is before
