@@ -148,9 +148,14 @@ def net_tensors(path: Path) -> dict[str, Tensor]:
 
 def _load(path: Path, module: nn.Module, prefix: str) -> None:
     tensors = load_file(path)
-    module.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    )
+    state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(
+            f"the weights of {path} are not those of the network it names ({error})",
+            "train again or use another checkpoint",
+        ) from error
 
 
 def load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> None:

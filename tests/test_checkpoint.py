@@ -57,3 +57,13 @@ def test_half_precision_weights_do_not_tell_where_the_data_lay(trained, tmp_path
     checkpoint.save(full, there, net)
     checkpoint.save_half(full, tmp_path / "half.safetensors")
     assert checkpoint.read_facts(tmp_path / "half.safetensors").data == "coco"
+
+
+def test_weights_that_are_not_the_networks_are_one_line(trained, tmp_path):
+    facts = checkpoint.read_facts(trained)
+    damaged = tmp_path / "best.safetensors"
+    # A name in the header, one letter of it another.
+    damaged.write_bytes(trained.read_bytes().replace(b"running_mean", b"runni~g_mean", 1))
+    net = build_network(facts.recipe.network, len(facts.skeleton.joints), load_encoder=False)
+    with pytest.raises(ModelError, match="not those of the network"):
+        checkpoint.load_net(damaged, net)
