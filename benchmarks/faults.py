@@ -10,7 +10,6 @@ to `results/reliability.json`.
 
 import argparse
 import ctypes
-import json
 import os
 import resource
 import shutil
@@ -25,15 +24,13 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from reliability import record
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from okdhp_edge.files import write_text
-from okdhp_edge.hardware import describe_machine
 from tests.helpers.made_teacher import dot_teacher, dotted
 from tests.helpers.tiny_models import write_tiny_recipe
 
-RESULT = Path(__file__).parent / "results" / "reliability.json"
 LIMIT_S = 90
 _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2
 FULL_KIB, LITTLE_MEMORY = 48, 700 * 2**20
@@ -51,7 +48,7 @@ class Bench(NamedTuple):
 
 
 class Command(NamedTuple):
-    """Its arguments, given what it reads and where it writes; and which input it cannot miss."""
+    """Its arguments, given what it reads and where it writes; and whether it writes at all."""
 
     name: str
     arguments: Callable[[Bench, Path], list[str]]
@@ -272,15 +269,13 @@ def main() -> None:
                     )
             print(command.name, rows[command.name], flush=True)
     cells = [cell for row in rows.values() for cell in row.values()]
-    record = {
+    counted = {
         "command": "python benchmarks/faults.py", "pairs": len(cells),
         "held": cells.count("held"), "by_command": rows,
     }  # fmt: skip
     if not asked.only:
-        content = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
-        content |= {"machine": describe_machine(), "faults": record}
-        write_text(RESULT, json.dumps(content, indent=1) + "\n")
-    sys.exit(record["held"] != record["pairs"])
+        record("faults", counted)
+    sys.exit(counted["held"] != counted["pairs"])
 
 
 if __name__ == "__main__":

@@ -15,18 +15,16 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from reliability import RESULT, record
+
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from okdhp_edge.export.stage import ExportOptions, export_branch
-from okdhp_edge.files import write_text
-from okdhp_edge.hardware import describe_machine
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.faults.runner import BAD, try_many
 from tests.faults.targets import make_valid
 from tests.helpers.tiny_models import DATA, tiny_recipe
-
-RESULT = Path(__file__).parent / "results" / "reliability.json"
 
 
 def main() -> None:
@@ -50,7 +48,7 @@ def main() -> None:
         print(f"--- {case.target}, seed {case.seed}: {case.outcome}\n{case.said[-900:]}")
     counts = Counter((case.target, case.outcome) for case in found)
     kinds = sorted({target for target, _ in counts})
-    record = {
+    counted = {
         "command": f"python benchmarks/fuzz.py --cases {asked.cases} --seed {asked.seed}",
         "cases": len(found), "bad": len(bad),
         "by_target": {
@@ -58,11 +56,9 @@ def main() -> None:
             for kind in kinds
         },
     }  # fmt: skip
-    print(json.dumps(record, indent=1))
+    print(json.dumps(counted, indent=1))
     if not asked.only:
-        content = json.loads(asked.out.read_text(encoding="utf-8")) if asked.out.is_file() else {}
-        content |= {"machine": describe_machine(), "hostile_files": record}
-        write_text(asked.out, json.dumps(content, indent=1) + "\n")
+        record("hostile_files", counted, asked.out)
     sys.exit(bool(bad))
 
 

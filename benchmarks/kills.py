@@ -28,6 +28,7 @@ from typing import Any
 
 import cv2
 import torch
+from reliability import record
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -38,14 +39,11 @@ from okdhp_edge.card import read_card
 from okdhp_edge.cli.main import app
 from okdhp_edge.errors import OkdhpError
 from okdhp_edge.export.stage import ExportOptions, export_branch
-from okdhp_edge.files import write_text
-from okdhp_edge.hardware import describe_machine
 from okdhp_edge.quantize.stage import QuantizeOptions, quantize
 from okdhp_edge.train.loop import LAST, train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.helpers.tiny_models import tiny_recipe
 
-RESULT = Path(__file__).parent / "results" / "reliability.json"
 DATA, EPOCHS = "synthetic:48", 6
 FRAMES = 150
 
@@ -158,26 +156,26 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     rng = random.Random(asked.seed)
-    record: dict[str, Any] = {
+    found: dict[str, Any] = {
         "command": f"python benchmarks/kills.py --kills {asked.kills} --seed {asked.seed}"
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        record["train"] = kill_training(folder / "train", asked.kills, rng)
-        print("train", record["train"], flush=True)
+        found["train"] = kill_training(folder / "train", asked.kills, rng)
+        print("train", found["train"], flush=True)
         best = folder / "train" / "whole" / "best.safetensors"
         model = folder / "model"
-        record["export"] = kill_stage(
+        found["export"] = kill_stage(
             model, lambda: export_branch(best, ExportOptions(out=model, data=DATA)),
             lambda: loads(model / "fp32", "onnxruntime", "fp32"), asked.kills, rng,
         )  # fmt: skip
-        print("export", record["export"], flush=True)
+        print("export", found["export"], flush=True)
         options = QuantizeOptions(data=DATA, max_drop=100.0, profiles=("onnxruntime",))
-        record["int8"] = kill_stage(
+        found["int8"] = kill_stage(
             model, lambda: quantize(model / "fp32", options),
             lambda: loads(model / "int8" / "onnxruntime", "onnxruntime", "int8"), asked.kills, rng,
         )  # fmt: skip
-        print("int8", record["int8"], flush=True)
+        print("int8", found["int8"], flush=True)
         place = folder / "run"
         place.mkdir()
         command = [
@@ -185,13 +183,11 @@ def main() -> None:
             "onnxruntime", "--precision", "int8", "--threads", "1", "--no-window",
             "--json", str(place / "poses.jsonl"), "--save", str(place / "out.mp4"),
         ]  # fmt: skip
-        record["run"] = kill_stage(
+        found["run"] = kill_stage(
             place, lambda: app(command), lambda: recorded(place), asked.kills, rng
         )
-        print("run", record["run"], flush=True)
-    content = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
-    content |= {"machine": describe_machine(), "kills": record}
-    write_text(RESULT, json.dumps(content, indent=1) + "\n")
+        print("run", found["run"], flush=True)
+    record("kills", found)
 
 
 if __name__ == "__main__":

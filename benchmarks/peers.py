@@ -171,7 +171,7 @@ def beside(poses: PoseSet) -> list[tuple[Image, Box]]:
     """Boxes that nobody's labelled box reaches into, one a picture."""
     people: dict[str, list[Sample]] = {}
     for sample in poses.samples:
-        people.setdefault(sample.id.rsplit("#", 1)[0], []).append(sample)
+        people.setdefault(sample.picture_name, []).append(sample)
     rng = np.random.default_rng(0)
     found = []
     for group in people.values():

@@ -109,9 +109,9 @@ def meets_border(sample: Sample) -> bool:
 
 
 def has_neighbour(sample: Sample, others: Sequence[Sample]) -> bool:
-    picture = sample.id.rsplit("#", 1)[0]
+    picture = sample.picture_name
     return any(
-        other.id != sample.id and other.id.rsplit("#", 1)[0] == picture
+        other.id != sample.id and other.picture_name == picture
         and overlap(sample.box, other.box) > NEAR
         for other in others
     )  # fmt: skip

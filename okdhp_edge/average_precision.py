@@ -131,7 +131,7 @@ def results_of(
         seen = score[score > _SEEN]
         points = np.column_stack([xy, score])
         found.append({
-            "image_id": ids[sample.id.rsplit("#", 1)[0]], "category_id": 1,
+            "image_id": ids[sample.picture_name], "category_id": 1,
             "keypoints": [round(float(v), 3) for v in points.ravel()],
             "score": round(float(seen.mean() if len(seen) else 0.0) * float(box), 5),
         })  # fmt: skip
@@ -174,7 +174,7 @@ def image_ids(poses: PoseSet) -> dict[str, Any]:
     """By file name, of the pictures that the set's samples are in."""
     content = read_json(file_of(poses))
     by_name = {name_of(image): image["id"] for image in content["images"]}
-    names = {s.id.rsplit("#", 1)[0] for s in poses.samples}
+    names = {s.picture_name for s in poses.samples}
     return {name: by_name[name] for name in names}
 
 

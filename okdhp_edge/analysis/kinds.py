@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.data.coco_annotation import AREA_OF_BOX
 from okdhp_edge.data.sample import PoseSet, Sample
+from okdhp_edge.pose.metrics import keypoint_similarity
 from okdhp_edge.pose.skeleton import Skeleton
 
 # The paper's thresholds: human annotators agree within the first, the second is still the joint.
@@ -59,7 +60,7 @@ def classify(poses: PoseSet, xy_NK2: NDArray[np.floating]) -> Errors:
     by_picture = _by_picture(poses.samples)
     kinds, similarities = [], []
     for number, sample in enumerate(poses.samples):
-        others = [poses.samples[i] for i in by_picture[_picture_of(sample)] if i != number]
+        others = [poses.samples[i] for i in by_picture[sample.picture_name] if i != number]
         judged = _Judged(xy_NK2[number], sample, poses.skeleton)
         own = judged.near(sample)
         swapped = np.maximum.reduce([
@@ -88,9 +89,8 @@ class _Judged(NamedTuple):
         if mirrored:
             flip = self.skeleton.flip_index
             truth, known = truth[flip], known[flip] & (flip != np.arange(len(flip)))
-        scale = np.sqrt(2 * _area(self.sample)) * 2 * self.skeleton.sigmas
-        distance = np.linalg.norm(self.xy - truth, axis=-1)
-        return np.asarray(np.exp(-((distance / scale) ** 2)) * known)
+        sigmas = self.skeleton.sigmas
+        return keypoint_similarity(self.xy, truth, _area(self.sample), sigmas) * known
 
 
 def _kinds(
@@ -113,12 +113,8 @@ def _area(sample: Sample) -> float:
     return max(sample.area or box, 1.0)
 
 
-def _picture_of(sample: Sample) -> str:
-    return sample.id.rsplit("#", 1)[0]
-
-
 def _by_picture(samples: Sequence[Sample]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for number, sample in enumerate(samples):
-        found.setdefault(_picture_of(sample), []).append(number)
+        found.setdefault(sample.picture_name, []).append(number)
     return found

@@ -79,7 +79,7 @@ def _boxed(truth: "PoseSet", detector: Path | None) -> "tuple[PoseSet, NDArray[n
     from okdhp_edge.run.detect import PersonDetector
 
     detect = PersonDetector(detector)
-    pictures = {s.id.rsplit("#", 1)[0]: s for s in truth.samples}
+    pictures = {s.picture_name: s for s in truth.samples}
     samples, scores = [], []
     for name, sample in pictures.items():
         for number, found in enumerate(detect(sample.picture.read())):

@@ -268,13 +268,9 @@ def _sample(
 def _chosen(file: Path, samples: list[Sample], split: str) -> list[Sample]:
     listing = file.parent / "splits" / f"{split}.txt"
     if not listing.is_file():
-        return split_by_name(samples, split, key=_picture_name)
+        return split_by_name(samples, split, key=lambda s: s.picture_name)
     try:
         wanted = {line.strip() for line in listing.read_text(encoding="utf-8").splitlines()}
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{listing} cannot be read ({error})", "write it as UTF-8") from error
-    return [s for s in samples if _picture_name(s) in wanted]
-
-
-def _picture_name(sample: Sample) -> str:
-    return sample.id.rsplit("#", 1)[0]
+    return [s for s in samples if s.picture_name in wanted]

@@ -121,6 +121,11 @@ class Sample:
     absent: NDArray[np.bool_] | None = None
 
     @property
+    def picture_name(self) -> str:
+        """The same for all persons of one picture: the id without the person's part."""
+        return self.id.rsplit("#", 1)[0]
+
+    @property
     def nobody(self) -> bool:
         """Whether the box is known to hold nobody."""
         return self.absent is not None and bool(self.absent.all())

@@ -52,7 +52,7 @@ def load_yolo(path: Path, split: str) -> PoseSet:
     wanted = named if split == "all" else [split] if split in named else named
     samples = [s for part in wanted for s in _samples(facts, facts.folders[part], left_out)]
     if split != "all" and named == ["train"]:
-        samples = split_by_name(samples, split, key=lambda s: s.id.rsplit("#", 1)[0])
+        samples = split_by_name(samples, split, key=lambda s: s.picture_name)
     notes = [f"left out: {count} {what}" for what, count in left_out.items()]
     if not facts.skeleton.pairs:
         notes.append("no joint has a left and a right: mirrored pictures keep their joints")

@@ -82,6 +82,17 @@ def correct_joints(
         return counted_NK & (error_NK <= threshold * norm_N[:, None]), counted_NK
 
 
+def keypoint_similarity(
+    predicted_K2: NDArray[np.floating],
+    truth_K2: NDArray[np.floating],
+    area: float | NDArray[np.floating],
+    sigmas_K: NDArray[np.floating],
+) -> NDArray[np.float64]:
+    """(..., K) exp(-d^2 / (2 s^2 k^2)) with k = 2 sigma and s^2 the area (COCO's evaluation)."""
+    squared_K = ((predicted_K2 - truth_K2) ** 2).sum(axis=-1)
+    return np.asarray(np.exp(-squared_K / (2 * area * (2 * sigmas_K) ** 2)), dtype=np.float64)
+
+
 def oks(
     predicted_NK2: NDArray[np.floating],
     truth_NK2: NDArray[np.floating],
@@ -93,10 +104,9 @@ def oks(
 
     COCO keypoint evaluation; the mean over persons of the mean over their labelled joints.
     """
-    squared_NK = ((predicted_NK2 - truth_NK2) ** 2).sum(axis=-1)
     valid = np.isfinite(area_N) & (area_N > 0) & labelled_NK.any(axis=1)
     area = np.where(valid, area_N, 1.0)
-    similarity_NK = np.exp(-squared_NK / (2 * area[:, None] * (2 * sigmas_K) ** 2))
+    similarity_NK = keypoint_similarity(predicted_NK2, truth_NK2, area[:, None], sigmas_K)
     counted_NK = labelled_NK & valid[:, None]
     weight_NK = counted_NK / np.maximum(counted_NK.sum(axis=1, keepdims=True), 1)
     return _ratio_score(100.0 * similarity_NK * weight_NK, weight_NK)

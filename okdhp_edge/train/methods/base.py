@@ -12,6 +12,7 @@ from okdhp_edge.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.losses import hard_loss, labelled_total, presence_loss
 from okdhp_edge.train.targets import gaussian_targets
+from okdhp_edge.train.teacher import Teacher
 
 
 class Losses(NamedTuple):
@@ -53,6 +54,12 @@ class Method(nn.Module):
         self.skeleton = skeleton
         self.over_processes: Callable[[Tensor], Tensor] = lambda value: value
         """Averages a count over the processes; the loop sets it where there are several."""
+
+    def listen_to(self, *teachers: Teacher) -> None:
+        """Have the crops made that these teachers need."""
+        self.reads_mask = any(teacher.reads_mask for teacher in teachers)
+        widest = max(teacher.size for teacher in teachers)
+        self.large = widest if widest > self.recipe.input.size else None
 
     def prepare(self, net: PoseNet) -> None:
         """Called once, before the optimiser is built: initial weights, frozen parts, own layers."""

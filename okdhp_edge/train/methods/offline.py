@@ -13,12 +13,6 @@ from okdhp_edge.train.teacher import Lesson, Teacher
 class OfflineMethod(Method):
     """A method whose teachers are trained already."""
 
-    def listen_to(self, *teachers: Teacher) -> None:
-        """Have the crops made that these teachers need."""
-        self.reads_mask = any(teacher.reads_mask for teacher in teachers)
-        widest = max(teacher.size for teacher in teachers)
-        self.large = widest if widest > self.recipe.input.size else None
-
     def taught(
         self,
         stacks: list[Stack],

@@ -52,8 +52,7 @@ class Okdhp(Method):
         teacher = open_teacher(table, self.skeleton, self.recipe.input_spec())
         if self.table.peer_size:
             raise RecipeError("a peer and a teacher want crops of their own", "give one of them")
-        self.reads_mask = teacher.reads_mask
-        self.large = teacher.size if teacher.size > self.recipe.input.size else None
+        self.listen_to(teacher)
         return teacher
 
     def prepare(self, net: PoseNet) -> None:
