@@ -4,13 +4,14 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint check test slow bench fuzz targets gpu clean
+.PHONY: help setup demo lint check test slow bench fuzz soak targets gpu clean
 
 help:
 	@echo "make demo   train, export, quantize and run on synthetic people (under 10 minutes)"
 	@echo "make test   lint, types, import contracts and all tests"
 	@echo "make check  the same without the slow tests"
 	@echo "make fuzz   read 10,000 broken files of every kind"
+	@echo "make soak   an hour of a run: memory, descriptors and threads stay flat"
 	@echo "make bench  measure what surrounds the network's inference"
 	@echo "make targets LSPET=PATH   the shipped INT8 files on emulated processors (root, Debian)"
 	@echo "make gpu DATA=KIND:PATH@SPLIT  all that needs an NVIDIA GPU, in ten minutes"
@@ -46,6 +47,9 @@ bench: setup
 
 fuzz: setup
 	$(BIN)/python benchmarks/fuzz.py
+
+soak: setup
+	$(BIN)/python benchmarks/soak.py
 
 targets: setup
 	$(BIN)/python benchmarks/targets.py --lspet $(LSPET)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from okdhp_edge.data.matlab import read_matlab
 from okdhp_edge.data.reading import split_by_name
 from okdhp_edge.data.sample import PictureFile, PoseSet, Sample
 from okdhp_edge.errors import DataError
@@ -27,15 +28,10 @@ def load_lspet(path: Path, split: str) -> PoseSet:
     Raises:
         DataError: a file is missing or not what the format says.
     """
-    from scipy.io import loadmat
-
     mat = path / "joints.mat"
     if not mat.is_file():
         raise DataError(f"{mat} does not exist", "point lspet: at the folder that holds joints.mat")
-    try:
-        joints = np.asarray(loadmat(str(mat))["joints"], dtype=np.float64)
-    except Exception as error:  # scipy raises kinds of its own, and zlib's
-        raise DataError(f"{mat} is not the LSPET file ({error})", "download it again") from error
+    joints = read_matlab(mat, "joints")
     if joints.ndim != 3 or joints.shape[:2] != (len(LSP14), 3):
         raise DataError(f"{mat} holds joints {joints.shape}, not (14, 3, N)", "download it again")
     names = _names(path, split, joints.shape[2])

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from okdhp_edge.data.matlab import read_matlab
 from okdhp_edge.data.reading import read_json, split_by_name
 from okdhp_edge.data.sample import PictureFile, PoseSet, Sample
 from okdhp_edge.errors import DataError, first_fault
@@ -94,9 +95,7 @@ def _head_sizes(file: Path, records: list[_Record]) -> tuple[list[float | None],
 
 
 def _sizes_from_mat(file: Path, count: int) -> list[float | None]:
-    from scipy.io import loadmat
-
-    boxes = np.asarray(loadmat(str(file))["headboxes_src"], dtype=np.float64)
+    boxes = read_matlab(file, "headboxes_src")
     if boxes.shape != (2, 2, count):
         raise DataError(
             f"{file} holds head boxes {boxes.shape}, the JSON {count} persons",

@@ -34,7 +34,7 @@ def test_a_list_that_names_what_is_not_there_is_refused(tmp_path):
 
 def test_another_mat_file_is_refused(tmp_path):
     (tmp_path / "joints.mat").write_bytes(b"not matlab at all" * 20)
-    with pytest.raises(DataError, match="not the LSPET file"):
+    with pytest.raises(DataError, match="no readable .joints."):
         load(f"lspet:{tmp_path}", "train")
 
 
@@ -49,5 +49,5 @@ def test_without_lists_it_is_divided_by_name(tmp_path):
 def test_a_file_cut_short_is_refused(tmp_path):
     mat = lspet_folder(tmp_path) / "joints.mat"
     mat.write_bytes(mat.read_bytes()[:300])
-    with pytest.raises(DataError, match="is not the LSPET file"):
+    with pytest.raises(DataError, match="holds no readable .joints."):
         load(f"lspet:{tmp_path}", "train")

@@ -22,14 +22,19 @@ _CODECS = {
     ".mp4": ("mpeg4", "yuv420p"), ".mov": ("mpeg4", "yuv420p"), ".mkv": ("mpeg4", "yuv420p"),
     ".avi": ("mjpeg", "yuvj420p"),
 }  # fmt: skip
-_FRAGMENTED = "frag_keyframe+empty_moov+default_base_moof"
+_FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+_OPTIONS = {
+    ".mp4": _FRAGMENTED, ".mov": _FRAGMENTED, ".avi": {"flush_packets": "1"},
+    ".mkv": {"cluster_time_limit": "1000", "flush_packets": "1"},
+}  # fmt: skip
 
 
 class VideoSink:
     """An annotated video, as long as its source: each frame stands at its own time.
 
     MP4 and MOV are written in fragments of a second, Matroska in clusters: whatever ends a run,
-    what was written before plays.
+    what was written before plays. Until its beginning is on disk (two seconds) the file is hidden (a leading
+    dot), since no player opens it, and an old video of that name stays.
     """
 
     wants_picture = True
@@ -43,6 +48,10 @@ class VideoSink:
         self._closed = False
         self._size = (0, 0)
         self._last = -1
+        self._keyframes = 0
+        # A pipe or device is written into as it is.
+        replaceable = not path.exists() or path.is_file()
+        self._growing = path.with_name(f".{path.name}") if replaceable else path
         check_writable(path)
 
     def put(self, seen: Seen, drawn: Image) -> bool:
@@ -59,16 +68,12 @@ class VideoSink:
         return True
 
     def _open(self, size: tuple[int, int]) -> None:
-        """Only now: a run that fails before its first frame leaves an old video as it is."""
-        fragments = self._path.suffix.lower() in (".mp4", ".mov")
-        options = {"movflags": _FRAGMENTED} if fragments else {}
+        suffix = self._path.suffix.lower()
         rate = Fraction(self._fps).limit_denominator(1001)
         # AVI knows no times, only a rate.
-        self._step = 1 / rate if self._path.suffix.lower() == ".avi" else Fraction(1, 1000)
+        self._step = 1 / rate if suffix == ".avi" else Fraction(1, 1000)
         with _writing(self._path):
-            self._container = av.open(
-                str(self._path), "w", options=options | {"flush_packets": "1"}
-            )
+            self._container = av.open(str(self._growing), "w", options=_OPTIONS[suffix])
         self._size = size
         stream = cast(av.VideoStream, self._container.add_stream(self._codec, rate=rate))
         stream.width, stream.height = (side + side % 2 for side in size)
@@ -83,6 +88,15 @@ class VideoSink:
         with _writing(self._path):
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
+                self._keyframes += packet.is_keyframe
+            # MP4 writes a fragment out with the next one's keyframe, Matroska one frame after it.
+            if self._keyframes > 2:
+                self._show()
+
+    def _show(self) -> None:
+        if self._growing != self._path:
+            self._growing.replace(self._path)
+            self._growing = self._path
 
     def close(self, *, good: bool) -> None:
         if self._closed or self._container is None:
@@ -96,6 +110,7 @@ class VideoSink:
         finally:
             with _writing(self._path):
                 self._container.close()
+                self._show()
 
 
 @contextmanager

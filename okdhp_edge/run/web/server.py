@@ -7,6 +7,7 @@ import re
 import secrets
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -40,6 +41,8 @@ _EVENT_EVERY_S = 0.5
 _END_S = 5.0
 _LARGEST_CONTROL = 1000
 _BACKLOG = 128
+_GUESS_EVERY_S = 1.0
+_MOST_CLIENTS = 10_000
 
 
 class Address(NamedTuple):
@@ -165,22 +168,41 @@ class _SafeHeaders:
 
 
 class _TokenGuard:
-    """Answers nobody without the token, but for `/healthz`."""
+    """Answers nobody without the token, but for `/healthz`.
+
+    A client (by its address) that sent a wrong token has to wait before it may try another one.
+    """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app, self._token = app, token.encode()
+        self._wrong_at: dict[str, float] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
+        if request.url.path == "/healthz":
+            return await self._app(scope, receive, send)
+        client = request.client.host if request.client else ""
+        now = time.monotonic()
+        if now - self._wrong_at.get(client, -_GUESS_EVERY_S) < _GUESS_EVERY_S:
+            answer = JSONResponse({"error": "wait before the next token"}, status_code=429)
+            return await answer(scope, receive, send)
         given = (
             request.query_params.get("token")
             or request.cookies.get(_COOKIE)
             or request.headers.get("authorization", "").removeprefix("Bearer ")
         )
-        right = hmac.compare_digest(given.encode(), self._token)
-        refused = JSONResponse({"error": "token missing or wrong"}, status_code=401)
-        answer = self._app if right or request.url.path == "/healthz" else refused
-        await answer(scope, receive, send)
+        if hmac.compare_digest(given.encode(), self._token):
+            return await self._app(scope, receive, send)
+        if given:
+            self._remember(client, now)
+        answer = JSONResponse({"error": "token missing or wrong"}, status_code=401)
+        return await answer(scope, receive, send)
+
+    def _remember(self, client: str, now: float) -> None:
+        """Bounded: addresses are cheap to have."""
+        if len(self._wrong_at) >= _MOST_CLIENTS:
+            self._wrong_at.clear()
+        self._wrong_at[client] = now
 
 
 def _page(address: Address) -> Any:

@@ -88,6 +88,21 @@ def test_a_failed_run_keeps_what_was_recorded(tmp_path):
     assert len(_playable(tmp_path / "out.mp4")) == 3
 
 
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.mov"])
+def test_a_video_appears_when_it_plays(tmp_path, name):
+    """Before that no player opens it; an old one stays."""
+    (tmp_path / name).write_bytes(b"old")
+    sink = VideoSink(tmp_path / name, 5.0)
+    for number in range(5):
+        sink.put(seen_frame(number, seconds=number / 5), np.zeros((48, 64, 3), np.uint8))
+    assert (tmp_path / name).read_bytes() == b"old"
+    for number in range(5, 15):
+        sink.put(seen_frame(number, seconds=number / 5), np.zeros((48, 64, 3), np.uint8))
+    assert cv2.VideoCapture(str(tmp_path / name)).read()[0]
+    sink.close(good=True)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_an_old_video_stays_where_no_frame_came(tmp_path):
     (tmp_path / "v.mp4").write_bytes(b"old")
     VideoSink(tmp_path / "v.mp4", 25.0).close(good=False)

@@ -214,7 +214,6 @@ def test_other_hosts_need_the_token(hub):
     with WebServer(hub, address) as server:
         assert address.token in server.address.url
         assert _ask(server, "/").status == 401
-        assert _ask(server, "/events", Authorization="Bearer wrong").status == 401
         assert _ask(server, "/healthz").status == 200
         right = {"Authorization": f"Bearer {address.token}"}
         assert _ask(server, "/metrics", **right).status == 200
@@ -225,6 +224,18 @@ def test_other_hosts_need_the_token(hub):
         assert "HttpOnly" in cookie and "SameSite=strict" in cookie
         for path in ("/", "/metrics"):
             assert _ask(server, path, Cookie=cookie.split(";")[0]).status == 200
+
+
+def test_tokens_are_guessed_once_a_second_at_most(hub, monkeypatch):
+    with WebServer(hub, address_of("0", "right")) as server:
+        wrong, right = ({"Authorization": f"Bearer {token}"} for token in ("wrong", "right"))
+        assert _ask(server, "/metrics", **wrong).status == 401
+        assert _ask(server, "/metrics", **wrong).status == 429
+        # Or the answer to a fast guess would still tell whether it is right.
+        assert _ask(server, "/metrics", **right).status == 429
+        assert _ask(server, "/healthz").status == 200
+        monkeypatch.setattr("okdhp_edge.run.web.server._GUESS_EVERY_S", 0.0)
+        assert _ask(server, "/metrics", **right).status == 200
 
 
 @pytest.mark.parametrize(
