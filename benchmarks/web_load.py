@@ -5,8 +5,8 @@
 Starts `okdhp-edge run` at 30 frames a second with `--web` in a process of its own. In turns nobody
 is there, then `--silent` clients that connect and send nothing and `--viewers` who watch the
 picture. Frames done are counted by the run's own `/metrics`. The rate is the median of the ratios
-within a round; memory is the resident set, the largest under load less the largest before. Counts go
-to `results/reliability.json`.
+within a round; memory is the resident set, the largest under load less the largest before. Counts
+go to `results/reliability.json`.
 """
 
 import argparse
@@ -58,7 +58,9 @@ def frames(port: int) -> int | None:
     """Frames done so far, by the run's metrics; None where it does not answer."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-            found = re.search(r"^okdhp_edge_frames_total\S* ([\d.e+]+)", answer.read().decode(), re.MULTILINE)
+            found = re.search(
+                r"^okdhp_edge_frames_total\S* ([\d.e+]+)", answer.read().decode(), re.MULTILINE
+            )
     except OSError:
         return None
     return int(float(found[1])) if found else None
@@ -146,9 +148,7 @@ def main() -> None:
     asked = parser.parse_args()
     command = (f"python benchmarks/web_load.py --silent {asked.silent} --viewers {asked.viewers} "
                f"--seconds {asked.seconds:g} --rounds {asked.rounds}")  # fmt: skip
-    found = {"command": command} | measure(
-        asked.silent, asked.viewers, asked.seconds, asked.rounds
-    )
+    found = {"command": command} | measure(asked.silent, asked.viewers, asked.seconds, asked.rounds)
     print(json.dumps(found))
     record("web", found, asked.out)
 

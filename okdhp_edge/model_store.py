@@ -33,10 +33,28 @@ def default_checkpoint() -> Path:
     Raises:
         ModelError: nothing was trained here.
     """
-    found = sorted(MODELS.glob("*/best.safetensors"), key=lambda p: p.stat().st_mtime)
+    found = sorted(_checkpoints(MODELS), key=lambda p: p.stat().st_mtime_ns)
     if not found:
         raise ModelError("no trained model under models/", "run `okdhp-edge train` first")
     return found[-1]
+
+
+def mark_newest(file: Path) -> None:
+    """Give a checkpoint or card that was just written a later time than every other model's of its
+    folder: the default goes by it, and a clock may have been set back in between."""
+    others = [p for p in file.parents if p.name == MODELS.name][:1]
+    rivals = [p for root in others for p in (*_checkpoints(root), *_cards(root)) if p != file]
+    newest = max((p.stat().st_mtime_ns for p in rivals), default=0)
+    if newest >= file.stat().st_mtime_ns:
+        os.utime(file, ns=(newest + 1_000_000, newest + 1_000_000))
+
+
+def _checkpoints(models: Path) -> list[Path]:
+    return list(models.glob(f"*/{BEST}"))
+
+
+def _cards(models: Path) -> list[Path]:
+    return [*models.glob(f"*/{FP32}/{CARD_NAME}"), *models.glob(f"*/{INT8}/*/{CARD_NAME}")]
 
 
 def default_model() -> Path:
@@ -45,14 +63,13 @@ def default_model() -> Path:
     Raises:
         ModelError: neither exists.
     """
-    cards = [*MODELS.glob(f"*/{FP32}/{CARD_NAME}"), *MODELS.glob(f"*/{INT8}/*/{CARD_NAME}")]
     # In a checkout the shipped ones lie there too, as INT8 alone.
     mine = [
-        card for card in cards
+        card for card in _cards(MODELS)
         if _root(card).name not in SHIPPED_MODELS or (_root(card) / FP32 / CARD_NAME).is_file()
     ]  # fmt: skip
     if mine:
-        return _root(max(mine, key=lambda p: p.stat().st_mtime))
+        return _root(max(mine, key=lambda p: p.stat().st_mtime_ns))
     return shipped(SHIPPED_MODELS[0])
 
 

@@ -29,6 +29,16 @@ def test_the_newest_checkpoint_is_the_default(workplace):
     assert model_store.default_checkpoint().parent.name == "a"
 
 
+def test_what_was_written_last_is_the_default_though_the_clock_was_set_back(workplace):
+    _touch(workplace / "models/a/fp32/card.json", age=10)
+    _touch(workplace / "models/b/fp32/card.json", age=99)
+    assert model_store.default_model().name == "a"
+    model_store.mark_newest(model_store.MODELS / "b/fp32/card.json")
+    assert model_store.default_model().name == "b"
+    times = [path.stat().st_mtime for path in workplace.glob("models/*/fp32/card.json")]
+    assert max(times) - min(times) < 1
+
+
 def test_without_an_export_the_shipped_model_runs(workplace):
     assert model_store.default_model().name == "lite"
     _touch(workplace / "models/mine/fp32/card.json", age=5)

@@ -23,7 +23,9 @@ def read_matlab(path: Path, variable: str) -> NDArray[np.float64]:
     command = [sys.executable, "-P", "-m", "okdhp_edge.data.matlab", str(path.resolve()), variable]
     remedy = "download it again"
     try:
-        child = subprocess.run(command, capture_output=True, timeout=_LONGEST_S, check=False)
+        child = subprocess.run(  # noqa: S603
+            command, capture_output=True, timeout=_LONGEST_S, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise DataError(f"{path} is not read within {_LONGEST_S} s", remedy) from error
     if child.returncode < 0:

@@ -15,6 +15,7 @@ from okdhp_edge.backends.base import Request, predict_with
 from okdhp_edge.backends.pytorch import WEIGHTS
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.card import (
+    CARD_NAME,
     RANGES,
     InputSpec,
     Measured,
@@ -32,6 +33,7 @@ from okdhp_edge.export.parity import check_parity, largest_shift
 from okdhp_edge.export.strip import branch_config, choose_branch, strip
 from okdhp_edge.export.to_onnx import ensure_folded, set_metadata, simplify, write_onnx
 from okdhp_edge.files import alone, staged_folder
+from okdhp_edge.model_store import mark_newest
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.heatmap import Heatmaps
 
@@ -103,6 +105,7 @@ def _export_branch(checkpoint: Path, options: ExportOptions) -> Path:
         measured = _measure(card, folder, val, facts.metric)
         card = card.model_copy(update={"parity_px": shift, "metrics": (measured,)})
         write_card(card, folder)
+    mark_newest(target / CARD_NAME)
     options.report("export", 3, 3, "done")
     return target
 

@@ -11,6 +11,7 @@ from okdhp_edge.card import CARD_NAME, RANGES, read_card, write_card
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import ModelError
 from okdhp_edge.files import alone, staged_folder, write_text
+from okdhp_edge.model_store import mark_newest
 from okdhp_edge.quantize.calibration import calibration_set
 from okdhp_edge.quantize.calibrators import METHODS, Range
 from okdhp_edge.quantize.gate import check_drop
@@ -81,6 +82,8 @@ def _quantize(fp32: Path, options: QuantizeOptions, profiles: Sequence[Profile])
         write_text(staging / "calibration.txt", material.crops.listing())
         for wanted in profiles:
             _quantize_one(wanted, material, kept, staging, options)
+    for wanted in profiles:
+        mark_newest(target / wanted.name / CARD_NAME)
     return target
 
 

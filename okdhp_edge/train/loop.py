@@ -15,7 +15,7 @@ from okdhp_edge.card import SkeletonSpec
 from okdhp_edge.checkpoint import Facts
 from okdhp_edge.errors import OkdhpError
 from okdhp_edge.files import alone, writing
-from okdhp_edge.model_store import BEST, HALF
+from okdhp_edge.model_store import BEST, HALF, mark_newest
 from okdhp_edge.recipe import Recipe
 from okdhp_edge.train.dataset import Batch, EpochBatches, batches_of, build_loader
 from okdhp_edge.train.journal import AGREEMENT, ENSEMBLE_GAIN, GRADIENT_RATIO, Journal, Row
@@ -189,6 +189,7 @@ def _judge_and_keep(
     journal.add(row)
     if improved:
         checkpoint.save(options.out / BEST, facts, run.judged, beside=run.beside)
+        mark_newest(options.out / BEST)
     checkpoint.save(options.out / LAST, facts, run.net, run.optimiser, run.kept)
 
 

@@ -2,9 +2,12 @@
 
 import json
 import shutil
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+from urllib.request import urlopen
 
 import cv2
 import numpy as np
@@ -25,8 +28,12 @@ from okdhp_edge.label.teacher import Teacher
 from okdhp_edge.network.build import build_network
 from okdhp_edge.recipe import read_recipe
 from okdhp_edge.run.compare import compared, read_report
+from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.detect import PersonDetector
 from okdhp_edge.run.sources.open import open_source
+from okdhp_edge.run.sources.raw import RawSource
+from okdhp_edge.run.web.hub import Hub
+from okdhp_edge.run.web.server import WebServer, address_of
 from tests.helpers.fakes import ScriptedSource
 from tests.helpers.made_crowd import crowd_files
 from tests.helpers.made_data import coco_file, lspet_folder
@@ -113,6 +120,25 @@ def _results(folder: Path) -> None:
     average_precision(poses, read_results(folder / "results.json"))
 
 
+def _standard_input(folder: Path) -> None:
+    with (folder / "frames.raw").open("rb", buffering=0) as stream:
+        source = RawSource(stream, (64, 48), None)
+        while source.read() is not None:
+            pass
+
+
+def _request(folder: Path) -> None:
+    """Whatever a client sends, the page is there for the next one."""
+    with WebServer(Hub(Controls(), ["cam"]), address_of("0")) as server:
+        here = ("127.0.0.1", server.address.port)
+        with socket.create_connection(here, timeout=5) as client, suppress(OSError):
+            client.sendall((folder / "request.bin").read_bytes())
+            client.shutdown(socket.SHUT_WR)
+            client.recv(1 << 16)
+        with urlopen(f"http://127.0.0.1:{here[1]}/healthz", timeout=5) as answer:
+            assert answer.status == 200
+
+
 def _sidecar(folder: Path) -> None:
     read_sidecar(folder / "engine")
 
@@ -141,6 +167,8 @@ TARGETS = (
     Target("tiff", "picture.tif", _pictures),
     Target("video", "video.avi", _frames),
     Target("engine sidecar", "engine.json", _sidecar),
+    Target("standard input", "frames.raw", _standard_input),
+    Target("request", "request.bin", _request),
 )
 
 
@@ -198,6 +226,12 @@ def make_valid(folder: Path, exported: Path, trained: Path) -> dict[str, Path]:
         writer.write(picture)
     writer.release()
     (made["engine sidecar"] / "engine").write_bytes(b"plan")
+    (made["standard input"] / "frames.raw").write_bytes(bytes(64 * 48 * 3 * 2))
+    body = b'{"threshold": 0.4}'
+    (made["request"] / "request.bin").write_bytes(
+        b"POST /control HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
     (made["engine sidecar"] / "engine.json").write_text(_made_sidecar())
     return made
 

@@ -33,8 +33,8 @@ class VideoSink:
     """An annotated video, as long as its source: each frame stands at its own time.
 
     MP4 and MOV are written in fragments of a second, Matroska in clusters: whatever ends a run,
-    what was written before plays. Until its beginning is on disk (two seconds) the file is hidden (a leading
-    dot), since no player opens it, and an old video of that name stays.
+    what was written before plays. The first two seconds go to a hidden file (a leading dot), since
+    no player opens it before; until then an old video of that name stays.
     """
 
     wants_picture = True
