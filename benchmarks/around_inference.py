@@ -13,18 +13,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from okdhp_edge.artifacts.card import DecoderSpec, InputSpec, ModelCard, SkeletonSpec
 from okdhp_edge.backends.base import Backend, Description, Request
-from okdhp_edge.card import DecoderSpec, InputSpec, ModelCard, SkeletonSpec
 from okdhp_edge.data.synthetic import SyntheticScene
-from okdhp_edge.files import write_text
-from okdhp_edge.hardware import describe_machine
-from okdhp_edge.latency import StageClock, StageLog
 from okdhp_edge.pose.crop import apply, box_around, compose, crop_from_frame, heatmap_from_crop
 from okdhp_edge.pose.heatmap import HeatmapKind, gaussians
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.run.loop import overlay
 from okdhp_edge.run.track import JOINT_SEEN, PersonTracker
+from okdhp_edge.system.files import write_text
+from okdhp_edge.system.hardware import describe_machine
+from okdhp_edge.system.latency import StageClock, StageLog
 
 FRAMES, WARMUP = 2000, 50
 SIZE, STRIDE, SIGMA = 256, 4, 2.0

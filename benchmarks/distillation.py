@@ -29,13 +29,13 @@ from paired import THRESHOLD, hits
 
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet
-from okdhp_edge.distillation import OkdhpTable
-from okdhp_edge.evaluate import predict_joints
-from okdhp_edge.files import write_text
-from okdhp_edge.hardware import describe_machine
+from okdhp_edge.evaluation.evaluate import predict_joints
 from okdhp_edge.network.build import build_network, count_macs
 from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig
-from okdhp_edge.recipe import Recipe, merged, recipe_content
+from okdhp_edge.recipe.distillation import OkdhpTable
+from okdhp_edge.recipe.recipe import Recipe, merged, recipe_content
+from okdhp_edge.system.files import write_text
+from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.train.loop import LAST, train
 from okdhp_edge.train.setup import TrainingOptions
 from okdhp_edge.train.teacher import load_checkpoint

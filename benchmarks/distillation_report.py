@@ -20,8 +20,8 @@ from distillation import unpacked
 from matplotlib.figure import Figure
 from paired import Gain, Hits, gain
 
-from okdhp_edge.files import write_text
-from okdhp_edge.recipe import Recipe
+from okdhp_edge.recipe.recipe import Recipe
+from okdhp_edge.system.files import write_text
 
 HERE = Path(__file__).parent
 RESULT, PLOT = HERE / "results" / "distillation.json", HERE / "results" / "distillation.png"

@@ -21,10 +21,10 @@ from typing import Any
 import torch
 
 from okdhp_edge.data.load import load
-from okdhp_edge.evaluate import evaluate
-from okdhp_edge.files import write_text
-from okdhp_edge.hardware import describe_machine
-from okdhp_edge.recipe import FreezeTable, Recipe
+from okdhp_edge.evaluation.evaluate import evaluate
+from okdhp_edge.recipe.recipe import FreezeTable, Recipe
+from okdhp_edge.system.files import write_text
+from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.train.finetune import finetuning_recipe
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions

@@ -26,8 +26,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from okdhp_edge.files import write_text
-from okdhp_edge.hardware import describe_machine
+from okdhp_edge.system.files import write_text
+from okdhp_edge.system.hardware import describe_machine
 
 HERE = Path(__file__).parent
 MODELS = ("lite", "full")

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from okdhp_edge.artifacts.card import read_card
+from okdhp_edge.artifacts.model_store import artefact
 from okdhp_edge.backends.base import Request, predict_with
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.card import read_card
 from okdhp_edge.data.load import load
-from okdhp_edge.evaluate import predict_joints
-from okdhp_edge.model_store import artefact
+from okdhp_edge.evaluation.evaluate import predict_joints
 
 PERSONS = 64
 

@@ -21,18 +21,15 @@ import torch
 import typer
 from numpy.typing import NDArray
 
+from okdhp_edge.artifacts.card import ModelCard, SkeletonSpec, read_card, sha256_of, write_card
+from okdhp_edge.artifacts.model_store import artefact
 from okdhp_edge.backends.base import Backend, Request
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.backends.timing import ROUND, interleaved
 from okdhp_edge.bench.layers import slowest
-from okdhp_edge.card import ModelCard, SkeletonSpec, read_card, sha256_of, write_card
 from okdhp_edge.errors import BackendError
 from okdhp_edge.export.strip import strip
 from okdhp_edge.export.to_onnx import simplify, write_onnx
-from okdhp_edge.files import write_text
-from okdhp_edge.hardware import describe_machine
-from okdhp_edge.latency import LatencyStats
-from okdhp_edge.model_store import artefact
 from okdhp_edge.network.branches import evaluating
 from okdhp_edge.network.build import build_network, count_macs
 from okdhp_edge.pose.skeleton import LSP14
@@ -42,7 +39,10 @@ from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
 from okdhp_edge.quantize.profiles import profile
 from okdhp_edge.quantize.statistics import picture_range
-from okdhp_edge.recipe import Recipe
+from okdhp_edge.recipe.recipe import Recipe
+from okdhp_edge.system.files import write_text
+from okdhp_edge.system.hardware import describe_machine
+from okdhp_edge.system.latency import LatencyStats
 
 RESULT = Path(__file__).parent / "results" / "int8.json"
 LITE = {"kind": "mobilepose", "encoder": "efficientnet_lite0", "encoder_weights": None,

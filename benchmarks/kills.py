@@ -33,9 +33,9 @@ from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import Request
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.card import read_card
 from okdhp_edge.cli.main import app
 from okdhp_edge.errors import OkdhpError
 from okdhp_edge.export.stage import ExportOptions, export_branch

@@ -30,14 +30,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from okdhp_edge import model_store
+from okdhp_edge.artifacts import model_store
+from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import Backend, Request
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.card import read_card
 from okdhp_edge.data.synthetic import SyntheticScene
-from okdhp_edge.files import write_text
-from okdhp_edge.hardware import describe_machine, sensors
-from okdhp_edge.latency import LatencyStats, StageClock, StageLog
 from okdhp_edge.pose.crop import box_around
 from okdhp_edge.run.assemble import People, assemble
 from okdhp_edge.run.controls import Controls
@@ -49,6 +46,9 @@ from okdhp_edge.run.sinks.base import Sink
 from okdhp_edge.run.sources.open import open_source
 from okdhp_edge.run.web.hub import Hub
 from okdhp_edge.run.web.server import WebServer, address_of
+from okdhp_edge.system.files import write_text
+from okdhp_edge.system.hardware import describe_machine, sensors
+from okdhp_edge.system.latency import LatencyStats, StageClock, StageLog
 
 RESULT = Path(__file__).parent / "results" / "loop.json"
 VIDEO_FRAMES, ROUNDS, BENCHMARK_S = 600, 5, 3

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import Request
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.card import read_card
-from okdhp_edge.hardware import int8_units
+from okdhp_edge.system.hardware import int8_units
 
 
 def main() -> None:

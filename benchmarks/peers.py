@@ -32,25 +32,25 @@ import numpy as np
 from numpy.typing import NDArray
 from paired import gain, hits
 
-from okdhp_edge import model_store
+from okdhp_edge.artifacts import model_store
+from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import Request
 from okdhp_edge.backends.onnx_file import OnnxFile
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.card import read_card
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet, Sample, kinds_of
-from okdhp_edge.evaluate import score
+from okdhp_edge.evaluation.evaluate import score
 from okdhp_edge.export.stage import ExportOptions, export_branch
-from okdhp_edge.files import write_text
-from okdhp_edge.hardware import describe_machine
 from okdhp_edge.label.empty import empty_boxes
-from okdhp_edge.latency import LatencyStats, StageClock
 from okdhp_edge.pose.crop import Box, apply, box_around, crop_from_frame, invert
 from okdhp_edge.pose.metrics import auroc
 from okdhp_edge.pose.preprocess import Image, warp
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
 from okdhp_edge.run.estimate import Estimator
+from okdhp_edge.system.files import write_text
+from okdhp_edge.system.hardware import describe_machine
+from okdhp_edge.system.latency import LatencyStats, StageClock
 
 RESULTS = Path(__file__).parent / "results"
 COMMON = Skeleton("common12", tuple(j for j in COCO17.joints if j in LSP14.joints))

@@ -17,22 +17,22 @@ from typing import Annotated, Any
 import typer
 from paired import Hits, gain, hits
 
+from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import Request, predict_with
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.card import read_card
-from okdhp_edge.checkpoint import read_facts
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet, kinds_of
-from okdhp_edge.evaluate import predict_joints
+from okdhp_edge.evaluation.evaluate import predict_joints
 from okdhp_edge.export.stage import ExportOptions, export_branch
-from okdhp_edge.files import write_text
-from okdhp_edge.hardware import describe_machine
 from okdhp_edge.pipeline import aware
 from okdhp_edge.quantize.calibrators import METHODS
 from okdhp_edge.quantize.make import LEARNT, Material, Plan, judge, make
 from okdhp_edge.quantize.profiles import PROFILES, profile
 from okdhp_edge.quantize.stage import QuantizeOptions, gather
-from okdhp_edge.recipe import Recipe
+from okdhp_edge.recipe.checkpoint import read_facts
+from okdhp_edge.recipe.recipe import Recipe
+from okdhp_edge.system.files import write_text
+from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 

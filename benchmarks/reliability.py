@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from okdhp_edge.files import write_text
-from okdhp_edge.hardware import describe_machine
+from okdhp_edge.system.files import write_text
+from okdhp_edge.system.hardware import describe_machine
 
 RESULT = Path(__file__).parent / "results" / "reliability.json"
 

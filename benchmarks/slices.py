@@ -24,19 +24,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge import model_store
+from okdhp_edge.artifacts import model_store
+from okdhp_edge.artifacts.card import InputSpec, read_card
 from okdhp_edge.backends.base import Request, predict_with
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.card import InputSpec, read_card
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet, Sample, kinds_of
-from okdhp_edge.evaluate import inference_crop, predict_joints, score
-from okdhp_edge.files import write_text
-from okdhp_edge.hardware import describe_machine
+from okdhp_edge.evaluation.evaluate import inference_crop, predict_joints, score
 from okdhp_edge.pose.crop import overlap
 from okdhp_edge.pose.draw import draw_skeleton
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import Skeleton
+from okdhp_edge.system.files import write_text
+from okdhp_edge.system.hardware import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 FIFTH, WELL_LABELLED = 0.2, 12

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from okdhp_edge.files import write_text
+from okdhp_edge.system.files import write_text
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -31,14 +31,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from okdhp_edge import model_store
-from okdhp_edge.card import read_card
+from okdhp_edge.artifacts import model_store
+from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet
-from okdhp_edge.evaluate import inference_crop, score
-from okdhp_edge.files import write_text
-from okdhp_edge.hardware import describe_machine
+from okdhp_edge.evaluation.evaluate import inference_crop, score
 from okdhp_edge.pose.crop import apply
+from okdhp_edge.system.files import write_text
+from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.train.teacher import load_checkpoint
 from okdhp_edge.train.validate import all_outputs
 

@@ -25,11 +25,11 @@ import typer
 from torch import Tensor
 from torch.nn import functional as F
 
-from okdhp_edge.files import write_text
-from okdhp_edge.hardware import describe_machine
 from okdhp_edge.network.build import build_network, count_macs
 from okdhp_edge.pose.skeleton import MPII16
-from okdhp_edge.recipe import Recipe, read_recipe
+from okdhp_edge.recipe.recipe import Recipe, read_recipe
+from okdhp_edge.system.files import write_text
+from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.methods import build_method
 from okdhp_edge.train.schedule import build_optimiser

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from okdhp_edge import __version__
 from okdhp_edge.backends.registry import REGISTRY, installed
-from okdhp_edge.hardware import cpu_flags, describe_machine, int8_units
+from okdhp_edge.system.hardware import cpu_flags, describe_machine, int8_units
 
 _INT8 = {
     "AVX512": "AVX512 without VNNI: sums of pairs in 16 bits",

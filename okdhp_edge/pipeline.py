@@ -6,13 +6,13 @@ train --> export --> quantize, each the stage of that name; they still meet only
 from dataclasses import replace
 from pathlib import Path
 
-from okdhp_edge.card import read_card
-from okdhp_edge.checkpoint import read_facts
-from okdhp_edge.distillation import QuantizationTable
+from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.errors import GateError
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.quantize.stage import QuantizeOptions, quantize
-from okdhp_edge.recipe import Recipe
+from okdhp_edge.recipe.checkpoint import read_facts
+from okdhp_edge.recipe.distillation import QuantizationTable
+from okdhp_edge.recipe.recipe import Recipe
 
 # Of the recipe's rate: the network only has to settle into its steps.
 _RATE = 0.1

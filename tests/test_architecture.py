@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from okdhp_edge.model_store import SHIPPED_MODELS
+from okdhp_edge.artifacts.model_store import SHIPPED_MODELS
 from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "okdhp_edge"

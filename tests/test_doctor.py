@@ -1,5 +1,6 @@
-from okdhp_edge import doctor, hardware
+from okdhp_edge import doctor
 from okdhp_edge.backends.registry import REGISTRY
+from okdhp_edge.system import hardware
 
 
 def test_every_runtime_is_examined():

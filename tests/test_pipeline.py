@@ -4,14 +4,14 @@ import shutil
 
 import pytest
 
-from okdhp_edge.card import read_card, sha256_of
-from okdhp_edge.checkpoint import read_facts
+from okdhp_edge.artifacts.card import read_card, sha256_of
 from okdhp_edge.errors import GateError
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.pipeline import aware, quantize_or_train
 from okdhp_edge.quantize import ladder
 from okdhp_edge.quantize.make import LEARNT
 from okdhp_edge.quantize.stage import QuantizeOptions
+from okdhp_edge.recipe.checkpoint import read_facts
 from tests.helpers.tiny_models import DATA, tiny_recipe
 
 

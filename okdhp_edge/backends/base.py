@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.card import ModelCard
+from okdhp_edge.artifacts.card import ModelCard
 from okdhp_edge.errors import BackendError
 from okdhp_edge.pose.heatmap import Heatmaps
 

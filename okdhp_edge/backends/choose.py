@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from okdhp_edge import model_store
+from okdhp_edge.artifacts import model_store
+from okdhp_edge.artifacts.card import ModelCard, model_folder, read_card
 from okdhp_edge.backends.base import Backend, Request
 from okdhp_edge.backends.registry import REGISTRY, entry, installed, open_backend
-from okdhp_edge.card import ModelCard, model_folder, read_card
 from okdhp_edge.errors import BackendError, ModelError
-from okdhp_edge.hardware import int8_units, saturates_in_int8, usable_cores
+from okdhp_edge.system.hardware import int8_units, saturates_in_int8, usable_cores
 
 Key = TypeVar("Key", bound=tuple[str, object])
 Say = Callable[[str], None]
@@ -207,7 +207,7 @@ def _timed(
     import numpy as np
 
     from okdhp_edge.backends.timing import interleaved
-    from okdhp_edge.latency import LatencyStats
+    from okdhp_edge.system.latency import LatencyStats
 
     with ExitStack() as stack:
         loaded: dict[Key, Backend] = {}

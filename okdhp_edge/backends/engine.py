@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from okdhp_edge.artifacts.model_store import cache_folder
 from okdhp_edge.errors import BackendError
-from okdhp_edge.files import writing
-from okdhp_edge.model_store import cache_folder
+from okdhp_edge.system.files import writing
 
 FOLDER = "engines"
 PORTABLE = "AMPERE_PLUS"

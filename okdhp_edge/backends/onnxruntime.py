@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Backend, Description, Request
 from okdhp_edge.errors import BackendError
-from okdhp_edge.hardware import saturates_in_int8
 from okdhp_edge.pose.heatmap import Heatmaps
+from okdhp_edge.system.hardware import saturates_in_int8
 
 _PROVIDER = "CPUExecutionProvider"
 _LOG_ERRORS_ONLY = 3

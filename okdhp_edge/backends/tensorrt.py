@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from okdhp_edge.artifacts.card import sha256_of
+from okdhp_edge.artifacts.model_store import cache_folder
 from okdhp_edge.backends.base import Backend, Description, Request
 from okdhp_edge.backends.engine import (
     FOLDER,
@@ -27,9 +29,7 @@ from okdhp_edge.backends.engine import (
     runs_on,
     write_engine,
 )
-from okdhp_edge.card import sha256_of
 from okdhp_edge.errors import BackendError, OutputError
-from okdhp_edge.model_store import cache_folder
 from okdhp_edge.pose.heatmap import Heatmaps
 
 _NO_GPU = "run on a machine with an NVIDIA GPU and its driver, or choose another --backend"

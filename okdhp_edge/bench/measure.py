@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from okdhp_edge.artifacts.card import ModelCard, read_card
+from okdhp_edge.artifacts.model_store import artefact
 from okdhp_edge.backends.base import Backend, Description, Request, predict_with
 from okdhp_edge.backends.registry import REGISTRY, installed, open_backend
 from okdhp_edge.backends.timing import interleaved
-from okdhp_edge.card import ModelCard, read_card
 from okdhp_edge.data.sample import PoseSet
 from okdhp_edge.errors import BackendError, ModelError
-from okdhp_edge.evaluate import evaluate, inference_crop
-from okdhp_edge.latency import LatencyStats
-from okdhp_edge.model_store import artefact
+from okdhp_edge.evaluation.evaluate import evaluate, inference_crop
 from okdhp_edge.pose.metrics import Score
+from okdhp_edge.system.latency import LatencyStats
 
 _CROPS = 16
 Report = Callable[[str, int, int, str], None]

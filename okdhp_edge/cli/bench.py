@@ -36,9 +36,9 @@ def bench(
     from okdhp_edge.bench.present import HEADINGS, cells, markdown, plot
     from okdhp_edge.data.load import load
     from okdhp_edge.errors import ModelError
-    from okdhp_edge.evaluate import check_metric
-    from okdhp_edge.files import write_text, writing
-    from okdhp_edge.hardware import describe_machine
+    from okdhp_edge.evaluation.evaluate import check_metric
+    from okdhp_edge.system.files import write_text, writing
+    from okdhp_edge.system.hardware import describe_machine
 
     path = chosen_model(model)
     tried, left_out = candidates(path)

@@ -21,7 +21,7 @@ def show(
     data: Annotated[str, _DATA] = "synthetic",
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "train",
     recipe: Annotated[
-        Path | None, typer.Option(help="Whose crops and augmentation to show.")
+        str | None, typer.Option(help="Whose crops and augmentation to show.")
     ] = None,
     out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("contact-sheet.png"),
     count: Annotated[int, typer.Option(min=1)] = 12,
@@ -30,13 +30,13 @@ def show(
     """Write a contact sheet: samples with skeletons, augmented crops, target heatmaps."""
     import cv2
 
-    from okdhp_edge import model_store
+    from okdhp_edge.artifacts import model_store
     from okdhp_edge.data.contact_sheet import contact_sheet
     from okdhp_edge.data.load import load
-    from okdhp_edge.files import write_bytes
-    from okdhp_edge.recipe import read_recipe
+    from okdhp_edge.recipe.recipe import read_recipe
+    from okdhp_edge.system.files import write_bytes
 
-    chosen = read_recipe(recipe or model_store.default_recipe())
+    chosen = read_recipe(model_store.recipe_path(recipe))
     poses = load(data, split)
     for note in poses.notes:
         say(note)
@@ -92,8 +92,8 @@ def relabel(
     """
     from okdhp_edge.backends.choose import open_chosen
     from okdhp_edge.data.load import load
-    from okdhp_edge.files import write_text
-    from okdhp_edge.relabel import relabel as look
+    from okdhp_edge.label.relabel import relabel as look
+    from okdhp_edge.system.files import write_text
 
     poses = load(data, split)
     loaded, _ = open_chosen(model, backend, "auto", None, say)
@@ -151,13 +151,13 @@ def errors(
     count: Annotated[int, typer.Option(min=1, help="Persons to show, the worst first.")] = 120,
 ) -> None:
     """Write a page of a model's errors: kinds by joint and by size, the worst persons."""
-    from okdhp_edge.analysis.kinds import classify
-    from okdhp_edge.analysis.page import error_page, summary
     from okdhp_edge.backends.base import predict_with
     from okdhp_edge.backends.choose import open_chosen
     from okdhp_edge.data.load import load
-    from okdhp_edge.evaluate import predict_joints
-    from okdhp_edge.files import write_text
+    from okdhp_edge.evaluation.error_kinds import classify
+    from okdhp_edge.evaluation.error_page import error_page, summary
+    from okdhp_edge.evaluation.evaluate import predict_joints
+    from okdhp_edge.system.files import write_text
 
     loaded, asked = open_chosen(model, backend, precision, None, say)
     with loaded, progress() as report:

@@ -50,8 +50,8 @@ def evaluate(
     record: Record = None,
 ) -> None:
     """Measure a model's accuracy, with a 95 % bootstrap interval over persons."""
+    from okdhp_edge.artifacts.results import keep_result
     from okdhp_edge.backends.choose import open_chosen
-    from okdhp_edge.results import keep_result
 
     if results is not None:
         judge_results(data, split, results)
@@ -83,8 +83,8 @@ def _judge_by_metric(
     from okdhp_edge.backends.base import predict_with
     from okdhp_edge.data.load import load
     from okdhp_edge.data.sample import kinds_of
-    from okdhp_edge.evaluate import Predict, seen_mirrored_too
-    from okdhp_edge.evaluate import evaluate as judge
+    from okdhp_edge.evaluation.evaluate import Predict, seen_mirrored_too
+    from okdhp_edge.evaluation.evaluate import evaluate as judge
 
     card = loaded.card
     poses = load(data, split).as_seen_by(card.skeleton.skeleton())

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 def judge_results(data: str, split: str, results: Path) -> None:
     """Of a results file, anybody's."""
-    from okdhp_edge.average_precision import average_precision, read_results
     from okdhp_edge.data.load import load
+    from okdhp_edge.evaluation.average_precision import average_precision, read_results
 
     numbers = average_precision(load(data, split), read_results(results))
     _show(numbers, f"{results.name} on {split}")
@@ -34,10 +34,10 @@ def judge_by_coco(
     predictions: Path | None,
 ) -> dict[str, object]:
     """Of a model, in labelled boxes or in a detector's."""
-    from okdhp_edge.average_precision import average_precision, results_of, write_results
     from okdhp_edge.backends.base import predict_with
     from okdhp_edge.data.load import load
-    from okdhp_edge.evaluate import Predict, predict_scored, seen_mirrored_too
+    from okdhp_edge.evaluation.average_precision import average_precision, results_of, write_results
+    from okdhp_edge.evaluation.evaluate import Predict, predict_scored, seen_mirrored_too
 
     truth = load(data, split)
     card = loaded.card

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from okdhp_edge import model_store
+from okdhp_edge.artifacts import model_store
 from okdhp_edge.cli.show import command_line, emit, guarded, progress, say, table
 from okdhp_edge.errors import ModelError
 
 if TYPE_CHECKING:
-    from okdhp_edge.card import ModelCard
+    from okdhp_edge.artifacts.card import ModelCard
 
 
 Calibration = Annotated[
@@ -81,11 +81,11 @@ def export(
     out: Annotated[Path | None, typer.Option(help="Default: beside the checkpoint.")] = None,
 ) -> None:
     """Keep one branch, strip the rest, write checked ONNX, and INT8 that passes its gate."""
-    from okdhp_edge.checkpoint import read_facts
     from okdhp_edge.export.stage import ExportOptions, export_branch
     from okdhp_edge.pipeline import quantize_or_train
     from okdhp_edge.quantize.profiles import RUNTIMES
     from okdhp_edge.quantize.stage import QuantizeOptions
+    from okdhp_edge.recipe.checkpoint import read_facts
 
     batch_size = _batch(batch)
     if not int8 and (qat or profile or keep_float or calibration):
@@ -126,7 +126,7 @@ def _build_engines(model: Path, generations: list[str]) -> None:
 
 
 def _show(made: list[Path]) -> None:
-    from okdhp_edge.card import read_card
+    from okdhp_edge.artifacts.card import read_card
 
     cards = {path: read_card(path) for path in made}
     table(

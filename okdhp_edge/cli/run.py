@@ -168,9 +168,9 @@ def _followed(
     """Run, with a bar; what was measured, by source, up to what broke the run, if anything did."""
     import cv2
 
-    from okdhp_edge.hardware import sensors
     from okdhp_edge.run.loop import run_loop
     from okdhp_edge.run.report import report_on
+    from okdhp_edge.system.hardware import sensors
 
     cv2.setNumThreads(pipeline.backend.describe().threads or 1)
     before = sensors()
@@ -197,8 +197,8 @@ def _followed(
 
 
 def _tell(results: "Sequence[RunReport]", report: Path | None) -> None:
-    from okdhp_edge.files import write_text
     from okdhp_edge.run.pages import report_page
+    from okdhp_edge.system.files import write_text
 
     for result in results:
         show_report(result)

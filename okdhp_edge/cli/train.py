@@ -5,18 +5,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from okdhp_edge import model_store
+from okdhp_edge.artifacts import model_store
 from okdhp_edge.cli.show import emit, guarded, progress, say
 from okdhp_edge.errors import OkdhpError
 
 if TYPE_CHECKING:
-    from okdhp_edge.recipe import Recipe
+    from okdhp_edge.recipe.recipe import Recipe
 
 
 @guarded
 def train(
     recipe: Annotated[
-        Path | None, typer.Option(help="TOML recipe. Default: the demo recipe, synthetic people.")
+        str | None,
+        typer.Option(
+            help="TOML file, or the name of a shipped recipe: demo, lite, full, paper/..., lab/... "
+            "Default: demo, on synthetic people."
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="lspet:DIR, coco:PATH, mpii:PATH or synthetic[:COUNT].")
@@ -41,7 +45,7 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare crops.")] = 1,
 ) -> None:
     """Train all branches by online distillation and keep the best one's checkpoint."""
-    from okdhp_edge.checkpoint import read_facts
+    from okdhp_edge.recipe.checkpoint import read_facts
     from okdhp_edge.train.loop import train as run_training
     from okdhp_edge.train.setup import TrainingOptions
 
@@ -64,14 +68,14 @@ def train(
           "best_score": facts.best_score, "scores": facts.scores})  # fmt: skip
 
 
-def _recipe(path: Path | None, start: str | None, data: str | None) -> "Recipe":
+def _recipe(recipe: str | None, start: str | None, data: str | None) -> "Recipe":
     """The recipe asked for, or one for going on from `start` with so many persons."""
     from okdhp_edge.data.load import load
-    from okdhp_edge.recipe import read_recipe
+    from okdhp_edge.recipe.recipe import read_recipe
     from okdhp_edge.train.finetune import finetuning_recipe
 
-    if start is None or path is not None:
-        chosen = read_recipe(path or model_store.default_recipe())
+    if start is None or recipe is not None:
+        chosen = read_recipe(model_store.recipe_path(recipe))
         return chosen if start is None else chosen.model_copy(update={"start": start})
     if data is None:
         raise OkdhpError("--start without --recipe needs data", "add --data coco:PATH")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from okdhp_edge.card import InputSpec
+from okdhp_edge.artifacts.card import InputSpec
 from okdhp_edge.data.sample import Sample
 from okdhp_edge.pose.crop import Affine, Box, apply, box_around, crop_from_frame
 from okdhp_edge.pose.preprocess import Image, warp

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from okdhp_edge.card import InputSpec
+from okdhp_edge.artifacts.card import InputSpec
 from okdhp_edge.data.augment import Augmentation, training_crop
 from okdhp_edge.data.sample import PoseSet, Sample
 from okdhp_edge.pose.crop import apply, heatmap_from_crop

@@ -17,9 +17,9 @@ import numpy as np
 
 from okdhp_edge.data.sample import PoseSet, Sample
 from okdhp_edge.errors import DataError, OutputError
-from okdhp_edge.files import staged_folder
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.system.files import staged_folder
 
 ANNOTATIONS = "annotations.json"
 _QUALITY = {".webp": cv2.IMWRITE_WEBP_QUALITY, ".avif": cv2.IMWRITE_AVIF_QUALITY,

@@ -33,7 +33,7 @@ def read_matlab(path: Path, variable: str) -> NDArray[np.float64]:
     if child.returncode:
         cause = child.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise DataError(f"{path} holds no readable '{variable}' ({cause[-1]})", remedy)
-    return np.load(io.BytesIO(child.stdout), allow_pickle=False)
+    return np.asarray(np.load(io.BytesIO(child.stdout), allow_pickle=False), dtype=np.float64)
 
 
 def _write_array(path: str, variable: str) -> None:

@@ -9,12 +9,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from okdhp_edge import checkpoint
 from okdhp_edge.errors import ModelError
-from okdhp_edge.files import write_text
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.fake_quant import QuantizedBranch, Site
-from okdhp_edge.recipe import Recipe
+from okdhp_edge.recipe import checkpoint
+from okdhp_edge.recipe.recipe import Recipe
+from okdhp_edge.system.files import write_text
 
 Ranges = dict[str, tuple[float, float]]
 # Their outputs hold what their inputs hold, and share its steps.

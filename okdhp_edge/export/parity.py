@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.card import DecoderSpec
+from okdhp_edge.artifacts.card import DecoderSpec
 from okdhp_edge.errors import GateError
-from okdhp_edge.evaluate import Predict
+from okdhp_edge.evaluation.evaluate import Predict
 
 LIMIT_PX = 0.1
 

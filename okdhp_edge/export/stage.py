@@ -11,10 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from okdhp_edge import __version__
-from okdhp_edge.backends.base import Request, predict_with
-from okdhp_edge.backends.pytorch import WEIGHTS
-from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.card import (
+from okdhp_edge.artifacts.card import (
     CARD_NAME,
     RANGES,
     InputSpec,
@@ -24,18 +21,21 @@ from okdhp_edge.card import (
     sha256_of,
     write_card,
 )
-from okdhp_edge.checkpoint import Facts, load_net, read_facts
+from okdhp_edge.artifacts.model_store import mark_newest
+from okdhp_edge.backends.base import Request, predict_with
+from okdhp_edge.backends.pytorch import WEIGHTS
+from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet, kinds_of
-from okdhp_edge.evaluate import Predict, evaluate, inference_crop
+from okdhp_edge.evaluation.evaluate import Predict, evaluate, inference_crop
 from okdhp_edge.export.learnt import write_learnt
 from okdhp_edge.export.parity import check_parity, largest_shift
 from okdhp_edge.export.strip import branch_config, choose_branch, strip
 from okdhp_edge.export.to_onnx import ensure_folded, set_metadata, simplify, write_onnx
-from okdhp_edge.files import alone, staged_folder
-from okdhp_edge.model_store import mark_newest
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.heatmap import Heatmaps
+from okdhp_edge.recipe.checkpoint import Facts, load_net, read_facts
+from okdhp_edge.system.files import alone, staged_folder
 
 MODEL = "model.onnx"
 _PARITY_CROPS = 32

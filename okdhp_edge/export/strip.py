@@ -2,11 +2,11 @@
 
 from torch import nn
 
-from okdhp_edge.checkpoint import Facts
 from okdhp_edge.errors import ModelError
 from okdhp_edge.network.branches import PoseNet, SingleBranch
 from okdhp_edge.network.build import build_network, count_parameters
 from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig
+from okdhp_edge.recipe.checkpoint import Facts
 
 
 def choose_branch(facts: Facts, branch: str) -> int:

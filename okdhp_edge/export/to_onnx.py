@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from okdhp_edge.card import InputSpec
+from okdhp_edge.artifacts.card import InputSpec
 from okdhp_edge.errors import ModelError
 
 OPSET = 20

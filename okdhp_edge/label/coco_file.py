@@ -10,7 +10,6 @@ from okdhp_edge import __version__
 from okdhp_edge.data.coco_annotation import AREA_OF_BOX
 from okdhp_edge.data.reading import read_json
 from okdhp_edge.errors import DataError
-from okdhp_edge.files import write_text
 from okdhp_edge.label.options import LabelOptions
 from okdhp_edge.label.partial import Record
 from okdhp_edge.label.pictures import (
@@ -23,6 +22,7 @@ from okdhp_edge.label.pictures import (
 )
 from okdhp_edge.label.teacher import fingerprint
 from okdhp_edge.pose.skeleton import Skeleton
+from okdhp_edge.system.files import write_text
 
 
 @dataclass(frozen=True)

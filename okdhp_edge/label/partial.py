@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from okdhp_edge.errors import OutputError
-from okdhp_edge.files import writing
 from okdhp_edge.label.pictures import Item
+from okdhp_edge.system.files import writing
 
 Record = dict[str, Any]
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from okdhp_edge.data.coco import load_coco
 from okdhp_edge.data.contact_sheet import labelled_tile
-from okdhp_edge.files import write_bytes
+from okdhp_edge.system.files import write_bytes
 
 _COLUMNS, _ROWS, _SIDE = 8, 6, 160
 

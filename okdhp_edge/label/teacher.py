@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from okdhp_edge.artifacts.card import sha256_of
 from okdhp_edge.backends.onnx_file import OnnxFile
-from okdhp_edge.card import sha256_of
 from okdhp_edge.errors import ModelError, first_fault
 from okdhp_edge.pose.crop import Affine, Box, apply, crop_from_frame, heatmap_from_crop, invert
 from okdhp_edge.pose.heatmap import HeatmapKind, decode

@@ -5,7 +5,6 @@ from threading import local
 import numpy as np
 
 from okdhp_edge.errors import DataError
-from okdhp_edge.files import writing
 from okdhp_edge.label.consensus import Label, agree, within
 from okdhp_edge.label.empty import empty_boxes
 from okdhp_edge.label.options import LabelOptions
@@ -15,6 +14,7 @@ from okdhp_edge.label.teacher import Teacher
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import Skeleton
+from okdhp_edge.system.files import writing
 
 
 class Worker:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.card import Calibration, DecoderSpec, InputSpec
+from okdhp_edge.artifacts.card import Calibration, DecoderSpec, InputSpec
 from okdhp_edge.data.frames import unlabelled
 from okdhp_edge.data.load import KINDS, load
 from okdhp_edge.data.sample import PoseSet, Sample, kinds_of
 from okdhp_edge.errors import DataError
-from okdhp_edge.evaluate import inference_crop
+from okdhp_edge.evaluation.evaluate import inference_crop
 
 DEFAULT_COUNT = 300
 _FLOOR = 16

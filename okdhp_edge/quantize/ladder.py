@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from okdhp_edge.card import Measured
-from okdhp_edge.files import write_text
+from okdhp_edge.artifacts.card import Measured
 from okdhp_edge.quantize.calibrators import METHODS
 from okdhp_edge.quantize.make import LEARNT, Material, Plan, judge, make
 from okdhp_edge.quantize.profiles import Profile
 from okdhp_edge.quantize.sensitivity import sensitivity, write_sensitivity
+from okdhp_edge.system.files import write_text
 
 AUTO = "auto"
 # More float layers than this are no INT8 network any more.

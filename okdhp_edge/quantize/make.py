@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from okdhp_edge import __version__
+from okdhp_edge.artifacts.card import Measured, ModelCard, read_card, sha256_of, write_card
 from okdhp_edge.backends.base import Request, predict_with
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.card import Measured, ModelCard, read_card, sha256_of, write_card
 from okdhp_edge.data.sample import PoseSet, kinds_of
-from okdhp_edge.evaluate import evaluate
-from okdhp_edge.hardware import int8_units
+from okdhp_edge.evaluation.evaluate import evaluate
 from okdhp_edge.quantize import openvino, strongly_typed
 from okdhp_edge.quantize.bias import correct_biases
 from okdhp_edge.quantize.calibration import CalibrationSet
@@ -21,6 +20,7 @@ from okdhp_edge.quantize.onnx_qdq import head, write_qdq
 from okdhp_edge.quantize.profiles import Profile
 from okdhp_edge.quantize.saturation import saturation_of
 from okdhp_edge.quantize.tensorrt import check_contract
+from okdhp_edge.system.hardware import int8_units
 
 LEARNT = "learnt"
 """The calibrator's name where the ranges were learnt in training."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.evaluate import Predict, evaluate
+from okdhp_edge.evaluation.evaluate import Predict, evaluate
 from okdhp_edge.pose.heatmap import Heatmaps
 
 if TYPE_CHECKING:

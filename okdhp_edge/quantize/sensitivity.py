@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Request, predict_with
 from okdhp_edge.backends.onnxruntime import OnnxRuntimeBackend
-from okdhp_edge.evaluate import evaluate
-from okdhp_edge.files import write_text
+from okdhp_edge.evaluation.evaluate import evaluate
 from okdhp_edge.quantize.calibrators import Ranges
 from okdhp_edge.quantize.make import Material
 from okdhp_edge.quantize.onnx_qdq import convolutions, write_qdq
 from okdhp_edge.quantize.profiles import Profile
+from okdhp_edge.system.files import write_text
 
 _CROPS = 32
 _JUDGED = 12

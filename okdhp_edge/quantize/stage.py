@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from okdhp_edge.card import CARD_NAME, RANGES, read_card, write_card
+from okdhp_edge.artifacts.card import CARD_NAME, RANGES, read_card, write_card
+from okdhp_edge.artifacts.model_store import mark_newest
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import ModelError
-from okdhp_edge.files import alone, staged_folder, write_text
-from okdhp_edge.model_store import mark_newest
 from okdhp_edge.quantize.calibration import calibration_set
 from okdhp_edge.quantize.calibrators import METHODS, Range
 from okdhp_edge.quantize.gate import check_drop
@@ -20,6 +19,7 @@ from okdhp_edge.quantize.make import Material, Plan, judge
 from okdhp_edge.quantize.onnx_qdq import matching
 from okdhp_edge.quantize.profiles import RUNTIMES, Profile, profile
 from okdhp_edge.quantize.statistics import picture_range, statistics_of
+from okdhp_edge.system.files import alone, staged_folder, write_text
 
 Report = Callable[[str, int, int, str], None]
 

@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from okdhp_edge import __version__
-from okdhp_edge.model_store import cache_folder
+from okdhp_edge.artifacts.model_store import cache_folder
 from okdhp_edge.quantize.calibrators import Range
 from okdhp_edge.quantize.observe import Histogram, Observed, Statistics, observe
 

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from okdhp_edge.artifacts.card import read_card, sha256_of
 from okdhp_edge.backends.engine import (
     FOLDER,
     Report,
@@ -22,7 +23,6 @@ from okdhp_edge.backends.engine import (
     write_engine,
 )
 from okdhp_edge.backends.tensorrt import imported
-from okdhp_edge.card import read_card, sha256_of
 from okdhp_edge.errors import ModelError
 
 TARGETS = ("SM75", "SM86", "SM89", "SM120")

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from okdhp_edge.artifacts.card import ModelCard
 from okdhp_edge.backends.base import Backend
-from okdhp_edge.card import ModelCard
 from okdhp_edge.errors import ModelError, OutputError
-from okdhp_edge.latency import StageClock
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.crowd import EVERY, CrowdTracker, Watch
 from okdhp_edge.run.detect import PersonDetector
@@ -27,6 +26,7 @@ from okdhp_edge.run.sources.base import Source
 from okdhp_edge.run.sources.camera import Wanted
 from okdhp_edge.run.sources.open import open_source
 from okdhp_edge.run.track import PersonTracker, Tracker
+from okdhp_edge.system.latency import StageClock
 
 
 @dataclass(frozen=True, kw_only=True)

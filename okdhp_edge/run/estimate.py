@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Backend
-from okdhp_edge.latency import StageClock
 from okdhp_edge.pose.crop import (
     Affine,
     Box,
@@ -20,6 +19,7 @@ from okdhp_edge.pose.crop import (
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.pose.preprocess import Image, warp
 from okdhp_edge.pose.result import Pose
+from okdhp_edge.system.latency import StageClock
 
 MOST_AT_ONCE = 8
 """People up to whom every number is met before a run begins."""

@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
-from okdhp_edge.latency import StageClock
 from okdhp_edge.pose.draw import draw_lines_of_text, draw_skeleton
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
@@ -16,6 +15,7 @@ from okdhp_edge.run.pipeline import Pipeline, Seen
 from okdhp_edge.run.sinks.base import Sink
 from okdhp_edge.run.sources.base import Source
 from okdhp_edge.run.tally import Tally
+from okdhp_edge.system.latency import StageClock
 
 
 @dataclass

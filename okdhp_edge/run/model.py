@@ -10,13 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from okdhp_edge.backends.choose import open_chosen
 from okdhp_edge.data.sample import read_picture
 from okdhp_edge.errors import DataError
-from okdhp_edge.latency import StageClock
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.run.detect import PersonDetector
 from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.run.track import PersonTracker, is_person
+from okdhp_edge.system.latency import StageClock
 
 Picture = str | Path | NDArray[np.uint8]
 

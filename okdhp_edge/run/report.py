@@ -9,12 +9,12 @@ import numpy as np
 
 from okdhp_edge import __version__
 from okdhp_edge.backends.base import Backend, Description
-from okdhp_edge.hardware import describe_machine
-from okdhp_edge.latency import LatencyStats, Series, drift
 from okdhp_edge.run.pipeline import TIME_TO_POSES
 from okdhp_edge.run.reader import FrameReader
 from okdhp_edge.run.sources.base import Source
 from okdhp_edge.run.tally import AFTER_POSES, WARMUP, Tally
+from okdhp_edge.system.hardware import describe_machine
+from okdhp_edge.system.latency import LatencyStats, Series, drift
 
 # How much of what is measured may vary, and wander from the first half to the second, before a
 # reader is warned (deployment's conventions: 10 % on CPUs).

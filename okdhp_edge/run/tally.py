@@ -1,7 +1,7 @@
 """What is counted and timed of one source while it runs."""
 
-from okdhp_edge.latency import Series, StageLog
 from okdhp_edge.run.pipeline import Seen
+from okdhp_edge.system.latency import Series, StageLog
 
 WARMUP = 5
 """Frames left out of the statistics: first runs allocate and compile."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from okdhp_edge.card import InputSpec
+from okdhp_edge.artifacts.card import InputSpec
 from okdhp_edge.data.augment import Augmentation, TrainingCrop, training_crop
 from okdhp_edge.data.sample import Sample
 from okdhp_edge.errors import DataError

@@ -8,9 +8,10 @@ are; many are seen seldom, and everything learns. The numbers are those of
 from pathlib import Path
 from typing import NamedTuple
 
-from okdhp_edge import checkpoint, model_store
-from okdhp_edge.distillation import SupervisedTable
-from okdhp_edge.recipe import FreezeTable, Recipe
+from okdhp_edge.artifacts import model_store
+from okdhp_edge.recipe import checkpoint
+from okdhp_edge.recipe.distillation import SupervisedTable
+from okdhp_edge.recipe.recipe import FreezeTable, Recipe
 
 _EVERY_EPOCHS_WITHOUT_GAIN = 4
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from okdhp_edge.errors import DataError
-from okdhp_edge.files import write_bytes, write_text, writing
+from okdhp_edge.system.files import write_bytes, write_text, writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,13 +10,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from okdhp_edge import __version__, checkpoint
-from okdhp_edge.card import SkeletonSpec
-from okdhp_edge.checkpoint import Facts
+from okdhp_edge import __version__
+from okdhp_edge.artifacts.card import SkeletonSpec
+from okdhp_edge.artifacts.model_store import BEST, HALF, mark_newest
 from okdhp_edge.errors import OkdhpError
-from okdhp_edge.files import alone, writing
-from okdhp_edge.model_store import BEST, HALF, mark_newest
-from okdhp_edge.recipe import Recipe
+from okdhp_edge.recipe import checkpoint
+from okdhp_edge.recipe.checkpoint import Facts
+from okdhp_edge.recipe.recipe import Recipe
+from okdhp_edge.system.files import alone, writing
 from okdhp_edge.train.dataset import Batch, EpochBatches, batches_of, build_loader
 from okdhp_edge.train.journal import AGREEMENT, ENSEMBLE_GAIN, GRADIENT_RATIO, Journal, Row
 from okdhp_edge.train.schedule import learning_rate

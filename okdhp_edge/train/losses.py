@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from okdhp_edge.distillation import KlTable
-from okdhp_edge.recipe import HardLoss
+from okdhp_edge.recipe.distillation import KlTable
+from okdhp_edge.recipe.recipe import HardLoss
 
 
 def hard_loss(

@@ -6,8 +6,8 @@ it will in INT8. Both learn from the labels; the ensemble, which stays float, te
 
 from torch import Tensor, nn
 
-from okdhp_edge.distillation import QuantizationTable
 from okdhp_edge.network.fake_quant import QuantizedBranch
+from okdhp_edge.recipe.distillation import QuantizationTable
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.losses import pixelwise_kl
 from okdhp_edge.train.methods.base import Losses, Method

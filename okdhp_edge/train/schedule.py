@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from okdhp_edge.recipe import OptimiserTable
+from okdhp_edge.recipe.recipe import OptimiserTable
 
 _START, _END = 1 / 25, 1e-4
 _DECAY = 0.1

@@ -13,18 +13,19 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from okdhp_edge import checkpoint, model_store
+from okdhp_edge.artifacts import model_store
 from okdhp_edge.data.corrections import corrected, read_corrections
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet, kinds_of
-from okdhp_edge.distillation import FpdTable
 from okdhp_edge.errors import DataError, OkdhpError, RecipeError
-from okdhp_edge.evaluate import check_metric
+from okdhp_edge.evaluation.evaluate import check_metric
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.build import build_network
 from okdhp_edge.network.fake_quant import QuantizedBranch
 from okdhp_edge.pose.skeleton import Skeleton
-from okdhp_edge.recipe import Recipe
+from okdhp_edge.recipe import checkpoint
+from okdhp_edge.recipe.distillation import FpdTable
+from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.batchnorm import make_process_wide
 from okdhp_edge.train.dataset import CropDataset, batches_of
 from okdhp_edge.train.freeze import freeze

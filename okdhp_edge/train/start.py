@@ -7,12 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from okdhp_edge import checkpoint
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.build import build_network
 from okdhp_edge.network.config import NetworkConfig
 from okdhp_edge.pose.skeleton import Skeleton
+from okdhp_edge.recipe import checkpoint
 
 
 class Started(NamedTuple):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from okdhp_edge.network.branches import PoseNet
-from okdhp_edge.recipe import FreezeTable
+from okdhp_edge.recipe.recipe import FreezeTable
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.freeze import keep_frozen
 from okdhp_edge.train.methods import Method

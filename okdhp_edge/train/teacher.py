@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from okdhp_edge import checkpoint
-from okdhp_edge.card import DecoderSpec, InputSpec
-from okdhp_edge.checkpoint import Facts
-from okdhp_edge.distillation import TeacherTable
+from okdhp_edge.artifacts.card import DecoderSpec, InputSpec
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.branches import BranchOutputs, PoseNet
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.pose.skeleton import Skeleton
+from okdhp_edge.recipe import checkpoint
+from okdhp_edge.recipe.checkpoint import Facts
+from okdhp_edge.recipe.distillation import TeacherTable
 from okdhp_edge.train.validate import INT8
 
 _SILENT = 4

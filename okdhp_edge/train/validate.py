@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from okdhp_edge.card import DecoderSpec, InputSpec
+from okdhp_edge.artifacts.card import DecoderSpec, InputSpec
 from okdhp_edge.data.sample import PoseSet
-from okdhp_edge.evaluate import predict_joints, score
+from okdhp_edge.evaluation.evaluate import predict_joints, score
 from okdhp_edge.network.branches import BranchOutputs, PoseNet, evaluating
 from okdhp_edge.network.fake_quant import QuantizedBranch
 from okdhp_edge.pose.heatmap import Heatmaps

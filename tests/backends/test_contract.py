@@ -7,13 +7,13 @@ import time
 import numpy as np
 import pytest
 
+from okdhp_edge.artifacts.card import read_card
+from okdhp_edge.artifacts.model_store import artefact
 from okdhp_edge.backends.base import Request, predict_with
 from okdhp_edge.backends.registry import REGISTRY, installed, open_backend
-from okdhp_edge.card import read_card
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import BackendError
-from okdhp_edge.evaluate import inference_crop
-from okdhp_edge.model_store import artefact
+from okdhp_edge.evaluation.evaluate import inference_crop
 from okdhp_edge.pose.heatmap import decode
 
 
@@ -171,7 +171,7 @@ def test_ctrl_c_still_works_after_two_openvino_models_were_closed(quantized):
         "import os, signal, sys, time\nfrom pathlib import Path\n"
         "from okdhp_edge.backends.base import Request\n"
         "from okdhp_edge.backends.registry import open_backend\n"
-        "from okdhp_edge.card import read_card\n"
+        "from okdhp_edge.artifacts.card import read_card\n"
         "folder = Path(sys.argv[1])\n"
         "request = Request(folder, read_card(folder), 'fp32')\n"
         "for backend in [open_backend('openvino', request) for _ in range(2)]: backend.close()\n"

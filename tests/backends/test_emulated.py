@@ -72,7 +72,7 @@ def _run(file, *command):
 
 def _difference(file):
     """Largest difference on Haswell, as a share of the largest value, from the exact integers."""
-    from okdhp_edge.hardware import saturates_in_int8
+    from okdhp_edge.system.hardware import saturates_in_int8
 
     if saturates_in_int8():
         pytest.skip("this CPU saturates itself: there is nothing exact to compare with")

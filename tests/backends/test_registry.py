@@ -1,8 +1,8 @@
 import pytest
 
+from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends import registry
 from okdhp_edge.backends.base import Request
-from okdhp_edge.card import read_card
 from okdhp_edge.errors import BackendError
 
 

@@ -9,12 +9,12 @@ import types
 import numpy as np
 import pytest
 
+from okdhp_edge.artifacts.card import read_card, sha256_of
+from okdhp_edge.artifacts.model_store import cache_folder
 from okdhp_edge.backends.base import Request
 from okdhp_edge.backends.engine import FOLDER, PORTABLE, Sidecar, runs_on, write_engine
 from okdhp_edge.backends.tensorrt import TensorRtBackend
-from okdhp_edge.card import read_card, sha256_of
 from okdhp_edge.errors import BackendError
-from okdhp_edge.model_store import cache_folder
 
 
 class _Memory:

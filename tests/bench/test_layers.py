@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import Request
 from okdhp_edge.bench.layers import slowest
-from okdhp_edge.card import read_card
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])

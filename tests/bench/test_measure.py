@@ -10,8 +10,8 @@ from okdhp_edge.bench.measure import (
 )
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import BackendError
-from okdhp_edge.latency import LatencyStats
 from okdhp_edge.pose.metrics import Score
+from okdhp_edge.system.latency import LatencyStats
 from tests.helpers.tiny_models import DATA
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from okdhp_edge.card import InputSpec
+from okdhp_edge.artifacts.card import InputSpec
 from okdhp_edge.data.augment import NO_AUGMENTATION, Augmentation, training_crop
 from okdhp_edge.data.sample import Sample
 from okdhp_edge.pose.skeleton import LSP14

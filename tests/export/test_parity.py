@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from okdhp_edge.card import DecoderSpec
+from okdhp_edge.artifacts.card import DecoderSpec
 from okdhp_edge.errors import GateError
 from okdhp_edge.export.parity import check_parity, largest_shift
 from okdhp_edge.pose.heatmap import HeatmapKind, gaussians

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import Request
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.card import read_card
 from okdhp_edge.errors import DataError, GateError, ModelError
 from okdhp_edge.export import stage
 from okdhp_edge.export.stage import ExportOptions, export_branch
@@ -24,7 +24,7 @@ def test_the_card_says_what_was_made_and_measured(exported, trained):
     assert card.metrics[0].metric == "pck@0.2"
     assert card.metrics[0].split == "val"
     assert card.batch == 1
-    from okdhp_edge.card import sha256_of
+    from okdhp_edge.artifacts.card import sha256_of
 
     assert card.parent_sha256 == sha256_of(trained)
 

@@ -13,20 +13,20 @@ import cv2
 import numpy as np
 import torch
 
-from okdhp_edge import checkpoint
-from okdhp_edge.average_precision import average_precision, read_results
+from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import Request
 from okdhp_edge.backends.engine import Sidecar
 from okdhp_edge.backends.engine import _sidecar as read_sidecar
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.card import read_card
 from okdhp_edge.data.check import check
 from okdhp_edge.data.corrections import corrected, read_corrections
 from okdhp_edge.data.load import load, read_annotations
 from okdhp_edge.data.sample import read_picture
+from okdhp_edge.evaluation.average_precision import average_precision, read_results
 from okdhp_edge.label.teacher import Teacher
 from okdhp_edge.network.build import build_network
-from okdhp_edge.recipe import read_recipe
+from okdhp_edge.recipe import checkpoint
+from okdhp_edge.recipe.recipe import read_recipe
 from okdhp_edge.run.compare import compared, read_report
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.detect import PersonDetector
@@ -249,7 +249,7 @@ def _grey(path: Path) -> None:
 
 def write_recipe(path: Path) -> None:
     """Every table of a recipe, so that every key can be broken."""
-    from okdhp_edge import model_store
+    from okdhp_edge.artifacts import model_store
 
     text = (model_store.MODELS / "lite" / "recipe.toml").read_text(encoding="utf-8")
     path.write_text(text, encoding="utf-8")

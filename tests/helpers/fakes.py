@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from okdhp_edge.artifacts.card import DecoderSpec, InputSpec, ModelCard, SkeletonSpec
 from okdhp_edge.backends.base import Backend, Description, Request
-from okdhp_edge.card import DecoderSpec, InputSpec, ModelCard, SkeletonSpec
 from okdhp_edge.pose.heatmap import HeatmapKind, gaussians
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.run.sources.base import Source

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from okdhp_edge.network.branches import BranchOutputs
-from okdhp_edge.recipe import Recipe
+from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from tests.helpers.tiny_models import tiny_recipe
 

@@ -2,7 +2,6 @@
 
 from contextlib import ExitStack
 
-from okdhp_edge.hardware import sensors
 from okdhp_edge.run.assemble import People, assemble
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.loop import Feed, run_loop
@@ -10,6 +9,7 @@ from okdhp_edge.run.pipeline import Seen
 from okdhp_edge.run.reader import Pace
 from okdhp_edge.run.report import report_on
 from okdhp_edge.run.sources.base import Frame
+from okdhp_edge.system.hardware import sensors
 from tests.helpers.fakes import FakeBackend
 
 

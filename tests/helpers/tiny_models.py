@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from okdhp_edge.recipe import Recipe
+from okdhp_edge.recipe.recipe import Recipe
 
 DATA = "synthetic:96"
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from okdhp_edge.card import SkeletonSpec
+from okdhp_edge.artifacts.card import SkeletonSpec
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import (
     KNOWN,

@@ -4,7 +4,7 @@ import pytest
 
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError
-from okdhp_edge.evaluate import inference_crop
+from okdhp_edge.evaluation.evaluate import inference_crop
 from okdhp_edge.quantize.calibration import calibration_set
 from tests.helpers.tiny_models import tiny_recipe
 

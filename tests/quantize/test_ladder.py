@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from okdhp_edge.card import Measured, read_card, sha256_of
+from okdhp_edge.artifacts.card import Measured, read_card, sha256_of
 from okdhp_edge.errors import GateError
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.quantize import ladder as module

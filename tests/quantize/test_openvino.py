@@ -3,9 +3,9 @@
 import numpy as np
 import openvino as ov
 
+from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import Request
 from okdhp_edge.backends.openvino import OpenVinoBackend
-from okdhp_edge.card import read_card
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.quantize.calibrators import ranges_of
 from okdhp_edge.quantize.observe import observe

@@ -3,9 +3,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from okdhp_edge import hardware
 from okdhp_edge.errors import ModelError
 from okdhp_edge.quantize.profiles import PROFILES, profile
+from okdhp_edge.system import hardware
 
 
 def _constants(path):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import numpy_helper
 
-from okdhp_edge.card import read_card
+from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.quantize.saturation import (
     LIMIT,
     STEPS,
@@ -129,7 +129,7 @@ def quantized_folder(request):
 @pytest.mark.parametrize("model", ["lite", "full"])
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_shipped_artefacts_cannot_saturate(model, runtime):
-    from okdhp_edge import model_store
+    from okdhp_edge.artifacts import model_store
 
     folder = model_store.artefact(model_store.named(model), runtime, "int8")
     assert read_card(folder).saturation_free is True

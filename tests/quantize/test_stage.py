@@ -3,7 +3,7 @@ import shutil
 import onnx
 import pytest
 
-from okdhp_edge.card import read_card, sha256_of, write_card
+from okdhp_edge.artifacts.card import read_card, sha256_of, write_card
 from okdhp_edge.errors import DataError, GateError, ModelError
 from okdhp_edge.quantize import ladder
 from okdhp_edge.quantize.onnx_qdq import convolutions

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from okdhp_edge.artifacts.card import sha256_of
 from okdhp_edge.backends.engine import PORTABLE, Wanted, build, library_of, read_engine
-from okdhp_edge.card import sha256_of
 from okdhp_edge.errors import BackendError, ModelError
 from okdhp_edge.export.strip import strip
 from okdhp_edge.export.to_onnx import simplify, write_onnx

@@ -4,10 +4,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from okdhp_edge.latency import StageClock
 from okdhp_edge.run.crowd import CrowdTracker, Watch
 from okdhp_edge.run.detect import Detection
 from okdhp_edge.run.estimate import Estimator
+from okdhp_edge.system.latency import StageClock
 from tests.helpers.fakes import FakeBackend
 
 FRAME = np.zeros((480, 640, 3), np.uint8)

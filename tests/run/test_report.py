@@ -33,7 +33,7 @@ def test_raw_times_go_into_the_file_and_add_up():
 
 class _Tally:
     def __init__(self, infer, ages, fps=50.0):
-        from okdhp_edge.latency import Series, StageLog
+        from okdhp_edge.system.latency import Series, StageLog
 
         self.stages, self.age, self.fps = StageLog(), Series(), fps
         for inferred, age in zip(infer, ages, strict=True):

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from okdhp_edge.latency import StageClock
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import COCO17
 from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.run.track import SEARCH_EVERY, PersonTracker, is_person, search_boxes
+from okdhp_edge.system.latency import StageClock
 from tests.helpers.fakes import _SPREAD, FakeBackend
 
 FRAME = np.zeros((480, 640, 3), np.uint8)

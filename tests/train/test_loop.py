@@ -15,10 +15,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from okdhp_edge.checkpoint import read_facts
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError, ModelError, OkdhpError, OutputError
 from okdhp_edge.network.build import build_network
+from okdhp_edge.recipe.checkpoint import read_facts
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions, prepare
 from okdhp_edge.train.teacher import load_checkpoint

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import Request, predict_with
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.card import read_card
-from okdhp_edge.checkpoint import read_facts
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import RecipeError
-from okdhp_edge.evaluate import evaluate
+from okdhp_edge.evaluation.evaluate import evaluate
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.quantize.stage import QuantizeOptions, quantize
+from okdhp_edge.recipe.checkpoint import read_facts
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.helpers.tiny_models import DATA, tiny_recipe

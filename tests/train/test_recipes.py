@@ -1,4 +1,4 @@
-"""Every recipe in models/ builds its network and method and takes a step that learns."""
+"""Every recipe builds its network and method and takes a step that learns."""
 
 import re
 from pathlib import Path
@@ -6,19 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from okdhp_edge import checkpoint
-from okdhp_edge.card import SkeletonSpec
-from okdhp_edge.checkpoint import Facts
+from okdhp_edge.artifacts.card import SkeletonSpec
+from okdhp_edge.artifacts.model_store import recipe_path
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import COCO17, LSP14, MPII16
-from okdhp_edge.recipe import Recipe, read_recipe
+from okdhp_edge.recipe import checkpoint
+from okdhp_edge.recipe.checkpoint import Facts
+from okdhp_edge.recipe.recipe import Recipe, read_recipe
 from okdhp_edge.train.methods import build_method
 from okdhp_edge.train.schedule import build_optimiser
 from okdhp_edge.train.step import TrainingStep
 from tests.conftest import REPOSITORY
 from tests.helpers.fixed_net import made_batch
 
-RECIPES = sorted((REPOSITORY / "models").glob("*/recipe.toml"))
+RECIPES = sorted([*REPOSITORY.glob("models/*/recipe.toml"), *REPOSITORY.glob("recipes/*/*.toml")])
+PAPER = REPOSITORY / "recipes" / "paper"
 
 
 def _skeleton(recipe: Recipe):
@@ -45,7 +47,7 @@ def _with_teachers(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe with its teachers standing in `folder`."""
     text = recipe.model_dump_json()
     for name in set(re.findall(r'"models/([^/"]+)/best\.safetensors"', text)):
-        teacher = read_recipe(REPOSITORY / "models" / name / "recipe.toml")
+        teacher = read_recipe(recipe_path(f"lab/{name.removeprefix('lab-')}"))
         _untrained(_small(teacher), folder / name / "best.safetensors")
         text = text.replace(f'"models/{name}/', f'"{folder}/{name}/')
     return Recipe.model_validate_json(text)
@@ -75,7 +77,7 @@ def _step(recipe: Recipe):
     return terms, any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.parent.name)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: str(p.relative_to(REPOSITORY)))
 def test_a_recipe_takes_a_step(path, tmp_path):
     recipe = _with_teachers(_small(read_recipe(path)), tmp_path)
     terms, moved = _step(recipe)
@@ -86,24 +88,24 @@ def test_a_recipe_takes_a_step(path, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["hg4-mpii", "mobilepose-mobilenetv2-coco"])
 def test_a_published_recipe_takes_a_step_at_its_own_size(name):
-    recipe = read_recipe(REPOSITORY / "models" / name / "recipe.toml")
+    recipe = read_recipe(recipe_path(f"paper/{name}"))
     terms, moved = _step(recipe)
     assert moved
     assert set(terms) == {"hard", "ensemble", "kd"}
 
 
 def test_the_papers_recipes_are_all_there():
-    names = {p.parent.name for p in RECIPES}
+    names = {p.stem for p in PAPER.glob("*.toml")}
     nets = [f"hg{n}" for n in (2, 4, 8)]
     nets += [f"mobilepose-{e}" for e in ("resnet18", "mobilenetv2", "shufflenetv2")]
     expected = {
         f"{net}-{data}{balance}"
         for net in nets for data in ("mpii", "coco") for balance in ("", "-unbalanced")
     }  # fmt: skip
-    assert expected <= names
+    assert expected == names
     for name in expected:
-        assert "Not run here" in (REPOSITORY / "models" / name / "recipe.toml").read_text()
-        recipe = read_recipe(REPOSITORY / "models" / name / "recipe.toml")
+        assert "Not run here" in (PAPER / f"{name}.toml").read_text()
+        recipe = read_recipe(PAPER / f"{name}.toml")
         balanced = len(set(recipe.network.branches)) == 1
         assert balanced == (not name.endswith("unbalanced"))
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from okdhp_edge.recipe import OptimiserTable
+from okdhp_edge.recipe.recipe import OptimiserTable
 from okdhp_edge.train.schedule import build_optimiser, learning_rate
 
 

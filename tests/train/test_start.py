@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from okdhp_edge.checkpoint import net_tensors, read_facts
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.build import build_network
 from okdhp_edge.network.config import MobilePoseConfig
 from okdhp_edge.pose.skeleton import LSP14, Skeleton
-from okdhp_edge.recipe import FreezeTable
+from okdhp_edge.recipe.checkpoint import net_tensors, read_facts
+from okdhp_edge.recipe.recipe import FreezeTable
 from okdhp_edge.train.finetune import finetuning_recipe
 from okdhp_edge.train.freeze import freeze, keep_frozen
 from okdhp_edge.train.loop import train

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from okdhp_edge.checkpoint import read_facts
-from okdhp_edge.distillation import TeacherTable
 from okdhp_edge.errors import ModelError, RecipeError
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
+from okdhp_edge.recipe.checkpoint import read_facts
+from okdhp_edge.recipe.distillation import TeacherTable
 from okdhp_edge.train.teacher import _peaked, load_checkpoint, open_teacher
 from tests.helpers.tiny_models import tiny_recipe
 

@@ -6,10 +6,10 @@ import cv2
 
 from okdhp_edge.data.frames import PICTURE_SUFFIXES
 from okdhp_edge.errors import OutputError
-from okdhp_edge.files import writing
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.pipeline import Seen
 from okdhp_edge.run.sinks.base import check_writable
+from okdhp_edge.system.files import writing
 
 
 class PictureSink:

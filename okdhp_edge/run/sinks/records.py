@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from okdhp_edge.errors import OutputError
-from okdhp_edge.files import writing
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.run.pipeline import Seen
 from okdhp_edge.run.sinks.base import check_writable
 from okdhp_edge.run.sources.base import Frame
+from okdhp_edge.system.files import writing
 
 _PERSON = 1
 """COCO's category."""

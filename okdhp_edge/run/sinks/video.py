@@ -13,10 +13,10 @@ import numpy as np
 from av.container import OutputContainer
 
 from okdhp_edge.errors import OutputError
-from okdhp_edge.files import writing
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.pipeline import Seen
 from okdhp_edge.run.sinks.base import check_writable
+from okdhp_edge.system.files import writing
 
 _CODECS = {
     ".mp4": ("mpeg4", "yuv420p"), ".mov": ("mpeg4", "yuv420p"), ".mkv": ("mpeg4", "yuv420p"),

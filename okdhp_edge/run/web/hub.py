@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import cv2
 
-from okdhp_edge.hardware import sensors
-from okdhp_edge.latency import LatencyStats
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.loop import Feed
 from okdhp_edge.run.pipeline import Pipeline, Seen
+from okdhp_edge.system.hardware import sensors
+from okdhp_edge.system.latency import LatencyStats
 
 _LONGEST_SIDE, _JPEG_QUALITY = 720, 75
 _PICTURES_PER_S, _FEWEST_PER_S, _PICTURES_OF_ALL = 15.0, 4.0, 100.0

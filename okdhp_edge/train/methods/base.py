@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from okdhp_edge.network.branches import BranchOutputs, PoseNet
 from okdhp_edge.pose.skeleton import Skeleton
-from okdhp_edge.recipe import Recipe
+from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.losses import hard_loss, labelled_total, presence_loss
 from okdhp_edge.train.targets import gaussian_targets

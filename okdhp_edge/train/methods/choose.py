@@ -3,7 +3,7 @@
 from typing import Any
 
 from okdhp_edge.pose.skeleton import Skeleton
-from okdhp_edge.recipe import Recipe
+from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.methods.base import Method
 from okdhp_edge.train.methods.fpd import Fpd
 from okdhp_edge.train.methods.odkd import Odkd

@@ -6,10 +6,10 @@ segmentation mask. The schedule and the rule of binarising are our reading of it
 
 from torch import Tensor
 
-from okdhp_edge.distillation import OdkdTable
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.pose.skeleton import Skeleton
-from okdhp_edge.recipe import Recipe
+from okdhp_edge.recipe.distillation import OdkdTable
+from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.methods.base import Losses
 from okdhp_edge.train.methods.offline import OfflineMethod, grid_of, lesson_of

@@ -8,10 +8,10 @@ t_a = sum over b of attention(a, b) * q_b, and the leader from their plain mean 
 import torch
 from torch import Tensor, nn
 
-from okdhp_edge.distillation import OkddipTable
 from okdhp_edge.network.branches import BranchOutputs, PoseNet
 from okdhp_edge.pose.skeleton import Skeleton
-from okdhp_edge.recipe import Recipe
+from okdhp_edge.recipe.distillation import OkddipTable
+from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.losses import distribution_kl, log_distribution, ramped
 from okdhp_edge.train.methods.base import Losses, Method, Stack, weighted_sum

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from okdhp_edge.distillation import OkdhpTable, TeacherTable
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.branches import BranchOutputs, PoseNet
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import Skeleton
-from okdhp_edge.recipe import Recipe
+from okdhp_edge.recipe.distillation import OkdhpTable, TeacherTable
+from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.losses import pixelwise_kl, ramped
 from okdhp_edge.train.methods.base import Losses, Method, Stack, weighted_sum

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from okdhp_edge.distillation import SelfkdTable
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.pose.skeleton import Skeleton
-from okdhp_edge.recipe import Recipe
+from okdhp_edge.recipe.distillation import SelfkdTable
+from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.methods.base import Losses
 from okdhp_edge.train.methods.offline import OfflineMethod, grid_of

@@ -5,7 +5,7 @@ import torch
 
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import LSP14
-from okdhp_edge.recipe import Recipe
+from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.losses import hard_loss, labelled_total
 from okdhp_edge.train.methods import build_method
 from okdhp_edge.train.targets import gaussian_targets

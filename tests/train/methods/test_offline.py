@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from okdhp_edge.checkpoint import read_facts
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import LSP14
+from okdhp_edge.recipe.checkpoint import read_facts
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.methods import build_method
 from okdhp_edge.train.methods.odkd import binarised

@@ -7,7 +7,7 @@ import torch
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import LSP14
-from okdhp_edge.recipe import Recipe, read_recipe
+from okdhp_edge.recipe.recipe import Recipe, read_recipe
 from okdhp_edge.train.methods import build_method
 from tests.helpers.fixed_net import FixedNet, made_batch, recipe_with
 from tests.helpers.tiny_models import write_tiny_recipe

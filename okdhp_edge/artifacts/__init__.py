@@ -1,0 +1,1 @@
+"""The files that stages exchange: cards, where models lie, measured results."""

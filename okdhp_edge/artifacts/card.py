@@ -1,0 +1,226 @@
+"""The model card: everything a stage must know about a model file, checked by hash.
+
+The same facts travel inside the ONNX file as `metadata_props`.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from okdhp_edge.errors import ModelError, first_fault
+from okdhp_edge.pose.heatmap import Decoded, HeatmapKind, Heatmaps, decode
+from okdhp_edge.pose.skeleton import Skeleton
+from okdhp_edge.system.files import write_text
+
+CARD_NAME = "card.json"
+RANGES = "ranges.json"
+"""Beside a float model that was trained with quantization: its tensors' ranges, by name."""
+
+
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
+"""Of a file in the card's own folder: no path leads out of it."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputSpec(_Strict):
+    """What the network is fed: a crop (height, width, 3), uint8, BGR, normalised inside the graph.
+
+    `mean` and `std` (BGR, 0..255) are recorded for the reader; nobody applies them again.
+    """
+
+    width: Annotated[int, Field(ge=32, le=4096, multiple_of=4)]
+    height: Annotated[int, Field(ge=32, le=4096, multiple_of=4)]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    box_padding: Annotated[float, Field(ge=1.0)] = 1.25
+    colour: Literal["BGR"] = "BGR"
+    layout: Literal["NHWC"] = "NHWC"
+    dtype: Literal["uint8"] = "uint8"
+    mask: bool = False
+    """Whether a fourth channel shows which pixels are the person. For teachers in training only:
+    no device has it, and the export refuses it."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.width, self.height
+
+    @property
+    def border(self) -> tuple[int, int, int]:
+        """What stands outside the picture: the mean, so that the network sees zeros."""
+        b, g, r = (round(v) for v in self.mean)
+        return b, g, r
+
+
+class DecoderSpec(_Strict):
+    """How heatmaps become joints."""
+
+    kind: HeatmapKind
+    sigma: Annotated[float, Field(gt=0)]
+    smooth: Annotated[float, Field(ge=0)] = 0.0
+    """Of the Gaussian that heatmaps are convolved with before the peak is looked for."""
+    stride: Annotated[int, Field(ge=1)] = 4
+
+    def decode(self, heatmaps_BKHW: Heatmaps) -> Decoded:
+        """Joints in heatmap pixels."""
+        return decode(heatmaps_BKHW, self.kind, self.sigma, self.smooth)
+
+
+class SkeletonSpec(_Strict):
+    """A skeleton as data."""
+
+    name: str
+    joints: tuple[str, ...]
+    limbs: tuple[tuple[str, str], ...]
+    twins: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, skeleton: Skeleton) -> "SkeletonSpec":
+        return cls(
+            name=skeleton.name, joints=skeleton.joints, limbs=skeleton.limbs, twins=skeleton.twins
+        )
+
+    def skeleton(self) -> Skeleton:
+        return Skeleton(self.name, self.joints, self.limbs, self.twins)
+
+
+class Measured(_Strict):
+    """A metric of this very file, in points of 100, with its 95 % bootstrap interval."""
+
+    metric: str
+    data: str
+    split: str
+    persons: int
+    value: float
+    low: float
+    high: float
+    cpu: str | None = None
+    """The INT8 units of the CPU it was measured on, as `hardware.int8_units` names them."""
+    parent_value: float | None = None
+    """The same metric of the file this one was made from, on the same samples."""
+
+
+class Calibration(_Strict):
+    """What the INT8 ranges were taken from."""
+
+    data: str
+    samples: int
+    list_sha256: str
+    method: str
+
+
+class ModelCard(_Strict):
+    """A model file and what it needs. `files` maps names beside the card to their sha256."""
+
+    name: str
+    format: Literal["onnx", "openvino"]
+    profile: Literal["float", "openvino", "onnxruntime", "tensorrt", "generic"]
+    precision: Literal["fp32", "int8"]
+    input: InputSpec
+    decoder: DecoderSpec
+    skeleton: SkeletonSpec
+    files: dict[FileName, str]
+    model_file: FileName
+    branch: int
+    batch: Annotated[int, Field(ge=1, le=1024)] | None = 1
+    """Fixed batch size; None where the batch is free."""
+    parent_sha256: str
+    """The file this one was made from: the checkpoint for ONNX, the ONNX for INT8."""
+    float_sha256: str | None = None
+    """The float file whose accuracy INT8 was held against; training with quantization has another
+    parent."""
+    training_data: str
+    """Name of the training data (no path)."""
+    terms: str
+    metrics: tuple[Measured, ...] = ()
+    calibration: Calibration | None = None
+    kept_float: tuple[str, ...] = ()
+    """Nodes of the parent that were not quantized, besides the head."""
+    saturation_free: bool | None = None
+    """Of u8 x s8 files: whether no pair of products of any layer can leave 16 bits, whatever the
+    activations are. Such a file gives the same on x86 with and without VNNI. None: not such a file,
+    or one that nobody has looked at."""
+    network: dict[str, Any] | None = None
+    """The `[network]` table of the branch alone, where its torch weights lie beside the card."""
+    parity_px: float | None = None
+    simplified: bool | None = None
+    command: str
+    version: str
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_card(card: ModelCard, folder: Path) -> Path:
+    """Write `card.json` into `folder` atomically."""
+    path = folder / CARD_NAME
+    write_text(path, card.model_dump_json(indent=2) + "\n")
+    return path
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read and verify the card in `folder`.
+
+    Raises:
+        ModelError: no card, a card that is not ours, or files whose hash differs from it.
+    """
+    path = folder / CARD_NAME
+    if not path.is_file():
+        raise ModelError(
+            f"no {CARD_NAME} in {folder}", "use a folder written by `okdhp-edge export`"
+        )
+    try:
+        card = ModelCard.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror})", "check its rights") from error
+    except ValidationError as error:
+        raise ModelError(
+            f"{path} is not a valid model card ({first_fault(error)})",
+            "export the model again with this version",
+        ) from error
+    if card.model_file not in card.files:
+        raise ModelError(f"{path} names no hash of {card.model_file}", "export the model again")
+    for name, expected in card.files.items():
+        _verify(folder / name, expected)
+    return card
+
+
+def _verify(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise ModelError(f"{path} is missing, its card names it", "export the model again")
+    if sha256_of(path) != expected:
+        raise ModelError(
+            f"{path} differs from its card (sha256 does not match)",
+            "restore the file or export the model again",
+        )
+
+
+def model_folder(path: Path) -> Path:
+    """The folder of a model given as folder, model file or card."""
+    if path.is_dir():
+        return path
+    if not path.exists():
+        raise ModelError(f"{path} does not exist", "give a model folder or file")
+    if not (path.parent / CARD_NAME).is_file():
+        raise ModelError(
+            f"{path} has no {CARD_NAME} beside it",
+            "export it with `okdhp-edge export`: the card says how to feed and decode the model",
+        )
+    return path.parent
+
+
+def metadata_of(card: ModelCard) -> dict[str, str]:
+    """The card's facts for ONNX `metadata_props`: flat strings under `okdhp_edge.`."""
+    facts: dict[str, Any] = card.model_dump(
+        mode="json", include={"name", "input", "decoder", "skeleton", "branch", "terms", "version"}
+    )
+    return {f"okdhp_edge.{key}": json.dumps(value) for key, value in facts.items()}

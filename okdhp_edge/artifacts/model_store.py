@@ -1,0 +1,195 @@
+"""Where models and recipes lie: in the working directory, and those shipped in the package.
+
+models/<name>/best.safetensors      trained
+models/<name>/weights.safetensors   the same network in half precision, to ship
+models/<name>/fp32/                 exported
+models/<name>/int8/<profile>/       quantized
+recipes/<group>/<name>.toml         recipes that come without a model
+"""
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from okdhp_edge.artifacts.card import CARD_NAME, ModelCard, read_card
+from okdhp_edge.errors import ModelError, RecipeError
+
+MODELS, RECIPES = Path("models"), Path("recipes")
+FP32, INT8 = "fp32", "int8"
+DEFAULT_RECIPE = "demo"
+_PACKAGE = Path(str(resources.files("okdhp_edge")))
+_INSIDE, _BESIDE = _PACKAGE / "shipped", _PACKAGE.parent  # of a wheel, of a checkout
+BEST, HALF = "best.safetensors", "weights.safetensors"
+SHIPPED_MODELS = ("lite", "full")
+"""Those that come with the package as INT8; the first is what runs if nothing else is said."""
+
+
+def cache_folder(kind: str) -> Path:
+    """Where what can be remade is kept between commands: `calibration` or `engines`."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "okdhp-edge" / kind
+
+
+def default_checkpoint() -> Path:
+    """The newest trained model below `models/`.
+
+    Raises:
+        ModelError: nothing was trained here.
+    """
+    found = sorted(_checkpoints(MODELS), key=lambda p: p.stat().st_mtime_ns)
+    if not found:
+        raise ModelError("no trained model under models/", "run `okdhp-edge train` first")
+    return found[-1]
+
+
+def mark_newest(file: Path) -> None:
+    """Give a checkpoint or card that was just written a later time than every other model's of its
+    folder: the default goes by it, and a clock may have been set back in between."""
+    others = [p for p in file.parents if p.name == MODELS.name][:1]
+    rivals = [p for root in others for p in (*_checkpoints(root), *_cards(root)) if p != file]
+    newest = max((p.stat().st_mtime_ns for p in rivals), default=0)
+    if newest >= file.stat().st_mtime_ns:
+        os.utime(file, ns=(newest + 1_000_000, newest + 1_000_000))
+
+
+def _checkpoints(models: Path) -> list[Path]:
+    return list(models.glob(f"*/{BEST}"))
+
+
+def _cards(models: Path) -> list[Path]:
+    return [*models.glob(f"*/{FP32}/{CARD_NAME}"), *models.glob(f"*/{INT8}/*/{CARD_NAME}")]
+
+
+def default_model() -> Path:
+    """The newest export below `models/`, else the model shipped with the package.
+
+    Raises:
+        ModelError: neither exists.
+    """
+    # In a checkout the shipped ones lie there too, as INT8 alone.
+    mine = [
+        card for card in _cards(MODELS)
+        if _root(card).name not in SHIPPED_MODELS or (_root(card) / FP32 / CARD_NAME).is_file()
+    ]  # fmt: skip
+    if mine:
+        return _root(max(mine, key=lambda p: p.stat().st_mtime_ns))
+    return shipped(SHIPPED_MODELS[0])
+
+
+def _root(card: Path) -> Path:
+    """models/<name> of a card in its fp32 or int8/<profile> folder."""
+    return card.parent.parent if card.parent.name == FP32 else card.parent.parent.parent
+
+
+def shipped(name: str) -> Path:
+    """The folder of a model or recipe that came with the package.
+
+    Raises:
+        ModelError: there is none of that name.
+    """
+    for folder in (_INSIDE / name, _BESIDE / MODELS / name):
+        if folder.is_dir():
+            return folder
+    raise ModelError(f"no model '{name}' is shipped with okdhp-edge", "train and export one")
+
+
+def named(model: str) -> Path:
+    """A model given as a path, or by name from `models/` or the package.
+
+    Raises:
+        ModelError: neither exists.
+    """
+    for path in (Path(model).expanduser(), MODELS / model):
+        if path.exists():
+            return path
+    return shipped(model)
+
+
+def weights(model: str) -> Path:
+    """The float weights of a checkpoint given as a path, or of a model by its name.
+
+    Raises:
+        ModelError: there are none.
+    """
+    place = named(model)
+    if place.is_file():
+        return place
+    for name in (BEST, HALF):
+        if (place / name).is_file():
+            return place / name
+    raise ModelError(f"{place} holds no float weights", f"give a folder with {BEST} or {HALF}")
+
+
+def recipe_path(recipe: str | None) -> Path:
+    """A recipe given as a path, or by its name in the package: `demo`, `lite`, `paper/hg4-mpii`.
+
+    Args:
+        recipe: None is the demo's.
+
+    Raises:
+        RecipeError: there is none of that name.
+    """
+    name = recipe or DEFAULT_RECIPE
+    if recipe is not None and Path(recipe).expanduser().is_file():
+        return Path(recipe).expanduser()
+    for folder, file in (
+        (_INSIDE, f"{name}/recipe.toml"), (_BESIDE / MODELS, f"{name}/recipe.toml"),
+        (_INSIDE / RECIPES, f"{name}.toml"), (_BESIDE / RECIPES, f"{name}.toml"),
+    ):  # fmt: skip
+        path = (folder / file).resolve()
+        if folder.resolve() in path.parents and path.is_file():
+            return path
+    raise RecipeError(f"recipe {name} does not exist", "check --recipe: a path, or a shipped name")
+
+
+def artefact(model: Path, backend: str, precision: str) -> Path:
+    """The folder under `model` that this backend runs at this precision.
+
+    Args:
+        model: models/<name>, or directly a folder with a card, or a model file in one.
+        precision: int8 looks for the backend's own profile, everything else for fp32.
+
+    Raises:
+        ModelError: the model has no such artefact, or it was made from an older export than the
+            one in `fp32/`.
+    """
+    direct = _direct(model)
+    folder = direct or (model / INT8 / backend if precision == "int8" else model / FP32)
+    if not (folder / CARD_NAME).is_file():
+        remedy = "okdhp-edge export --int8" if precision == "int8" else "okdhp-edge export"
+        raise ModelError(f"{model} has no {precision} artefact for {backend}", f"run `{remedy}`")
+    card = read_card(folder)
+    if (card.precision == "int8") != (precision == "int8"):
+        raise ModelError(
+            f"{folder} is {card.precision}, not {precision}", "choose another --precision"
+        )
+    if direct is None and precision == "int8":
+        _check_same_export(card, folder, model / FP32)
+    return folder
+
+
+def _check_same_export(card: ModelCard, folder: Path, fp32: Path) -> None:
+    """Devices get INT8 alone; where the float model lies beside it, it must be its own."""
+    if not (fp32 / CARD_NAME).is_file():
+        return
+    exported = read_card(fp32)
+    if card.float_sha256 != exported.files[exported.model_file]:
+        raise ModelError(
+            f"{folder} was quantized from an older export than {fp32}",
+            "run `okdhp-edge export --int8`, or choose --precision fp32",
+        )
+
+
+def precisions_of(model: Path, backend: str) -> list[str]:
+    """What can be run: int8 first where it exists."""
+    direct = _direct(model)
+    if direct is not None:
+        return [read_card(direct).precision]
+    found = ["int8"] if (model / INT8 / backend / CARD_NAME).is_file() else []
+    return found + (["fp32"] if (model / FP32 / CARD_NAME).is_file() else [])
+
+
+def _direct(model: Path) -> Path | None:
+    """The artefact's own folder, where that or a file in it was named."""
+    folder = model.parent if model.is_file() else model
+    return folder if model.is_file() or (folder / CARD_NAME).is_file() else None

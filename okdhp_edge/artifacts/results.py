@@ -1,0 +1,45 @@
+"""A file of measurements, each with the command that made it: `models/<name>/results.json`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from okdhp_edge import __version__
+from okdhp_edge.errors import DataError
+from okdhp_edge.system.files import write_text
+from okdhp_edge.system.hardware import describe_machine
+
+_KEY = (
+    "model", "profile", "backend", "precision", "data", "split", "metric", "boxes", "flip_test",
+)  # fmt: skip
+
+
+def keep_result(path: Path, result: Mapping[str, Any]) -> None:
+    """Add `result` to the file, in place of an earlier one of the same model, data and metric.
+
+    Raises:
+        DataError: the file holds something else.
+        OutputError: it cannot be written.
+    """
+    kept = [r for r in _read(path) if _key(r) != _key(result)]
+    content = {
+        "version": __version__,
+        "machine": describe_machine(),
+        "results": sorted([*kept, dict(result)], key=_key),
+    }
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def _key(result: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(result.get(name) or "") for name in _KEY)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))["results"]
+        return [dict(result) for result in results]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{path} is no results file", "choose another --record") from error

@@ -1,0 +1,218 @@
+"""COCO's average precision, by COCO's own evaluator (pycocotools) and in its own file format.
+
+A set whose pictures have a `crowdIndex` is CrowdPose and judged by its protocol (Li et al., CVPR
+2019, and the evaluation released with it): the person's area is 0.53 of its box, sizes are not told
+apart, easy, medium and hard pictures are.
+"""
+
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.data.coco import annotation_file
+from okdhp_edge.data.coco_annotation import AREA_OF_BOX
+from okdhp_edge.data.coco_layout import name_of
+from okdhp_edge.data.reading import read_json
+from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.errors import DataError
+from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
+from okdhp_edge.system.files import write_text
+
+NAMES = ("AP", "AP50", "AP75", "AP-M", "AP-L", "AR", "AR50", "AR75", "AR-M", "AR-L")
+"""What the evaluator prints, in its order."""
+CROWD_NAMES = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP-easy", "AP-medium", "AP-hard")
+"""The same of CrowdPose's evaluation."""
+# Below the first a picture is easy, from the second on it is hard.
+_EASY_BELOW, _HARD_FROM = 0.2, 0.8
+_AT_50, _AT_75 = 0, 5
+_FAR = 1e9
+# The score of a person is the mean of its joints' scores above this (Xiao et al., ECCV 2018, and
+# every top-down code since), times that of its box.
+_SEEN = 0.2
+
+Results = list[dict[str, Any]]
+
+
+def average_precision(poses: PoseSet, results: Results) -> dict[str, float]:
+    """The evaluator's numbers (NAMES, or CROWD_NAMES), in points of 100; -100 where the set has no
+    such persons.
+
+    Args:
+        poses: a set of `coco:`; the pictures of its samples are judged.
+        results: as COCO's evaluation reads them.
+
+    Raises:
+        DataError: the set is no COCO file, or the results are not for it.
+    """
+    from pycocotools.coco import COCO
+
+    file = file_of(poses)
+    skeleton = _skeleton(file)
+    _check(results, skeleton)
+    # It talks on stdout, which belongs to the command's JSON line.
+    with contextlib.redirect_stdout(sys.stderr):
+        truth = COCO(str(file))
+        ids = sorted(image_ids(poses).values())
+        wanted = [r for r in results if r["image_id"] in set(ids)]
+        if not wanted:
+            raise DataError(
+                f"none of {len(results)} results is of a picture of {poses.source}",
+                "`image_id` must be the annotation file's",
+            )
+        crowd = {i: truth.imgs[i].get("crowdIndex") for i in ids}
+        if all(value is not None for value in crowd.values()):
+            return _judge_crowd(truth, wanted, skeleton, crowd)
+        _complete(truth)
+        evaluator = _evaluated(truth, wanted, skeleton, ids)
+        evaluator.summarize()
+    return {n: 100 * float(v) for n, v in zip(NAMES, evaluator.stats, strict=True)}
+
+
+def _evaluated(truth: Any, results: Results, skeleton: Skeleton, ids: Sequence[Any]) -> Any:
+    from pycocotools.cocoeval import COCOeval
+
+    evaluator = COCOeval(truth, truth.loadRes(results), "keypoints")
+    evaluator.params.imgIds = list(ids)
+    evaluator.params.kpt_oks_sigmas = skeleton.sigmas
+    evaluator.evaluate()
+    evaluator.accumulate()
+    return evaluator
+
+
+def _judge_crowd(
+    truth: Any, results: Results, skeleton: Skeleton, crowd: Mapping[Any, float]
+) -> dict[str, float]:
+    for annotation in truth.anns.values():
+        box = annotation.get("bbox") or [0, 0, 0, 0]
+        annotation["area"] = float(box[2]) * float(box[3]) * AREA_OF_BOX
+    _complete(truth)
+    found = _evaluated(truth, results, skeleton, list(crowd)).eval
+    # (thresholds, recalls, categories, areas, detections), the same without recalls; area 0: all.
+    precision, recall = found["precision"][..., 0, :], found["recall"][..., 0, :]
+    points = [
+        _mean(part) for each in (precision, recall) for part in (each, each[_AT_50], each[_AT_75])
+    ]
+    groups: tuple[list[Any], ...] = ([], [], [])
+    for picture, index in crowd.items():
+        groups[(index >= _EASY_BELOW) + (index >= _HARD_FROM)].append(picture)
+    for group in groups:
+        some = [r for r in results if r["image_id"] in set(group)]
+        points.append(
+            _mean(_evaluated(truth, some, skeleton, group).eval["precision"][..., 0, :])
+            if some else -100.0
+        )  # fmt: skip
+    return dict(zip(CROWD_NAMES, points, strict=True))
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """In points; -100 where nothing counts, as COCO's evaluator says it."""
+    counted = values[values > -1]
+    return 100 * float(counted.mean()) if len(counted) else -100.0
+
+
+def results_of(
+    poses: PoseSet,
+    xy_NK2: NDArray[np.floating],
+    score_NK: NDArray[np.floating],
+    box_score_N: NDArray[np.floating] | None = None,
+) -> Results:
+    """One result for each sample, in COCO's form."""
+    ids = image_ids(poses)
+    boxes = np.ones(len(poses)) if box_score_N is None else box_score_N
+    found = []
+    for sample, xy, score, box in zip(poses.samples, xy_NK2, score_NK, boxes, strict=True):
+        seen = score[score > _SEEN]
+        points = np.column_stack([xy, score])
+        found.append({
+            "image_id": ids[sample.picture_name], "category_id": 1,
+            "keypoints": [round(float(v), 3) for v in points.ravel()],
+            "score": round(float(seen.mean() if len(seen) else 0.0) * float(box), 5),
+        })  # fmt: skip
+    return found
+
+
+def read_results(path: Path) -> Results:
+    """A results file, anybody's.
+
+    Raises:
+        DataError: it is no list of results.
+    """
+    content = read_json(path)
+    if not isinstance(content, list) or not all(isinstance(r, dict) for r in content):
+        raise DataError(f"{path} is no list of COCO results", "give [{image_id, keypoints, score}]")
+    return content
+
+
+def write_results(path: Path, results: Results) -> None:
+    """Write a results file atomically."""
+    write_text(path, json.dumps(results) + "\n")
+
+
+def file_of(poses: PoseSet) -> Path:
+    """The annotation file a set was read from.
+
+    Raises:
+        DataError: it is not one COCO file.
+    """
+    kind, _, place = poses.source.partition(":")
+    if kind != "coco" or "," in place:
+        raise DataError(
+            f"average precision needs one COCO annotation file, not {poses.source}",
+            "give --data coco:FILE",
+        )
+    return annotation_file(Path(place), poses.split)
+
+
+def image_ids(poses: PoseSet) -> dict[str, Any]:
+    """By file name, of the pictures that the set's samples are in."""
+    content = read_json(file_of(poses))
+    by_name = {name_of(image): image["id"] for image in content["images"]}
+    names = {s.picture_name for s in poses.samples}
+    return {name: by_name[name] for name in names}
+
+
+def _skeleton(file: Path) -> Skeleton:
+    categories = read_json(file).get("categories") or [{}]
+    names = categories[0].get("keypoints")
+    if not names:
+        raise DataError(f"{file} names no joints", "add `categories` with `keypoints`")
+    return skeleton_from_names(file.stem, names)
+
+
+def _check(results: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> None:
+    for number, result in enumerate(results):
+        points = result.get("keypoints")
+        if not isinstance(points, list) or len(points) != 3 * len(skeleton):
+            count = len(points) / 3 if isinstance(points, list) else 0
+            raise DataError(
+                f"result {number} has {count:g} joints, the set has {len(skeleton)}",
+                "give the joints of the annotation file, in its order",
+            )
+        if not isinstance(result.get("image_id"), int | str) or not _is_number(result.get("score")):
+            raise DataError(f"result {number} has no image_id or score", "add them")
+        if not isinstance(result.get("category_id"), int):
+            raise DataError(f"result {number} has no category_id", "add it: 1 for persons")
+        if not all(map(_is_number, points)):
+            raise DataError(f"a keypoint of result {number} is no number", "mend the file")
+
+
+def _is_number(value: object) -> bool:
+    # Larger integers than a float holds are objects to numpy.
+    return isinstance(value, int | float) and math.isfinite(value) and abs(value) < _FAR
+
+
+def _complete(truth: Any) -> None:
+    """Keys that labelling tools leave out and the evaluator needs."""
+    for annotation in truth.anns.values():
+        points = annotation.get("keypoints") or []
+        annotation.setdefault("iscrowd", 0)
+        annotation.setdefault("num_keypoints", sum(v > 0 for v in points[2::3]))
+        box = annotation.get("bbox") or [0, 0, 0, 0]
+        annotation.setdefault("area", float(box[2]) * float(box[3]))

@@ -1,0 +1,161 @@
+"""Predict function + samples -> metrics. Every stage that claims an accuracy measures it here."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.artifacts.card import DecoderSpec, InputSpec
+from okdhp_edge.data.sample import PoseSet, Sample
+from okdhp_edge.errors import DataError
+from okdhp_edge.pose.crop import apply, compose, crop_from_frame, heatmap_from_crop, invert
+from okdhp_edge.pose.heatmap import Decoded, Heatmaps
+from okdhp_edge.pose.metrics import Score, oks, pck, torso_diagonals
+from okdhp_edge.pose.preprocess import Image, warp
+from okdhp_edge.pose.skeleton import Skeleton
+
+Predict = Callable[[NDArray[np.uint8]], Mapping[str, Heatmaps]]
+"""uint8 BGR crops (B, H, W, 3) to named heatmaps (B, K, h, w)."""
+Progress = Callable[[int], None]
+"""Told how many samples are done so far."""
+
+# MPII's evaluation leaves these out of its mean.
+_NOT_IN_PCKH = ("pelvis", "thorax")
+_METRIC = re.compile(r"(pck|pckh)@(0?\.\d+|1\.0)|oks")
+
+
+class Crop(NamedTuple):
+    """A sample as the network sees it."""
+
+    image: Image
+    frame_from_heatmap: NDArray[np.float64]
+
+
+def inference_crop(sample: Sample, spec: InputSpec, stride: int) -> Crop:
+    """The crop exactly as `run` makes it: this is what is calibrated and judged on.
+
+    Raises:
+        DataError: the picture cannot be read.
+    """
+    transform = crop_from_frame(sample.box, spec.size, spec.box_padding)
+    image = warp(sample.picture.read(), transform, spec.size, spec.border)
+    if spec.mask:
+        image = np.dstack([image, sample.mask.warped(transform, spec.size)])
+    frame_from_heatmap = compose(invert(transform), invert(heatmap_from_crop(stride)))
+    return Crop(image, frame_from_heatmap)
+
+
+def predict_joints(
+    poses: PoseSet,
+    spec: InputSpec,
+    decoder: DecoderSpec,
+    predict: Predict,
+    *,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> dict[str, NDArray[np.float32]]:
+    """Joints (N, K, 2) in picture pixels, for each of `predict`'s outputs."""
+    found = predict_scored(poses, spec, decoder, predict, batch_size=batch_size, progress=progress)
+    return {name: decoded.xy_BK2 for name, decoded in found.items()}
+
+
+def predict_scored(
+    poses: PoseSet,
+    spec: InputSpec,
+    decoder: DecoderSpec,
+    predict: Predict,
+    *,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> dict[str, Decoded]:
+    """As `predict_joints`, with each joint's score (N, K)."""
+    joints: dict[str, list[NDArray[np.float32]]] = {}
+    scores: dict[str, list[NDArray[np.float32]]] = {}
+    for start in range(0, len(poses), batch_size):
+        batch = poses.samples[start : start + batch_size]
+        crops = [inference_crop(s, spec, decoder.stride) for s in batch]
+        for name, heatmaps in predict(np.stack([c.image for c in crops])).items():
+            decoded = decoder.decode(heatmaps)
+            placed = [
+                apply(c.frame_from_heatmap, xy) for c, xy in zip(crops, decoded.xy_BK2, strict=True)
+            ]
+            joints.setdefault(name, []).extend(np.asarray(j, dtype=np.float32) for j in placed)
+            scores.setdefault(name, []).append(decoded.score_BK)
+        if progress:
+            progress(start + len(batch))
+    return {n: Decoded(np.stack(joints[n]), np.concatenate(scores[n])) for n in joints}
+
+
+def seen_mirrored_too(predict: Predict, skeleton: Skeleton) -> Predict:
+    """The mean of the heatmaps of each crop and of its mirror image (the flip test of papers; it
+    doubles what a crop costs)."""
+
+    def both(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
+        straight = predict(images_BHWC)
+        mirrored = predict(np.ascontiguousarray(images_BHWC[:, :, ::-1]))
+        turned = {n: h[:, skeleton.flip_index, :, ::-1] for n, h in mirrored.items()}
+        return {n: np.asarray((h + turned[n]) / 2, np.float32) for n, h in straight.items()}
+
+    return both
+
+
+def evaluate(
+    poses: PoseSet,
+    spec: InputSpec,
+    decoder: DecoderSpec,
+    predict: Predict,
+    metric: str,
+    *,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> dict[str, Score]:
+    """The metric of each of `predict`'s outputs over all samples.
+
+    Args:
+        metric: `pck@T` (normalised by the longer torso diagonal), `pckh@T` (by the head's size,
+            without pelvis and thorax, as MPII's evaluation has it) or `oks`.
+
+    Raises:
+        DataError: the metric is unknown or the set lacks what it needs.
+    """
+    check_metric(metric)
+    joints = predict_joints(poses, spec, decoder, predict, batch_size=batch_size, progress=progress)
+    return {name: score(poses, xy, metric) for name, xy in joints.items()}
+
+
+def check_metric(metric: str) -> None:
+    """Raise DataError unless `metric` is one we know."""
+    if not _METRIC.fullmatch(metric):
+        raise DataError(f"unknown metric '{metric}'", "use pck@0.2, pckh@0.5 or oks")
+
+
+def score(poses: PoseSet, predicted_NK2: NDArray[np.floating], metric: str) -> Score:
+    """Judge joints in picture pixels against a set's labels."""
+    check_metric(metric)
+    truth = np.stack([s.xy for s in poses.samples])
+    labelled = np.stack([s.labelled for s in poses.samples])
+    if metric == "oks":
+        area = _values(s.area for s in poses.samples)
+        result = oks(predicted_NK2, truth, labelled, area, poses.skeleton.sigmas)
+    else:
+        name, threshold = metric.split("@")
+        if name == "pckh":
+            labelled = labelled & ~np.isin(poses.skeleton.joints, _NOT_IN_PCKH)
+        norm = (
+            torso_diagonals(truth, labelled, poses.skeleton)
+            if name == "pck"
+            else _values(s.head_size for s in poses.samples)
+        )
+        result = pck(predicted_NK2, truth, labelled, norm, float(threshold))
+    if not result.persons:
+        raise DataError(
+            f"no sample of {poses.source} ({poses.split}) can be judged by {metric}",
+            "choose another --metric: pck needs torsos, pckh head sizes, oks areas",
+        )
+    return result
+
+
+def _values(values: Iterator[float | None]) -> NDArray[np.float64]:
+    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)

@@ -1,0 +1,112 @@
+"""Find wrong labels with a model: it must disagree with them, and agree with itself.
+
+Each person is seen twice, as it is and mirrored. Where the two answers lie together the model is
+sure; labels that are far from a sure answer are doubted. Of a person whose joints come near once
+left and right are exchanged, the sides were swapped. A model learns wrong labels too: one that
+was trained for few epochs, or on other pictures, finds more.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.backends.base import Backend, predict_with
+from okdhp_edge.data.corrections import Corrections, noted
+from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.evaluation.evaluate import Predict, Progress, predict_joints
+from okdhp_edge.pose.heatmap import Heatmaps
+from okdhp_edge.pose.skeleton import Skeleton
+
+# Distances as shares of the longer side of the person's box.
+_SURE = 0.06
+_NEAR, _FAR = 0.12, 0.3
+# A swap must bring the joints twice as near, for a person of whom most joints are sure.
+_GAIN, _MOST, _FEWEST = 0.5, 0.6, 6
+
+
+class Doubts(NamedTuple):
+    """Of each of N persons with K joints.
+
+    Attributes:
+        swapped: (N,) left and right are exchanged.
+        wrong: (N, K) joints, by their names after exchanging, that are somewhere else.
+    """
+
+    swapped: NDArray[np.bool_]
+    wrong: NDArray[np.bool_]
+
+
+def relabel(poses: PoseSet, backend: Backend, progress: Progress | None = None) -> Corrections:
+    """What a model doubts in a set's labels.
+
+    Raises:
+        DataError: model and set share no joint.
+    """
+    card = backend.card
+    poses = poses.as_seen_by(card.skeleton.skeleton())
+    predict = seen_twice(predict_with(backend), poses.skeleton)
+    found = predict_joints(poses, card.input, card.decoder, predict, progress=progress)
+    side = np.array([max(s.box[2:].max(), 1.0) for s in poses.samples])
+    labelled = np.stack([s.labelled for s in poses.samples])
+    truth = np.stack([s.xy for s in poses.samples])
+    doubts = doubted(found["straight"], found["mirrored"], truth, labelled, side, poses.skeleton)
+    name = f"{card.name} {card.files[card.model_file][:12]}"
+    return noted(poses, name, doubts.swapped, doubts.wrong)
+
+
+def seen_twice(predict: Predict, skeleton: Skeleton) -> Predict:
+    """`straight` and `mirrored` heatmaps of a one-output predict function, in the same places."""
+
+    def both(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
+        (straight,) = predict(images_BHWC).values()
+        (seen,) = predict(np.ascontiguousarray(images_BHWC[:, :, ::-1])).values()
+        return {"straight": straight, "mirrored": seen[:, skeleton.flip_index, :, ::-1]}
+
+    return both
+
+
+def doubted(
+    straight_NK2: NDArray[np.floating],
+    mirrored_NK2: NDArray[np.floating],
+    truth_NK2: NDArray[np.floating],
+    labelled_NK: NDArray[np.bool_],
+    side_N: NDArray[np.floating],
+    skeleton: Skeleton,
+) -> Doubts:
+    """The rules above.
+
+    Args:
+        side_N: longer side of each person's box, in pixels.
+    """
+    said = (straight_NK2 + mirrored_NK2) / 2
+    sure = np.linalg.norm(straight_NK2 - mirrored_NK2, axis=-1) < _SURE * side_N[:, None]
+    flip = skeleton.flip_index
+    as_is = _errors(said, truth_NK2, side_N)
+    exchanged = _errors(said, truth_NK2[:, flip], side_N)
+    counted, counted_exchanged = sure & labelled_NK, sure & labelled_NK[:, flip]
+    before, after = _mean(as_is, counted), _mean(exchanged, counted_exchanged)
+    enough = (counted_exchanged.sum(axis=1) >= _FEWEST) & (
+        counted_exchanged.sum(axis=1) >= _MOST * labelled_NK.sum(axis=1)
+    )
+    swapped = enough & (after < _NEAR) & (after < _GAIN * before)
+    error = np.where(swapped[:, None], exchanged, as_is)
+    known = np.where(swapped[:, None], counted_exchanged, counted)
+    # Only of a person whom the model otherwise sees as the labels have it.
+    judged = np.ma.masked_array(error, ~known)
+    usual = np.ma.median(judged, axis=1).filled(np.inf)  # type: ignore[no-untyped-call]
+    trusted = enough & (usual < _NEAR)
+    return Doubts(swapped, known & (error > _FAR) & trusted[:, None])
+
+
+def _errors(
+    said_NK2: NDArray[np.floating], truth_NK2: NDArray[np.floating], side_N: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    return np.asarray(np.linalg.norm(said_NK2 - truth_NK2, axis=-1) / side_N[:, None])
+
+
+def _mean(error_NK: NDArray[np.float64], counted_NK: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Infinite where nothing counts."""
+    number = counted_NK.sum(axis=1)
+    total = np.where(counted_NK, error_NK, 0.0).sum(axis=1)
+    return np.where(number > 0, total / np.maximum(number, 1), np.inf)

@@ -1,0 +1,182 @@
+"""Checkpoints: weights, optimiser state and the facts around them in one safetensors file.
+
+The facts travel in the file's header, so a checkpoint is replaced in one atomic step and never
+half new; the `.json` beside it is for people.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from okdhp_edge.artifacts.card import SkeletonSpec
+from okdhp_edge.data.sample import kinds_of
+from okdhp_edge.errors import ModelError
+from okdhp_edge.recipe.recipe import Recipe
+from okdhp_edge.system.files import readable, replace, write_text, writing
+
+_FACTS = "okdhp_edge"
+_NET, _OPTIMISER = "net.", "optimiser."
+
+
+class Facts(BaseModel):
+    """What a checkpoint is."""
+
+    # Before INT8 learns, the best score of a run that is judged by it is minus infinity.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+    recipe: Recipe
+    data: str
+    metric: str
+    skeleton: SkeletonSpec
+    epochs_done: int
+    scores: dict[str, float]
+    """Validation metric in points by output: branch0, branch1, ..., ensemble, int8."""
+    best_branch: int
+    best_score: float
+    """Highest score of any deployable branch so far; in INT8 where the recipe trains for it."""
+    version: str
+
+
+def save(
+    path: Path,
+    facts: Facts,
+    net: nn.Module,
+    optimiser: torch.optim.Optimizer | None = None,
+    beside: Mapping[str, nn.Module] | None = None,
+) -> None:
+    """Write a checkpoint atomically; without `optimiser` it cannot be resumed from.
+
+    `beside` are modules by name that learn beside the network.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    tensors = {_NET + k: v.detach().contiguous() for k, v in net.state_dict().items()}
+    if optimiser is not None:
+        tensors |= _optimiser_tensors(optimiser)
+    for name, module in (beside or {}).items():
+        tensors |= {f"{name}.{k}": v.detach().contiguous() for k, v in module.state_dict().items()}
+    _write(path, tensors, facts)
+    write_text(path.with_suffix(".json"), facts.model_dump_json(indent=2) + "\n")
+
+
+def save_half(source: Path, target: Path) -> None:
+    """A checkpoint's network alone, its filters in half precision: small enough to ship, to be
+    gone on from and to be exported. Norms and biases stay in float. Of the data only the kinds are
+    named, not their places on the machine that trained.
+
+    Raises:
+        ModelError: `source` is no checkpoint.
+        OutputError: the place cannot be written.
+    """
+    facts = read_facts(source)
+    facts = facts.model_copy(update={"data": kinds_of(facts.data)})
+    net = {k: v for k, v in load_file(source).items() if k.startswith(_NET)}
+    halved = {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in net.items()}
+    _write(target, halved, facts)
+
+
+def _write(path: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
+    temporary = path.with_suffix(".tmp")
+    try:
+        with writing(path):
+            save_file(tensors, temporary, metadata={_FACTS: facts.model_dump_json()})
+            readable(temporary)
+            replace(temporary, path)
+    except SafetensorError as error:
+        raise _disk_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _disk_error(path: Path, error: Exception) -> Exception:
+    from okdhp_edge.errors import OutputError
+
+    return OutputError(f"cannot write {path} ({error})", "check permissions and free space")
+
+
+def read_facts(path: Path) -> Facts:
+    """The facts in a checkpoint's header.
+
+    Raises:
+        ModelError: missing, damaged, or not written by this project.
+    """
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder without a checkpoint", "name its .safetensors file")
+    if not path.is_file():
+        raise ModelError(f"checkpoint {path} does not exist", "run `okdhp-edge train` first")
+    if path.suffix != ".safetensors":
+        raise ModelError(
+            f"{path} is no checkpoint of okdhp-edge, which end in .safetensors",
+            "foreign pose models can teach (`data label --teacher`)",
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+        return Facts.model_validate_json(header[_FACTS])
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path} is damaged ({error})", "train again or use last.safetensors"
+        ) from error
+    except (KeyError, ValidationError) as error:
+        raise ModelError(
+            f"{path} is not a checkpoint of this version", "train it with `okdhp-edge train`"
+        ) from error
+
+
+def load_net(path: Path, net: nn.Module) -> None:
+    """Put a checkpoint's weights into `net`."""
+    _load(path, net, _NET)
+
+
+def load_beside(path: Path, name: str, module: nn.Module) -> None:
+    """Put back what a module beside the network had learnt."""
+    _load(path, module, f"{name}.")
+
+
+def net_tensors(path: Path) -> dict[str, Tensor]:
+    """A checkpoint's weights by their names in the network."""
+    tensors = load_file(path)
+    return {k.removeprefix(_NET): v for k, v in tensors.items() if k.startswith(_NET)}
+
+
+def _load(path: Path, module: nn.Module, prefix: str) -> None:
+    tensors = load_file(path)
+    state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(
+            f"the weights of {path} are not those of the network it names ({error})",
+            "train again or use another checkpoint",
+        ) from error
+
+
+def load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> None:
+    """Put a checkpoint's optimiser state back, exactly."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in load_file(path).items():
+        if key.startswith(_OPTIMISER):
+            number, name = key.removeprefix(_OPTIMISER).split(".", 1)
+            state.setdefault(int(number), {})[name] = tensor
+    current: dict[str, Any] = optimiser.state_dict()
+    optimiser.load_state_dict({"state": state, "param_groups": current["param_groups"]})
+    for parameter, values in optimiser.state.items():
+        for name, value in values.items():
+            if value.shape == parameter.shape:
+                # Fused optimisers walk through memory: the state must lie as the weights do.
+                values[name] = torch.empty_like(parameter).copy_(value)
+
+
+def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{_OPTIMISER}{number}.{name}": torch.as_tensor(value).detach().contiguous()
+        for number, state in optimiser.state_dict()["state"].items()
+        for name, value in state.items()
+    }

@@ -1,0 +1,273 @@
+"""The training recipe: a TOML file, validated so that it can be wrong only loudly."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from okdhp_edge.artifacts.card import DecoderSpec, InputSpec
+from okdhp_edge.data.augment import Augmentation
+from okdhp_edge.errors import RecipeError
+from okdhp_edge.network.build import STRIDE, normalisation
+from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig, NetworkConfig
+from okdhp_edge.pose.heatmap import HeatmapKind
+from okdhp_edge.recipe.distillation import (
+    DistillationTable,
+    FpdTable,
+    OdkdTable,
+    OkddipTable,
+    OkdhpTable,
+    QuantizationTable,
+    SelfkdTable,
+    SupervisedTable,
+    Weight,
+)
+
+HardLoss = Literal["mse", "ce"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputTable(_Table):
+    """`[input]`: the crop."""
+
+    size: tuple[
+        Annotated[int, Field(ge=32, multiple_of=32)], Annotated[int, Field(ge=32, multiple_of=32)]
+    ] = (128, 128)
+    """Width and height in pixels."""
+    box_padding: Annotated[float, Field(ge=1.0, le=3.0)] = 1.25
+
+
+class HeatmapTable(_Table):
+    """`[heatmap]`: the target and the hard loss against it."""
+
+    hard_loss: HardLoss = "ce"
+    sigma: Annotated[float, Field(gt=0, le=8)] = 1.5
+    """Of the target Gaussian, in heatmap pixels."""
+    presence: Weight = 0.0
+    """Of the loss that makes a joint's score the probability that it is in the crop: learnt from
+    joints outside augmented crops, from joints marked absent and from boxes without anybody. 0
+    leaves scores to tell how sure the place is."""
+    smooth: Annotated[float, Field(ge=0, le=8)] = 0.0
+    """Of the Gaussian, in heatmap pixels, that heatmaps are convolved with when they are read."""
+    branch_sigmas: tuple[Annotated[float, Field(gt=0, le=8)], ...] = ()
+    """A sigma for each branch, the first being `sigma`, so that they differ; none: all alike."""
+    shared_stack_weight: Weight = 1.0
+    """Of the hard and KL losses on the trunk's own stacks."""
+    intermediate_weight: Weight = 1.0
+    """Of those on a branch's stacks before its last: deep supervision; 0 is without."""
+
+    @property
+    def kind(self) -> HeatmapKind:
+        if self.hard_loss == "mse":
+            return HeatmapKind.GAUSSIAN
+        return HeatmapKind.PRESENCE if self.presence else HeatmapKind.LOGITS
+
+
+class OptimiserTable(_Table):
+    """`[optimiser]`."""
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: Weight = 1e-2
+    epochs: Annotated[int, Field(ge=1)] = 12
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Over all processes together."""
+    schedule: Literal["one_cycle", "steps"] = "one_cycle"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    """Share of a one-cycle schedule spent rising."""
+    milestones: tuple[int, ...] = ()
+    """Epochs at which `steps` multiplies the rate by 0.1."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Epochs without a better score on `val` after which a run ends; None runs to its end."""
+    average: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay per step of a moving average of the weights, which is then what is judged, kept and
+    deployed (Polyak averaging)."""
+
+
+class FreezeTable(_Table):
+    """`[freeze]`: what does not learn, for few persons and a start that is good already."""
+
+    to_stride: Literal[2, 4, 8, 16] | None = None
+    """The encoder's layers up to this stride; of an hourglass its stem, from 4 on."""
+    norms: bool = False
+    """Whether batch norms keep their statistics, gains and offsets."""
+
+
+class SkeletonTable(_Table):
+    """`[skeleton]`: what a data set's joint names do not say."""
+
+    pairs: tuple[tuple[str, str], ...] = ()
+    """Joints that mirroring a picture exchanges, by the names that `data check` prints."""
+
+
+class Recipe(_Table):
+    """Everything that decides what a training run gives."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    data: str = "synthetic"
+    """KIND:PATH; `--data` overrides it."""
+    train_split: str = "train"
+    """What is trained on; a part of it, such as `train[:3000]`, too."""
+    corrections: str | None = None
+    """A file of `okdhp-edge data relabel` that puts labels of the training split right."""
+    skeleton: SkeletonTable = SkeletonTable()
+    metric: str | None = None
+    """Judged and selected by this; None takes the data set's own."""
+    terms: str = "no restriction known"
+    """What may be done with the weights."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    network: NetworkConfig
+    input: InputTable = InputTable()
+    heatmap: HeatmapTable = HeatmapTable()
+    distillation: DistillationTable = OkdhpTable(method="okdhp")
+    augmentation: Augmentation = Augmentation()
+    optimiser: OptimiserTable = OptimiserTable()
+    start: str | None = None
+    """A checkpoint of the same network to begin with, or the name of a model with float weights
+    (`lite`); joints are matched by name. FPD's published gain needs one."""
+    freeze: FreezeTable = FreezeTable()
+    quantization: QuantizationTable | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Recipe":
+        branches, sigmas = len(self.network.branches), self.heatmap.branch_sigmas
+        if sigmas and (len(sigmas) != branches or sigmas[0] != self.heatmap.sigma):
+            raise ValueError("heatmap.branch_sigmas needs one sigma a branch, the first = sigma")
+        method = self.distillation
+        if isinstance(method, OkddipTable) and branches < 3:
+            raise ValueError("okddip needs a leader and two peers: three branches or more")
+        if (
+            isinstance(method, OkdhpTable)
+            and method.own_view
+            and self.augmentation.views != branches
+        ):
+            raise ValueError("distillation.own_view needs augmentation.views = number of branches")
+        if self.quantization and self.quantization.branch not in self.deployable:
+            raise ValueError(f"quantization.branch must be one of {list(self.deployable)}")
+        if self.quantization and self.optimiser.average:
+            # An average of weights is no INT8 network that any step has trained.
+            raise ValueError("optimiser.average and [quantization] exclude one another")
+        size = method.peer_size if isinstance(method, OkdhpTable) else None
+        if size and size[0] * self.input.size[1] != size[1] * self.input.size[0]:
+            raise ValueError("distillation.peer_size needs the shape of input.size")
+        return self
+
+    @property
+    def deployable(self) -> tuple[int, ...]:
+        """Branches among which the best is chosen: okddip's leader, or the network's own."""
+        return (0,) if isinstance(self.distillation, OkddipTable) else self.network.deployable
+
+    def changed(self, *, epochs: int | None = None, seed: int | None = None) -> "Recipe":
+        """The same recipe with another length or seed, where given."""
+        optimiser = self.optimiser.model_copy(update={} if epochs is None else {"epochs": epochs})
+        update: dict[str, object] = {"optimiser": optimiser}
+        return self.model_copy(update=update if seed is None else update | {"seed": seed})
+
+    def input_spec(self) -> InputSpec:
+        """How the network is fed."""
+        mean, std = normalisation(self.network)
+        return InputSpec.model_validate(
+            {
+                "width": self.input.size[0],
+                "height": self.input.size[1],
+                "mean": mean,
+                "std": std,
+                "box_padding": self.input.box_padding,
+                "mask": self.network.mask,
+            }
+        )
+
+    def decoder_spec(self) -> DecoderSpec:
+        """How its heatmaps are read."""
+        table = self.heatmap
+        return DecoderSpec(kind=table.kind, sigma=table.sigma, smooth=table.smooth, stride=STRIDE)
+
+
+_METHODS: dict[str, type[BaseModel]] = {
+    "supervised": SupervisedTable,
+    "okdhp": OkdhpTable,
+    "okddip": OkddipTable,
+    "fpd": FpdTable,
+    "odkd": OdkdTable,
+    "selfkd": SelfkdTable,
+}
+_TABLES: dict[str, tuple[type[BaseModel], ...]] = {
+    "": (Recipe,),
+    "network": (HourglassConfig, MobilePoseConfig),
+    "input": (InputTable,),
+    "heatmap": (HeatmapTable,),
+    "distillation": (*_METHODS.values(),),
+    "augmentation": (Augmentation,),
+    "optimiser": (OptimiserTable,),
+    "freeze": (FreezeTable,),
+    "quantization": (QuantizationTable,),
+}
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe. With `base = "PATH"`, relative to the file, it is a change to another one.
+
+    Raises:
+        RecipeError: unreadable, not TOML, unknown keys (the nearest is named), bad values.
+    """
+    content = recipe_content(path)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise _explained(path, error) from error
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Tables key by key; but a `[network]` or `[distillation]` of another kind is replaced."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = base.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            other = any(tag in value and value[tag] != old.get(tag) for tag in ("kind", "method"))
+            result[key] = value if other else merged(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def recipe_content(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The keys of a recipe and of its `base`, unchecked.
+
+    Args:
+        above: the recipes that this one is the base of.
+
+    Raises:
+        RecipeError: unreadable, not TOML, or its own base.
+    """
+    if path.resolve() in above:
+        raise RecipeError(f"recipe {path} is its own base", "mend `base`")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"recipe {path} does not exist", "check --recipe") from None
+    except (OSError, ValueError, RecursionError) as error:
+        text = " ".join(str(error).split())[:120]
+        raise RecipeError(f"recipe {path} cannot be read ({text})", "mend the TOML") from error
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    return merged(recipe_content(path.parent / str(base), (*above, path.resolve())), content)
+
+
+def _explained(path: Path, error: ValidationError) -> RecipeError:
+    first = error.errors()[0]
+    variants = ("hourglass", "mobilepose", *_METHODS)
+    where = [str(p) for p in first["loc"] if p not in variants]
+    key = ".".join(where) or "recipe"
+    if first["type"] != "extra_forbidden":
+        return RecipeError(f"{path}: {key}: {first['msg']}", "mend this value")
+    table = where[0] if len(where) > 1 else ""
+    known = sorted({name for model in _TABLES.get(table, ()) for name in model.model_fields})
+    near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.0)
+    return RecipeError(f"{path}: unknown key '{key}'", f"did you mean '{near[0]}'?")

@@ -1,0 +1,157 @@
+"""AP is the evaluator's own, and a results file of ours is one that it reads."""
+
+import json
+
+import numpy as np
+import pytest
+
+from okdhp_edge.data.load import load, read_annotations
+from okdhp_edge.errors import DataError
+from okdhp_edge.evaluation.average_precision import (
+    CROWD_NAMES,
+    NAMES,
+    average_precision,
+    read_results,
+    results_of,
+    write_results,
+)
+from tests.helpers.made_crowd import crowd_files
+from tests.helpers.made_data import coco_file
+
+SETS = [
+    "coco_mini/person_keypoints_train2017_mini.json",
+    "formats/coco/person_keypoints_train2017_4img.json",
+    "formats/ochuman/test_ochuman.json",
+]
+
+
+def _noisy(poses, seed=0, noise=0.05):
+    """The labels, off by some share of the person, with scores that follow the error."""
+    rng = np.random.default_rng(seed)
+    xy = np.stack([s.xy for s in poses.samples])
+    size = np.array([s.box[2:].max() for s in poses.samples])[:, None, None]
+    off = rng.normal(0, noise, xy.shape) * size
+    score = np.clip(1 - np.linalg.norm(off / size, axis=-1) * 4, 0.05, 1)
+    return xy + off, score
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_it_equals_the_evaluator_run_by_hand(real_data, tmp_path, name, capfd):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    poses = load(f"coco:{real_data / name}", "all")
+    results = results_of(poses, *_noisy(poses))
+    ours = average_precision(poses, results)
+    assert capfd.readouterr().out == ""  # stdout belongs to the command
+    write_results(tmp_path / "r.json", results)
+    truth = COCO(str(real_data / name))
+    for annotation in truth.anns.values():
+        annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
+    evaluator = COCOeval(truth, truth.loadRes(str(tmp_path / "r.json")), "keypoints")
+    evaluator.params.kpt_oks_sigmas = poses.skeleton.sigmas
+    evaluator.params.imgIds = sorted({r["image_id"] for r in results})
+    evaluator.evaluate()
+    evaluator.accumulate()
+    evaluator.summarize()
+    theirs = dict(zip(NAMES, evaluator.stats * 100, strict=True))
+    assert ours == pytest.approx(theirs, abs=0)
+    if "coco_mini" in name:
+        assert 5 < ours["AP"] < 95
+
+
+def test_the_labels_themselves_are_perfect(real_data):
+    poses = load(f"coco:{real_data / SETS[0]}", "all")
+    numbers = average_precision(poses, results_of(poses, *_noisy(poses, noise=0)))
+    assert numbers["AP"] == pytest.approx(100) and numbers["AR"] == pytest.approx(100)
+
+
+def test_an_own_skeleton_and_a_file_without_areas_are_judged_too(tmp_path):
+    poses = load(f"coco:{coco_file(tmp_path)}", "all")
+    xy = np.stack([s.xy for s in poses.samples])
+    numbers = average_precision(poses, results_of(poses, xy, np.ones(xy.shape[:2])))
+    assert numbers["AP"] > 0
+
+
+def test_a_persons_score_is_that_of_the_joints_that_are_seen(tmp_path):
+    poses = load(f"coco:{coco_file(tmp_path)}", "all")
+    xy = np.stack([s.xy for s in poses.samples])
+    score = np.array([[0.9, 0.7, 0.1], [0.1, 0.1, 0.1]])
+    found = results_of(poses, xy, score, np.array([0.5, 1.0]))
+    assert [r["score"] for r in found] == [pytest.approx(0.4), 0.0]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{}", "no list of COCO results"),
+        ("[3]", "no list of COCO results"),
+        ('[{"image_id": 7, "score": 1, "keypoints": [1, 2]}]', "joints, the set has 3"),
+        ('[{"image_id": 7, "keypoints": [1,1,1,1,1,1,1,1,1]}]', "no image_id or score"),
+        (
+            '[{"image_id": 99, "category_id": 1, "score": 1, "keypoints": [1,1,1,1,1,1,1,1,1]}]',
+            "is of a picture of",
+        ),
+    ],
+)
+def test_results_that_cannot_be_judged_are_one_line(tmp_path, content, says):
+    poses = load(f"coco:{coco_file(tmp_path)}", "all")
+    (tmp_path / "r.json").write_text(content)
+    with pytest.raises(DataError, match=says) as caught:
+        average_precision(poses, read_results(tmp_path / "r.json"))
+    assert "\n" not in str(caught.value)
+
+
+def test_other_sets_have_no_ap():
+    with pytest.raises(DataError, match="needs one COCO annotation file"):
+        average_precision(load("synthetic:20", "all"), [])
+
+
+def test_the_command_judges_a_model_and_then_its_own_file(exported, tmp_path):
+    from typer.testing import CliRunner
+
+    from okdhp_edge.cli.main import app
+    from okdhp_edge.pose.skeleton import LSP14
+    from tests.helpers.made_data import picture
+
+    picture(tmp_path / "images" / "1.jpg")
+    rng = np.random.default_rng(0)
+    data = {
+        "images": [{"id": 5, "file_name": "1.jpg"}],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(LSP14.joints)}],
+        "annotations": [{
+            "id": 1, "image_id": 5, "category_id": 1, "bbox": [5, 5, 90, 80], "area": 4000,
+            "keypoints": [int(v) for x, y in rng.integers(9, 80, (14, 2)) for v in (x, y, 2)],
+        }],
+    }  # fmt: skip
+    (tmp_path / "x.json").write_text(json.dumps(data))
+    run = CliRunner().invoke
+    common = ["eval", "--data", f"coco:{tmp_path / 'x.json'}", "--split", "all"]
+    out = tmp_path / "p.json"
+    first = run(app, [*common, "--model", str(exported), "--backend", "onnxruntime", "--metric",
+                      "ap", "--flip-test", "--predictions", str(out)])  # fmt: skip
+    assert first.exit_code == 0, first.output
+    told = json.loads(first.stdout.splitlines()[-1])
+    assert set(told["ap"]) == set(NAMES) and told["flip_test"] is True
+    second = run(app, [*common, "--results", str(out)])
+    assert json.loads(second.stdout.splitlines()[-1])["ap"] == told["ap"]
+
+
+# What xtcocotools 1.14.3 (the maintained copy of CrowdPose's evaluation) prints for the same files
+# with `COCOeval(truth, results, "keypoints_crowd", sigmas, use_area=False)`.
+CROWD = [0.49102573377638514, 0.8910891089108911, 0.524756445569369, 0.5821428571428572,
+         0.8928571428571429, 0.6428571428571429, 0.4568, 0.5108, 0.5223]  # fmt: skip
+
+
+def test_crowdposes_numbers_are_its_own_evaluations(tmp_path):
+    annotations, results = crowd_files(tmp_path)
+    poses = read_annotations(f"coco:{annotations}", "all")
+    found = average_precision(poses, read_results(results))
+    assert tuple(found) == CROWD_NAMES
+    np.testing.assert_allclose([round(v / 100, 4) for v in found.values()],
+                               np.round(CROWD, 4), atol=1e-9)  # fmt: skip
+
+
+def test_real_crowdpose_files_are_judged_so(real_data):
+    poses = load(f"coco:{real_data}/formats/crowdpose/test_crowdpose.json", "all")
+    assert tuple(average_precision(poses, results_of(poses, *_noisy(poses)))) == CROWD_NAMES

@@ -1,0 +1,103 @@
+import pytest
+
+from okdhp_edge.artifacts.card import read_card
+from okdhp_edge.artifacts.model_store import SHIPPED_MODELS, recipe_path
+from okdhp_edge.errors import RecipeError
+from okdhp_edge.pose.heatmap import HeatmapKind
+from okdhp_edge.recipe.recipe import read_recipe
+from tests.conftest import REPOSITORY
+from tests.helpers.tiny_models import write_tiny_recipe
+
+
+@pytest.mark.parametrize(
+    ("extra", "key", "near"),
+    [("sead = 3", "sead", "seed"), ("[optimiser]\nepoch = 3", "optimiser.epoch", "epochs")],
+)
+def test_an_unknown_key_is_named_with_the_nearest(tmp_path, extra, key, near):
+    path = write_tiny_recipe(tmp_path, extra if "[" not in extra else "")
+    if "[" in extra:
+        path.write_text(path.read_text().replace("epochs = 1", "epoch = 3"))
+    with pytest.raises(RecipeError, match=rf"unknown key '{key}'; did you mean '{near}'"):
+        read_recipe(path)
+
+
+def test_an_unknown_key_in_the_network_is_named(tmp_path):
+    path = write_tiny_recipe(tmp_path)
+    path.write_text(path.read_text().replace("width = 16", "widht = 16"))
+    with pytest.raises(RecipeError, match=r"'network.widht'; did you mean 'width'"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [("size = [64, 64]", "size = [64, 65]", "input.size"),
+     ("batch_size = 16", "batch_size = 0", "optimiser.batch_size"),
+     ('name = "tiny"', 'name = "../up"', "name"),
+     ("[network]", "[network", "cannot be read")],
+)  # fmt: skip
+def test_bad_values_are_named(tmp_path, old, new, message):
+    path = write_tiny_recipe(tmp_path)
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(RecipeError, match=message):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize("path", sorted(REPOSITORY.glob("models/*/recipe.toml")), ids=str)
+def test_every_models_recipe_is_valid_and_named_as_its_folder(path):
+    assert read_recipe(path).name == path.parent.name
+
+
+@pytest.mark.parametrize("path", sorted(REPOSITORY.glob("recipes/*/*.toml")), ids=str)
+def test_every_recipe_is_valid_and_named_as_its_file(path):
+    # The laboratory's models are told from others by their name under models/.
+    prefix = "lab-" if path.parent.name == "lab" else ""
+    assert read_recipe(path).name == prefix + path.stem
+
+
+def test_shipped_recipes_are_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("demo", "lite", "paper/hg4-mpii", "lab/okdhp"):
+        assert read_recipe(recipe_path(name)).name.endswith(name.split("/")[-1])
+    assert recipe_path(None) == recipe_path("demo")
+    for name in ("nobody", "../../pyproject", "paper/../../pyproject"):
+        with pytest.raises(RecipeError, match="does not exist"):
+            recipe_path(name)
+
+
+@pytest.mark.parametrize("name", SHIPPED_MODELS)
+def test_the_recipe_is_that_of_the_model_that_is_shipped(name):
+    recipe = read_recipe(REPOSITORY / f"models/{name}/recipe.toml")
+    card = read_card(REPOSITORY / f"models/{name}/int8/openvino")
+    # Boxes may grow by another factor where a model is deployed.
+    padding = {"box_padding": card.input.box_padding}
+    assert recipe.input_spec().model_copy(update=padding) == card.input
+    assert recipe.decoder_spec() == card.decoder
+    assert recipe.decoder_spec().kind is HeatmapKind.PRESENCE
+    assert recipe.terms == card.terms and "research use" in recipe.terms
+
+
+def test_the_default_recipe_is_found():
+    assert read_recipe(recipe_path(None)).data.startswith("synthetic")
+
+
+def test_overrides_keep_the_rest():
+    recipe = read_recipe(recipe_path(None))
+    changed = recipe.changed(epochs=7, seed=9)
+    assert (changed.optimiser.epochs, changed.seed) == (7, 9)
+    assert changed.network == recipe.network
+    assert recipe.changed() == recipe
+
+
+def test_a_recipe_that_is_its_own_base_is_refused(tmp_path):
+    (tmp_path / "a.toml").write_text('base = "b.toml"\n')
+    (tmp_path / "b.toml").write_text('base = "./a.toml"\n')
+    with pytest.raises(RecipeError, match="is its own base"):
+        read_recipe(tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a = " + b"[" * 5000, b"x = 1\0"])
+def test_a_damaged_recipe_is_one_line(tmp_path, content):
+    (tmp_path / "a.toml").write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(tmp_path / "a.toml")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,37 @@
+import pytest
+
+from okdhp_edge.system import hardware
+
+
+def test_the_machine_is_described():
+    facts = hardware.describe_machine()
+    assert facts["cores"] >= 1
+    assert facts["cpu"]
+
+
+def test_a_containers_quota_counts_rather_than_the_hosts_cores(monkeypatch):
+    monkeypatch.setattr(hardware, "_cgroup_quota", lambda: 1.5)
+    assert hardware.usable_cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "units", "saturates"),
+    [
+        ("x86_64", "avx2 avx512bw avx512_vnni amx_int8", "AMX", False),
+        ("x86_64", "avx2 avx512bw avx512_vnni", "AVX512-VNNI", False),
+        ("x86_64", "avx2 avx_vnni", "AVX-VNNI", False),
+        ("x86_64", "avx2 avx512bw", "AVX512", True),
+        ("x86_64", "sse4_2 avx avx2", "AVX2", True),
+        ("x86_64", "sse2", "SSE", True),
+        ("x86_64", "", "unknown", True),
+        ("aarch64", "asimd asimddp i8mm", "i8mm", False),
+        ("aarch64", "asimd asimddp", "dotprod", False),
+        ("aarch64", "asimd", "NEON", False),
+        ("arm64", "", "NEON", False),
+    ],
+)
+def test_what_multiplies_bytes_is_named(monkeypatch, machine, flags, units, saturates):
+    monkeypatch.setattr(hardware.platform, "machine", lambda: machine)
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags.split()))
+    assert hardware.int8_units() == units
+    assert hardware.saturates_in_int8() is saturates
