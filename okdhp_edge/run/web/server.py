@@ -1,13 +1,11 @@
 """The web server, in a thread of its own; it looks at the hub and steers through the controls."""
 
 import asyncio
-import hmac
 import json
 import re
 import secrets
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -26,23 +24,20 @@ from starlette.responses import (
     StreamingResponse,
 )
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from okdhp_edge.errors import OutputError
 from okdhp_edge.run.controls import Choice
 from okdhp_edge.run.pages import live_page
+from okdhp_edge.run.web.guards import COOKIE, SafeHeaders, TokenGuard
 from okdhp_edge.run.web.hub import Hub
 from okdhp_edge.run.web.metrics import CONTENT_TYPE, exposition
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_COOKIE = "okdhp-edge-token"
 _BOUNDARY = "frame"
 _EVENT_EVERY_S = 0.5
 _END_S = 5.0
 _LARGEST_CONTROL = 1000
 _BACKLOG = 128
-_GUESS_EVERY_S = 1.0
-_MOST_CLIENTS = 10_000
 
 
 class Address(NamedTuple):
@@ -141,68 +136,8 @@ def application(hub: Hub, address: Address) -> Starlette:
         # Without a token only pages of this machine: not those that a foreign name leads here.
         guard = Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, "[::1]"])
     else:
-        guard = Middleware(_TokenGuard, token=address.token)
-    return Starlette(routes=routes, middleware=[Middleware(_SafeHeaders), guard])
-
-
-class _SafeHeaders:
-    """What browsers are told with every answer: no guessing of types, no frames around the page, no
-    address of it, which may hold the token, to anybody else."""
-
-    _ADDED = (
-        (b"x-content-type-options", b"nosniff"),
-        (b"x-frame-options", b"DENY"),
-        (b"referrer-policy", b"no-referrer"),
-    )
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *self._ADDED]
-            await send(message)
-
-        await self._app(scope, receive, with_headers)
-
-
-class _TokenGuard:
-    """Answers nobody without the token, but for `/healthz`.
-
-    A client (by its address) that sent a wrong token has to wait before it may try another one.
-    """
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app, self._token = app, token.encode()
-        self._wrong_at: dict[str, float] = {}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope)
-        if request.url.path == "/healthz":
-            return await self._app(scope, receive, send)
-        client = request.client.host if request.client else ""
-        now = time.monotonic()
-        if now - self._wrong_at.get(client, -_GUESS_EVERY_S) < _GUESS_EVERY_S:
-            answer = JSONResponse({"error": "wait before the next token"}, status_code=429)
-            return await answer(scope, receive, send)
-        given = (
-            request.query_params.get("token")
-            or request.cookies.get(_COOKIE)
-            or request.headers.get("authorization", "").removeprefix("Bearer ")
-        )
-        if hmac.compare_digest(given.encode(), self._token):
-            return await self._app(scope, receive, send)
-        if given:
-            self._remember(client, now)
-        answer = JSONResponse({"error": "token missing or wrong"}, status_code=401)
-        return await answer(scope, receive, send)
-
-    def _remember(self, client: str, now: float) -> None:
-        """Bounded: addresses are cheap to have."""
-        if len(self._wrong_at) >= _MOST_CLIENTS:
-            self._wrong_at.clear()
-        self._wrong_at[client] = now
+        guard = Middleware(TokenGuard, token=address.token)
+    return Starlette(routes=routes, middleware=[Middleware(SafeHeaders), guard])
 
 
 def _page(address: Address) -> Any:
@@ -211,7 +146,7 @@ def _page(address: Address) -> Any:
         if address.token and "token" in request.query_params:
             # The token goes into a cookie, for pictures and events, and out of the address bar.
             response = RedirectResponse("/", status_code=303)
-            response.set_cookie(_COOKIE, address.token, httponly=True, samesite="strict")
+            response.set_cookie(COOKIE, address.token, httponly=True, samesite="strict")
             return response
         response = HTMLResponse(live_page())
         response.headers["Content-Security-Policy"] = (

@@ -234,7 +234,7 @@ def test_tokens_are_guessed_once_a_second_at_most(hub, monkeypatch):
         # Or the answer to a fast guess would still tell whether it is right.
         assert _ask(server, "/metrics", **right).status == 429
         assert _ask(server, "/healthz").status == 200
-        monkeypatch.setattr("okdhp_edge.run.web.server._GUESS_EVERY_S", 0.0)
+        monkeypatch.setattr("okdhp_edge.run.web.guards._GUESS_EVERY_S", 0.0)
         assert _ask(server, "/metrics", **right).status == 200
 
 
