@@ -140,7 +140,7 @@ def _order(rows: list[Row], most: int) -> Iterator[tuple[int, Row]]:
 def _judged(checkpoint: Path, report: PoseSet) -> dict[str, Any]:
     net, facts = load_checkpoint(checkpoint)
     recipe = facts.recipe
-    report = report.as_seen_by(facts.skeleton.skeleton())
+    report = report.with_skeleton(facts.skeleton.skeleton())
     joints = predict_joints(
         report, recipe.input_spec(), recipe.decoder_spec(), all_outputs(net, torch.device("cpu"))
     )

@@ -55,7 +55,7 @@ def trial(recipe: Recipe, persons: int, seed: int, lspet: Path, precision: str) 
         source = f"lspet:{lspet}@train[:{persons}]"
         best = train(recipe.changed(seed=seed), source, options)
         net, facts = load_checkpoint(best)
-    test = load(f"lspet:{lspet}", "test").as_seen_by(facts.skeleton.skeleton())
+    test = load(f"lspet:{lspet}", "test").with_skeleton(facts.skeleton.skeleton())
     found = evaluate(
         test, facts.recipe.input_spec(), facts.recipe.decoder_spec(),
         all_outputs(net, torch.device("cpu")), METRIC,

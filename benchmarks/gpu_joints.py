@@ -50,8 +50,8 @@ def joints(
     card = read_card(folder)
     request = Request(folder, card, "int8" if int8 else "fp32", engine=engine,
                       trust_engine=engine is not None)  # fmt: skip
-    poses = load(data, "val").as_seen_by(card.skeleton.skeleton())
-    poses = poses.picked([s.id for s in poses.samples[:PERSONS]])
+    poses = load(data, "val").with_skeleton(card.skeleton.skeleton())
+    poses = poses.subset([s.id for s in poses.samples[:PERSONS]])
     with open_backend(backend, request) as loaded:
         return predict_joints(poses, card.input, card.decoder, predict_with(loaded))["model"]
 

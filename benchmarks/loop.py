@@ -40,7 +40,7 @@ from okdhp_edge.run.assemble import People, assemble
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.run.loop import Feed, run_loop
-from okdhp_edge.run.reader import Pace
+from okdhp_edge.run.reader import FramePolicy
 from okdhp_edge.run.report import RunReport, report_on
 from okdhp_edge.run.sinks.base import Sink
 from okdhp_edge.run.sources.open import open_source
@@ -61,15 +61,17 @@ def loop(
     backend: Backend,
     sinks: Sequence[Sink] = (),
     hub: Hub | None = None,
-    **pace: Any,
+    **policy: Any,
 ) -> RunReport:
     """One run, as the command does it."""
     controls = Controls()
     with ExitStack() as closing:
         feed = Feed(open_source(source), list(sinks))
-        pipeline = assemble([feed.source], backend, People(), Pace(**pace), controls, closing)
+        pipeline = assemble(
+            [feed.source], backend, People(), FramePolicy(**policy), controls, closing
+        )
         if hub:
-            hub.watch(pipeline, [feed])
+            hub.attach(pipeline, [feed])
         before = sensors()
         run_loop(pipeline, [feed], controls)
         after = (before, sensors())
@@ -241,7 +243,7 @@ def viewers(opened: Callable[[], Backend], video: Path) -> Any:
 
 
 def memory(opened: Callable[[], Backend], frames: int = 20_000) -> Any:
-    class Watch:
+    class DetectionScheduler:
         """Resident memory, every 500 frames."""
 
         wants_picture = False
@@ -258,11 +260,11 @@ def memory(opened: Callable[[], Backend], frames: int = 20_000) -> Any:
         def close(self, *, good: bool) -> None:
             pass
 
-    watch = Watch()
+    scheduler = DetectionScheduler()
     with opened() as backend:
-        loop(f"synthetic:{frames}@100000", backend, [watch], live=False)
-    settled = watch.mib[len(watch.mib) // 10 :]
-    return {"frames": frames, "mib": watch.mib, "range_after_the_first_tenth_mib":
+        loop(f"synthetic:{frames}@100000", backend, [scheduler], live=False)
+    settled = scheduler.mib[len(scheduler.mib) // 10 :]
+    return {"frames": frames, "mib": scheduler.mib, "range_after_the_first_tenth_mib":
             round(max(settled) - min(settled), 1)}  # fmt: skip
 
 

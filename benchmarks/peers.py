@@ -41,7 +41,7 @@ from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet, Sample, kinds_of
 from okdhp_edge.evaluation.evaluate import score
 from okdhp_edge.export.stage import ExportOptions, export_branch
-from okdhp_edge.label.empty import empty_boxes
+from okdhp_edge.label.negatives import negative_boxes
 from okdhp_edge.pose.crop import Box, apply, box_around, crop_from_frame, invert
 from okdhp_edge.pose.metrics import auroc
 from okdhp_edge.pose.preprocess import Image, warp
@@ -160,7 +160,7 @@ def persons(source: str, split: str) -> PoseSet:
     """With the common joints, in boxes round whatever joints are labelled."""
     poses = load(source, split)
     shown = [_boxed(s) for s in poses.samples if s.labelled.sum() >= FEWEST_JOINTS]
-    return replace(poses, samples=shown).as_seen_by(COMMON)
+    return replace(poses, samples=shown).with_skeleton(COMMON)
 
 
 def _boxed(sample: Sample) -> Sample:
@@ -177,7 +177,7 @@ def beside(poses: PoseSet) -> list[tuple[Image, Box]]:
     for group in people.values():
         frame = group[0].picture.read()
         boxes = [s.box for s in group]
-        found += [(frame, box) for box in empty_boxes(boxes, frame.shape[1::-1], 1, rng)]
+        found += [(frame, box) for box in negative_boxes(boxes, frame.shape[1::-1], 1, rng)]
     return found
 
 
@@ -321,7 +321,7 @@ def main() -> None:
             "lspet": judged(sets["lspet"], joints["lspet"][name], with_oks=False),
             "over_the_peer": str(gain(hits(sets["lspet"], joints["lspet"][name]), peer)),
             "coco": judged(sets["coco"], joints["coco"][name], with_oks=True),
-            "scores": told[name] | {"empty_boxes": len(nobody)},
+            "scores": told[name] | {"negative_boxes": len(nobody)},
             "latency_ms": latency[name],
             "latency_over_the_peers": round(
                 latency[name]["infer"]["p50"] / latency[first]["infer"]["p50"], 3),

@@ -26,10 +26,10 @@ from okdhp_edge.evaluation.evaluate import predict_joints
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.pipeline import aware
 from okdhp_edge.quantize.calibrators import METHODS
-from okdhp_edge.quantize.make import LEARNT, Material, Plan, judge, make
+from okdhp_edge.quantize.make import LEARNED, Plan, QuantizationInputs, judge, make
 from okdhp_edge.quantize.profiles import PROFILES, profile
-from okdhp_edge.quantize.stage import QuantizeOptions, gather
-from okdhp_edge.recipe.checkpoint import read_facts
+from okdhp_edge.quantize.stage import QuantizeOptions, quantization_inputs
+from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
@@ -51,15 +51,15 @@ def main(
     runs: Annotated[Path, typer.Option()] = Path("runs/quantization"),
 ) -> None:
     """Quantize in every way and judge."""
-    facts = read_facts(checkpoint)
+    facts = read_info(checkpoint)
     folder = runs / facts.recipe.name
     fp32 = export_branch(checkpoint, ExportOptions(out=folder, data=data))
     options = QuantizeOptions(data=data, calibration=calibration)
-    material, test = gather(fp32, options), load(data, "test")
+    inputs, test = quantization_inputs(fp32, options), load(data, "test")
     reference = _hits(fp32, "onnxruntime", test)
     rows = []
     for name in profiles.split(","):
-        made = list(_ptq(name, calibrators.split(","), material, folder))
+        made = list(_ptq(name, calibrators.split(","), inputs, folder))
         if epochs and name in trained.split(","):
             recipe = aware(facts.recipe, checkpoint, facts.best_branch, name, epochs)
             recipe = recipe.model_copy(update={"train_split": train_split})
@@ -67,7 +67,7 @@ def main(
         for how, path, val in made:
             against = gain(_hits(path, profile(name).judge, test), reference)
             rows.append({
-                "profile": name, "how": how, "val_drop": round(material.before - val, 2),
+                "profile": name, "how": how, "val_drop": round(inputs.before - val, 2),
                 "test_gain": round(against.value, 2), "low": round(against.low, 2),
                 "high": round(against.high, 2),
             })  # fmt: skip
@@ -92,26 +92,26 @@ Made = tuple[str, Path, float]
 """How, where, and the metric on `val`."""
 
 
-def _ptq(name: str, methods: list[str], material: Material, folder: Path) -> list[Made]:
-    found = [_made(Plan(method), name, material, folder) for method in methods]
+def _ptq(name: str, methods: list[str], inputs: QuantizationInputs, folder: Path) -> list[Made]:
+    found = [_made(Plan(method), name, inputs, folder) for method in methods]
     best = max(found, key=lambda made: made[2])[0]
-    return [*found, _made(Plan(best, corrected=True), name, material, folder)]
+    return [*found, _made(Plan(best, corrected=True), name, inputs, folder)]
 
 
-def _made(plan: Plan, name: str, material: Material, folder: Path) -> Made:
+def _made(plan: Plan, name: str, inputs: QuantizationInputs, folder: Path) -> Made:
     path = folder / "int8" / name / str(plan).replace(", ", "-").replace(" ", "-")
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
-    make(plan, profile(name), material, path)
-    return str(plan), path, judge(path, profile(name).judge, material).value
+    make(plan, profile(name), inputs, path)
+    return str(plan), path, judge(path, profile(name).judge, inputs).value
 
 
 def _qat(name: str, recipe: Recipe, folder: Path, options: QuantizeOptions) -> Made:
     out = folder / f"qat-{name}"
     best = train(recipe, options.data, TrainingOptions(out=out, resume=True))
     fp32 = export_branch(best, ExportOptions(out=out, data=options.data))
-    material = replace(gather(fp32, options), reference_sha256="")
-    _, path, value = _made(Plan(LEARNT), name, material, out)
+    inputs = replace(quantization_inputs(fp32, options), reference_sha256="")
+    _, path, value = _made(Plan(LEARNED), name, inputs, out)
     return f"training with quantization, {recipe.optimiser.epochs} epochs", path, value
 
 

@@ -154,7 +154,7 @@ def main() -> None:
     asked = parser.parse_args()
     folder = model_store.artefact(model_store.named(asked.model), asked.backend, "int8")
     card = read_card(folder)
-    poses = load(asked.data, "test").as_seen_by(card.skeleton.skeleton())
+    poses = load(asked.data, "test").with_skeleton(card.skeleton.skeleton())
     metric = poses.metric
     with open_backend(asked.backend, Request(folder, card, "int8", 2)) as backend:
         xy = predict_joints(poses, card.input, card.decoder, predict_with(backend))["model"]

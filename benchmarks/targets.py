@@ -137,7 +137,7 @@ class Persons(NamedTuple):
 
 def persons(source: str, folder: Path, count: int) -> Persons:
     card = read_card(folder)
-    poses = load(source, "test").as_seen_by(card.skeleton.skeleton())
+    poses = load(source, "test").with_skeleton(card.skeleton.skeleton())
     poses = replace(poses, samples=poses.samples[:count])
     crops = [inference_crop(s, card.input, card.decoder.stride) for s in poses.samples]
     return Persons(poses, np.stack([c.image for c in crops]), [c.frame_from_heatmap for c in crops])

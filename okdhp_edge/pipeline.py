@@ -10,7 +10,7 @@ from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.errors import GateError
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.quantize.stage import QuantizeOptions, quantize
-from okdhp_edge.recipe.checkpoint import read_facts
+from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.recipe.distillation import QuantizationTable
 from okdhp_edge.recipe.recipe import Recipe
 
@@ -44,7 +44,7 @@ def quantize_or_train(
             quantize(fp32, alone)
         except GateError:
             folder = fp32.parent / f"qat-{name}"
-            recipe = aware(read_facts(checkpoint).recipe, checkpoint, card.branch, name, epochs)
+            recipe = aware(read_info(checkpoint).recipe, checkpoint, card.branch, name, epochs)
             trained = _train(recipe, folder, options)
             exported = export_branch(trained, ExportOptions(
                 out=folder, branch=str(card.branch), batch=card.batch, data=options.data,

@@ -9,9 +9,9 @@ from okdhp_edge.errors import GateError
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.pipeline import aware, quantize_or_train
 from okdhp_edge.quantize import ladder
-from okdhp_edge.quantize.make import LEARNT
+from okdhp_edge.quantize.make import LEARNED
 from okdhp_edge.quantize.stage import QuantizeOptions
-from okdhp_edge.recipe.checkpoint import read_facts
+from okdhp_edge.recipe.checkpoint import read_info
 from tests.helpers.tiny_models import DATA, tiny_recipe
 
 
@@ -40,10 +40,10 @@ def _judged(monkeypatch, holds):
 def test_what_ptq_cannot_save_is_trained_and_held_against_the_float_export(
     copied, trained, monkeypatch
 ):
-    _judged(monkeypatch, {LEARNT})
+    _judged(monkeypatch, {LEARNED})
     out = quantize_or_train(copied, trained, _options(profiles=["generic"]), epochs=1)
     card = read_card(out / "generic")
-    assert out == copied.parent / "int8" and card.calibration.method == LEARNT
+    assert out == copied.parent / "int8" and card.calibration.method == LEARNED
     assert card.float_sha256 == sha256_of(copied / "model.onnx") != card.parent_sha256
     trained_again = copied.parent / "qat-generic" / "fp32" / "model.onnx"
     assert card.parent_sha256 == sha256_of(trained_again)
@@ -67,15 +67,15 @@ def test_what_training_cannot_save_either_fails_the_gate(copied, trained, monkey
 
 def test_the_short_run_starts_from_the_checkpoint_at_a_tenth_of_the_rate(trained):
     recipe = tiny_recipe()
-    made = aware(recipe, trained, read_facts(trained).best_branch, "tensorrt", 3)
+    made = aware(recipe, trained, read_info(trained).best_branch, "tensorrt", 3)
     assert made.optimiser.lr == pytest.approx(recipe.optimiser.lr / 10)
     assert (made.optimiser.epochs, made.start) == (3, str(trained))
     assert made.quantization.profile == "tensorrt"
 
 
 def test_the_branch_that_was_exported_is_the_one_that_is_trained(trained, tmp_path, monkeypatch):
-    _judged(monkeypatch, {LEARNT})
-    other = 1 - read_facts(trained).best_branch
+    _judged(monkeypatch, {LEARNED})
+    other = 1 - read_info(trained).best_branch
     fp32 = export_branch(trained, ExportOptions(out=tmp_path, branch=str(other), batch=None))
     out = quantize_or_train(fp32, trained, _options(profiles=["generic"]), epochs=1)
     again = read_card(tmp_path / "qat-generic" / "fp32")

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PictureFile, Sample
-from okdhp_edge.system.files import write_text
 from okdhp_edge.label.consensus import Label, Rules, agree
+from okdhp_edge.label.relabel import doubted
 from okdhp_edge.label.teacher import Look, Teacher
 from okdhp_edge.pose.skeleton import COCO17
-from okdhp_edge.label.relabel import doubted
+from okdhp_edge.system.files import write_text
 
 NEAR = 0.08
 """Share of the person's longer side within which label and teacher mean the same place."""

@@ -15,7 +15,7 @@ _KEY = (
 )  # fmt: skip
 
 
-def keep_result(path: Path, result: Mapping[str, Any]) -> None:
+def add_result(path: Path, result: Mapping[str, Any]) -> None:
     """Add `result` to the file, in place of an earlier one of the same model, data and metric.
 
     Raises:

@@ -55,7 +55,7 @@ class Request:
         return self.folder / self.card.model_file
 
 
-def _filled_up(crops_BHWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def _padded_batch(crops_BHWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """At least `size` of them, empty ones at the end."""
     short = size - len(crops_BHWC)
     if short <= 0:
@@ -111,7 +111,7 @@ class Backend(ABC):
                 f"{count} crops are more than the model's batch of {self.card.batch}",
                 "begin one batch after the other",
             )
-        wait = self._start(_filled_up(images_BHWC, self._batch_for(count)))
+        wait = self._start(_padded_batch(images_BHWC, self._batch_for(count)))
         return lambda: wait()[:count]
 
     def _start(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
@@ -135,7 +135,7 @@ class Backend(ABC):
         while start < len(images_BHWC):
             size = self._batch_for(len(images_BHWC) - start)
             part = images_BHWC[start : start + size]
-            parts.append(self._alone(_filled_up(part, size))[: len(part)])
+            parts.append(self._alone(_padded_batch(part, size))[: len(part)])
             start += size
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 

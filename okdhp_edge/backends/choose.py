@@ -62,7 +62,7 @@ def open_chosen(
     folder = model_store.artefact(path, *chosen)
     card = read_card(folder)
     say(f"model {folder}, backend {chosen.backend}, precision {chosen.precision}; {card.terms}")
-    if not _right_here(chosen, card):
+    if not _accurate_here(chosen, card):
         say(
             f"its INT8 sums may saturate on this CPU ({int8_units()}): joints can lie elsewhere "
             "than where they were measured; export it again with this version"
@@ -136,7 +136,7 @@ def _chosen(path: Path, found: list[Candidate], threads: int | None, say: Say) -
     """The fastest here of what is right here."""
     if len(found) == 1:
         return found[0]
-    right = [c for c in found if _right_here(c, read_card(model_store.artefact(path, *c)))]
+    right = [c for c in found if _accurate_here(c, read_card(model_store.artefact(path, *c)))]
     for candidate in found if right else ():
         if candidate not in right:
             say(f"{candidate} is left out: its sums may saturate on this CPU ({int8_units()})")
@@ -161,7 +161,7 @@ def _chosen(path: Path, found: list[Candidate], threads: int | None, say: Say) -
     return best
 
 
-def _right_here(candidate: Candidate, card: ModelCard) -> bool:
+def _accurate_here(candidate: Candidate, card: ModelCard) -> bool:
     """Whether this CPU computes what was measured. ONNX Runtime is told to, at half the speed."""
     exact = card.saturation_free or candidate.backend != "openvino" or not saturates_in_int8()
     return candidate.precision != "int8" or card.profile == "float" or exact

@@ -42,7 +42,7 @@ class Sidecar(BaseModel):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EngineKey:
     """What an engine must be to be loaded here."""
 
     onnx_sha256: str
@@ -113,7 +113,7 @@ def _refuse_tf32(trt: Any, config: Any) -> None:
         config.clear_flag(flag)
 
 
-class Parsed(NamedTuple):
+class ParsedNetwork(NamedTuple):
     """An ONNX file as TensorRT's network; the parser owns its weights, the log grows on."""
 
     builder: Any
@@ -122,7 +122,7 @@ class Parsed(NamedTuple):
     parser: Any
 
 
-def parsed(trt: Any, onnx: bytes, name: str) -> Parsed:
+def parsed(trt: Any, onnx: bytes, name: str) -> ParsedNetwork:
     """Read an ONNX file.
 
     Raises:
@@ -140,7 +140,7 @@ def parsed(trt: Any, onnx: bytes, name: str) -> Parsed:
             f"TensorRT cannot parse {name} ({reason[:300]})",
             "use the int8/tensorrt or the fp32 artefact",
         )
-    return Parsed(builder, network, log, parser)
+    return ParsedNetwork(builder, network, log, parser)
 
 
 def _progress_monitor(trt: Any, report: Report) -> Any:
@@ -215,7 +215,7 @@ def _keep(content: bytes, path: Path) -> None:
         temporary.replace(path)
 
 
-def read_engine(path: Path, wanted: Wanted) -> bytes:
+def read_engine(path: Path, wanted: EngineKey) -> bytes:
     """An engine that its sidecar vouches for.
 
     Raises:

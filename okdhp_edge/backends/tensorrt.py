@@ -20,8 +20,8 @@ from okdhp_edge.backends.base import Backend, Description, Request
 from okdhp_edge.backends.engine import (
     FOLDER,
     PORTABLE,
+    EngineKey,
     Sidecar,
-    Wanted,
     build,
     collecting_logger,
     library_of,
@@ -68,7 +68,7 @@ class TensorRtBackend(Backend):
 
     def _plan(self, request: Request) -> bytes:
         target = self._device.target
-        wanted = Wanted(
+        wanted = EngineKey(
             sha256_of(request.model_file), library_of(self._trt), target, self._device.name
         )
         if request.engine is not None:

@@ -45,7 +45,7 @@ def bench(
     if not tried:
         raise ModelError(f"nothing here runs {path}", "; ".join(left_out))
     skeleton = tried[0].card.skeleton.skeleton()
-    poses = load(data, split).as_seen_by(skeleton) if data else None
+    poses = load(data, split).with_skeleton(skeleton) if data else None
     chosen = metric or (poses.metric if poses else "")
     if poses:
         check_metric(chosen)

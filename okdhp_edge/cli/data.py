@@ -162,7 +162,7 @@ def errors(
     loaded, asked = open_chosen(model, backend, precision, None, say)
     with loaded, progress() as report:
         card = loaded.card
-        poses = load(data, split).as_seen_by(card.skeleton.skeleton())
+        poses = load(data, split).with_skeleton(card.skeleton.skeleton())
         xy = predict_joints(
             poses, card.input, card.decoder, predict_with(loaded),
             progress=lambda done: report("judge", done, len(poses), ""),

@@ -85,7 +85,7 @@ def export(
     from okdhp_edge.pipeline import quantize_or_train
     from okdhp_edge.quantize.profiles import RUNTIMES
     from okdhp_edge.quantize.stage import QuantizeOptions
-    from okdhp_edge.recipe.checkpoint import read_facts
+    from okdhp_edge.recipe.checkpoint import read_info
 
     batch_size = _batch(batch)
     if not int8 and (qat or profile or keep_float or calibration):
@@ -100,7 +100,7 @@ def export(
         made = [fp32]
         if int8:
             wanted = QuantizeOptions(
-                data=data or read_facts(source).data, calibration=calibration, max_drop=max_drop,
+                data=data or read_info(source).data, calibration=calibration, max_drop=max_drop,
                 calibrator=calibrator, keep_float=keep_float, ladder=ladder,
                 profiles=profile or RUNTIMES, command=command_line(), report=report)  # fmt: skip
             target = quantize_or_train(fp32, source, wanted, epochs=qat)

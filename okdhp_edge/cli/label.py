@@ -9,7 +9,7 @@ import typer
 from okdhp_edge.cli.show import emit, guarded, progress, say
 
 if TYPE_CHECKING:
-    from okdhp_edge.label.boxes import Detect, FindBoxes
+    from okdhp_edge.label.boxes import BoxFinder, Detect
 
 _BESIDE, _NONE = "beside", "none"
 
@@ -100,12 +100,12 @@ def label(
           "empty": result.empty, "left_out": result.left_out})  # fmt: skip
 
 
-def _finder(boxes: str, person_class: str) -> "FindBoxes | None":
-    from okdhp_edge.label.boxes import boxes_beside, boxes_of_coco
+def _finder(boxes: str, person_class: str) -> "BoxFinder | None":
+    from okdhp_edge.label.boxes import boxes_from_sidecars, boxes_of_coco
 
     if boxes == _NONE:
         return None
-    return boxes_beside(person_class) if boxes == _BESIDE else boxes_of_coco(Path(boxes))
+    return boxes_from_sidecars(person_class) if boxes == _BESIDE else boxes_of_coco(Path(boxes))
 
 
 def _opener(detector: Path | None) -> "Callable[[], Detect] | None":

@@ -3,7 +3,7 @@
 import typer
 
 from okdhp_edge import __version__
-from okdhp_edge.cli import bench, data, demo, doctor, eval_, export, report, run, train
+from okdhp_edge.cli import bench, data, demo, doctor, evaluate, export, report, run, train
 
 app = typer.Typer(
     name="okdhp-edge",
@@ -12,7 +12,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("train")(train.train)
-app.command("eval")(eval_.evaluate)
+app.command("eval")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("run")(run.run)
 app.command("report")(report.report)

@@ -54,13 +54,13 @@ def run(
     from okdhp_edge.backends.choose import open_chosen
     from okdhp_edge.run.assemble import Outputs, People, assemble, feeds_for, open_sources
     from okdhp_edge.run.controls import Controls
-    from okdhp_edge.run.reader import Pace
-    from okdhp_edge.run.sources.camera import Wanted
+    from okdhp_edge.run.reader import FramePolicy
+    from okdhp_edge.run.sources.camera import CameraSettings
 
     _check_report(report)
     who = People(how_many=people, detector=detector, every=detect_every, smooth=smooth)
     live = {"live": True, "every": False}.get(policy)
-    pace = Pace(live=live, stride=stride, max_fps=max_fps)
+    pace = FramePolicy(live=live, stride=stride, max_fps=max_fps)
     outputs = Outputs(save, json_lines, coco, csv, window=window, watchdog=watchdog)
     controls = Controls(threshold=threshold)
     with ExitStack() as closing:
@@ -69,7 +69,7 @@ def run(
             tune_threads=True,
         )  # fmt: skip
         closing.enter_context(loaded)
-        sources = open_sources(source or ["webcam"], Wanted(_size(size), fps), closing)
+        sources = open_sources(source or ["webcam"], CameraSettings(_size(size), fps), closing)
         feeds = feeds_for(sources, outputs, loaded.card, pace.stride, closing)
         pipeline = assemble(sources, loaded, who, pace, controls, closing)
         if web:
@@ -122,10 +122,10 @@ def _serve(
     from okdhp_edge.run.web.hub import Hub
 
     _offer(controls, pipeline, *model, closing)
-    hub = Hub(controls, _told_apart([Path(feed.source.name).name for feed in feeds]))
+    hub = Hub(controls, _unique_names([Path(feed.source.name).name for feed in feeds]))
     for feed, channel in zip(feeds, hub.channels, strict=True):
         feed.sinks = [*feed.sinks, channel]
-    hub.watch(pipeline, feeds)
+    hub.attach(pipeline, feeds)
     server = closing.enter_context(WebServer(hub, address_of(web, token)))
     say(f"watch at {server.address.url}")
 
@@ -135,7 +135,7 @@ def _close_backend(pipeline: "Pipeline") -> None:
     pipeline.backend.close()
 
 
-def _told_apart(names: Sequence[str]) -> list[str]:
+def _unique_names(names: Sequence[str]) -> list[str]:
     """Two cameras' addresses may end alike."""
     return [f"{name}-{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
@@ -187,10 +187,10 @@ def _followed(
     measured = (before, sensors())
     if controls.current is not None:  # somebody may have switched
         asked = controls.current.precision
-    if failure and not any(feed.tally.frames for feed in feeds):
+    if failure and not any(feed.stats.frames for feed in feeds):
         raise failure
     return [
-        report_on(feed.source, reader, feed.tally, pipeline.backend, asked, measured,
+        report_on(feed.source, reader, feed.stats, pipeline.backend, asked, measured,
                   switches=pipeline.switches)
         for feed, reader in zip(feeds, pipeline.readers, strict=True)
     ], failure  # fmt: skip

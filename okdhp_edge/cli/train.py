@@ -45,7 +45,7 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare crops.")] = 1,
 ) -> None:
     """Train all branches by online distillation and keep the best one's checkpoint."""
-    from okdhp_edge.recipe.checkpoint import read_facts
+    from okdhp_edge.recipe.checkpoint import read_info
     from okdhp_edge.train.loop import train as run_training
     from okdhp_edge.train.setup import TrainingOptions
 
@@ -62,7 +62,7 @@ def train(
             report=report, say=say))  # fmt: skip
     if not best.is_file():
         raise OkdhpError(f"{folder} was trained already", "drop --resume to train it anew")
-    facts = read_facts(best)
+    facts = read_info(best)
     say(f"best branch {facts.best_branch}: {facts.metric} {facts.best_score:.2f} on val, {best}")
     emit({"checkpoint": str(best), "metric": facts.metric, "best_branch": facts.best_branch,
           "best_score": facts.best_score, "scores": facts.scores})  # fmt: skip

@@ -45,7 +45,7 @@ def load_coco(path: Path, split: str) -> PoseSet:
 
 def _joined(parts: list[PoseSet]) -> PoseSet:
     first, *others = parts
-    samples = [s for part in (first, *(o.as_seen_by(first.skeleton) for o in others))
+    samples = [s for part in (first, *(o.with_skeleton(first.skeleton) for o in others))
                for s in part.samples]  # fmt: skip
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
     return PoseSet(first.source, first.split, first.skeleton, samples, first.metric, notes)

@@ -34,7 +34,7 @@ class Corrections(BaseModel):
     moved: Mapping[str, Mapping[str, tuple[float, float]]] = {}
 
 
-def noted(
+def make_corrections(
     poses: PoseSet,
     model: str,
     swapped_N: NDArray[np.bool_],
@@ -72,7 +72,7 @@ def read_corrections(path: Path) -> Corrections:
         ) from error
 
 
-def corrected(poses: PoseSet, corrections: Corrections) -> PoseSet:
+def apply_corrections(poses: PoseSet, corrections: Corrections) -> PoseSet:
     """The set with its labels put right; samples that are not named stay as they are.
 
     Raises:
@@ -94,7 +94,7 @@ def corrected(poses: PoseSet, corrections: Corrections) -> PoseSet:
         )
     swapped = set(corrections.swapped)
     samples = [
-        _put_right(
+        _apply(
             s,
             poses.skeleton,
             s.id in swapped,
@@ -108,7 +108,7 @@ def corrected(poses: PoseSet, corrections: Corrections) -> PoseSet:
     return replace(poses, samples=samples)
 
 
-def _put_right(
+def _apply(
     sample: Sample,
     skeleton: Skeleton,
     swap: bool,

@@ -59,12 +59,12 @@ def read_annotations(source: str, split: str) -> PoseSet:
     if not more or not any(part.startswith((_TRAIN, _ALL)) for part in split.split("+")):
         return poses
     parts = [with_split(other) for other in more]
-    added = [_of_one_kind(part, own or _ALL).as_seen_by(poses.skeleton) for part, own in parts]
+    added = [_of_one_kind(part, own or _ALL).with_skeleton(poses.skeleton) for part, own in parts]
     samples = [
         replace(sample, id=f"{kinds_of(other.source)}:{sample.id}")
         for other in added
         for sample in other.samples
-        if sample.labelled.any() or sample.nobody  # a face alone has none of a body's joints
+        if sample.labelled.any() or sample.is_negative  # a face alone has none of a body's joints
     ]
     notes = poses.notes + tuple(note for other in added for note in other.notes)
     return replace(poses, source=source, samples=[*poses.samples, *samples], notes=notes)
@@ -131,7 +131,7 @@ def _faults(sample: Sample) -> list[str]:
         faults.append("a labelled joint that is not a number")
     if not np.isfinite(sample.box).all() or (sample.box[2:] <= 0).any():
         faults.append(f"a box of no size {np.round(sample.box, 1).tolist()}")
-    if not sample.labelled.any() and not sample.nobody:
+    if not sample.labelled.any() and not sample.is_negative:
         faults.append("no labelled joint")
     if isinstance(sample.picture, PictureFile) and not sample.picture.path.is_file():
         faults.append(f"missing picture {sample.picture.path}")

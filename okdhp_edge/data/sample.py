@@ -126,7 +126,7 @@ class Sample:
         return self.id.rsplit("#", 1)[0]
 
     @property
-    def nobody(self) -> bool:
+    def is_negative(self) -> bool:
         """Whether the box is known to hold nobody."""
         return self.absent is not None and bool(self.absent.all())
 
@@ -162,7 +162,7 @@ class PoseSet:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def picked(self, ids: Sequence[str]) -> "PoseSet":
+    def subset(self, ids: Sequence[str]) -> "PoseSet":
         """The samples named by `ids`, in that order.
 
         Raises:
@@ -180,7 +180,7 @@ class PoseSet:
             self.source, self.split, self.skeleton, [by_id[i] for i in ids], self.metric, self.notes
         )
 
-    def as_seen_by(self, skeleton: Skeleton) -> "PoseSet":
+    def with_skeleton(self, skeleton: Skeleton) -> "PoseSet":
         """The same persons with a model's joints, matched by name; joints the set lacks are
         unlabelled.
 
@@ -214,4 +214,4 @@ def _renamed(sample: Sample, source_K: NDArray[np.int64]) -> Sample:
 def _renamed_absence(sample: Sample, source_K: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Where nobody is, joints that the set does not know are absent too."""
     assert sample.absent is not None
-    return np.where(source_K >= 0, sample.absent[source_K], sample.nobody)
+    return np.where(source_K >= 0, sample.absent[source_K], sample.is_negative)

@@ -88,7 +88,7 @@ def predict_scored(
     return {n: Decoded(np.stack(joints[n]), np.concatenate(scores[n])) for n in joints}
 
 
-def seen_mirrored_too(predict: Predict, skeleton: Skeleton) -> Predict:
+def with_flip_test(predict: Predict, skeleton: Skeleton) -> Predict:
     """The mean of the heatmaps of each crop and of its mirror image (the flip test of papers; it
     doubles what a crop costs)."""
 

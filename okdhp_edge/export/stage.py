@@ -28,14 +28,14 @@ from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet, kinds_of
 from okdhp_edge.evaluation.evaluate import Predict, evaluate, inference_crop
-from okdhp_edge.export.learnt import write_learnt
+from okdhp_edge.export.learned_ranges import write_learned_ranges
 from okdhp_edge.export.parity import check_parity, largest_shift
 from okdhp_edge.export.strip import branch_config, choose_branch, strip
 from okdhp_edge.export.to_onnx import ensure_folded, set_metadata, simplify, write_onnx
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.heatmap import Heatmaps
-from okdhp_edge.recipe.checkpoint import Facts, load_net, read_facts
-from okdhp_edge.system.files import alone, staged_folder
+from okdhp_edge.recipe.checkpoint import CheckpointInfo, load_net, read_info
+from okdhp_edge.system.files import exclusive, staged_folder
 
 MODEL = "model.onnx"
 _PARITY_CROPS = 32
@@ -73,13 +73,13 @@ def export_branch(checkpoint: Path, options: ExportOptions) -> Path:
         DataError: no validation pictures.
         GateError: the file does not compute what PyTorch does; no file is left.
     """
-    with alone(options.out):
+    with exclusive(options.out):
         return _export_branch(checkpoint, options)
 
 
 def _export_branch(checkpoint: Path, options: ExportOptions) -> Path:
-    facts = read_facts(checkpoint)
-    val = load(options.data or facts.data, "val").as_seen_by(facts.skeleton.skeleton())
+    facts = read_info(checkpoint)
+    val = load(options.data or facts.data, "val").with_skeleton(facts.skeleton.skeleton())
     branch = choose_branch(facts, options.branch)
     recipe = facts.recipe
     net = build_network(recipe.network, len(facts.skeleton.joints), load_encoder=False)
@@ -95,7 +95,7 @@ def _export_branch(checkpoint: Path, options: ExportOptions) -> Path:
         ensure_folded(file)
         save_file(single.state_dict(), folder / WEIGHTS)
         if recipe.quantization and recipe.quantization.branch == branch:
-            write_learnt(checkpoint, recipe, net, file, folder / RANGES)
+            write_learned_ranges(checkpoint, recipe, net, file, folder / RANGES)
         card = _card(checkpoint, facts, branch, options, simplified=simplified)
         set_metadata(file, metadata_of(card))
         card = _hashed(card, folder)
@@ -111,7 +111,12 @@ def _export_branch(checkpoint: Path, options: ExportOptions) -> Path:
 
 
 def _card(
-    checkpoint: Path, facts: Facts, branch: int, options: ExportOptions, *, simplified: bool
+    checkpoint: Path,
+    facts: CheckpointInfo,
+    branch: int,
+    options: ExportOptions,
+    *,
+    simplified: bool,
 ) -> ModelCard:
     recipe = facts.recipe
     return ModelCard(

@@ -6,10 +6,10 @@ from okdhp_edge.errors import ModelError
 from okdhp_edge.network.branches import PoseNet, SingleBranch
 from okdhp_edge.network.build import build_network, count_parameters
 from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig
-from okdhp_edge.recipe.checkpoint import Facts
+from okdhp_edge.recipe.checkpoint import CheckpointInfo
 
 
-def choose_branch(facts: Facts, branch: str) -> int:
+def choose_branch(facts: CheckpointInfo, branch: str) -> int:
     """`best` (on the validation split, among those with the target's depth) or a number from 0.
 
     Raises:

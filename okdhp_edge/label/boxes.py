@@ -24,13 +24,13 @@ _ENTITY = "<!ENTITY"
 _SMALLEST = 2.0
 
 
-class FindBoxes(Protocol):
+class BoxFinder(Protocol):
     """Boxes (x, y, width, height) of the persons in a picture; None where it is not known."""
 
     def __call__(self, path: Path, picture: Image) -> list[Box] | None: ...
 
 
-def boxes_beside(person_class: str) -> FindBoxes:
+def boxes_from_sidecars(person_class: str) -> BoxFinder:
     """A reader of VOC XML and YOLO text.
 
     Args:
@@ -114,7 +114,7 @@ def _shares_of_row(values: NDArray[np.float64]) -> Box:
     return np.concatenate([low, points.max(axis=0) - low])
 
 
-def boxes_of_coco(file: Path) -> FindBoxes:
+def boxes_of_coco(file: Path) -> BoxFinder:
     """A reader of a COCO JSON: boxes of category `person`, or of all where none is called so.
 
     Raises:

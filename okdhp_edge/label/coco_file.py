@@ -11,15 +11,15 @@ from okdhp_edge.data.coco_annotation import AREA_OF_BOX
 from okdhp_edge.data.reading import read_json
 from okdhp_edge.errors import DataError
 from okdhp_edge.label.options import LabelOptions
-from okdhp_edge.label.partial import Record
 from okdhp_edge.label.pictures import (
+    DuplicateFilter,
     Item,
-    Seen,
     difference_hash,
     frame_file,
     items_in,
     pictures_of,
 )
+from okdhp_edge.label.progress_log import Record
 from okdhp_edge.label.teacher import fingerprint
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.system.files import write_text
@@ -41,7 +41,7 @@ def assemble(
 ) -> Labelled:
     """The COCO file of what is left once pictures that are alike have been dropped."""
     left_out: Counter[str] = Counter()
-    seen = Seen(options.duplicates or 0)
+    seen = DuplicateFilter(options.duplicates or 0)
     for path in options.unlike:
         for value in _hashes_of(path):
             seen.add(value)

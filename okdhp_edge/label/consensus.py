@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from okdhp_edge.label.teacher import Look
+from okdhp_edge.label.teacher import TeacherPrediction
 from okdhp_edge.pose.skeleton import Skeleton
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -47,8 +47,11 @@ class Label(NamedTuple):
     absent: NDArray[np.bool_]
 
 
-def agree(
-    looks: Sequence[tuple[Skeleton, Look]], skeleton: Skeleton, side: float, rules: Rules
+def consensus(
+    looks: Sequence[tuple[Skeleton, TeacherPrediction]],
+    skeleton: Skeleton,
+    side: float,
+    rules: Rules,
 ) -> Label:
     """The label on which looks agree; a joint that a teacher does not know is left to the others.
 
@@ -77,7 +80,7 @@ def within(found: Label, size: tuple[int, int]) -> Label:
 
 
 def _stacked(
-    looks: Sequence[tuple[Skeleton, Look]], skeleton: Skeleton
+    looks: Sequence[tuple[Skeleton, TeacherPrediction]], skeleton: Skeleton
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """(L, K, 2) places, (L, K) scores, (L, K) whether known; zeros where not."""
     xy = np.zeros((len(looks), len(skeleton), 2))

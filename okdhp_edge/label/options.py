@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from okdhp_edge import __version__
-from okdhp_edge.label.boxes import Detect, FindBoxes
+from okdhp_edge.label.boxes import BoxFinder, Detect
 from okdhp_edge.label.consensus import Rules
 from okdhp_edge.label.teacher import fingerprint
 
@@ -35,7 +35,7 @@ class LabelOptions:
     sources: Sequence[Path]
     out: Path
     teachers: Sequence[Path]
-    find: FindBoxes | None = None
+    find: BoxFinder | None = None
     open_detector: Callable[[], Detect] | None = None
     rules: Rules = field(default_factory=Rules)
     every: int = 10

@@ -115,7 +115,7 @@ def difference_hash(picture: Image) -> int:
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
-class Seen:
+class DuplicateFilter:
     """Pictures that were there before, by their hash.
 
     Args:

@@ -1,9 +1,9 @@
 """Find wrong labels with a model: it must disagree with them, and agree with itself.
 
-Each person is seen twice, as it is and mirrored. Where the two answers lie together the model is
-sure; labels that are far from a sure answer are doubted. Of a person whose joints come near once
-left and right are exchanged, the sides were swapped. A model learns wrong labels too: one that
-was trained for few epochs, or on other pictures, finds more.
+Each person is predicted twice, as it is and mirrored. Where the two predictions lie together the
+model is sure; labels far from a sure prediction are doubtful. Of a person whose joints come near once
+left and right are exchanged, the sides were swapped. A model learns wrong labels too: one that was
+trained for few epochs, or on other pictures, finds more.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Backend, predict_with
-from okdhp_edge.data.corrections import Corrections, noted
+from okdhp_edge.data.corrections import Corrections, make_corrections
 from okdhp_edge.data.sample import PoseSet
 from okdhp_edge.evaluation.evaluate import Predict, Progress, predict_joints
 from okdhp_edge.pose.heatmap import Heatmaps
@@ -25,7 +25,7 @@ _NEAR, _FAR = 0.12, 0.3
 _GAIN, _MOST, _FEWEST = 0.5, 0.6, 6
 
 
-class Doubts(NamedTuple):
+class LabelErrors(NamedTuple):
     """Of each of N persons with K joints.
 
     Attributes:
@@ -44,18 +44,20 @@ def relabel(poses: PoseSet, backend: Backend, progress: Progress | None = None) 
         DataError: model and set share no joint.
     """
     card = backend.card
-    poses = poses.as_seen_by(card.skeleton.skeleton())
-    predict = seen_twice(predict_with(backend), poses.skeleton)
+    poses = poses.with_skeleton(card.skeleton.skeleton())
+    predict = predict_with_flip(predict_with(backend), poses.skeleton)
     found = predict_joints(poses, card.input, card.decoder, predict, progress=progress)
     side = np.array([max(s.box[2:].max(), 1.0) for s in poses.samples])
     labelled = np.stack([s.labelled for s in poses.samples])
     truth = np.stack([s.xy for s in poses.samples])
-    doubts = doubted(found["straight"], found["mirrored"], truth, labelled, side, poses.skeleton)
+    doubts = find_label_errors(
+        found["straight"], found["mirrored"], truth, labelled, side, poses.skeleton
+    )
     name = f"{card.name} {card.files[card.model_file][:12]}"
-    return noted(poses, name, doubts.swapped, doubts.wrong)
+    return make_corrections(poses, name, doubts.swapped, doubts.wrong)
 
 
-def seen_twice(predict: Predict, skeleton: Skeleton) -> Predict:
+def predict_with_flip(predict: Predict, skeleton: Skeleton) -> Predict:
     """`straight` and `mirrored` heatmaps of a one-output predict function, in the same places."""
 
     def both(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
@@ -66,14 +68,14 @@ def seen_twice(predict: Predict, skeleton: Skeleton) -> Predict:
     return both
 
 
-def doubted(
+def find_label_errors(
     straight_NK2: NDArray[np.floating],
     mirrored_NK2: NDArray[np.floating],
     truth_NK2: NDArray[np.floating],
     labelled_NK: NDArray[np.bool_],
     side_N: NDArray[np.floating],
     skeleton: Skeleton,
-) -> Doubts:
+) -> LabelErrors:
     """The rules above.
 
     Args:
@@ -96,7 +98,7 @@ def doubted(
     judged = np.ma.masked_array(error, ~known)
     usual = np.ma.median(judged, axis=1).filled(np.inf)  # type: ignore[no-untyped-call]
     trusted = enough & (usual < _NEAR)
-    return Doubts(swapped, known & (error > _FAR) & trusted[:, None])
+    return LabelErrors(swapped, known & (error > _FAR) & trusted[:, None])
 
 
 def _errors(

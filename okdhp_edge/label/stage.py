@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from okdhp_edge.label.coco_file import Labelled, assemble
 from okdhp_edge.label.consensus import union
 from okdhp_edge.label.options import LabelOptions
-from okdhp_edge.label.partial import Partial, Record
 from okdhp_edge.label.pictures import Item, items_in, pictures_of
+from okdhp_edge.label.progress_log import ProgressLog, Record
 from okdhp_edge.label.teacher import Teacher
 from okdhp_edge.label.worker import Worker
 from okdhp_edge.pose.skeleton import Skeleton
@@ -33,7 +33,7 @@ def label(options: LabelOptions) -> Labelled:
     if options.open_detector is not None:
         options.open_detector()
     skeleton = union([teacher.skeleton for teacher in teachers])
-    partial = Partial(options.out.with_suffix(".partial"), options.settings())
+    partial = ProgressLog(options.out.with_suffix(".partial"), options.settings())
     waiting = [item for item in items if item.key not in partial.done]
     done = len(items) - len(waiting)
     with partial:

@@ -44,7 +44,7 @@ class TeacherSpec(BaseModel):
     """Of the heatmaps' Gaussians, in heatmap pixels."""
 
 
-class Look(NamedTuple):
+class TeacherPrediction(NamedTuple):
     """Joints as one teacher sees them in one crop.
 
     Attributes:
@@ -77,18 +77,20 @@ class Teacher:
         """The joints it knows."""
         return skeleton_of(self.spec)
 
-    def looks(self, picture: Image, box: Box) -> tuple[Look, Look]:
+    def predict(self, picture: Image, box: Box) -> tuple[TeacherPrediction, TeacherPrediction]:
         """The person in a box (x, y, width, height), seen as it is and mirrored."""
-        return self._look(picture, box, mirror=False), self._look(picture, box, mirror=True)
+        return self._predict_once(picture, box, mirror=False), self._predict_once(
+            picture, box, mirror=True
+        )
 
-    def _look(self, picture: Image, box: Box, *, mirror: bool) -> Look:
+    def _predict_once(self, picture: Image, box: Box, *, mirror: bool) -> TeacherPrediction:
         placed = crop_from_frame(box, self.size, self.spec.box_padding, mirror=mirror)
         crop = warp(picture, placed, self.size, _BORDER)
         xy, score = self._read(self._file(self._fed(crop)))
         xy = apply(invert(placed), xy)
         if mirror:
             xy, score = xy[self.skeleton.flip_index], score[self.skeleton.flip_index]
-        return Look(xy, score)
+        return TeacherPrediction(xy, score)
 
     def _fed(self, crop: Image) -> NDArray[np.float32]:
         ordered = crop[..., ::-1] if self.spec.colour == "RGB" else crop

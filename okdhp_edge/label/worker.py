@@ -5,11 +5,11 @@ from threading import local
 import numpy as np
 
 from okdhp_edge.errors import DataError
-from okdhp_edge.label.consensus import Label, agree, within
-from okdhp_edge.label.empty import empty_boxes
+from okdhp_edge.label.consensus import Label, consensus, within
+from okdhp_edge.label.negatives import negative_boxes
 from okdhp_edge.label.options import LabelOptions
-from okdhp_edge.label.partial import Record
 from okdhp_edge.label.pictures import Item, difference_hash, frame_file, save_frame
+from okdhp_edge.label.progress_log import Record
 from okdhp_edge.label.teacher import Teacher
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
@@ -43,7 +43,7 @@ class Worker:
         ]
         height, width = picture.shape[:2]
         rng = np.random.default_rng([options.seed, difference_hash(picture)])
-        drawn = empty_boxes(boxes, (width, height), options.empty, rng)
+        drawn = negative_boxes(boxes, (width, height), options.empty, rng)
         if item.frame is not None and (kept or drawn):
             with writing(frame_file(options.out, item)):
                 save_frame(picture, frame_file(options.out, item))
@@ -73,9 +73,9 @@ class Worker:
         looks = [
             (teacher.skeleton, look)
             for teacher in self._teachers
-            for look in teacher.looks(picture, box)
+            for look in teacher.predict(picture, box)
         ]
-        found = agree(looks, self._skeleton, float(box[2:].max()), self._options.rules)
+        found = consensus(looks, self._skeleton, float(box[2:].max()), self._options.rules)
         return within(found, (picture.shape[1], picture.shape[0]))
 
     def _is_empty(self, picture: Image, box: Box) -> bool:

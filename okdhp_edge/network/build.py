@@ -145,7 +145,7 @@ def _decoder(config: MobilePoseConfig, encoder: Encoder, joints: int, depth: int
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Number of learnt weights."""
+    """Number of learned weights."""
     return sum(p.numel() for p in module.parameters())
 
 

@@ -2,7 +2,7 @@
 
 Fake quantization stands where the artefact will have its Q/DQ nodes: at the inputs of convolutions
 and of additions. Weights are rounded after their batch norm is folded in; the steps of activations
-are learnt (LSQ; Esser et al., ICLR 2020).
+are learned (LSQ; Esser et al., ICLR 2020).
 """
 
 from collections.abc import Iterable
@@ -78,14 +78,14 @@ class QuantizedBranch(nn.Module):
     def calibrate(self, batches: Iterable[Tensor]) -> None:
         """Set every quantizer's first steps by the mean over batches of its tensor's extremes."""
         for quantizer in self._each():
-            quantizer.watched = []
+            quantizer.observed_extremes = []
         for images in batches:
             self(images)
         for quantizer in self._each():
-            quantizer.settle()
+            quantizer.finish_calibration()
 
     def ranges(self) -> dict[Site, tuple[float, float]]:
-        """What was learnt, by site."""
+        """What was learned, by site."""
         return {
             site: quantizer.range()
             for quantizer, sites in zip(self._each(), self.sites, strict=True)

@@ -1,6 +1,6 @@
-"""Rounding to INT8 that gradients pass: activations with learnt steps, weights by their largest.
+"""Rounding to INT8 that gradients pass: activations with learned steps, weights by their largest.
 
-The steps are learnt as in LSQ (Esser et al., ICLR 2020); weights are rounded with their batch norm
+The steps are learned as in LSQ (Esser et al., ICLR 2020); weights are rounded with their batch norm
 folded in.
 """
 
@@ -12,7 +12,7 @@ _TINY = 1e-8
 
 
 class ActivationQuantizer(nn.Module):
-    """256 steps whose size is learnt and whose zero stays where calibration put it."""
+    """256 steps whose size is learned and whose zero stays where calibration put it."""
 
     log_scale: nn.Parameter
     zero_point: Tensor
@@ -23,13 +23,13 @@ class ActivationQuantizer(nn.Module):
         self.signed = signed
         self.log_scale = nn.Parameter(torch.zeros(1))
         self.register_buffer("zero_point", torch.zeros(1))
-        self.watched: list[tuple[float, float]] | None = None
+        self.observed_extremes: list[tuple[float, float]] | None = None
         """Extremes of the tensors that pass while calibrating, which pass unrounded."""
 
-    def settle(self) -> None:
+    def finish_calibration(self) -> None:
         """End watching: begin with steps that hold the mean of the extremes seen."""
-        lows, highs = zip(*(self.watched or [(0.0, 0.0)]), strict=True)
-        self.watched = None
+        lows, highs = zip(*(self.observed_extremes or [(0.0, 0.0)]), strict=True)
+        self.observed_extremes = None
         self.calibrate(sum(lows) / len(lows), sum(highs) / len(highs))
 
     def calibrate(self, lowest: float, highest: float) -> None:
@@ -45,14 +45,14 @@ class ActivationQuantizer(nn.Module):
             self.zero_point.fill_(zero)
 
     def range(self) -> tuple[float, float]:
-        """What the learnt steps hold."""
+        """What the learned steps hold."""
         scale, zero = float(self.log_scale.detach().exp()), float(self.zero_point)
         return (self.low - zero) * scale, (self.high - zero) * scale
 
     def forward(self, x: Tensor) -> Tensor:
         """Rounded and clipped; gradients pass where nothing is clipped, and reach the scale."""
-        if self.watched is not None:
-            self.watched.append((float(x.min()), float(x.max())))
+        if self.observed_extremes is not None:
+            self.observed_extremes.append((float(x.min()), float(x.max())))
             return x
         factor = 1 / (x.numel() / len(x) * self.high) ** 0.5
         rounded: Tensor = torch._fake_quantize_learnable_per_tensor_affine(  # noqa: SLF001

@@ -13,15 +13,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from okdhp_edge.quantize.observe import Statistics
+from okdhp_edge.quantize.observe import StatisticsByTensor
 from okdhp_edge.quantize.profiles import Profile
 from okdhp_edge.quantize.saturation import quantized, weight_scales
 
 
-def correct_biases(
+def apply_bias_correction(
     source: Path,
     target: Path,
-    statistics: Statistics,
+    statistics: StatisticsByTensor,
     profile: Profile,
     keep_float: Collection[str] = (),
 ) -> None:

@@ -70,7 +70,7 @@ def calibration_set(
         samples = unlabelled(kind, Path(path).expanduser(), DEFAULT_COUNT)
     elif wanted and kind not in KINDS:
         kind = kinds_of(data)
-        samples = load(data, "train").picked(_read_list(Path(wanted))).samples
+        samples = load(data, "train").subset(_read_list(Path(wanted))).samples
     else:
         kind = kinds_of(wanted or data)
         samples = _drawn(load(wanted or data, "train"))
@@ -98,7 +98,7 @@ def _drawn(train: PoseSet) -> Sequence[Sample]:
     half = by_labels[: max(len(by_labels) // 2, DEFAULT_COUNT)]
     rng = np.random.default_rng(_SEED)
     chosen = rng.choice(len(half), size=min(DEFAULT_COUNT, len(half)), replace=False)
-    return train.picked([half[i].id for i in sorted(chosen)]).samples
+    return train.subset([half[i].id for i in sorted(chosen)]).samples
 
 
 def _labelled(sample: Sample) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.quantize.observe import BINS, Observed, Statistics
+from okdhp_edge.quantize.observe import BINS, StatisticsByTensor, TensorStatistics
 
 Range = tuple[float, float]
 """Lowest and highest value that is not clipped; zero lies within."""
@@ -21,7 +21,7 @@ _SHRINKS = np.linspace(1.0, 0.2, 41)
 _TINY = 1e-12
 
 
-def ranges_of(statistics: Statistics, method: str) -> dict[str, Range]:
+def ranges_of(statistics: StatisticsByTensor, method: str) -> dict[str, Range]:
     """The range of each tensor by one of `METHODS`."""
     calibrate = METHODS[method]
     return {name: _with_zero(calibrate(seen)) for name, seen in statistics.items()}
@@ -32,16 +32,16 @@ def _with_zero(found: Range) -> Range:
     return min(found[0], 0.0), max(found[1], 0.0)
 
 
-def _minmax(seen: Observed) -> Range:
+def _minmax(seen: TensorStatistics) -> Range:
     return seen.low, seen.high
 
 
-def _moving_average(seen: Observed) -> Range:
+def _moving_average(seen: TensorStatistics) -> Range:
     return seen.mean_low, seen.mean_high
 
 
-def _percentile(percent: float) -> Callable[[Observed], Range]:
-    def calibrate(seen: Observed) -> Range:
+def _percentile(percent: float) -> Callable[[TensorStatistics], Range]:
+    def calibrate(seen: TensorStatistics) -> Range:
         counts, centres = seen.histogram.counts, seen.histogram.centres
         below = np.cumsum(counts) / counts.sum()
         outside = (1 - percent / 100) / 2
@@ -52,7 +52,7 @@ def _percentile(percent: float) -> Callable[[Observed], Range]:
     return calibrate
 
 
-def _mse(seen: Observed) -> Range:
+def _mse(seen: TensorStatistics) -> Range:
     """The mean squared distance of values to their steps; clipped ones lie farthest."""
 
     def cost(x: NDArray[np.float64], share: NDArray[np.float64], low: float, high: float) -> float:
@@ -63,7 +63,7 @@ def _mse(seen: Observed) -> Range:
     return _cheapest(seen, cost)
 
 
-def _entropy(seen: Observed) -> Range:
+def _entropy(seen: TensorStatistics) -> Range:
     """KL between the histogram, what is clipped put on its ends, and its 256-step version."""
 
     def cost(x: NDArray[np.float64], share: NDArray[np.float64], low: float, high: float) -> float:
@@ -88,7 +88,7 @@ def _entropy(seen: Observed) -> Range:
 _Cost = Callable[[NDArray[np.float64], NDArray[np.float64], float, float], float]
 
 
-def _cheapest(seen: Observed, cost: _Cost, *, without_zeros: bool = False) -> Range:
+def _cheapest(seen: TensorStatistics, cost: _Cost, *, without_zeros: bool = False) -> Range:
     """The best of evenly spaced shrinkings of the extremes."""
     low, high = _with_zero((seen.low, seen.high))
     if high <= low:
@@ -105,7 +105,7 @@ def _cheapest(seen: Observed, cost: _Cost, *, without_zeros: bool = False) -> Ra
     return low * best, high * best
 
 
-METHODS: dict[str, Callable[[Observed], Range]] = {
+METHODS: dict[str, Callable[[TensorStatistics], Range]] = {
     "moving-average": _moving_average,
     "minmax": _minmax,
     "percentile-99.99": _percentile(99.99),

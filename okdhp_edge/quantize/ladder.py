@@ -11,7 +11,7 @@ from pathlib import Path
 
 from okdhp_edge.artifacts.card import Measured
 from okdhp_edge.quantize.calibrators import METHODS
-from okdhp_edge.quantize.make import LEARNT, Material, Plan, judge, make
+from okdhp_edge.quantize.make import LEARNED, Plan, QuantizationInputs, judge, make
 from okdhp_edge.quantize.profiles import Profile
 from okdhp_edge.quantize.sensitivity import sensitivity, write_sensitivity
 from okdhp_edge.system.files import write_text
@@ -34,10 +34,12 @@ class Attempt:
 class Ladder:
     """Climbs for one profile; the artefacts of all attempts lie below `scratch`."""
 
-    def __init__(self, profile: Profile, material: Material, scratch: Path, report: Report) -> None:
+    def __init__(
+        self, profile: Profile, inputs: QuantizationInputs, scratch: Path, report: Report
+    ) -> None:
         self.attempts: list[Attempt] = []
         self._profile = profile
-        self._material = material
+        self._inputs = inputs
         self._scratch = scratch
         self._report = report
         self._asked: tuple[str, ...] = ()
@@ -78,14 +80,14 @@ class Ladder:
         )
 
     def _passes(self, attempt: Attempt) -> bool:
-        return self._material.before - attempt.measured.value <= self._material.max_drop
+        return self._inputs.before - attempt.measured.value <= self._inputs.max_drop
 
     def try_plan(self, plan: Plan) -> Attempt:
         """Make one artefact and measure it."""
         self._report(self._profile.name, len(self.attempts), len(self.attempts) + 1, str(plan))
         folder = self._scratch / f"{self._profile.name}-{len(self.attempts)}"
-        make(plan, self._profile, self._material, folder)
-        measured = judge(folder, self._profile.judge, self._material)
+        make(plan, self._profile, self._inputs, folder)
+        measured = judge(folder, self._profile.judge, self._inputs)
         attempt = Attempt(plan, measured, folder)
         self.attempts.append(attempt)
         return attempt
@@ -96,8 +98,8 @@ class Ladder:
     def _keep_float(self) -> None:
         """Double the number of float layers until the gate holds, then halve the step back."""
         plan = self.best.plan
-        ranges = plan.ranges(self._material)
-        layers = sensitivity(self._material, self._profile, ranges, self._report)
+        ranges = plan.ranges(self._inputs)
+        layers = sensitivity(self._inputs, self._profile, ranges, self._report)
         write_sensitivity(layers, self._scratch, self._profile.name)
         names = [layer.name for layer in layers if layer.name not in plan.keep_float]
 
@@ -123,7 +125,7 @@ class Ladder:
 
     def lines(self) -> list[dict[str, object]]:
         """Every attempt, for people and for `ladder.json`."""
-        before = self._material.before
+        before = self._inputs.before
         return [
             {
                 "rung": str(a.plan), "value": round(a.measured.value, 3),
@@ -139,10 +141,10 @@ def write_ladder(ladder: Ladder, folder: Path) -> None:
     write_text(folder / "ladder.json", json.dumps(ladder.lines(), indent=1) + "\n")
 
 
-def calibrators_of(name: str, material: Material) -> tuple[Sequence[str], bool]:
-    """The calibrators to try, in order, and whether all must be: learnt ranges need none."""
-    if material.learnt:
-        return (LEARNT,), False
+def calibrators_of(name: str, inputs: QuantizationInputs) -> tuple[Sequence[str], bool]:
+    """The calibrators to try, in order, and whether all must be: learned ranges need none."""
+    if inputs.learned:
+        return (LEARNED,), False
     if name == AUTO:
         return tuple(METHODS), True
     return (name, *(m for m in METHODS if m != name)), False

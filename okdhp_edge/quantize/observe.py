@@ -57,7 +57,7 @@ class Histogram:
 
 
 @dataclass
-class Observed:
+class TensorStatistics:
     """One tensor over all crops.
 
     Attributes:
@@ -90,12 +90,12 @@ class Observed:
         self.histogram.add(value_1CHW.reshape(-1)[::step])
 
 
-Statistics = dict[str, Observed]
+StatisticsByTensor = dict[str, TensorStatistics]
 """By tensor name."""
 
 
-def observe(model: Path, crops: Iterable[NDArray[np.uint8]]) -> Statistics:
-    """Statistics of every float tensor between a network's nodes.
+def observe(model: Path, crops: Iterable[NDArray[np.uint8]]) -> StatisticsByTensor:
+    """StatisticsByTensor of every float tensor between a network's nodes.
 
     Args:
         model: a float ONNX file with one uint8 input.
@@ -107,7 +107,7 @@ def observe(model: Path, crops: Iterable[NDArray[np.uint8]]) -> Statistics:
     loaded = onnx.load(str(model))
     if any(n.op_type in ("QuantizeLinear", "DequantizeLinear") for n in loaded.graph.node):
         raise ModelError(f"{model} is quantized already", "give the fp32 export")
-    found: Statistics = {}
+    found: StatisticsByTensor = {}
     for names in _groups(loaded):
         found |= _observed(loaded, names, crops)
     return found
@@ -115,7 +115,7 @@ def observe(model: Path, crops: Iterable[NDArray[np.uint8]]) -> Statistics:
 
 def _observed(
     model: onnx.ModelProto, names: list[str], crops: Iterable[NDArray[np.uint8]]
-) -> Statistics:
+) -> StatisticsByTensor:
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     del watched.graph.output[:]
@@ -126,7 +126,7 @@ def _observed(
     source = session.get_inputs()[0]
     # A file of a fixed batch gets the crop as often as it takes: all of its rows are the same.
     copies = source.shape[0] if isinstance(source.shape[0], int) else 1
-    found = {name: Observed() for name in names}
+    found = {name: TensorStatistics() for name in names}
     for crop in crops:
         batch = np.repeat(crop, copies, axis=0)
         for name, value in zip(names, session.run(names, {source.name: batch}), strict=True):

@@ -19,7 +19,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
 from okdhp_edge.errors import ModelError
-from okdhp_edge.quantize import cpu
+from okdhp_edge.quantize import graph_rewrites
 from okdhp_edge.quantize.calibrators import Ranges
 from okdhp_edge.quantize.profiles import Profile
 from okdhp_edge.quantize.saturation import weight_scales
@@ -46,7 +46,7 @@ def write_qdq(
     try:
         with tempfile.TemporaryDirectory() as folder:
             if profile.throughout:
-                cpu.norms_to_convolutions(source, Path(folder) / "float.onnx")
+                graph_rewrites.batch_norms_to_convolutions(source, Path(folder) / "float.onnx")
                 source = Path(folder) / "float.onnx"
             left = {head(source), *keep_float}
             cache = Path(folder) / "ranges.json"
@@ -61,8 +61,8 @@ def write_qdq(
                 calibration_cache_path=cache,
             )  # fmt: skip
         if profile.throughout:
-            cpu.take_pixels(target)
-            cpu.double_by_copies(target)
+            graph_rewrites.absorb_normalization(target)
+            graph_rewrites.upsample_by_concat(target)
     finally:
         logging.getLogger().removeFilter(_no_preprocessing_advice)
 

@@ -19,7 +19,7 @@ from okdhp_edge.evaluation.evaluate import Predict, evaluate
 from okdhp_edge.pose.heatmap import Heatmaps
 
 if TYPE_CHECKING:
-    from okdhp_edge.quantize.make import Material
+    from okdhp_edge.quantize.make import QuantizationInputs
 
 
 def convert(source: Path, target: Path) -> None:
@@ -40,7 +40,7 @@ def _save(model: Any, target: Path) -> None:
     ov.save_model(model, str(target), compress_to_fp16=False)
 
 
-def control_accuracy(material: "Material", target: Path, max_drop: float) -> None:
+def control_accuracy(inputs: "QuantizationInputs", target: Path, max_drop: float) -> None:
     """NNCF's accuracy control: layers go back to float, worst first, until the metric holds.
 
     Args:
@@ -49,16 +49,16 @@ def control_accuracy(material: "Material", target: Path, max_drop: float) -> Non
     import nncf
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    judge = _Judge(material)
+    judge = _Judge(inputs)
     # NNCF draws its progress on stdout, which belongs to the command's JSON line.
     with contextlib.redirect_stdout(sys.stderr):
         quantized = nncf.quantize_with_accuracy_control(
-            _core().read_model(str(material.source)),
-            calibration_dataset=nncf.Dataset(material.crops),
-            validation_dataset=nncf.Dataset(range(len(material.gate))),
+            _core().read_model(str(inputs.source)),
+            calibration_dataset=nncf.Dataset(inputs.crops),
+            validation_dataset=nncf.Dataset(range(len(inputs.gate))),
             validation_fn=judge,
             max_drop=max_drop / 100,
-            subset_size=len(material.crops),
+            subset_size=len(inputs.crops),
         )
     _save(quantized, target)
 
@@ -66,15 +66,13 @@ def control_accuracy(material: "Material", target: Path, max_drop: float) -> Non
 class _Judge:
     """Metric of a compiled model on samples given by number, between 0 and 1."""
 
-    def __init__(self, material: "Material") -> None:
-        self._material = material
+    def __init__(self, inputs: "QuantizationInputs") -> None:
+        self._inputs = inputs
 
     def __call__(self, compiled: Any, numbers: Iterable[int]) -> tuple[float, None]:
-        gate, card = self._material.gate, self._material.card
-        chosen = gate.picked([gate.samples[n].id for n in numbers])
-        found = evaluate(
-            chosen, card.input, card.decoder, _predict(compiled), self._material.metric
-        )
+        gate, card = self._inputs.gate, self._inputs.card
+        chosen = gate.subset([gate.samples[n].id for n in numbers])
+        found = evaluate(chosen, card.input, card.decoder, _predict(compiled), self._inputs.metric)
         return found["model"].value / 100, None
 
 

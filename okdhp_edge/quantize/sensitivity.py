@@ -14,7 +14,7 @@ from okdhp_edge.backends.base import Request, predict_with
 from okdhp_edge.backends.onnxruntime import OnnxRuntimeBackend
 from okdhp_edge.evaluation.evaluate import evaluate
 from okdhp_edge.quantize.calibrators import Ranges
-from okdhp_edge.quantize.make import Material
+from okdhp_edge.quantize.make import QuantizationInputs
 from okdhp_edge.quantize.onnx_qdq import convolutions, write_qdq
 from okdhp_edge.quantize.profiles import Profile
 from okdhp_edge.system.files import write_text
@@ -39,24 +39,24 @@ class Layer:
 
 
 def sensitivity(
-    material: Material, profile: Profile, ranges: Ranges, report: Report
+    inputs: QuantizationInputs, profile: Profile, ranges: Ranges, report: Report
 ) -> list[Layer]:
     """Every convolution but the head, worst first; the worst twelve with the metric they cost."""
-    crops = [crop for crop, _ in zip(material.crops, range(_CROPS), strict=False)]
-    reference = np.stack(list(_heatmaps(material.source, crops)))
-    names = convolutions(material.source)
+    crops = [crop for crop, _ in zip(inputs.crops, range(_CROPS), strict=False)]
+    reference = np.stack(list(_heatmaps(inputs.source, crops)))
+    names = convolutions(inputs.source)
     found = []
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "model.onnx"
         for number, name in enumerate(names):
             report("sensitivity", number, len(names), name)
-            write_qdq(material.source, file, ranges, profile, only=[name])
+            write_qdq(inputs.source, file, ranges, profile, only=[name])
             found.append(Layer(name, sqnr_db(reference, np.stack(list(_heatmaps(file, crops))))))
         found.sort(key=lambda layer: layer.sqnr_db)
         for number, layer in enumerate(found[:_JUDGED]):
             report("sensitivity", number, _JUDGED, f"metric of {layer.name}")
-            write_qdq(material.source, file, ranges, profile, only=[layer.name])
-            found[number] = Layer(layer.name, layer.sqnr_db, _drop(material, file))
+            write_qdq(inputs.source, file, ranges, profile, only=[layer.name])
+            found[number] = Layer(layer.name, layer.sqnr_db, _drop(inputs, file))
     return found
 
 
@@ -74,13 +74,11 @@ def _heatmaps(file: Path, crops: list[NDArray[np.uint8]]) -> Iterator[NDArray[np
         yield session.run(None, {source: crop})[0]
 
 
-def _drop(material: Material, file: Path) -> float:
-    card = material.card.model_copy(update={"model_file": file.name})
+def _drop(inputs: QuantizationInputs, file: Path) -> float:
+    card = inputs.card.model_copy(update={"model_file": file.name})
     with OnnxRuntimeBackend(Request(file.parent, card, "int8")) as loaded:
-        found = evaluate(
-            material.gate, card.input, card.decoder, predict_with(loaded), material.metric
-        )
-    return material.before - found["model"].value
+        found = evaluate(inputs.gate, card.input, card.decoder, predict_with(loaded), inputs.metric)
+    return inputs.before - found["model"].value
 
 
 def write_sensitivity(layers: list[Layer], folder: Path, profile: str) -> None:

@@ -15,11 +15,11 @@ from okdhp_edge.quantize.calibration import calibration_set
 from okdhp_edge.quantize.calibrators import METHODS, Range
 from okdhp_edge.quantize.gate import check_drop
 from okdhp_edge.quantize.ladder import AUTO, Ladder, calibrators_of, write_ladder
-from okdhp_edge.quantize.make import Material, Plan, judge
+from okdhp_edge.quantize.make import Plan, QuantizationInputs, judge
 from okdhp_edge.quantize.onnx_qdq import matching
 from okdhp_edge.quantize.profiles import RUNTIMES, Profile, profile
 from okdhp_edge.quantize.statistics import picture_range, statistics_of
-from okdhp_edge.system.files import alone, staged_folder, write_text
+from okdhp_edge.system.files import exclusive, staged_folder, write_text
 
 Report = Callable[[str, int, int, str], None]
 
@@ -69,46 +69,46 @@ def quantize(fp32: Path, options: QuantizeOptions) -> Path:
         raise ModelError(
             f"unknown calibrator '{options.calibrator}'", f"use auto, {', '.join(METHODS)}"
         )
-    with alone((options.reference or fp32).parent):
+    with exclusive((options.reference or fp32).parent):
         return _quantize(fp32, options, profiles)
 
 
 def _quantize(fp32: Path, options: QuantizeOptions, profiles: Sequence[Profile]) -> Path:
-    material = gather(fp32, options)
-    kept = tuple(matching(material.source, options.keep_float) if options.keep_float else ())
+    inputs = quantization_inputs(fp32, options)
+    kept = tuple(matching(inputs.source, options.keep_float) if options.keep_float else ())
     target = (options.reference or fp32).parent / "int8"
     with staged_folder(target) as staging:
-        _carry_over(target, staging, material.reference_sha256, options.profiles)
-        write_text(staging / "calibration.txt", material.crops.listing())
+        _carry_over(target, staging, inputs.reference_sha256, options.profiles)
+        write_text(staging / "calibration.txt", inputs.crops.listing())
         for wanted in profiles:
-            _quantize_one(wanted, material, kept, staging, options)
+            _quantize_one(wanted, inputs, kept, staging, options)
     for wanted in profiles:
         mark_newest(target / wanted.name / CARD_NAME)
     return target
 
 
-def gather(fp32: Path, options: QuantizeOptions) -> Material:
+def quantization_inputs(fp32: Path, options: QuantizeOptions) -> QuantizationInputs:
     """Read, observe and measure all that the profiles share."""
     card = read_card(fp32)
     if not card.metrics:
         raise ModelError(f"{fp32} has no measured metric", "export it again")
     source = fp32 / card.model_file
     crops = calibration_set(options.data, options.calibration, card.input, card.decoder)
-    gate = load(options.data, "val").as_seen_by(card.skeleton.skeleton())
-    learnt = _learnt(fp32)
+    gate = load(options.data, "val").with_skeleton(card.skeleton.skeleton())
+    learned = _learned_ranges(fp32)
     reference = options.reference or fp32
     held_against = read_card(reference)
-    material = Material(
-        source=source, card=card, crops=crops, learnt=bool(learnt),
+    inputs = QuantizationInputs(
+        source=source, card=card, crops=crops, learned=bool(learned),
         statistics=statistics_of(source, crops, len(crops), options.report),
-        known=picture_range(source) | learnt, gate=gate,
+        known=picture_range(source) | learned, gate=gate,
         metric=card.metrics[0].metric, before=0.0, max_drop=options.max_drop,
         reference_sha256=held_against.files[held_against.model_file], command=options.command,
     )  # fmt: skip
-    return replace(material, before=judge(reference, "onnxruntime", material).value)
+    return replace(inputs, before=judge(reference, "onnxruntime", inputs).value)
 
 
-def _learnt(fp32: Path) -> dict[str, Range]:
+def _learned_ranges(fp32: Path) -> dict[str, Range]:
     path = fp32 / RANGES
     if not path.is_file():
         return {}
@@ -125,14 +125,14 @@ def _carry_over(target: Path, staging: Path, reference: str, profiles: Sequence[
 
 def _quantize_one(
     wanted: Profile,
-    material: Material,
+    inputs: QuantizationInputs,
     kept: tuple[str, ...],
     staging: Path,
     options: QuantizeOptions,
 ) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        ladder = Ladder(wanted, material, Path(scratch), options.report)
-        calibrators, search = calibrators_of(options.calibrator, material)
+        ladder = Ladder(wanted, inputs, Path(scratch), options.report)
+        calibrators, search = calibrators_of(options.calibrator, inputs)
         if options.ladder:
             ladder.climb(calibrators, kept, search=search)
         else:
@@ -140,7 +140,7 @@ def _quantize_one(
                 ladder.try_plan(Plan(calibrator, keep_float=kept))
         best = ladder.best
         check_drop(
-            wanted.name, material.metric, material.before, best.measured.value, options.max_drop,
+            wanted.name, inputs.metric, inputs.before, best.measured.value, options.max_drop,
             f"{best.plan} was the best of {len(ladder.attempts)} rungs",
         )  # fmt: skip
         shutil.copytree(best.folder, staging / wanted.name)
@@ -148,5 +148,5 @@ def _quantize_one(
             shutil.copy(extra, staging / wanted.name)
         write_ladder(ladder, staging / wanted.name)
     card = read_card(staging / wanted.name)
-    measured = best.measured.model_copy(update={"parent_value": material.before})
+    measured = best.measured.model_copy(update={"parent_value": inputs.before})
     write_card(card.model_copy(update={"metrics": (measured,)}), staging / wanted.name)

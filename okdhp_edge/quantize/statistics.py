@@ -1,4 +1,4 @@
-"""Statistics of a network on a calibration set, kept between commands.
+"""StatisticsByTensor of a network on a calibration set, kept between commands.
 
 The key is a hash of the model file, of every crop's pixels after preprocessing, and of this
 project's version: whatever changes, the key does, and no stale entry can be used.
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from okdhp_edge import __version__
 from okdhp_edge.artifacts.model_store import cache_folder
 from okdhp_edge.quantize.calibrators import Range
-from okdhp_edge.quantize.observe import Histogram, Observed, Statistics, observe
+from okdhp_edge.quantize.observe import Histogram, StatisticsByTensor, TensorStatistics, observe
 
 _SCALARS = ("low", "high", "mean_low", "mean_high")
 # With steps of exactly one OpenVINO takes the rounding of a picture for no operation, drops it, and
@@ -31,7 +31,7 @@ Report = Callable[[str, int, int, str], None]
 
 def statistics_of(
     model: Path, crops: Iterable[NDArray[np.uint8]], count: int, report: Report
-) -> Statistics:
+) -> StatisticsByTensor:
     """From the cache, or observed now and put there."""
     path = cache_folder("calibration") / f"{_key(model, crops)}.npz"
     if path.is_file():
@@ -77,7 +77,7 @@ def _key(model: Path, crops: Iterable[NDArray[np.uint8]]) -> str:
     return digest.hexdigest()
 
 
-def _write(statistics: Statistics, path: Path) -> None:
+def _write(statistics: StatisticsByTensor, path: Path) -> None:
     """Atomically. A cache that cannot be written is done without."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
     seen = list(statistics.values())
@@ -98,13 +98,13 @@ def _write(statistics: Statistics, path: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> Statistics:
+def _read(path: Path) -> StatisticsByTensor:
     with np.load(path, allow_pickle=False) as file:
         names = json.loads(str(file["names"]))
         means = np.split(file["means"], np.cumsum(file["channels"])[:-1])
         columns = (file["scalars"], file["limits"], file["counts"], means)
         return {
-            name: Observed(
+            name: TensorStatistics(
                 low=scalars[0], high=scalars[1], mean_low=scalars[2], mean_high=scalars[3],
                 channel_mean=mean, histogram=Histogram(float(limit), counts),
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from okdhp_edge.quantize.cpu import drop_unused
+from okdhp_edge.quantize.graph_rewrites import drop_unused_initializers
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 
@@ -51,7 +51,7 @@ def free_residuals(graph: onnx.GraphProto) -> None:
                 graph.node.remove(dequantize)
                 graph.node.remove(quantize)
                 break
-    drop_unused(graph)
+    drop_unused_initializers(graph)
 
 
 def _sort(graph: onnx.GraphProto) -> None:

@@ -18,13 +18,13 @@ from okdhp_edge.artifacts.card import SkeletonSpec
 from okdhp_edge.data.sample import kinds_of
 from okdhp_edge.errors import ModelError
 from okdhp_edge.recipe.recipe import Recipe
-from okdhp_edge.system.files import readable, replace, write_text, writing
+from okdhp_edge.system.files import apply_umask, replace, write_text, writing
 
 _FACTS = "okdhp_edge"
 _NET, _OPTIMISER = "net.", "optimiser."
 
 
-class Facts(BaseModel):
+class CheckpointInfo(BaseModel):
     """What a checkpoint is."""
 
     # Before INT8 learns, the best score of a run that is judged by it is minus infinity.
@@ -45,14 +45,14 @@ class Facts(BaseModel):
 
 def save(
     path: Path,
-    facts: Facts,
+    facts: CheckpointInfo,
     net: nn.Module,
     optimiser: torch.optim.Optimizer | None = None,
-    beside: Mapping[str, nn.Module] | None = None,
+    extra_modules: Mapping[str, nn.Module] | None = None,
 ) -> None:
     """Write a checkpoint atomically; without `optimiser` it cannot be resumed from.
 
-    `beside` are modules by name that learn beside the network.
+    `extra_modules` are modules by name that learn beside the network.
 
     Raises:
         OutputError: the place cannot be written.
@@ -60,7 +60,7 @@ def save(
     tensors = {_NET + k: v.detach().contiguous() for k, v in net.state_dict().items()}
     if optimiser is not None:
         tensors |= _optimiser_tensors(optimiser)
-    for name, module in (beside or {}).items():
+    for name, module in (extra_modules or {}).items():
         tensors |= {f"{name}.{k}": v.detach().contiguous() for k, v in module.state_dict().items()}
     _write(path, tensors, facts)
     write_text(path.with_suffix(".json"), facts.model_dump_json(indent=2) + "\n")
@@ -75,19 +75,19 @@ def save_half(source: Path, target: Path) -> None:
         ModelError: `source` is no checkpoint.
         OutputError: the place cannot be written.
     """
-    facts = read_facts(source)
+    facts = read_info(source)
     facts = facts.model_copy(update={"data": kinds_of(facts.data)})
     net = {k: v for k, v in load_file(source).items() if k.startswith(_NET)}
     halved = {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in net.items()}
     _write(target, halved, facts)
 
 
-def _write(path: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
+def _write(path: Path, tensors: dict[str, Tensor], facts: CheckpointInfo) -> None:
     temporary = path.with_suffix(".tmp")
     try:
         with writing(path):
             save_file(tensors, temporary, metadata={_FACTS: facts.model_dump_json()})
-            readable(temporary)
+            apply_umask(temporary)
             replace(temporary, path)
     except SafetensorError as error:
         raise _disk_error(path, error) from error
@@ -101,7 +101,7 @@ def _disk_error(path: Path, error: Exception) -> Exception:
     return OutputError(f"cannot write {path} ({error})", "check permissions and free space")
 
 
-def read_facts(path: Path) -> Facts:
+def read_info(path: Path) -> CheckpointInfo:
     """The facts in a checkpoint's header.
 
     Raises:
@@ -119,7 +119,7 @@ def read_facts(path: Path) -> Facts:
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-        return Facts.model_validate_json(header[_FACTS])
+        return CheckpointInfo.model_validate_json(header[_FACTS])
     except (SafetensorError, OSError) as error:
         raise ModelError(
             f"{path} is damaged ({error})", "train again or use last.safetensors"
@@ -135,8 +135,8 @@ def load_net(path: Path, net: nn.Module) -> None:
     _load(path, net, _NET)
 
 
-def load_beside(path: Path, name: str, module: nn.Module) -> None:
-    """Put back what a module beside the network had learnt."""
+def load_extra_module(path: Path, name: str, module: nn.Module) -> None:
+    """Put back what a module beside the network had learned."""
     _load(path, module, f"{name}.")
 
 

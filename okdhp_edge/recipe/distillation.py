@@ -118,7 +118,7 @@ class FpdTable(_Table):
     unlabelled: str | None = None
     """A split of the same data, such as `train[3000:5000]`, taught by the teacher alone."""
     feature_weight: Weight = 0.0
-    """Of the mean squared distance between the trunks' features, through a learnt 1x1 (DWPose);
+    """Of the mean squared distance between the trunks' features, through a learned 1x1 (DWPose);
     for teachers that are checkpoints."""
 
 

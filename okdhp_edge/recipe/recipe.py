@@ -49,7 +49,7 @@ class HeatmapTable(_Table):
     sigma: Annotated[float, Field(gt=0, le=8)] = 1.5
     """Of the target Gaussian, in heatmap pixels."""
     presence: Weight = 0.0
-    """Of the loss that makes a joint's score the probability that it is in the crop: learnt from
+    """Of the loss that makes a joint's score the probability that it is in the crop: learned from
     joints outside augmented crops, from joints marked absent and from boxes without anybody. 0
     leaves scores to tell how sure the place is."""
     smooth: Annotated[float, Field(ge=0, le=8)] = 0.0

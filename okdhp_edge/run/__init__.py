@@ -6,7 +6,7 @@
         ...
 
 `sources/` -> `reader` -> `pipeline` (`track` or `crowd` with `detect`, `estimate`, `smooth`) ->
-`loop` -> `sinks/` and `web/`, counted in `tally` and told in `report`.
+`loop` -> `sinks/` and `web/`, counted in `stats` and told in `report`.
 """
 
 from okdhp_edge.run.stream import Result, stream

@@ -10,12 +10,13 @@ from okdhp_edge.artifacts.card import ModelCard
 from okdhp_edge.backends.base import Backend
 from okdhp_edge.errors import ModelError, OutputError
 from okdhp_edge.run.controls import Controls
-from okdhp_edge.run.crowd import EVERY, CrowdTracker, Watch
 from okdhp_edge.run.detect import PersonDetector
 from okdhp_edge.run.estimate import MOST_AT_ONCE, Estimator
 from okdhp_edge.run.loop import Feed
+from okdhp_edge.run.multi_person import EVERY, DetectionScheduler, MultiPersonTracker
 from okdhp_edge.run.pipeline import Pipeline
-from okdhp_edge.run.reader import Pace
+from okdhp_edge.run.reader import FramePolicy
+from okdhp_edge.run.single_person import SinglePersonTracker, Tracker
 from okdhp_edge.run.sinks.base import Sink
 from okdhp_edge.run.sinks.pictures import PictureSink
 from okdhp_edge.run.sinks.records import STDOUT, CocoSink, CsvSink, JsonSink
@@ -23,9 +24,8 @@ from okdhp_edge.run.sinks.service import Watchdog, WatchdogSink
 from okdhp_edge.run.sinks.video import VideoSink, WindowSink, window_possible
 from okdhp_edge.run.smooth import Smoother
 from okdhp_edge.run.sources.base import Source
-from okdhp_edge.run.sources.camera import Wanted
+from okdhp_edge.run.sources.camera import CameraSettings
 from okdhp_edge.run.sources.open import open_source
-from okdhp_edge.run.track import PersonTracker, Tracker
 from okdhp_edge.system.latency import StageClock
 
 
@@ -72,7 +72,7 @@ def numbered(path: Path, place: int | None) -> Path:
     return path.with_stem(f"{path.stem}-{place}")
 
 
-def open_sources(texts: Sequence[str], wanted: Wanted, closing: ExitStack) -> list[Source]:
+def open_sources(texts: Sequence[str], wanted: CameraSettings, closing: ExitStack) -> list[Source]:
     """All sources, opened in turn.
 
     Raises:
@@ -138,7 +138,7 @@ def assemble(
     sources: Sequence[Source],
     backend: Backend,
     people: People,
-    pace: Pace,
+    policy: FramePolicy,
     controls: Controls,
     closing: ExitStack,
 ) -> Pipeline:
@@ -152,23 +152,23 @@ def assemble(
     """
     estimator = Estimator(backend, StageClock())
     estimator.warm_up(MOST_AT_ONCE)  # a search looks at many boxes at once too
-    trackers = [_tracker(source, estimator, people, pace, closing) for source in sources]
+    trackers = [_tracker(source, estimator, people, policy, closing) for source in sources]
     smoothers = [Smoother() for _ in sources] if people.smooth else []
-    return Pipeline(sources, estimator, trackers, controls, pace, smoothers)
+    return Pipeline(sources, estimator, trackers, controls, policy, smoothers)
 
 
 def _tracker(
-    source: Source, estimator: Estimator, people: People, pace: Pace, closing: ExitStack
+    source: Source, estimator: Estimator, people: People, policy: FramePolicy, closing: ExitStack
 ) -> Tracker:
     if people.how_many == "one":
-        return PersonTracker(estimator)
+        return SinglePersonTracker(estimator)
     if people.detector is None:
         raise ModelError(
             "many people need a person detector", "give its ONNX file: --detector yolox_nano.onnx"
         )
     # One thread: beside the loop it must not take the cores that the pose network runs on.
-    live = pace.drops(source)
+    live = policy.drops(source)
     detector = PersonDetector(people.detector, threads=1 if live else None)
-    watch = Watch(detector, background=live)
-    closing.callback(watch.close)
-    return CrowdTracker(estimator, watch, people.every)
+    scheduler = DetectionScheduler(detector, background=live)
+    closing.callback(scheduler.close)
+    return MultiPersonTracker(estimator, scheduler, people.every)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from okdhp_edge.backends.base import Backend
 from okdhp_edge.errors import OkdhpError
-from okdhp_edge.run.track import JOINT_SEEN
+from okdhp_edge.run.single_person import JOINT_THRESHOLD
 
 
 class Choice(NamedTuple):
@@ -30,7 +30,7 @@ class Controls:
         trouble: why the last switch did not happen, for people.
     """
 
-    threshold: float = JOINT_SEEN
+    threshold: float = JOINT_THRESHOLD
     choices: Sequence[Choice] = ()
     current: Choice | None = None
     open_choice: Callable[[Choice], Backend] | None = None

@@ -21,7 +21,7 @@ Rows = NDArray[np.float32]
 class DetectorSpec(BaseModel):
     """What a detector is fed and how its output is read.
 
-    Taken from a TOML file of the same name beside the ONNX file, else told by the output's shape.
+    Read from a TOML file of the same name beside the ONNX file, else told by the output's shape.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

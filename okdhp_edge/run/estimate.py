@@ -25,7 +25,7 @@ MOST_AT_ONCE = 8
 """People up to whom every number is met before a run begins."""
 
 
-class Cut(NamedTuple):
+class PreparedCrop(NamedTuple):
     """A crop that waits for the network; times on the monotonic clock."""
 
     box: Box
@@ -36,7 +36,7 @@ class Cut(NamedTuple):
 
 
 class Estimator:
-    """Joints from a loaded model; its card says how to cut, and how to read the heatmaps."""
+    """Joints from a loaded model; its card says how to crop, and how to read the heatmaps."""
 
     def __init__(self, backend: Backend, clock: StageClock) -> None:
         self.clock = clock
@@ -78,18 +78,18 @@ class Estimator:
                 for transform, xy, score in zip(transforms, *decoded, strict=True)
             ]
 
-    def cut(self, frame: Image, box: Box) -> "Cut":
+    def prepare(self, frame: Image, box: Box) -> "PreparedCrop":
         """The first half of `pose_in`: the crop, whose inference can then be begun."""
         started = self.clock.now()
         transform = crop_from_frame(box, self._spec.size, self._spec.box_padding)
         crop = warp(frame, transform, self._spec.size, self._spec.border)[None]
-        return Cut(box, transform, crop, started, self.clock.now())
+        return PreparedCrop(box, transform, crop, started, self.clock.now())
 
-    def read(self, cut: "Cut", heatmaps: Heatmaps) -> Pose:
+    def decode(self, prepared: "PreparedCrop", heatmaps: Heatmaps) -> Pose:
         """The last part of `pose_in`."""
         with self.clock.stage("decode"):
             decoded = self._decoder.decode(heatmaps)
-            xy = self._in_frame(cut.transform, decoded.xy_BK2[0])
+            xy = self._in_frame(prepared.transform, decoded.xy_BK2[0])
             return Pose(self._skeleton, xy, decoded.score_BK[0])
 
     def _in_frame(self, transform: Affine, xy_K2: NDArray[np.float32]) -> NDArray[np.float32]:

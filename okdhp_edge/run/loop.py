@@ -11,10 +11,10 @@ from okdhp_edge.pose.draw import draw_lines_of_text, draw_skeleton
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.controls import Controls
-from okdhp_edge.run.pipeline import Pipeline, Seen
+from okdhp_edge.run.pipeline import FrameResult, Pipeline
+from okdhp_edge.run.run_statistics import RunStatistics
 from okdhp_edge.run.sinks.base import Sink
 from okdhp_edge.run.sources.base import Source
-from okdhp_edge.run.tally import Tally
 from okdhp_edge.system.latency import StageClock
 
 
@@ -24,7 +24,7 @@ class Feed:
 
     source: Source
     sinks: Sequence[Sink]
-    tally: Tally = field(default_factory=Tally)
+    stats: RunStatistics = field(default_factory=RunStatistics)
 
 
 def run_loop(
@@ -53,10 +53,10 @@ def run_loop(
         with _signals_stop(controls), pipeline:
             for seen in pipeline:
                 if not going:  # what the pipeline had in hand when the run was ended
-                    feeds[seen.place].tally.unshown += 1
+                    feeds[seen.source_index].stats.unshown += 1
                     continue
                 done += 1
-                going = _show(feeds[seen.place], seen, controls) and done != max_frames
+                going = _show(feeds[seen.source_index], seen, controls) and done != max_frames
                 if progress:
                     progress(done)
                 if not going:
@@ -69,10 +69,10 @@ def run_loop(
                     closing.callback(sink.close, good=good)
 
 
-def _show(feed: Feed, seen: Seen, controls: Controls) -> bool:
+def _show(feed: Feed, seen: FrameResult, controls: Controls) -> bool:
     """Draw, hand on and count; whether to go on."""
     clock = StageClock()
-    handed_over = clock.now() - seen.done_ns
+    handoff_ns = clock.now() - seen.done_ns
     drawn = seen.frame.image
     if any(sink.wants_picture for sink in feed.sinks):
         with clock.stage("draw"):
@@ -80,7 +80,7 @@ def _show(feed: Feed, seen: Seen, controls: Controls) -> bool:
     with clock.stage("output"):
         # A list, so that every sink gets the frame even when one asks to stop.
         going = all([sink.put(seen, drawn) for sink in feed.sinks])  # noqa: C419
-    feed.tally.add(seen, {"hand over": handed_over, **clock.take()}, clock.now())
+    feed.stats.add(seen, {"handoff": handoff_ns, **clock.take()}, clock.now())
     return going
 
 

@@ -15,7 +15,7 @@ from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.run.detect import PersonDetector
 from okdhp_edge.run.estimate import Estimator
-from okdhp_edge.run.track import PersonTracker, is_person
+from okdhp_edge.run.single_person import SinglePersonTracker, is_person
 from okdhp_edge.system.latency import StageClock
 
 Picture = str | Path | NDArray[np.uint8]
@@ -48,7 +48,7 @@ class PoseModel:
             model, backend, precision, threads, lambda _: None
         )
         self._estimator = Estimator(self._backend, StageClock())
-        self._search = PersonTracker(self._estimator)
+        self._search = SinglePersonTracker(self._estimator)
         self._detect = PersonDetector(Path(detector), threads) if detector else None
 
     @property
@@ -78,8 +78,8 @@ class PoseModel:
         if self._detect is not None:
             found = [d.box for d in self._detect(frame)]
             return [p for p in self._estimator.poses_in(frame, found) if is_person(p)]
-        self._search.forget()
-        return self._search.find(frame)
+        self._search.reset()
+        return self._search.update(frame)
 
     def close(self) -> None:
         """Release the model; safe to call twice."""

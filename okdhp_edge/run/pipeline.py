@@ -18,15 +18,15 @@ from okdhp_edge.backends.base import Backend
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.controls import Controls
-from okdhp_edge.run.estimate import Cut, Estimator
-from okdhp_edge.run.reader import AS_IT_COMES, FrameReader, Pace, Readers, Taken
+from okdhp_edge.run.estimate import Estimator, PreparedCrop
+from okdhp_edge.run.reader import DEFAULT_POLICY, FramePolicy, FrameReader, Readers, SourceFrame
+from okdhp_edge.run.single_person import SinglePersonTracker, Tracker
 from okdhp_edge.run.smooth import Smoother
 from okdhp_edge.run.sources.base import Frame, Source
-from okdhp_edge.run.track import PersonTracker, Tracker
 
 # One result in the hands of whoever shows it, one under way or waiting: more would only age.
 _ROOM = 2
-# A file's frames do not age: there another is cut ahead, and one more may wait.
+# A file's frames do not age: there another is prepared ahead, and one more may wait.
 _ROOM_IN_FILES = 4
 _POLL_S = 0.1
 
@@ -34,17 +34,17 @@ TIME_TO_POSES = ("wait", "detect", "preprocess", "infer", "decode", "track")
 """The stages that add up to a frame's age: from its capture to its poses."""
 
 
-class Seen(NamedTuple):
+class FrameResult(NamedTuple):
     """A frame and who is in it.
 
     Attributes:
-        place: which source gave it.
+        source_index: which source gave it.
         stages: nanoseconds by stage; those of `TIME_TO_POSES` add up to `done_ns` less the time
             of capture.
         done_ns: when the poses were there, on the monotonic clock.
     """
 
-    place: int
+    source_index: int
     frame: Frame
     poses: list[Pose]
     stages: dict[str, int]
@@ -66,14 +66,14 @@ class Pipeline:
         estimator: Estimator,
         trackers: Sequence[Tracker],
         controls: Controls,
-        pace: Pace = AS_IT_COMES,
+        policy: FramePolicy = DEFAULT_POLICY,
         smoothers: Sequence[Smoother] = (),
     ) -> None:
         self._sources, self._trackers, self._smoothers = sources, trackers, smoothers
-        self._estimator, self._controls, self._pace = estimator, controls, pace
-        self._readers = Readers(sources, pace)
-        self._results: queue.SimpleQueue[Seen | BaseException | None] = queue.SimpleQueue()
-        live = any(pace.drops(source) for source in sources)
+        self._estimator, self._controls, self._policy = estimator, controls, policy
+        self._readers = Readers(sources, policy)
+        self._results: queue.SimpleQueue[FrameResult | BaseException | None] = queue.SimpleQueue()
+        live = any(policy.drops(source) for source in sources)
         self._room = threading.Semaphore(_ROOM if live else _ROOM_IN_FILES)
         self._has_room = False
         self._due_ns = 0
@@ -107,7 +107,7 @@ class Pipeline:
         self._thread.join()
         self._readers.__exit__(kind, error, trace)
 
-    def __iter__(self) -> Iterator[Seen]:
+    def __iter__(self) -> Iterator[FrameResult]:
         """Results until all sources have ended or the controls say stop.
 
         Raises:
@@ -129,89 +129,96 @@ class Pipeline:
         finally:
             self._results.put(None)
 
-    def _estimates(self) -> Iterator[Seen]:
-        """Results in order. While the network works on a frame, the next one is cut and the last
-        one read: its box is that of the joints before last then."""
-        ahead: _Ahead | None = None
+    def _estimates(self) -> Iterator[FrameResult]:
+        """Results in order. While the network works on a frame, the next one is prepared and the
+        last one decoded: its box is that of the joints before last then."""
+        in_flight: _InFlightRequest | None = None
         while True:
-            if ahead and self._would_wait():
-                yield self._read(ahead, ahead.result())
-                ahead = None
-            if not self._may_go_on():
+            if in_flight and self._would_wait():
+                yield self._finish(in_flight, in_flight.result())
+                in_flight = None
+            if not self._wait_for_turn():
                 break
-            taken = self._readers.take(unless=self._controls.stop, wait=ahead is None)
-            if taken is None and ahead is None:
+            source_frame = self._readers.take(unless=self._controls.stop, wait=in_flight is None)
+            if source_frame is None and in_flight is None:
                 return
-            self._has_room &= taken is None
-            cut = None if taken is None else self._cut_ahead(taken)
-            result = ahead.result() if ahead else None
-            following = _Ahead(taken, cut, self._estimator) if taken and cut else None
-            if ahead and result is not None:
-                yield self._read(ahead, result)
-            if taken and not cut:
-                yield self._look_at(taken)
-            ahead = following
-        if ahead:
-            yield self._read(ahead, ahead.result())
+            self._has_room &= source_frame is None
+            prepared = None if source_frame is None else self._prepare_next(source_frame)
+            result = in_flight.result() if in_flight else None
+            following = (
+                _InFlightRequest(source_frame, prepared, self._estimator)
+                if source_frame and prepared
+                else None
+            )
+            if in_flight and result is not None:
+                yield self._finish(in_flight, result)
+            if source_frame and not prepared:
+                yield self._process(source_frame)
+            in_flight = following
+        if in_flight:
+            yield self._finish(in_flight, in_flight.result())
 
     def _would_wait(self) -> bool:
-        """Whether the next frame cannot be taken at once: then the one under way is not kept."""
+        """Whether the next frame cannot be taken at once: then no request stays in flight."""
         self._has_room = self._has_room or self._room.acquire(blocking=False)
-        early = self._pace.max_fps is not None and time.perf_counter_ns() < self._due_ns
+        early = self._policy.max_fps is not None and time.perf_counter_ns() < self._due_ns
         return not self._has_room or self._controls.paused or early
 
-    def _may_go_on(self) -> bool:
+    def _wait_for_turn(self) -> bool:
         """Wait until there is room for a result, nobody pauses, and the next frame is due.
 
-        A frame is taken only then, so that it does not age here.
+        A frame is source_frame only then, so that it does not age here.
         """
         stop = self._controls.stop
         while not (self._has_room or stop.is_set()):
             self._has_room = self._room.acquire(timeout=_POLL_S)
         while self._controls.paused and not stop.is_set():
             stop.wait(_POLL_S / 5)
-        if self._pace.max_fps:
+        if self._policy.max_fps:
             now = time.perf_counter_ns()
             stop.wait(max(0, self._due_ns - now) / 1e9)
-            step = round(1e9 / self._pace.max_fps)
+            step = round(1e9 / self._policy.max_fps)
             self._due_ns = max(self._due_ns, now - step) + step
         return not stop.is_set()
 
-    def _cut_ahead(self, taken: Taken) -> Cut | None:
+    def _prepare_next(self, source_frame: SourceFrame) -> PreparedCrop | None:
         """The crop of a frame whose inference can be begun, if it is of one person in a file: a
         live frame would only age beside the one before it."""
         if (loaded := self._controls.take_loaded()) is not None:
             self._switch_to = loaded
-        tracker, source = self._trackers[taken.place], self._sources[taken.place]
-        if self._switch_to or self._pace.drops(source) or not source.continuous:
+        index = source_frame.source_index
+        tracker, source = self._trackers[index], self._sources[index]
+        if self._switch_to or self._policy.drops(source) or not source.continuous:
             return None
-        if not isinstance(tracker, PersonTracker) or tracker.box is None:
+        if not isinstance(tracker, SinglePersonTracker) or tracker.box is None:
             return None
-        return self._estimator.cut(taken.frame.image, tracker.box)
+        return self._estimator.prepare(source_frame.frame.image, tracker.box)
 
-    def _read(self, ahead: "_Ahead", heatmaps: Heatmaps) -> Seen:
+    def _finish(self, in_flight: "_InFlightRequest", heatmaps: Heatmaps) -> FrameResult:
         """Finish a frame that was begun."""
         began = self._estimator.clock.now()
-        taken, cut = ahead.taken, ahead.cut
-        tracker = self._trackers[taken.place]
-        assert isinstance(tracker, PersonTracker)
-        frame = taken.frame
+        source_frame, prepared = in_flight.source_frame, in_flight.prepared
+        tracker = self._trackers[source_frame.source_index]
+        assert isinstance(tracker, SinglePersonTracker)
+        frame = source_frame.frame
         # Where the frame before this one led elsewhere, its box counts: else even and odd frames
         # could each go on following somebody else.
-        if tracker.still(cut.box):
-            poses = tracker.go_on(frame.image, cut.box, self._estimator.read(cut, heatmaps))
+        if tracker.is_near(prepared.box):
+            poses = tracker.update_from(
+                frame.image, prepared.box, self._estimator.decode(prepared, heatmaps)
+            )
         else:
-            poses = tracker.find(frame.image)
-        queued = cut.begun_ns - frame.captured_ns + ahead.begun_ns - cut.done_ns
-        queued += began - ahead.done_ns
+            poses = tracker.update(frame.image)
+        queued = prepared.begun_ns - frame.captured_ns + in_flight.begun_ns - prepared.done_ns
+        queued += began - in_flight.done_ns
         stages = {
             "wait": queued,
-            "preprocess": cut.done_ns - cut.begun_ns,
-            "infer": ahead.done_ns - ahead.begun_ns,
+            "preprocess": prepared.done_ns - prepared.begun_ns,
+            "infer": in_flight.done_ns - in_flight.begun_ns,
         }
-        return self._seen(taken, poses, stages)
+        return self._result(source_frame, poses, stages)
 
-    def _look_at(self, taken: Taken) -> Seen:
+    def _process(self, source_frame: SourceFrame) -> FrameResult:
         """A frame from the beginning to its end."""
         started = self._estimator.clock.now()
         if self._switch_to is not None:
@@ -219,33 +226,37 @@ class Pipeline:
             self._estimator.use(self._switch_to)
             self._switch_to = None
             self.switches += 1
-        tracker = self._trackers[taken.place]
-        if not self._sources[taken.place].continuous:
-            tracker.forget()
-        poses = tracker.find(taken.frame.image)
-        return self._seen(taken, poses, {"wait": started - taken.frame.captured_ns})
+        tracker = self._trackers[source_frame.source_index]
+        if not self._sources[source_frame.source_index].continuous:
+            tracker.reset()
+        poses = tracker.update(source_frame.frame.image)
+        return self._result(source_frame, poses, {"wait": started - source_frame.frame.captured_ns})
 
-    def _seen(self, taken: Taken, poses: list[Pose], stages: dict[str, int]) -> Seen:
+    def _result(
+        self, source_frame: SourceFrame, poses: list[Pose], stages: dict[str, int]
+    ) -> FrameResult:
         """With all times; what no stage has taken is the tracker's."""
-        clock, frame = self._estimator.clock, taken.frame
+        clock, frame = self._estimator.clock, source_frame.frame
         if self._smoothers:
-            poses = self._smoothers[taken.place](poses, frame.seconds)
+            poses = self._smoothers[source_frame.source_index](poses, frame.seconds)
         for name, ns in clock.take().items():
             stages[name] = stages.get(name, 0) + ns
         done = clock.now()
         named = sum(stages.get(name, 0) for name in TIME_TO_POSES)
         stages |= {"capture": frame.read_ns, "track": done - frame.captured_ns - named}
-        return Seen(taken.place, frame, poses, stages, done)
+        return FrameResult(source_frame.source_index, frame, poses, stages, done)
 
 
-class _Ahead:
+class _InFlightRequest:
     """A frame whose inference is under way."""
 
-    def __init__(self, taken: Taken, cut: Cut, estimator: Estimator) -> None:
-        self.taken, self.cut = taken, cut
+    def __init__(
+        self, source_frame: SourceFrame, prepared: PreparedCrop, estimator: Estimator
+    ) -> None:
+        self.source_frame, self.prepared = source_frame, prepared
         self._clock = estimator.clock
         self.begun_ns = self.done_ns = estimator.clock.now()
-        self._wait = estimator.backend.start(cut.crop)
+        self._wait = estimator.backend.start(prepared.crop)
 
     def result(self) -> Heatmaps:
         """Wait for it."""

@@ -15,7 +15,7 @@ _PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class FramePolicy:
     """Which frames are looked at.
 
     Attributes:
@@ -33,14 +33,14 @@ class Pace:
         return source.live if self.live is None else self.live
 
 
-AS_IT_COMES = Pace()
+DEFAULT_POLICY = FramePolicy()
 """Every frame of a file, the newest of a camera."""
 
 
-class Taken(NamedTuple):
+class SourceFrame(NamedTuple):
     """A frame, and which source gave it."""
 
-    place: int
+    source_index: int
     frame: Frame
 
 
@@ -90,7 +90,7 @@ class FrameReader:
         try:
             while not self._stop.is_set() and (frame := self._source.read()) is not None:
                 self.captured += 1
-                self._hand_over(frame)
+                self._publish(frame)
                 self._pass_over()
         except BaseException as error:
             self.error = error
@@ -106,7 +106,7 @@ class FrameReader:
             self.captured += 1
             self.skipped += 1
 
-    def _hand_over(self, frame: Frame) -> None:
+    def _publish(self, frame: Frame) -> None:
         with self._changed:
             if self._live:
                 self.dropped += len(self._buffer)
@@ -120,11 +120,11 @@ class FrameReader:
 class Readers:
     """All sources together. Use as a context manager; leaving it stops threads and sources."""
 
-    def __init__(self, sources: Sequence[Source], pace: Pace = AS_IT_COMES) -> None:
+    def __init__(self, sources: Sequence[Source], policy: FramePolicy = DEFAULT_POLICY) -> None:
         self._sources = sources
         self._changed = threading.Condition()
         self.each = [
-            FrameReader(source, self._changed, pace.stride, live=pace.drops(source))
+            FrameReader(source, self._changed, policy.stride, live=policy.drops(source))
             for source in sources
         ]
         self._next = 0
@@ -146,7 +146,9 @@ class Readers:
             reader.thread.join(timeout=_PATIENCE_S)
             source.close()
 
-    def take(self, *, unless: threading.Event | None = None, wait: bool = True) -> Taken | None:
+    def take(
+        self, *, unless: threading.Event | None = None, wait: bool = True
+    ) -> SourceFrame | None:
         """Wait for a frame, of the sources in turn; None when all have ended.
 
         Args:
@@ -159,10 +161,10 @@ class Readers:
         with self._changed:
             while unless is None or not unless.is_set():
                 for step in range(len(self.each)):
-                    place = (self._next + step) % len(self.each)
-                    if frame := self.each[place].take():
-                        self._next = place + 1
-                        return Taken(place, frame)
+                    source_index = (self._next + step) % len(self.each)
+                    if frame := self.each[source_index].take():
+                        self._next = source_index + 1
+                        return SourceFrame(source_index, frame)
                 if not wait:
                     return None
                 for reader in self.each:

@@ -11,8 +11,8 @@ from okdhp_edge import __version__
 from okdhp_edge.backends.base import Backend, Description
 from okdhp_edge.run.pipeline import TIME_TO_POSES
 from okdhp_edge.run.reader import FrameReader
+from okdhp_edge.run.run_statistics import AFTER_POSES, WARMUP, RunStatistics
 from okdhp_edge.run.sources.base import Source
-from okdhp_edge.run.tally import AFTER_POSES, WARMUP, Tally
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.system.latency import LatencyStats, Series, drift
 
@@ -41,7 +41,7 @@ class RunReport:
         fps: counted frames / wall seconds between the first and the last of them.
         first_ms: age of the very first frame: what loading lazily and warming up cost.
         stages: by name; those of `pipeline.TIME_TO_POSES` add up to the age, `capture` comes
-            before it and those of `tally.AFTER_POSES` after.
+            before it and those of `stats.AFTER_POSES` after.
         frame_age: capture to poses; None when no frame was counted.
         end_to_end: capture to the end of the last sink.
         drift: median age of the second half over that of the first, less one.
@@ -102,7 +102,7 @@ class RunReport:
 def report_on(
     source: Source,
     reader: FrameReader,
-    tally: Tally,
+    stats: RunStatistics,
     backend: Backend,
     precision_asked: str,
     sensors: tuple[dict[str, float | int], dict[str, float | int]],
@@ -115,24 +115,24 @@ def report_on(
         backend: the last of them, where a viewer switched.
         switches: how often another model was taken up.
     """
-    counted = tally.stages.frames > 0
-    series = {name: tally.stages.series[name] for name in _ordered(tally.stages.series)}
+    counted = stats.stages.frames > 0
+    series = {name: stats.stages.series[name] for name in _ordered(stats.stages.series)}
     card = backend.card
     return RunReport(
-        source=source.name, source_facts=_facts(source), live=source.live, frames=tally.frames,
-        found=tally.found, people=tally.people, captured=reader.captured,
-        dropped=reader.dropped, skipped=reader.skipped, unseen=reader.unseen + tally.unshown,
-        warmup=min(WARMUP, tally.frames), seconds=tally.seconds, fps=tally.fps,
-        first_ms=round(tally.first_age_ns / 1e6, 3) if tally.frames else None,
+        source=source.name, source_facts=_facts(source), live=source.live, frames=stats.frames,
+        found=stats.found, people=stats.people, captured=reader.captured,
+        dropped=reader.dropped, skipped=reader.skipped, unseen=reader.unseen + stats.unshown,
+        warmup=min(WARMUP, stats.frames), seconds=stats.seconds, fps=stats.fps,
+        first_ms=round(stats.first_age_ns / 1e6, 3) if stats.frames else None,
         stages={name: s.stats() for name, s in series.items()},
-        frame_age=tally.age.stats() if counted else None,
-        end_to_end=tally.shown.stats() if counted else None,
-        drift=drift(tally.age.samples) if counted else None,
-        flags=tuple(_flags(source, tally, sensors, switches)) if counted else (),
+        frame_age=stats.age.stats() if counted else None,
+        end_to_end=stats.shown.stats() if counted else None,
+        drift=drift(stats.age.samples) if counted else None,
+        flags=tuple(_flags(source, stats, sensors, switches)) if counted else (),
         backend=backend.describe(), precision_asked=precision_asked,
         model=f"{card.name} branch {card.branch} {card.profile} {card.precision}",
         model_sha256=card.files[card.model_file], input_size=card.input.size, sensors=sensors,
-        samples_ms={n: _thinned(s) for n, s in (series | {"frame age": tally.age}).items()}
+        samples_ms={n: _thinned(s) for n, s in (series | {"frame age": stats.age}).items()}
         if counted else {},
     )  # fmt: skip
 
@@ -149,17 +149,17 @@ def _ordered(names: Mapping[str, Any]) -> list[str]:
 
 def _flags(
     source: Source,
-    tally: Tally,
+    stats: RunStatistics,
     sensors: tuple[dict[str, float | int], dict[str, float | int]],
     switches: int = 0,
 ) -> Sequence[str]:
     flags = []
     if switches:
         flags.append(f"mixed: the model was changed during the run ({switches}x); times are of all")
-    infer = tally.stages.series.get("infer")
+    infer = stats.stages.series.get("infer")
     if infer and infer.stats().cv > _STEADY_CV:
         flags.append(f"unstable: inference varies by {infer.stats().cv:.0%} (one deviation)")
-    wandered = drift(tally.age.samples)
+    wandered = drift(stats.age.samples)
     if wandered is not None and abs(wandered) > _STEADY_DRIFT:
         flags.append(f"drift: the second half's ages are {wandered:+.0%} of the first's")
     before, after = sensors
@@ -167,9 +167,9 @@ def _flags(
         flags.append("throttled: the CPU counted thermal events during the run")
     if after.get("mhz", 1) < _SLOWER_CLOCK * before.get("mhz", 0):
         flags.append(f"throttled: the clock fell from {before['mhz']} to {after['mhz']} MHz")
-    if tally.stages.frames < _ENOUGH_FOR_P99:
-        flags.append(f"few frames: p99 of {tally.stages.frames} is not much more than the maximum")
-    if source.live and source.fps and tally.fps >= _AT_SOURCE_RATE * source.fps:
+    if stats.stages.frames < _ENOUGH_FOR_P99:
+        flags.append(f"few frames: p99 of {stats.stages.frames} is not much more than the maximum")
+    if source.live and source.fps and stats.fps >= _AT_SOURCE_RATE * source.fps:
         flags.append("source-limited: the frame rate is the source's, not the machine's limit")
     return flags
 

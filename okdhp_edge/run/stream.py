@@ -11,7 +11,7 @@ from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.assemble import People, assemble
 from okdhp_edge.run.controls import Controls
-from okdhp_edge.run.reader import Pace
+from okdhp_edge.run.reader import FramePolicy
 from okdhp_edge.run.sources.open import open_source
 
 _log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def stream(
         asked = People(
             how_many=people, detector=Path(detector) if detector else None, smooth=smooth
         )
-        pace = Pace(live=live, stride=stride, max_fps=max_fps)
-        pipeline = assemble([open_source(source)], loaded, asked, pace, Controls(), closing)
+        policy = FramePolicy(live=live, stride=stride, max_fps=max_fps)
+        pipeline = assemble([open_source(source)], loaded, asked, policy, Controls(), closing)
         for seen in closing.enter_context(pipeline):
             yield Result(seen.frame.image, seen.poses)

@@ -68,7 +68,7 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def readable(path: Path) -> None:
+def apply_umask(path: Path) -> None:
     """Give a file or folder the rights that this user's others get: libraries that write to
     temporary files make them private."""
     mask = os.umask(0)
@@ -76,15 +76,15 @@ def readable(path: Path) -> None:
     path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
-def _settle(folder: Path) -> None:
+def _finalize(folder: Path) -> None:
     """Readable as files of this user are, and on the disk."""
     for path in (*folder.rglob("*"), folder):
-        readable(path)
+        apply_umask(path)
         _sync(path)
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[None]:
     """While the block runs, nobody else who asks works in `folder`; the lock ends with the process,
     however that ends.
 
@@ -149,7 +149,7 @@ def staged_folder(target: Path) -> Iterator[Path]:
     try:
         with writing(target):
             yield staging
-            _settle(staging)
+            _finalize(staging)
             if target.exists():
                 # Aside first: whatever fails now, the old one or the new one is whole.
                 target.rename(old)

@@ -43,7 +43,7 @@ def finetuning_recipe(start: str, persons: int, metric: str | None = None) -> Re
     Raises:
         ModelError: there are no such weights.
     """
-    facts = checkpoint.read_facts(model_store.weights(start))
+    facts = checkpoint.read_info(model_store.weights(start))
     plan = next(s for s in _SCHEDULES if persons <= s.persons)
     batch = max(1, min(plan.batch, persons))
     epochs = max(4, round(plan.steps * batch / max(persons, 1)) if persons < batch else

@@ -15,11 +15,17 @@ from okdhp_edge.artifacts.card import SkeletonSpec
 from okdhp_edge.artifacts.model_store import BEST, HALF, mark_newest
 from okdhp_edge.errors import OkdhpError
 from okdhp_edge.recipe import checkpoint
-from okdhp_edge.recipe.checkpoint import Facts
+from okdhp_edge.recipe.checkpoint import CheckpointInfo
 from okdhp_edge.recipe.recipe import Recipe
-from okdhp_edge.system.files import alone, writing
+from okdhp_edge.system.files import exclusive, writing
 from okdhp_edge.train.dataset import Batch, EpochBatches, batches_of, build_loader
-from okdhp_edge.train.journal import AGREEMENT, ENSEMBLE_GAIN, GRADIENT_RATIO, Journal, Row
+from okdhp_edge.train.metrics_logger import (
+    AGREEMENT,
+    ENSEMBLE_GAIN,
+    GRADIENT_RATIO,
+    MetricsLogger,
+    Row,
+)
 from okdhp_edge.train.schedule import learning_rate
 from okdhp_edge.train.setup import (
     Report,
@@ -51,7 +57,7 @@ def train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     """
     # Of several processes the first one holds the folder.
     first = int(os.environ.get("RANK", "0")) == 0
-    with alone(options.out) if first else nullcontext():
+    with exclusive(options.out) if first else nullcontext():
         return _train(recipe, data, options)
 
 
@@ -63,7 +69,9 @@ def _train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     elif run.fabric.is_global_zero:
         with writing(options.out):
             options.out.mkdir(parents=True, exist_ok=True)
-    journal = Journal(options.out, run.epochs_done) if run.fabric.is_global_zero else None
+    metrics_logger = (
+        MetricsLogger(options.out, run.epochs_done) if run.fabric.is_global_zero else None
+    )
     dataset = training_set(run)
     batches = EpochBatches(
         len(dataset), recipe.optimiser.batch_size, recipe.seed,
@@ -75,24 +83,24 @@ def _train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
         if run.quantization and epoch == run.quantization.table.start_epoch:
             calibrate(run, run.quantization, cast(Any, loader))
         row = _train_epoch(run, cast(Any, loader), len(batches), epoch, options.report)
-        if journal:
-            _judge_and_keep(run, options, epoch, row, journal)
+        if metrics_logger:
+            _validate_and_checkpoint(run, options, epoch, row, metrics_logger)
         run.fabric.barrier()
-        if run.fabric.broadcast(_no_longer_rises(run, options, epoch)):
+        if run.fabric.broadcast(_should_stop_early(run, options, epoch)):
             break
-    if journal:
-        journal.close()
+    if metrics_logger:
+        metrics_logger.close()
         if (options.out / BEST).is_file():
             checkpoint.save_half(options.out / BEST, options.out / HALF)
     return options.out / BEST
 
 
-def _no_longer_rises(run: Run, options: TrainingOptions, epoch: int) -> bool:
+def _should_stop_early(run: Run, options: TrainingOptions, epoch: int) -> bool:
     """Whether the recipe's patience is at its end."""
     patience, best = run.recipe.optimiser.patience, options.out / BEST
     if patience is None or not run.fabric.is_global_zero or not best.is_file():
         return False
-    return epoch + 1 - checkpoint.read_facts(best).epochs_done >= patience
+    return epoch + 1 - checkpoint.read_info(best).epochs_done >= patience
 
 
 def _train_epoch(run: Run, loader: Any, steps: int, epoch: int, report: Report) -> Row:
@@ -166,20 +174,23 @@ def _step(run: Run, batch: Batch, epoch: float, *, measure: bool) -> dict[str, f
     return values
 
 
-def _judge_and_keep(
-    run: Run, options: TrainingOptions, epoch: int, row: Row, journal: Journal
+def _validate_and_checkpoint(
+    run: Run, options: TrainingOptions, epoch: int, row: Row, metrics_logger: MetricsLogger
 ) -> None:
-    """Validate, keep the best and the last. The journal first: a row too many is cut off where the
-    run is taken up again, one that is missing would stay so."""
+    """Validate, log metrics, keep the best checkpoint and the last.
+
+    Metrics are written first: a resumed run cuts off a row too many, but one that is missing would
+    stay so.
+    """
     recipe = run.recipe
     found = validate(
-        run.judged, run.val, recipe.input_spec(), recipe.decoder_spec(), run.metric,
+        run.evaluated_net, run.val, recipe.input_spec(), recipe.decoder_spec(), run.metric,
         lambda done: options.report("validate", done, len(run.val), ""), run.in_int8(epoch),
     )  # fmt: skip
     branch, score = _chosen(recipe, found.scores)
     improved = score > run.best_score
     run.best_score = max(score, run.best_score)
-    facts = Facts(
+    facts = CheckpointInfo(
         recipe=recipe, data=run.train.source, metric=run.metric,
         skeleton=SkeletonSpec.of(run.train.skeleton), epochs_done=epoch + 1, scores=found.scores,
         best_branch=branch, best_score=run.best_score, version=__version__,
@@ -187,11 +198,13 @@ def _judge_and_keep(
     row |= {f"val/{name}": value for name, value in found.scores.items()}
     if len(recipe.network.branches) > 1:
         row |= {AGREEMENT: found.agreement, ENSEMBLE_GAIN: found.ensemble_gain}
-    journal.add(row)
+    metrics_logger.add(row)
     if improved:
-        checkpoint.save(options.out / BEST, facts, run.judged, beside=run.beside)
+        checkpoint.save(
+            options.out / BEST, facts, run.evaluated_net, extra_modules=run.extra_modules
+        )
         mark_newest(options.out / BEST)
-    checkpoint.save(options.out / LAST, facts, run.net, run.optimiser, run.kept)
+    checkpoint.save(options.out / LAST, facts, run.net, run.optimiser, run.resumable_modules)
 
 
 def _chosen(recipe: Recipe, scores: dict[str, float]) -> tuple[int, float]:

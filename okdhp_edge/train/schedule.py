@@ -14,9 +14,9 @@ _MOMENTUM = 0.9
 
 def build_optimiser(net: nn.Module, table: OptimiserTable) -> torch.optim.Optimizer:
     """Adam(W) or SGD with momentum, over what is not frozen; biases and norms are not decayed."""
-    learnt = [p for p in net.parameters() if p.requires_grad]
-    decayed = [p for p in learnt if p.ndim > 1]
-    plain = [p for p in learnt if p.ndim <= 1]
+    learned = [p for p in net.parameters() if p.requires_grad]
+    decayed = [p for p in learned if p.ndim > 1]
+    plain = [p for p in learned if p.ndim <= 1]
     groups = [
         {"params": decayed, "weight_decay": table.weight_decay},
         {"params": plain, "weight_decay": 0.0},

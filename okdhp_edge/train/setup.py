@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from okdhp_edge.artifacts import model_store
-from okdhp_edge.data.corrections import corrected, read_corrections
+from okdhp_edge.data.corrections import apply_corrections, read_corrections
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseSet, kinds_of
 from okdhp_edge.errors import DataError, OkdhpError, RecipeError
@@ -26,14 +26,14 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.distillation import FpdTable
 from okdhp_edge.recipe.recipe import Recipe
+from okdhp_edge.train.allocator import retain_freed_memory
 from okdhp_edge.train.batchnorm import make_process_wide
 from okdhp_edge.train.dataset import CropDataset, batches_of
 from okdhp_edge.train.freeze import freeze
-from okdhp_edge.train.memory import keep_freed_memory
+from okdhp_edge.train.initialize import initialize_from
 from okdhp_edge.train.methods import Method, build_method
 from okdhp_edge.train.quantization import QuantizationAware
 from okdhp_edge.train.schedule import build_optimiser
-from okdhp_edge.train.start import start_from
 from okdhp_edge.train.step import TrainingStep
 
 _CALIBRATED_BATCHES = 8
@@ -76,19 +76,19 @@ class Run:
     best_score: float = float("-inf")
 
     @property
-    def judged(self) -> PoseNet:
+    def evaluated_net(self) -> PoseNet:
         """The network that is validated and kept."""
         return self.net if self.average is None else cast(PoseNet, self.average.module)
 
     @property
-    def beside(self) -> dict[str, nn.Module]:
+    def extra_modules(self) -> dict[str, nn.Module]:
         """What learns beside the network."""
         return _those_there({"method": self.method, "quantization": self.quantization})
 
     @property
-    def kept(self) -> dict[str, nn.Module]:
+    def resumable_modules(self) -> dict[str, nn.Module]:
         """What a resumed run needs besides network and optimiser."""
-        return self.beside | _those_there({"average": self.average})
+        return self.extra_modules | _those_there({"average": self.average})
 
     def in_int8(self, epoch: int) -> QuantizedBranch | None:
         """The INT8 branch, from the epoch on in which it learns."""
@@ -137,20 +137,22 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
         options.say(train_set.skeleton.mirroring)
     val_set = validation_set(data, options, train_set.skeleton)
     if recipe.corrections:
-        train_set = corrected(train_set, read_corrections(Path(recipe.corrections).expanduser()))
+        train_set = apply_corrections(
+            train_set, read_corrections(Path(recipe.corrections).expanduser())
+        )
     metric = recipe.metric or val_set.metric
     check_metric(metric)
     fabric = _launch(options)
     cv2.setNumThreads(1)
     if fabric.device.type == "cpu":
-        keep_freed_memory()
+        retain_freed_memory()
     # All batches have one shape: the fastest kernel of the first serves the rest.
     torch.backends.cudnn.benchmark = fabric.device.type == "cuda"
     torch.manual_seed(recipe.seed)
     net = build_network(recipe.network, len(train_set.skeleton))
     if recipe.start is not None:
         path = model_store.weights(recipe.start)
-        begun = start_from(path, net, recipe.network, train_set.skeleton)
+        begun = initialize_from(path, net, recipe.network, train_set.skeleton)
         options.say(f"starts from {path}: {begun}")
     freeze(net, recipe.freeze)
     method = build_method(recipe, train_set.skeleton)
@@ -191,10 +193,10 @@ def validation_set(data: str, options: TrainingOptions, skeleton: Skeleton) -> P
     """
     if options.val_data is None:
         return load(data, "val")
-    return load(options.val_data, "val").as_seen_by(skeleton)
+    return load(options.val_data, "val").with_skeleton(skeleton)
 
 
-def _check_joints(path: Path, facts: checkpoint.Facts, skeleton: Skeleton) -> None:
+def _check_joints(path: Path, facts: checkpoint.CheckpointInfo, skeleton: Skeleton) -> None:
     if facts.skeleton.joints != skeleton.joints:
         raise RecipeError(
             f"{path} knows the joints of {facts.skeleton.name}, the data are {skeleton.name}",
@@ -257,7 +259,7 @@ def resume(run: Run, last: Path) -> None:
     Raises:
         OkdhpError: another recipe made that checkpoint, or other data.
     """
-    facts = checkpoint.read_facts(last)
+    facts = checkpoint.read_info(last)
     _check_joints(last, facts, run.train.skeleton)
     if kinds_of(facts.data) != kinds_of(run.train.source):
         raise OkdhpError(
@@ -271,6 +273,6 @@ def resume(run: Run, last: Path) -> None:
         )
     checkpoint.load_net(last, run.net)
     checkpoint.load_optimiser(last, run.optimiser)
-    for name, module in run.kept.items():
-        checkpoint.load_beside(last, name, module)
+    for name, module in run.resumable_modules.items():
+        checkpoint.load_extra_module(last, name, module)
     run.epochs_done, run.best_score = facts.epochs_done, facts.best_score

@@ -45,7 +45,7 @@ class TrainingStep(nn.Module):
     def train(self, mode: bool = True) -> "TrainingStep":
         """Training mode, but for what the method keeps frozen."""
         super().train(mode)
-        self.method.settle(self.net)
+        self.method.on_train_mode(self.net)
         keep_frozen(self.net, self.frozen)
         return self
 

@@ -20,7 +20,7 @@ from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
-from okdhp_edge.recipe.checkpoint import Facts
+from okdhp_edge.recipe.checkpoint import CheckpointInfo
 from okdhp_edge.recipe.distillation import TeacherTable
 from okdhp_edge.train.validate import INT8
 
@@ -28,31 +28,31 @@ _SILENT = 4
 _DTYPES = {"tensor(int32)": np.int32, "tensor(uint8)": np.uint8}
 
 
-class Lesson(NamedTuple):
+class TeacherTargets(NamedTuple):
     """What a teacher says of a batch.
 
     Attributes:
         heatmaps: (N, K, h, w), at least 0 and with peak 1, on the student's grid.
-        knows: (K,) 1 for the joints that the teacher has.
+        joint_mask: (K,) 1 for the joints that the teacher has.
         features: (N, C, h, w) of its trunk; None where it does not show them.
     """
 
     heatmaps: Tensor
-    knows: Tensor
+    joint_mask: Tensor
     features: Tensor | None
 
 
-class _Answer(NamedTuple):
+class _TeacherOutput(NamedTuple):
     heatmaps: Tensor
     features: Tensor | None
 
 
 class Teacher:
-    """A frozen network. Nothing of it is learnt, saved or given a gradient."""
+    """A frozen network. Nothing of it is learned, saved or given a gradient."""
 
     def __init__(
         self,
-        answer: Callable[[Tensor], _Answer],
+        answer: Callable[[Tensor], _TeacherOutput],
         *,
         name: str,
         joints: Sequence[str],
@@ -75,10 +75,10 @@ class Teacher:
                 "name its joints as the data set does: teacher.joints = [...]",
             )
         self._pick = torch.tensor([index.get(joint, 0) for joint in student.joints])
-        self._knows = torch.tensor([float(joint in index) for joint in student.joints])
+        self._joint_mask = torch.tensor([float(joint in index) for joint in student.joints])
 
     @torch.no_grad()
-    def __call__(self, image_NHWC: Tensor, grid: tuple[int, int]) -> Lesson:
+    def __call__(self, image_NHWC: Tensor, grid: tuple[int, int]) -> TeacherTargets:
         """Teach crops.
 
         Args:
@@ -91,8 +91,8 @@ class Teacher:
         maps = answer.heatmaps.float()[:, self._pick.to(image_NHWC.device)]
         if maps.shape[2:] != grid:
             maps = F.interpolate(maps, grid, mode="bilinear", align_corners=False)
-        knows = self._knows.to(image_NHWC.device)
-        return Lesson(_peaked(maps, self._kind) ** self._power, knows, answer.features)
+        joint_mask = self._joint_mask.to(image_NHWC.device)
+        return TeacherTargets(_peaked(maps, self._kind) ** self._power, joint_mask, answer.features)
 
 
 def _peaked(maps_NKHW: Tensor, kind: HeatmapKind) -> Tensor:
@@ -132,10 +132,10 @@ def open_teacher(table: TeacherTable, student: Skeleton, spec: InputSpec) -> Tea
     _check_crop(path, theirs, spec)
     output = _chosen_output(table, facts)
 
-    def answer(image: Tensor) -> _Answer:
+    def answer(image: Tensor) -> _TeacherOutput:
         outputs: BranchOutputs = net.to(image.device)(image)
         maps = outputs.ensemble if output == "ensemble" else outputs.last(int(output[6:]))
-        return _Answer(maps, outputs.trunk_features)
+        return _TeacherOutput(maps, outputs.trunk_features)
 
     return Teacher(
         answer, name=str(path), joints=facts.skeleton.joints, size=theirs.size, student=student,
@@ -143,19 +143,19 @@ def open_teacher(table: TeacherTable, student: Skeleton, spec: InputSpec) -> Tea
     )  # fmt: skip
 
 
-def load_checkpoint(path: Path) -> tuple[PoseNet, Facts]:
+def load_checkpoint(path: Path) -> tuple[PoseNet, CheckpointInfo]:
     """A trained network, frozen and in eval mode.
 
     Raises:
         ModelError: missing, damaged, or not written by this project.
     """
-    facts = checkpoint.read_facts(path)
+    facts = checkpoint.read_info(path)
     net = build_network(facts.recipe.network, len(facts.skeleton.joints), load_encoder=False)
     checkpoint.load_net(path, net)
     return net.eval().requires_grad_(requires_grad=False), facts
 
 
-def _chosen_output(table: TeacherTable, facts: Facts) -> str:
+def _chosen_output(table: TeacherTable, facts: CheckpointInfo) -> str:
     # INT8 is the deployed branch once more, made coarser.
     floats = [name for name in facts.scores if name != INT8]
     output = table.output or max(floats, key=lambda name: facts.scores[name])
@@ -202,10 +202,10 @@ def _onnx_teacher(table: TeacherTable, path: Path, student: Skeleton, spec: Inpu
     output = table.output or session.get_outputs()[0].name
     on_cpu, on_device = _in_onnxruntime(session, output), _in_torch(path, output)
 
-    def answer(image: Tensor) -> _Answer:
+    def answer(image: Tensor) -> _TeacherOutput:
         fed = _normalised(image, table) if facts.foreign else image
         maps = on_device(fed) if image.device.type != "cpu" else None
-        return _Answer((on_cpu(fed) if maps is None else maps).to(image.device), None)
+        return _TeacherOutput((on_cpu(fed) if maps is None else maps).to(image.device), None)
 
     return Teacher(answer, name=str(path), joints=facts.joints, kind=facts.kind, size=facts.size,
                    student=student, table=table)  # fmt: skip

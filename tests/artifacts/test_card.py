@@ -8,7 +8,7 @@ import pytest
 
 from okdhp_edge.artifacts.card import metadata_of, model_folder, read_card, sha256_of, write_card
 from okdhp_edge.errors import ModelError, OutputError
-from okdhp_edge.system.files import alone, staged_folder, write_text
+from okdhp_edge.system.files import exclusive, staged_folder, write_text
 from tests.helpers.fakes import fake_card
 
 
@@ -157,10 +157,10 @@ def test_content_is_on_the_disk_before_a_name_points_to_it(tmp_path, monkeypatch
 
 
 def test_a_folder_is_one_processes_at_a_time(tmp_path):
-    with alone(tmp_path / "m"):
+    with exclusive(tmp_path / "m"):
         code = (
-            "from pathlib import Path; from okdhp_edge.system.files import alone\n"
-            f"with alone(Path({str(tmp_path / 'm')!r})): print('in')"
+            "from pathlib import Path; from okdhp_edge.system.files import exclusive\n"
+            f"with exclusive(Path({str(tmp_path / 'm')!r})): print('in')"
         )
         run = [sys.executable, "-c", code]
         second = subprocess.run(run, capture_output=True, text=True, check=False)
@@ -171,9 +171,9 @@ def test_a_folder_is_one_processes_at_a_time(tmp_path):
 
 def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
     code = (
-        "import os; from pathlib import Path; from okdhp_edge.system.files import alone\n"
-        f"with alone(Path({str(tmp_path / 'm')!r})): os.kill(os.getpid(), 9)"
+        "import os; from pathlib import Path; from okdhp_edge.system.files import exclusive\n"
+        f"with exclusive(Path({str(tmp_path / 'm')!r})): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code], check=False)
-    with alone(tmp_path / "m"):
+    with exclusive(tmp_path / "m"):
         pass

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from okdhp_edge.artifacts.results import keep_result
+from okdhp_edge.artifacts.results import add_result
 from okdhp_edge.errors import DataError
 
 ONE = {"model": "m", "backend": "b", "precision": "int8", "data": "d", "split": "val",
@@ -12,7 +12,7 @@ ONE = {"model": "m", "backend": "b", "precision": "int8", "data": "d", "split": 
 def test_a_measurement_replaces_its_elder_and_stands_beside_others(tmp_path):
     file = tmp_path / "results.json"
     for change in ({}, {"split": "test"}, {"value": 51.0}):
-        keep_result(file, {**ONE, **change})
+        add_result(file, {**ONE, **change})
     results = json.loads(file.read_text())["results"]
     assert [(r["split"], r["value"]) for r in results] == [("test", 50.0), ("val", 51.0)]
 
@@ -20,11 +20,11 @@ def test_a_measurement_replaces_its_elder_and_stands_beside_others(tmp_path):
 def test_a_file_of_something_else_is_not_overwritten(tmp_path):
     (tmp_path / "r.json").write_text('{"important": 1}')
     with pytest.raises(DataError, match="no results file"):
-        keep_result(tmp_path / "r.json", ONE)
+        add_result(tmp_path / "r.json", ONE)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"results": 3}', '{"results": [3]}', "\xff"])
 def test_a_damaged_file_is_one_line(tmp_path, text):
     (tmp_path / "r.json").write_text(text, encoding="latin-1")
     with pytest.raises(DataError, match="no results file"):
-        keep_result(tmp_path / "r.json", ONE)
+        add_result(tmp_path / "r.json", ONE)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from okdhp_edge.data.corrections import Corrections, corrected, read_corrections
+from okdhp_edge.data.corrections import Corrections, apply_corrections, read_corrections
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError
 from tests.helpers.tiny_models import DATA
@@ -16,7 +16,7 @@ def _corrections(**changes):
 def test_labels_are_put_right_and_others_left_alone():
     poses = load(DATA, "train")
     a, b, c = (s.id for s in poses.samples[:3])
-    fixed = corrected(
+    fixed = apply_corrections(
         poses, _corrections(swapped=(a, b), unlabelled={b: ("left_wrist",), c: ("neck",)})
     )
     index, flip = poses.skeleton.index, poses.skeleton.flip_index
@@ -32,7 +32,7 @@ def test_a_joint_that_was_seen_elsewhere_is_labelled_there():
     poses = load(DATA, "train")
     a = poses.samples[0]
     moves = {a.id: {"left_wrist": (3.5, 4.0), "neck": (7.0, 8.0)}}
-    fixed = corrected(poses, _corrections(swapped=(a.id,), moved=moves)).samples[0]
+    fixed = apply_corrections(poses, _corrections(swapped=(a.id,), moved=moves)).samples[0]
     index = poses.skeleton.index
     np.testing.assert_array_equal(fixed.xy[index("left_wrist")], [3.5, 4.0])
     assert fixed.labelled[index("left_wrist")] and fixed.labelled[index("neck")]
@@ -43,11 +43,11 @@ def test_a_joint_that_was_seen_elsewhere_is_labelled_there():
 def test_corrections_of_another_set_are_refused():
     poses = load(DATA, "train")
     with pytest.raises(DataError, match="corrections are for synthetic, train, none of whose"):
-        corrected(poses, _corrections(swapped=("im00001",)))
+        apply_corrections(poses, _corrections(swapped=("im00001",)))
     with pytest.raises(DataError, match="joints that .* lacks: tail"):
-        corrected(poses, _corrections(unlabelled={poses.samples[0].id: ("tail",)}))
+        apply_corrections(poses, _corrections(unlabelled={poses.samples[0].id: ("tail",)}))
     with pytest.raises(DataError, match="joints that .* lacks: tail"):
-        corrected(poses, _corrections(moved={poses.samples[0].id: {"tail": (1.0, 2.0)}}))
+        apply_corrections(poses, _corrections(moved={poses.samples[0].id: {"tail": (1.0, 2.0)}}))
 
 
 def test_files_come_back_and_others_are_refused(tmp_path):

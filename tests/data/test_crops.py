@@ -48,7 +48,7 @@ def test_boxes_without_anybody_stay_so(tmp_path):
     )  # fmt: skip
     write_crops(replace(poses, samples=[nobody]), tmp_path, CropOptions(), lambda _: None)
     (found,) = load(f"coco:{tmp_path / ANNOTATIONS}@all", "train").samples
-    assert found.nobody
+    assert found.is_negative
 
 
 def test_a_suffix_that_opencv_cannot_write_is_refused(tmp_path, monkeypatch):

@@ -71,9 +71,9 @@ def test_the_tracked_calibration_list_names_training_samples(real_data):
     from tests.conftest import REPOSITORY
 
     names = (REPOSITORY / "calibration/lspet-300.txt").read_text().split()
-    picked = load(f"lspet:{real_data / 'lspet'}", "train").picked(names)
-    assert len(picked) == 300
-    assert min(s.labelled.sum() for s in picked.samples) >= 12
+    subset = load(f"lspet:{real_data / 'lspet'}", "train").subset(names)
+    assert len(subset) == 300
+    assert min(s.labelled.sum() for s in subset.samples) >= 12
 
 
 def test_coco_mini_is_split_by_picture(real_data):

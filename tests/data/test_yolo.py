@@ -49,7 +49,7 @@ def test_joints_without_visibility_are_there_unless_at_zero(tmp_path):
 
 def test_named_joints_are_matched_with_other_sets(tmp_path):
     yaml = YAML.replace("flip_idx: [0, 2, 1]\n", "kpt_names: {0: [nose, LEye, REye]}\n")
-    poses = load(f"yolo:{made(tmp_path, yaml)}", "train").as_seen_by(COCO17)
+    poses = load(f"yolo:{made(tmp_path, yaml)}", "train").with_skeleton(COCO17)
     assert poses.samples[0].labelled[:3].tolist() == [True, True, False]
 
 

@@ -8,8 +8,8 @@ from okdhp_edge.artifacts.card import read_card, sha256_of
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import COCO17, Skeleton
-from okdhp_edge.recipe.checkpoint import read_facts
-from okdhp_edge.train.start import start_from
+from okdhp_edge.recipe.checkpoint import read_info
+from okdhp_edge.train.initialize import initialize_from
 
 
 @pytest.mark.slow
@@ -30,12 +30,12 @@ def test_training_goes_on_from_them_on_a_fresh_install(name, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)  # where there is no models/
     weights = model_store.weights(name)
     assert weights.stat().st_size <= 8e6
-    facts = read_facts(weights)
+    facts = read_info(weights)
     assert facts.skeleton.skeleton() == COCO17
     mine = Skeleton("mine", ("nose", "left_wrist", "right_wrist", "bat"))
     net = build_network(facts.recipe.network, len(mine), load_encoder=False)
-    begun = start_from(weights, net, facts.recipe.network, mine)
-    assert begun.kept == mine.joints[:3] and begun.anew == ("bat",)
+    begun = initialize_from(weights, net, facts.recipe.network, mine)
+    assert begun.kept == mine.joints[:3] and begun.reinitialized == ("bat",)
     with torch.no_grad():
         found = net.eval()(torch.zeros(1, 64, 64, 3, dtype=torch.uint8)).last(0)
     assert torch.isfinite(found).all()

@@ -19,7 +19,7 @@ from okdhp_edge.backends.engine import Sidecar
 from okdhp_edge.backends.engine import _sidecar as read_sidecar
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.check import check
-from okdhp_edge.data.corrections import corrected, read_corrections
+from okdhp_edge.data.corrections import apply_corrections, read_corrections
 from okdhp_edge.data.load import load, read_annotations
 from okdhp_edge.data.sample import read_picture
 from okdhp_edge.evaluation.average_precision import average_precision, read_results
@@ -74,7 +74,7 @@ def _recipe(folder: Path) -> None:
 
 def _checkpoint(folder: Path) -> None:
     path = folder / "best.safetensors"
-    facts = checkpoint.read_facts(path)
+    facts = checkpoint.read_info(path)
     net = build_network(facts.recipe.network, len(facts.skeleton.joints), load_encoder=False)
     checkpoint.load_net(path, net)
 
@@ -100,7 +100,7 @@ def _pictures(folder: Path) -> None:
 
 
 def _teacher(folder: Path) -> None:
-    Teacher(folder / "teacher.onnx", 1).looks(_GREY, np.array([5.0, 5.0, 40.0, 40.0]))
+    Teacher(folder / "teacher.onnx", 1).predict(_GREY, np.array([5.0, 5.0, 40.0, 40.0]))
 
 
 def _detector(folder: Path) -> None:
@@ -112,7 +112,7 @@ def _report(folder: Path) -> None:
 
 
 def _corrections(folder: Path) -> None:
-    corrected(load("synthetic:4", "train"), read_corrections(folder / "corrections.json"))
+    apply_corrections(load("synthetic:4", "train"), read_corrections(folder / "corrections.json"))
 
 
 def _results(folder: Path) -> None:

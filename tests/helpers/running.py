@@ -5,24 +5,26 @@ from contextlib import ExitStack
 from okdhp_edge.run.assemble import People, assemble
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.loop import Feed, run_loop
-from okdhp_edge.run.pipeline import Seen
-from okdhp_edge.run.reader import Pace
+from okdhp_edge.run.pipeline import FrameResult
+from okdhp_edge.run.reader import FramePolicy
 from okdhp_edge.run.report import report_on
 from okdhp_edge.run.sources.base import Frame
 from okdhp_edge.system.hardware import sensors
 from tests.helpers.fakes import FakeBackend
 
 
-def run_on(sources, backend=None, sinks=(), *, pace=None, people=None, controls=None, **options):
+def run_on(sources, backend=None, sinks=(), *, policy=None, people=None, controls=None, **options):
     """Reports by source."""
     backend, controls = backend or FakeBackend(), controls or Controls()
     with ExitStack() as closing:
         feeds = [Feed(source, list(sinks)) for source in sources]
-        pipeline = assemble(sources, backend, people or People(), pace or Pace(), controls, closing)
+        pipeline = assemble(
+            sources, backend, people or People(), policy or FramePolicy(), controls, closing
+        )
         run_loop(pipeline, feeds, controls, **options)
     state = sensors()
     return [
-        report_on(feed.source, reader, feed.tally, pipeline.backend, "fp32", (state, state),
+        report_on(feed.source, reader, feed.stats, pipeline.backend, "fp32", (state, state),
                   switches=pipeline.switches)
         for feed, reader in zip(feeds, pipeline.readers, strict=True)
     ]  # fmt: skip
@@ -45,6 +47,6 @@ class Picturing:
         self.closed.append(good)
 
 
-def seen_frame(number, poses=(), image=None, **changes):
+def frame_result(number, poses=(), image=None, **changes):
     frame = Frame(number, image, 0, 0, number / 30)._replace(**changes)
-    return Seen(0, frame, list(poses), {}, 0)
+    return FrameResult(0, frame, list(poses), {}, 0)

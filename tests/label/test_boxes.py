@@ -6,8 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okdhp_edge.errors import DataError
-from okdhp_edge.label.boxes import boxes_beside, boxes_of_coco, covered, voc_boxes, yolo_boxes
-from okdhp_edge.label.empty import empty_boxes
+from okdhp_edge.label.boxes import (
+    boxes_from_sidecars,
+    boxes_of_coco,
+    covered,
+    voc_boxes,
+    yolo_boxes,
+)
+from okdhp_edge.label.negatives import negative_boxes
 
 PICTURE = np.zeros((100, 200, 3), np.uint8)
 VOC = """<annotation><object><name>person</name><bndbox><xmin>10</xmin><ymin>20</ymin>
@@ -37,7 +43,7 @@ def test_box_files_are_found_beside_and_in_the_usual_folders(tmp_path, folder):
     place = tmp_path / folder if folder else pictures
     (place / "a.xml").write_text(VOC)
     (place / "b.txt").write_text("0 0.5 0.5 0.5 0.5\n")
-    find = boxes_beside("person")
+    find = boxes_from_sidecars("person")
     assert len(find(pictures / "a.jpg", PICTURE)) == 1
     assert np.allclose(find(pictures / "b.jpg", PICTURE), [[50, 25, 100, 50]])
     assert find(pictures / "c.jpg", PICTURE) is None
@@ -77,7 +83,7 @@ def test_a_broken_box_file_is_one_clear_line(tmp_path, name, text):
         if name.endswith("json"):
             boxes_of_coco(tmp_path / name)
         else:
-            boxes_beside("person")(tmp_path / "a.jpg", PICTURE)
+            boxes_from_sidecars("person")(tmp_path / "a.jpg", PICTURE)
     assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -87,7 +93,7 @@ BOXES = st.tuples(st.floats(0, 300), st.floats(0, 200), st.floats(10, 200), st.f
 @given(st.lists(BOXES, max_size=4), st.integers(0, 2**32 - 1))
 def test_empty_boxes_touch_nobody_and_lie_in_the_picture(people, seed):
     people = [np.array(box) for box in people]
-    found = empty_boxes(people, (400, 300), 4, np.random.default_rng(seed))
+    found = negative_boxes(people, (400, 300), 4, np.random.default_rng(seed))
     frame = np.array([0.0, 0, 400, 300])
     for box in found:
         assert all(covered(box, person) < 0.1 for person in people)
@@ -95,4 +101,4 @@ def test_empty_boxes_touch_nobody_and_lie_in_the_picture(people, seed):
 
 
 def test_a_picture_without_people_has_room_for_empty_boxes():
-    assert len(empty_boxes([], (400, 300), 3, np.random.default_rng(0))) == 3
+    assert len(negative_boxes([], (400, 300), 3, np.random.default_rng(0))) == 3

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from okdhp_edge.label.consensus import Rules, agree, union, within
-from okdhp_edge.label.teacher import Look
+from okdhp_edge.label.consensus import Rules, consensus, union, within
+from okdhp_edge.label.teacher import TeacherPrediction
 from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
 
 PAIR = Skeleton("pair", ("a", "b", "c"))
@@ -13,11 +13,11 @@ SIDE = 100.0
 
 def look(*points, score=0.9):
     scores = np.full(len(points), score) if np.isscalar(score) else np.array(score, float)
-    return Look(np.array(points, float), scores)
+    return TeacherPrediction(np.array(points, float), scores)
 
 
 def agreed(*looks, rules=None):
-    return agree([(PAIR, each) for each in looks], PAIR, SIDE, rules or Rules())
+    return consensus([(PAIR, each) for each in looks], PAIR, SIDE, rules or Rules())
 
 
 def test_looks_that_agree_give_their_mean():
@@ -64,10 +64,11 @@ def test_a_label_lies_within_its_picture(points):
 def test_teachers_of_other_joints_are_matched_by_name():
     both = union([COCO17, LSP14])
     assert both.joints[:17] == COCO17.joints and set(both.joints[17:]) == {"neck", "head_top"}
-    coco = Look(np.arange(34, dtype=float).reshape(17, 2), np.ones(17))
-    lsp = Look(np.stack([coco.xy[COCO17.index(j)] if j in COCO17.joints else np.array([7.0, 7.0])
-                         for j in LSP14.joints]), np.ones(14))  # fmt: skip
-    found = agree([(COCO17, coco), (LSP14, lsp)], both, SIDE, Rules())
+    coco = TeacherPrediction(np.arange(34, dtype=float).reshape(17, 2), np.ones(17))
+    elsewhere = np.array([7.0, 7.0])
+    xy = [coco.xy[COCO17.index(j)] if j in COCO17.joints else elsewhere for j in LSP14.joints]
+    lsp = TeacherPrediction(np.stack(xy), np.ones(14))
+    found = consensus([(COCO17, coco), (LSP14, lsp)], both, SIDE, Rules())
     assert found.labelled.all()
     assert np.allclose(found.xy[:17], coco.xy) and np.allclose(found.xy[17:], 7)
 

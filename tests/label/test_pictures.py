@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from okdhp_edge.errors import DataError
-from okdhp_edge.label.pictures import Seen, difference_hash, items_in, pictures_of
+from okdhp_edge.label.pictures import DuplicateFilter, difference_hash, items_in, pictures_of
 
 
 def scene(seed):
@@ -47,7 +47,7 @@ def test_nothing_to_label_is_said(tmp_path, make):
 
 
 def test_the_hash_knows_a_picture_again_and_tells_others_apart():
-    seen = Seen(5)
+    seen = DuplicateFilter(5)
     first = scene(0)
     seen.add(difference_hash(first))
     smaller = cv2.resize(first, (80, 60), interpolation=cv2.INTER_AREA)
@@ -57,7 +57,7 @@ def test_the_hash_knows_a_picture_again_and_tells_others_apart():
 
 
 def test_more_pictures_than_the_first_table_holds():
-    seen = Seen(0)
+    seen = DuplicateFilter(0)
     for number in range(3000):
         seen.add(number * 0x9E3779B97F4A7C15 % 2**64)
     assert seen.like(2999 * 0x9E3779B97F4A7C15 % 2**64) and not seen.like(12345)

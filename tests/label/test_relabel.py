@@ -4,7 +4,7 @@ from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import Request
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
-from okdhp_edge.label.relabel import doubted, relabel, seen_twice
+from okdhp_edge.label.relabel import find_label_errors, predict_with_flip, relabel
 from okdhp_edge.pose.skeleton import LSP14
 from tests.helpers.tiny_models import DATA
 
@@ -21,7 +21,7 @@ def _persons(count=6, seed=0):
 
 
 def _doubted(truth, straight, mirrored, labelled, side):
-    return doubted(straight, mirrored, truth, labelled, side, LSP14)
+    return find_label_errors(straight, mirrored, truth, labelled, side, LSP14)
 
 
 def test_right_labels_are_not_doubted():
@@ -82,7 +82,7 @@ def test_mirrored_heatmaps_lie_where_the_straight_ones_do():
         grey = images_BHWC.mean(axis=-1)[:, None]
         return {"model": (grey * gains[:, None, None]).astype(np.float32)}
 
-    found = seen_twice(predict, LSP14)(images)
+    found = predict_with_flip(predict, LSP14)(images)
     twins = found["straight"][:, LSP14.flip_index]
     np.testing.assert_allclose(found["mirrored"], twins)
 

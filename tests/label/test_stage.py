@@ -36,10 +36,10 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def options(tmp_path, pictures):
-    from okdhp_edge.label.boxes import boxes_beside
+    from okdhp_edge.label.boxes import boxes_from_sidecars
 
     return LabelOptions(
-        sources=[pictures[0]], out=tmp_path / "labels.json", find=boxes_beside("person"),
+        sources=[pictures[0]], out=tmp_path / "labels.json", find=boxes_from_sidecars("person"),
         teachers=[dot_teacher(tmp_path / "t.onnx")], rules=RULES, duplicates=0,
     )  # fmt: skip
 
@@ -62,7 +62,7 @@ def test_empty_boxes_are_samples_in_which_nobody_is(options):
     result = label(replace(options, empty=2))
     assert result.empty >= 2
     poses = load(f"coco:{result.file}", "all")
-    nobody = [s for s in poses.samples if s.nobody]
+    nobody = [s for s in poses.samples if s.is_negative]
     assert len(nobody) == result.empty
     assert all(not s.labelled.any() and s.absent.all() for s in nobody)
 

@@ -12,7 +12,7 @@ DOTS = {"nose": (20, 12), "tail": (40, 50), "crest": (10, 44)}
 
 def test_both_looks_find_the_joints_in_pixels_of_the_picture(tmp_path):
     teacher = Teacher(dot_teacher(tmp_path / "t.onnx"))
-    for look in teacher.looks(dotted(DOTS), WHOLE):
+    for look in teacher.predict(dotted(DOTS), WHOLE):
         assert np.abs(look.xy - list(DOTS.values())).max() < 1.5
         assert (look.score > 0.3).all()
 
@@ -22,13 +22,13 @@ def test_the_box_only_says_where_to_look(tmp_path, box):
     teacher = Teacher(dot_teacher(tmp_path / "t.onnx"))
     picture = np.zeros((128, 128, 3), np.uint8)
     picture[40:50, 50:60] = (0, 0, 255)
-    for look in teacher.looks(picture, np.array(box, float)):
+    for look in teacher.predict(picture, np.array(box, float)):
         assert np.abs(look.xy[0] - [54.5, 44.5]).max() < 2.5
 
 
 def test_an_absent_joint_scores_low(tmp_path):
     teacher = Teacher(dot_teacher(tmp_path / "t.onnx"))
-    for look in teacher.looks(dotted({"nose": (30, 30)}), WHOLE):
+    for look in teacher.predict(dotted({"nose": (30, 30)}), WHOLE):
         assert look.score[0] > 0.3 > look.score[1:].max()
 
 
@@ -36,7 +36,7 @@ def test_the_mirror_image_exchanges_sides(tmp_path):
     toml = TOML.replace('"nose", "tail", "crest"', '"left_hand", "right_hand", "crest"')
     teacher = Teacher(dot_teacher(tmp_path / "t.onnx", toml))
     # Red is its left hand whichever way the picture is turned: this teacher knows no sides.
-    straight, mirrored = teacher.looks(dotted({"nose": (20, 12), "tail": (40, 50)}), WHOLE)
+    straight, mirrored = teacher.predict(dotted({"nose": (20, 12), "tail": (40, 50)}), WHOLE)
     assert np.abs(straight.xy[0] - mirrored.xy[1]).max() < 1.5
 
 
@@ -64,7 +64,7 @@ def test_keypoints_are_shares_of_the_input(tmp_path):
     path.with_suffix(".toml").write_text(
         'joints = ["a", "b"]\nlayout = "NHWC"\nreads = "keypoints"\nbox_padding = 1.0\n'
     )
-    look, _ = Teacher(path).looks(np.zeros((32, 64, 3), np.uint8), np.array([0.0, 0, 64, 32]))
+    look, _ = Teacher(path).predict(np.zeros((32, 64, 3), np.uint8), np.array([0.0, 0, 64, 32]))
     # The box ends half a pixel beyond the last pixel's edge, so the crop lies half a pixel off.
     assert np.allclose(look.xy, [[0.75 * 64, 0.25 * 32], [32, 16]])
     assert np.allclose(look.score, [0.9, 0.1])
@@ -74,7 +74,7 @@ def test_another_output_is_read_by_name(tmp_path):
     path = dot_teacher(
         tmp_path / "t.onnx", TOML + 'output = "heatmaps"\n', outputs=("nothing", "heatmaps")
     )
-    look, _ = Teacher(path).looks(cv2.flip(dotted(DOTS), 1), WHOLE)
+    look, _ = Teacher(path).predict(cv2.flip(dotted(DOTS), 1), WHOLE)
     assert look.score.max() > 0.3
 
 
@@ -95,7 +95,7 @@ def test_a_description_that_does_not_fit_is_one_clear_line(tmp_path, toml, says)
         toml
     )
     with pytest.raises(ModelError) as caught:
-        Teacher(path).looks(dotted(DOTS), WHOLE)
+        Teacher(path).predict(dotted(DOTS), WHOLE)
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from okdhp_edge.quantize.bias import correct_biases, mean_shift, rounded
+from okdhp_edge.quantize.bias import apply_bias_correction, mean_shift, rounded
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import head
 from okdhp_edge.quantize.profiles import profile
@@ -48,7 +48,7 @@ def test_the_quantized_nets_mean_output_comes_closer(tmp_path, with_bias):
     rng = np.random.default_rng(5)
     crops = [rng.integers(0, 256, (1, 8, 8, 3)).astype(np.uint8) for _ in range(30)]
     statistics = observe(source, crops)
-    correct_biases(source, tmp_path / "corrected.onnx", statistics, PER_TENSOR)
+    apply_bias_correction(source, tmp_path / "corrected.onnx", statistics, PER_TENSOR)
 
     def mean_output(path, *, round_weights):
         model = onnx.load(str(path))
@@ -73,7 +73,7 @@ def test_what_stays_float_is_not_corrected(tmp_path):
     source = conv_net(tmp_path / "float.onnx", channels=(3, 8, 4), kernel=1, bias=True)
     crops = [np.full((1, 8, 8, 3), 200, np.uint8)]
     head_ = head(source)
-    correct_biases(source, tmp_path / "c.onnx", observe(source, crops), PER_TENSOR, (head_,))
+    apply_bias_correction(source, tmp_path / "c.onnx", observe(source, crops), PER_TENSOR, (head_,))
     before, after = (
         {n.name: n.input[2] for n in onnx.load(str(path)).graph.node if n.op_type == "Conv"}
         for path in (source, tmp_path / "c.onnx")

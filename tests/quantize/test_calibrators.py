@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from okdhp_edge.quantize.calibrators import METHODS, ranges_of
-from okdhp_edge.quantize.observe import Observed
+from okdhp_edge.quantize.observe import TensorStatistics
 
 
 def _seen(*tensors):
-    observed = Observed()
+    observed = TensorStatistics()
     for tensor in tensors:
         observed.add(np.asarray(tensor, dtype=np.float32).reshape(1, 1, 1, -1))
     return {"t": observed}

@@ -19,7 +19,7 @@ from okdhp_edge.quantize.ladder import Ladder, calibrators_of
 from okdhp_edge.quantize.onnx_qdq import convolutions
 from okdhp_edge.quantize.profiles import profile
 from okdhp_edge.quantize.sensitivity import Layer
-from okdhp_edge.quantize.stage import QuantizeOptions, gather, quantize
+from okdhp_edge.quantize.stage import QuantizeOptions, quantization_inputs, quantize
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.helpers.tiny_models import tiny_recipe
@@ -29,7 +29,7 @@ DATA = "synthetic:200"
 
 @pytest.fixture(scope="module")
 def able(tmp_path_factory) -> Path:
-    """The fp32 folder of a tiny model that has learnt something to lose."""
+    """The fp32 folder of a tiny model that has learned something to lose."""
     folder = tmp_path_factory.mktemp("able")
     recipe = tiny_recipe(
         optimiser={"epochs": 6, "batch_size": 8, "lr": 4e-3},
@@ -96,12 +96,10 @@ class _Bench:
 
     def __init__(self, monkeypatch, tmp_path, able, worth, name="onnxruntime", layers=9):
         self.tried = []
-        material = gather(able, QuantizeOptions(data=DATA, max_drop=1.0))
-        self.ladder = Ladder(
-            profile(name), replace(material, before=50.0), tmp_path, lambda *_: None
-        )
+        inputs = quantization_inputs(able, QuantizeOptions(data=DATA, max_drop=1.0))
+        self.ladder = Ladder(profile(name), replace(inputs, before=50.0), tmp_path, lambda *_: None)
 
-        def judge(folder, runtime, material):
+        def judge(folder, runtime, inputs):
             plan = self.tried[-1]
             value = worth(plan)
             return Measured(
@@ -122,7 +120,7 @@ class _Bench:
 
 def _order(calibrator):
     class Learnt:
-        learnt = False
+        learned = False
 
     calibrators, search = calibrators_of(calibrator, Learnt)
     return calibrators, search
@@ -177,8 +175,8 @@ def test_nncf_is_the_last_rung_for_openvino_alone(bench):
 
 
 def test_nncfs_accuracy_control_makes_a_file_that_is_judged(able, tmp_path):
-    material = gather(able, QuantizeOptions(data=DATA, max_drop=100.0))
-    climbed = Ladder(profile("openvino"), material, tmp_path, lambda *_: None)
+    inputs = quantization_inputs(able, QuantizeOptions(data=DATA, max_drop=100.0))
+    climbed = Ladder(profile("openvino"), inputs, tmp_path, lambda *_: None)
     climbed._control_accuracy()
     assert climbed.holds and (climbed.best.folder / "model.xml").is_file()
     assert read_card(climbed.best.folder).calibration.method == "NNCF accuracy control"

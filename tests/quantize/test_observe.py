@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from okdhp_edge.errors import ModelError
 from okdhp_edge.quantize import observe as module
-from okdhp_edge.quantize.observe import BINS, Histogram, Observed, observe
+from okdhp_edge.quantize.observe import BINS, Histogram, TensorStatistics, observe
 from tests.helpers.made_onnx import conv_net
 
 
@@ -75,7 +75,7 @@ def test_zeros_alone_are_counted_too():
 
 
 def test_memory_does_not_grow_with_the_number_of_crops():
-    seen = Observed()
+    seen = TensorStatistics()
     for _ in range(3):
         seen.add(np.random.default_rng(3).normal(size=(1, 4, 8, 8)).astype(np.float32))
     assert seen.histogram.counts.nbytes == BINS * 8

@@ -7,7 +7,7 @@ import pytest
 from okdhp_edge.quantize.calibrators import ranges_of
 from okdhp_edge.quantize.profiles import profile
 from okdhp_edge.quantize.sensitivity import Layer, sensitivity, sqnr_db, write_sensitivity
-from okdhp_edge.quantize.stage import QuantizeOptions, gather
+from okdhp_edge.quantize.stage import QuantizeOptions, quantization_inputs
 from tests.helpers.tiny_models import DATA
 
 
@@ -19,17 +19,15 @@ def test_sqnr_in_decibels():
 
 def test_the_layer_that_suffers_most_comes_first(exported, tmp_path):
     """One layer's incoming range is made a hundred times too wide: alone in INT8 it ruins all."""
-    material = gather(exported, QuantizeOptions(data=DATA, max_drop=100.0))
-    ranges = ranges_of(material.statistics, "minmax") | material.known
+    inputs = quantization_inputs(exported, QuantizeOptions(data=DATA, max_drop=100.0))
+    ranges = ranges_of(inputs.statistics, "minmax") | inputs.known
     chosen = profile("tensorrt")
-    before = sensitivity(material, chosen, ranges, lambda *_: None)
+    before = sensitivity(inputs, chosen, ranges, lambda *_: None)
     victim = before[len(before) // 2].name
-    graph = onnx.load(str(material.source)).graph
+    graph = onnx.load(str(inputs.source)).graph
     tensor = next(n.input[0] for n in graph.node if n.name == victim)
     low, high = ranges[tensor]
-    after = sensitivity(
-        material, chosen, ranges | {tensor: (3e3 * low, 3e3 * high)}, lambda *_: None
-    )
+    after = sensitivity(inputs, chosen, ranges | {tensor: (3e3 * low, 3e3 * high)}, lambda *_: None)
     assert {a.name: a.sqnr_db for a in after}[victim] < before[len(before) // 2].sqnr_db - 10
     assert [layer.sqnr_db for layer in after] == sorted(layer.sqnr_db for layer in after)
     assert all(layer.drop is not None for layer in after[:5])

@@ -41,9 +41,9 @@ def test_the_gate_refuses_with_both_numbers_and_leaves_nothing(exported, tmp_pat
     shutil.copytree(exported, tmp_path / "fp32")
     real = ladder.judge
 
-    def worse(folder, runtime, material):
-        found = real(folder, runtime, material)
-        return found.model_copy(update={"value": material.before - 1.5})
+    def worse(folder, runtime, inputs):
+        found = real(folder, runtime, inputs)
+        return found.model_copy(update={"value": inputs.before - 1.5})
 
     monkeypatch.setattr(ladder, "judge", worse)
     with pytest.raises(GateError, match=r"points below float .* \(limit 1\)"):

@@ -7,7 +7,7 @@ from okdhp_edge.recipe import checkpoint
 
 
 def test_facts_and_weights_come_back(trained):
-    facts = checkpoint.read_facts(trained)
+    facts = checkpoint.read_info(trained)
     assert facts.recipe.name == "tiny"
     assert trained.with_suffix(".json").is_file()
 
@@ -23,7 +23,7 @@ def test_a_checkpoint_that_cannot_be_used_says_why(trained, tmp_path, damage):
         save_file({"a": torch.zeros(2)}, path)
     expected = {"missing": "does not exist", "truncated": "damaged", "foreign": "not a checkpoint"}
     with pytest.raises(ModelError, match=expected[damage]):
-        checkpoint.read_facts(path)
+        checkpoint.read_info(path)
 
 
 def test_a_failed_write_leaves_the_old_checkpoint(trained, tmp_path, monkeypatch):
@@ -35,7 +35,7 @@ def test_a_failed_write_leaves_the_old_checkpoint(trained, tmp_path, monkeypatch
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(OutputError, match="No space left"):
-        checkpoint.save(path, checkpoint.read_facts(trained), torch.nn.Linear(1, 1), None)
+        checkpoint.save(path, checkpoint.read_info(trained), torch.nn.Linear(1, 1), None)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["last.safetensors"]
 
@@ -44,23 +44,23 @@ def test_what_is_no_checkpoint_is_not_called_a_damaged_one(tmp_path):
     foreign = tmp_path / "model.onnx"
     foreign.write_bytes(b"theirs")
     with pytest.raises(ModelError, match="no checkpoint of okdhp-edge"):
-        checkpoint.read_facts(foreign)
+        checkpoint.read_info(foreign)
     with pytest.raises(ModelError, match="folder without a checkpoint"):
-        checkpoint.read_facts(tmp_path)
+        checkpoint.read_info(tmp_path)
 
 
 def test_half_precision_weights_do_not_tell_where_the_data_lay(trained, tmp_path):
-    facts = checkpoint.read_facts(trained)
+    facts = checkpoint.read_info(trained)
     there = facts.model_copy(update={"data": "coco:/home/somebody/set.json"})
     full = tmp_path / "full.safetensors"
     net = build_network(facts.recipe.network, len(facts.skeleton.joints), load_encoder=False)
     checkpoint.save(full, there, net)
     checkpoint.save_half(full, tmp_path / "half.safetensors")
-    assert checkpoint.read_facts(tmp_path / "half.safetensors").data == "coco"
+    assert checkpoint.read_info(tmp_path / "half.safetensors").data == "coco"
 
 
 def test_weights_that_are_not_the_networks_are_one_line(trained, tmp_path):
-    facts = checkpoint.read_facts(trained)
+    facts = checkpoint.read_info(trained)
     damaged = tmp_path / "best.safetensors"
     # A name in the header, one letter of it another.
     damaged.write_bytes(trained.read_bytes().replace(b"running_mean", b"runni~g_mean", 1))

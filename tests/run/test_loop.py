@@ -13,9 +13,9 @@ from okdhp_edge.errors import OutputError, SourceError
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.run.pipeline import TIME_TO_POSES
-from okdhp_edge.run.reader import Pace
+from okdhp_edge.run.reader import FramePolicy
+from okdhp_edge.run.run_statistics import AFTER_POSES, WARMUP
 from okdhp_edge.run.sinks.records import JsonSink
-from okdhp_edge.run.tally import AFTER_POSES, WARMUP
 from tests.helpers.fakes import FakeBackend, ScriptedSource
 from tests.helpers.running import Picturing, run_on
 
@@ -109,7 +109,7 @@ def test_a_live_frame_is_not_begun_beside_another_and_a_file_gives_the_same_eith
             return super().start(images)
 
     backend, sink = Counting(), Picturing()
-    run_on([ScriptedSource(30)], backend, [sink], pace=Pace(live=live))
+    run_on([ScriptedSource(30)], backend, [sink], policy=FramePolicy(live=live))
     assert (backend.begun == 0) == live
     assert all(len(s.poses) == 1 for s in sink.seen)
     first = sink.seen[0].poses[0].xy
@@ -165,7 +165,7 @@ def test_several_sources_share_a_model_and_each_has_its_report():
     reports = run_on([ScriptedSource(30), ScriptedSource(20)], sinks=[sinks])
     assert [r.frames for r in reports] == [30, 20]
     for place in (0, 1):
-        numbers = [s.frame.number for s in sinks.seen if s.place == place]
+        numbers = [s.frame.number for s in sinks.seen if s.source_index == place]
         assert numbers == sorted(numbers)
 
 
@@ -276,7 +276,7 @@ def test_max_frames():
 
 
 def test_no_more_than_max_fps():
-    report = run_on([ScriptedSource(30)], pace=Pace(max_fps=100))[0]
+    report = run_on([ScriptedSource(30)], policy=FramePolicy(max_fps=100))[0]
     assert report.seconds > 0.2
     assert report.fps < 110  # a late frame may be made up for, no more
 
@@ -306,7 +306,7 @@ def test_waiting_for_the_viewer_is_not_the_models_time():
     sink.delay = 0.03
     report = run_on([ScriptedSource(30)], sinks=[sink])[0]
     assert report.stages["infer"].p50 < 10
-    report = run_on([ScriptedSource(12)], pace=Pace(max_fps=40))[0]
+    report = run_on([ScriptedSource(12)], policy=FramePolicy(max_fps=40))[0]
     assert report.stages["infer"].p50 < 10
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from okdhp_edge.errors import SourceError
-from okdhp_edge.run.reader import Pace, Readers
+from okdhp_edge.run.reader import FramePolicy, Readers
 from tests.helpers.fakes import ScriptedSource
 
 
@@ -66,7 +66,7 @@ def test_a_live_source_keeps_the_newest_and_counts_the_rest():
 def test_the_policy_can_be_given(live):
     source = _Gated(20, live=not live)
     source.gate.set()
-    with Readers([source], Pace(live=live)) as readers:
+    with Readers([source], FramePolicy(live=live)) as readers:
         _wait_for(lambda: readers.each[0].ended or readers.each[0].captured == 5)
         shown = len(_all(readers))
     assert shown + readers.each[0].dropped == 20
@@ -74,7 +74,7 @@ def test_the_policy_can_be_given(live):
 
 
 def test_a_stride_passes_over_and_counts():
-    with Readers([ScriptedSource(11)], Pace(stride=3)) as readers:
+    with Readers([ScriptedSource(11)], FramePolicy(stride=3)) as readers:
         numbers = [t.frame.number for t in _all(readers)]
     assert numbers == [0, 3, 6, 9]
     reader = readers.each[0]
@@ -96,11 +96,11 @@ def test_several_sources_take_turns_and_all_of_each_is_seen():
     with Readers(sources) as readers:
         time.sleep(0.05)
         taken = _all(readers)
-    assert Counter(t.place for t in taken) == {0: 40, 1: 40, 2: 10}
+    assert Counter(t.source_index for t in taken) == {0: 40, 1: 40, 2: 10}
     for place in range(3):
-        numbers = [t.frame.number for t in taken if t.place == place]
+        numbers = [t.frame.number for t in taken if t.source_index == place]
         assert numbers == sorted(numbers)
-    assert {t.place for t in taken[:6]} == {0, 1, 2}
+    assert {t.source_index for t in taken[:6]} == {0, 1, 2}
     assert all(s.closed for s in sources)
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError, ModelError, OkdhpError, OutputError
 from okdhp_edge.network.build import build_network
-from okdhp_edge.recipe.checkpoint import read_facts
+from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions, prepare
 from okdhp_edge.train.teacher import load_checkpoint
@@ -31,7 +31,7 @@ def _options(folder: Path, **changes: object) -> TrainingOptions:
 
 
 def test_a_run_learns_and_leaves_its_records(trained):
-    facts = read_facts(trained)
+    facts = read_info(trained)
     assert set(facts.scores) == {"branch0", "branch1", "ensemble"}
     assert facts.best_score == max(facts.scores["branch0"], facts.scores["branch1"])
     rows = list(csv.DictReader((trained.parent / "metrics.csv").open()))
@@ -73,7 +73,7 @@ def test_resuming_after_a_kill_gives_bit_identical_weights(tmp_path, method):
 
     with pytest.raises(_Killed):
         train(recipe, DATA, _options(tmp_path / "cut", report=_kill))
-    assert read_facts(tmp_path / "cut" / "last.safetensors").epochs_done == 1
+    assert read_info(tmp_path / "cut" / "last.safetensors").epochs_done == 1
     train(recipe, DATA, _options(tmp_path / "cut", resume=True))
     whole, cut = (load_file(tmp_path / n / "last.safetensors") for n in ("whole", "cut"))
     assert whole.keys() == cut.keys()
@@ -94,7 +94,7 @@ def test_an_average_of_the_weights_is_judged_kept_and_resumed(tmp_path):
     whole, cut = (load_file(tmp_path / n / "last.safetensors") for n in ("whole", "cut"))
     assert all(torch.equal(whole[k], cut[k]) for k in whole)
     best = load_file(tmp_path / "whole" / "best.safetensors")
-    assert read_facts(tmp_path / "whole" / "best.safetensors").epochs_done == 2
+    assert read_info(tmp_path / "whole" / "best.safetensors").epochs_done == 2
     assert not any(k.startswith("average.") for k in best)
     for name in (k for k in best if k.startswith("net.")):
         kept = "average.module." + name.removeprefix("net.")
@@ -126,7 +126,7 @@ def test_unbalanced_branches_select_among_targets_only(tmp_path):
     network = {"kind": "hourglass", "width": 16, "shared_stacks": 1, "branches": [1, 2]}
     optimiser = {"epochs": 1, "batch_size": 16}
     best = train(tiny_recipe(network=network, optimiser=optimiser), DATA, _options(tmp_path / "m"))
-    assert read_facts(best).best_branch == 0
+    assert read_info(best).best_branch == 0
 
 
 def test_a_loss_that_explodes_stops_the_run(tmp_path):
@@ -201,10 +201,10 @@ def test_two_processes_train_the_model_of_one(tmp_path, changes):
     one, two = (load_net_weights(tmp_path / n / "best.safetensors") for n in ("one", "two"))
     torch.manual_seed(0)
     start = dict(build_network(tiny_recipe(**changes).network, 14).named_parameters())
-    learnt = torch.cat([(one[k] - start[k]).flatten() for k in start])
+    learned = torch.cat([(one[k] - start[k]).flatten() for k in start])
     differs = torch.cat([(one[k] - two[k]).flatten() for k in start])
-    assert learnt.norm() > 0.002
-    assert differs.norm() < 0.1 * learnt.norm()
+    assert learned.norm() > 0.002
+    assert differs.norm() < 0.1 * learned.norm()
     losses = [
         float(next(csv.DictReader((tmp_path / n / "metrics.csv").open()))["loss/hard"])
         for n in ("one", "two")
@@ -234,7 +234,7 @@ def test_other_joints_begin_anew_and_it_is_said(trained, tmp_path):
     best = train(
         tiny_recipe(start=str(trained)), f"coco:{file}", _options(tmp_path / "m", say=said.append)
     )
-    assert read_facts(best).skeleton.joints == ("tip", "left_fin", "right_fin")
+    assert read_info(best).skeleton.joints == ("tip", "left_fin", "right_fin")
     assert any("joints kept: none; begun anew: tip, left_fin, right_fin" in line for line in said)
 
 
@@ -243,7 +243,7 @@ def test_a_run_killed_before_int8_learns_is_taken_up_again(tmp_path):
     with pytest.raises(_Killed):
         train(recipe, DATA, _options(tmp_path / "m", report=_kill))
     best = train(recipe, DATA, _options(tmp_path / "m", resume=True))
-    assert read_facts(best).scores["int8"] == read_facts(best).best_score
+    assert read_info(best).scores["int8"] == read_info(best).best_score
     assert len(list(csv.DictReader((tmp_path / "m" / "metrics.csv").open()))) == 2
     late = recipe.changed(epochs=1)
     with pytest.raises(OkdhpError, match="after the last epoch"):
@@ -275,7 +275,7 @@ def test_half_weights_are_small_go_on_and_give_nearly_the_same(trained, tmp_path
     monkeypatch.chdir(tmp_path)
     recipe = tiny_recipe(start="shipped", name="further")
     best = train(recipe, DATA, _options(tmp_path / "m"))
-    assert read_facts(best).recipe.start == "shipped"
+    assert read_info(best).recipe.start == "shipped"
 
 
 def test_a_model_without_float_weights_is_no_start(tmp_path, monkeypatch):
@@ -293,12 +293,12 @@ def test_a_set_of_its_own_is_judged_on(tmp_path):
 
 
 def test_a_full_disk_is_told_once_and_not_by_the_event_writers_thread(tmp_path, monkeypatch):
-    from okdhp_edge.train.journal import Journal
+    from okdhp_edge.train.metrics_logger import MetricsLogger
 
     told = []
     monkeypatch.setattr(threading, "excepthook", told.append)
     before = threading.excepthook
-    journal = Journal(tmp_path, 0)
+    metrics_logger = MetricsLogger(tmp_path, 0)
 
     class _AsyncWriterThread(threading.Thread):
         def run(self):
@@ -312,5 +312,5 @@ def test_a_full_disk_is_told_once_and_not_by_the_event_writers_thread(tmp_path, 
         thread.start()
         thread.join()
         assert len(told) == count
-    journal.close()
+    metrics_logger.close()
     assert threading.excepthook is before

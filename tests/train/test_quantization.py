@@ -14,7 +14,7 @@ from okdhp_edge.errors import RecipeError
 from okdhp_edge.evaluation.evaluate import evaluate
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.quantize.stage import QuantizeOptions, quantize
-from okdhp_edge.recipe.checkpoint import read_facts
+from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.helpers.tiny_models import DATA, tiny_recipe
@@ -40,12 +40,12 @@ def aware(request, trained, tmp_path_factory):
 
 def test_the_artefact_computes_what_was_trained(aware):
     best, profile = aware
-    scores = read_facts(best).scores
+    scores = read_info(best).scores
     fp32 = export_branch(best, ExportOptions(out=best.parent))
     assert "ranges.json" in read_card(fp32).files
     made = quantize(fp32, QuantizeOptions(data=DATA, max_drop=100.0, profiles=[profile]))
     card = read_card(made / profile)
-    assert card.calibration.method == "learnt"
+    assert card.calibration.method == "learned"
     val = load(DATA, "val")
     with open_backend("onnxruntime", Request(made / profile, card, "int8")) as loaded:
         found = evaluate(val, card.input, card.decoder, predict_with(loaded), "pck@0.2")["model"]
@@ -76,7 +76,7 @@ def test_peers_stay_float_and_learn_as_before(trained, tmp_path):
     without = train(
         recipe.model_copy(update={"quantization": None}), DATA, _options(tmp_path / "b")
     )
-    assert read_facts(with_it).scores["branch1"] == read_facts(without).scores["branch1"]
+    assert read_info(with_it).scores["branch1"] == read_info(without).scores["branch1"]
 
 
 def test_a_resumed_run_is_the_same(trained, tmp_path):
@@ -93,12 +93,12 @@ def test_a_resumed_run_is_the_same(trained, tmp_path):
     with pytest.raises(StopError):
         train(recipe, DATA, _options(tmp_path / "parts", report=stop))
     parts = train(recipe, DATA, _options(tmp_path / "parts", resume=True))
-    assert read_facts(whole).scores == read_facts(parts).scores
+    assert read_info(whole).scores == read_info(parts).scores
 
 
 def test_the_deployed_branch_is_the_quantized_one_from_its_first_epoch_on(trained, tmp_path):
     best = train(_recipe(trained, epochs=2, branch=1, start_epoch=1), DATA, _options(tmp_path))
-    facts = read_facts(best)
+    facts = read_info(best)
     assert (facts.best_branch, facts.epochs_done) == (1, 2)
     assert facts.best_score == facts.scores["int8"]
 

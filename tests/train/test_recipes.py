@@ -11,7 +11,7 @@ from okdhp_edge.artifacts.model_store import recipe_path
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import COCO17, LSP14, MPII16
 from okdhp_edge.recipe import checkpoint
-from okdhp_edge.recipe.checkpoint import Facts
+from okdhp_edge.recipe.checkpoint import CheckpointInfo
 from okdhp_edge.recipe.recipe import Recipe, read_recipe
 from okdhp_edge.train.methods import build_method
 from okdhp_edge.train.schedule import build_optimiser
@@ -36,7 +36,7 @@ def _untrained(recipe: Recipe, path: Path) -> None:
     """A checkpoint of a recipe as `train` would leave it, but for the training."""
     path.parent.mkdir(parents=True, exist_ok=True)
     net = build_network(recipe.network, len(LSP14), load_encoder=False)
-    facts = Facts(
+    facts = CheckpointInfo(
         recipe=recipe, data="lspet:PATH", metric="pck@0.2", skeleton=SkeletonSpec.of(LSP14),
         epochs_done=1, scores={"branch0": 1.0}, best_branch=0, best_score=1.0, version="0",
     )  # fmt: skip

@@ -9,7 +9,7 @@ from okdhp_edge.errors import ModelError, RecipeError
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
-from okdhp_edge.recipe.checkpoint import read_facts
+from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.recipe.distillation import TeacherTable
 from okdhp_edge.train.teacher import _peaked, load_checkpoint, open_teacher
 from tests.helpers.tiny_models import tiny_recipe
@@ -24,24 +24,24 @@ def _open(path, student=LSP14, spec=SPEC, **table):
 
 @pytest.mark.parametrize("output", ["branch0", "branch1", "ensemble"])
 def test_a_checkpoint_teaches_by_the_output_that_is_named(trained, output):
-    lesson = _open(trained, output=output)(CROPS, (16, 16))
+    targets = _open(trained, output=output)(CROPS, (16, 16))
     net, _ = load_checkpoint(trained)
     with torch.no_grad():
         outputs = net(CROPS)
     maps = outputs.ensemble if output == "ensemble" else outputs.last(int(output[-1]))
-    torch.testing.assert_close(lesson.heatmaps, _peaked(maps, HeatmapKind.LOGITS))
-    assert lesson.knows.all()
+    torch.testing.assert_close(targets.heatmaps, _peaked(maps, HeatmapKind.LOGITS))
+    assert targets.joint_mask.all()
 
 
 def test_by_default_the_best_output_on_validation_teaches(trained):
-    scores = read_facts(trained).scores
+    scores = read_info(trained).scores
     best = max(scores, key=scores.get)
     given = _open(trained)(CROPS, (16, 16)).heatmaps
     torch.testing.assert_close(given, _open(trained, output=best)(CROPS, (16, 16)).heatmaps)
 
 
 def test_our_onnx_says_the_same_as_its_checkpoint(trained, exported):
-    branch = f"branch{read_facts(trained).best_branch}"
+    branch = f"branch{read_info(trained).best_branch}"
     ours = _open(exported / "model.onnx")(CROPS, (16, 16))
     theirs = _open(trained, output=branch)(CROPS, (16, 16))
     torch.testing.assert_close(ours.heatmaps, theirs.heatmaps, atol=1e-4, rtol=1e-3)
@@ -70,9 +70,9 @@ def test_a_foreign_model_is_fed_as_the_recipe_says_and_matched_by_name(tmp_path)
     crops[..., 1], crops[..., 2] = 51, 255  # BGR: green a fifth, red full
     answer = teacher._answer(crops[:, :32, :32])
     np.testing.assert_allclose(answer.heatmaps[0, :, 0, 0], [1.0, 0.2, 0.0], atol=1e-6)
-    lesson = teacher(crops, (16, 16))
-    assert lesson.heatmaps.shape == (2, 3, 16, 16)
-    assert lesson.knows.tolist() == [1.0, 0.0, 1.0]
+    targets = teacher(crops, (16, 16))
+    assert targets.heatmaps.shape == (2, 3, 16, 16)
+    assert targets.joint_mask.tolist() == [1.0, 0.0, 1.0]
 
 
 def test_a_foreign_model_must_be_described(tmp_path):
@@ -100,9 +100,9 @@ def test_faults_are_named(tmp_path, trained):
 def test_another_size_and_skeleton_are_matched(trained):
     larger = SPEC.model_copy(update={"width": 128, "height": 128})
     crops = torch.randint(0, 256, (2, 128, 128, 3), dtype=torch.uint8)
-    lesson = _open(trained, student=COCO17, spec=larger)(crops, (32, 32))
-    assert lesson.heatmaps.shape == (2, 17, 32, 32)
-    known = [j for j, k in zip(COCO17.joints, lesson.knows, strict=True) if k]
+    targets = _open(trained, student=COCO17, spec=larger)(crops, (32, 32))
+    assert targets.heatmaps.shape == (2, 17, 32, 32)
+    known = [j for j, k in zip(COCO17.joints, targets.joint_mask, strict=True) if k]
     assert "left_wrist" in known and "nose" not in known
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from okdhp_edge.errors import OutputError
 from okdhp_edge.pose.preprocess import Image
-from okdhp_edge.run.pipeline import Seen
+from okdhp_edge.run.pipeline import FrameResult
 
 
 class Sink(Protocol):
@@ -17,7 +17,7 @@ class Sink(Protocol):
         """Whether it would now look at the picture with the skeletons in it."""
         ...
 
-    def put(self, seen: Seen, drawn: Image) -> bool:
+    def put(self, seen: FrameResult, drawn: Image) -> bool:
         """Store or show; False asks the loop to end."""
         ...
 

@@ -7,7 +7,7 @@ import cv2
 from okdhp_edge.data.frames import PICTURE_SUFFIXES
 from okdhp_edge.errors import OutputError
 from okdhp_edge.pose.preprocess import Image
-from okdhp_edge.run.pipeline import Seen
+from okdhp_edge.run.pipeline import FrameResult
 from okdhp_edge.run.sinks.base import check_writable
 from okdhp_edge.system.files import writing
 
@@ -32,7 +32,7 @@ class PictureSink:
         self._written = 0
         check_writable(path if not self._folder or not path.is_dir() else path / "x")
 
-    def put(self, seen: Seen, drawn: Image) -> bool:
+    def put(self, seen: FrameResult, drawn: Image) -> bool:
         target = self._path
         if self._folder:
             target = self._path / (seen.frame.name or f"{seen.frame.number:06d}.png")

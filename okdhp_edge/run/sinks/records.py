@@ -14,7 +14,7 @@ from okdhp_edge.errors import OutputError
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import Skeleton
-from okdhp_edge.run.pipeline import Seen
+from okdhp_edge.run.pipeline import FrameResult
 from okdhp_edge.run.sinks.base import check_writable
 from okdhp_edge.run.sources.base import Frame
 from okdhp_edge.system.files import writing
@@ -49,7 +49,7 @@ class RecordSink(ABC):
             )
         self._write(self._begin())
 
-    def put(self, seen: Seen, drawn: Image) -> bool:  # noqa: ARG002
+    def put(self, seen: FrameResult, drawn: Image) -> bool:  # noqa: ARG002
         self._write(self._record(seen.frame, seen.poses))
         return True
 

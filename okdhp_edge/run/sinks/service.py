@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from okdhp_edge.errors import OutputError
 from okdhp_edge.pose.preprocess import Image
-from okdhp_edge.run.pipeline import Seen
+from okdhp_edge.run.pipeline import FrameResult
 
 _ABSTRACT = "@"
 _MICRO = 1e-6
@@ -78,7 +78,7 @@ class WatchdogSink:
     def __init__(self, watchdog: Watchdog, place: int) -> None:
         self._watchdog, self._place = watchdog, place
 
-    def put(self, seen: Seen, drawn: Image) -> bool:  # noqa: ARG002
+    def put(self, seen: FrameResult, drawn: Image) -> bool:  # noqa: ARG002
         self._watchdog.seen(self._place, time.monotonic())
         return True
 

@@ -14,7 +14,7 @@ from av.container import OutputContainer
 
 from okdhp_edge.errors import OutputError
 from okdhp_edge.pose.preprocess import Image
-from okdhp_edge.run.pipeline import Seen
+from okdhp_edge.run.pipeline import FrameResult
 from okdhp_edge.run.sinks.base import check_writable
 from okdhp_edge.system.files import writing
 
@@ -54,7 +54,7 @@ class VideoSink:
         self._growing = path.with_name(f".{path.name}") if replaceable else path
         check_writable(path)
 
-    def put(self, seen: Seen, drawn: Image) -> bool:
+    def put(self, seen: FrameResult, drawn: Image) -> bool:
         if self._container is None:
             self._open((drawn.shape[1], drawn.shape[0]))
         if self._size != (drawn.shape[1], drawn.shape[0]):
@@ -154,7 +154,7 @@ class WindowSink:
     def __init__(self, title: str) -> None:
         self._title = title
 
-    def put(self, seen: Seen, drawn: Image) -> bool:  # noqa: ARG002
+    def put(self, seen: FrameResult, drawn: Image) -> bool:  # noqa: ARG002
         cv2.imshow(self._title, drawn)
         return cv2.waitKey(1) & 0xFF not in (ord("q"), 27)
 

@@ -15,7 +15,7 @@ _PATIENCE_S = 60.0
 _NETWORK_TIMEOUT_MS = 5000
 
 
-class Wanted(NamedTuple):
+class CameraSettings(NamedTuple):
     """What is asked of a camera; None leaves it to the device."""
 
     size: tuple[int, int] | None = None
@@ -108,7 +108,7 @@ def granted(capture: cv2.VideoCapture) -> dict[str, float | str]:
     }
 
 
-def webcam(device: int | str, wanted: Wanted = Wanted()) -> CameraSource:  # noqa: B008
+def webcam(device: int | str, wanted: CameraSettings = CameraSettings()) -> CameraSource:  # noqa: B008
     """A camera by number or device path.
 
     Raises:

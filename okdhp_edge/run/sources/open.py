@@ -10,7 +10,7 @@ from okdhp_edge.data.frames import PICTURE_SUFFIXES
 from okdhp_edge.errors import SourceError
 from okdhp_edge.run.sources import synthetic
 from okdhp_edge.run.sources.base import Source, public_name
-from okdhp_edge.run.sources.camera import Wanted, gstreamer, network_camera, webcam
+from okdhp_edge.run.sources.camera import CameraSettings, gstreamer, network_camera, webcam
 from okdhp_edge.run.sources.files import PictureSource, VideoSource
 from okdhp_edge.run.sources.raw import RawSource, ScreenSource
 
@@ -22,7 +22,7 @@ SOURCES = (
 )
 
 
-def open_source(text: str, wanted: Wanted = Wanted()) -> Source:  # noqa: B008
+def open_source(text: str, wanted: CameraSettings = CameraSettings()) -> Source:  # noqa: B008
     """Open a source by its description (`SOURCES` lists them).
 
     Args:
@@ -37,15 +37,15 @@ def open_source(text: str, wanted: Wanted = Wanted()) -> Source:  # noqa: B008
     return _on_disk(text, wanted)
 
 
-def _webcam(match: re.Match[str], wanted: Wanted) -> Source:
+def _webcam(match: re.Match[str], wanted: CameraSettings) -> Source:
     return webcam(int(match[1] or 0), wanted)
 
 
-def _synthetic(match: re.Match[str], wanted: Wanted) -> Source:  # noqa: ARG001
+def _synthetic(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa: ARG001
     return synthetic.SyntheticSource(int(match[1] or synthetic.FRAMES), _rate(match[2]))
 
 
-def _stdin(match: re.Match[str], wanted: Wanted) -> Source:  # noqa: ARG001
+def _stdin(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa: ARG001
     size = int(match[1]), int(match[2])
     if not 0 < size[0] * size[1] <= _MOST_PIXELS:
         raise SourceError(
@@ -55,12 +55,12 @@ def _stdin(match: re.Match[str], wanted: Wanted) -> Source:  # noqa: ARG001
     return RawSource(cast(Any, sys.stdin.buffer).raw, size, _rate(match[3]))
 
 
-def _screen(match: re.Match[str], wanted: Wanted) -> Source:  # noqa: ARG001
+def _screen(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa: ARG001
     region = tuple(int(v) for v in match.groups()[:4]) if match[1] else None
     return ScreenSource(cast(tuple[int, int, int, int] | None, region), _rate(match[5]))
 
 
-def _pipeline(match: re.Match[str], wanted: Wanted) -> Source:  # noqa: ARG001
+def _pipeline(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa: ARG001
     return gstreamer(match[1])
 
 
@@ -72,7 +72,7 @@ def _rate(text: str | None) -> float | None:
     return float(text)
 
 
-def _at_address(match: re.Match[str], wanted: Wanted) -> Source:  # noqa: ARG001
+def _at_address(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa: ARG001
     """A video file behind an address has an end, a camera has none."""
     address = match[0]
     camera = network_camera(address)
@@ -82,7 +82,7 @@ def _at_address(match: re.Match[str], wanted: Wanted) -> Source:  # noqa: ARG001
     return camera
 
 
-def _on_disk(text: str, wanted: Wanted) -> Source:
+def _on_disk(text: str, wanted: CameraSettings) -> Source:
     path = Path(text).expanduser()
     if path.is_char_device() or str(path).startswith("/dev/video"):
         return webcam(str(path), wanted)
@@ -93,7 +93,7 @@ def _on_disk(text: str, wanted: Wanted) -> Source:
     return VideoSource(path)
 
 
-_KINDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], Wanted], Source]], ...] = (
+_KINDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], CameraSettings], Source]], ...] = (
     (re.compile(r"webcam(?::(\d+))?"), _webcam),
     (re.compile(rf"synthetic(?::(\d+))?(?:@{_NUMBER})?"), _synthetic),
     (re.compile(rf"stdin:(\d+)x(\d+)(?:@{_NUMBER})?"), _stdin),

@@ -16,7 +16,7 @@ import cv2
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.loop import Feed
-from okdhp_edge.run.pipeline import Pipeline, Seen
+from okdhp_edge.run.pipeline import FrameResult, Pipeline
 from okdhp_edge.system.hardware import sensors
 from okdhp_edge.system.latency import LatencyStats
 
@@ -28,7 +28,7 @@ _HEALTHY_S = 5.0
 _NUMBERS_EVERY_S = 0.25
 
 
-class _Glimpse(NamedTuple):
+class _RecentFrame(NamedTuple):
     at_ns: int
     age_ns: int
     stages: dict[str, int]
@@ -44,7 +44,7 @@ class Channel:
         self._jpeg: tuple[int, bytes] = (-1, b"")
         self._drawn_ns = 0
         self._lock = threading.Lock()
-        self.recent: deque[_Glimpse] = deque(maxlen=_RECENT)
+        self.recent: deque[_RecentFrame] = deque(maxlen=_RECENT)
 
     @property
     def wants_picture(self) -> bool:
@@ -52,12 +52,12 @@ class Channel:
         passed = time.perf_counter_ns() - self._drawn_ns
         return self._hub.viewers > 0 and passed >= 1e9 / self._hub.pictures_per_s
 
-    def put(self, seen: Seen, drawn: Image) -> bool:
+    def put(self, seen: FrameResult, drawn: Image) -> bool:
         now = time.perf_counter_ns()
         if drawn is not seen.frame.image and self.wants_picture:
             self._picture, self._drawn_ns = (seen.frame.number, drawn), now
         age = seen.done_ns - seen.frame.captured_ns
-        self.recent.append(_Glimpse(now, age, seen.stages, len(seen.poses)))
+        self.recent.append(_RecentFrame(now, age, seen.stages, len(seen.poses)))
         return True
 
     def close(self, *, good: bool) -> None:
@@ -75,7 +75,7 @@ class Channel:
 
 
 class Hub:
-    """What viewers are shown; made before the run, told of it by `watch`."""
+    """What viewers are shown; made before the run, told of it by `attach`."""
 
     def __init__(self, controls: Controls, names: Sequence[str]) -> None:
         self.controls, self.names = controls, names
@@ -86,7 +86,7 @@ class Hub:
         self._started = time.monotonic()
         self._numbers: tuple[float, dict[str, Any]] = (float("-inf"), {})
 
-    def watch(self, pipeline: Pipeline, feeds: Sequence[Feed]) -> None:
+    def attach(self, pipeline: Pipeline, feeds: Sequence[Feed]) -> None:
         """From now on tell of this run."""
         self._pipeline, self._feeds = pipeline, feeds
 
@@ -132,23 +132,26 @@ class Hub:
     def _of_source(self, place: int) -> dict[str, Any]:
         numbers: dict[str, Any] = {"name": self.names[place]}
         if self._pipeline is not None:
-            reader, tally = self._pipeline.readers[place], self._feeds[place].tally
+            reader, stats = (
+                self._pipeline.readers[place],
+                self._feeds[place].stats,
+            )
             numbers |= {
-                "captured": reader.captured, "dropped": reader.dropped, "frames": tally.frames,
-                "found": tally.found,
+                "captured": reader.captured, "dropped": reader.dropped, "frames": stats.frames,
+                "found": stats.found,
             }  # fmt: skip
         return numbers | _summary(list(self.channels[place].recent))
 
 
-def _summary(recent: list[_Glimpse]) -> dict[str, Any]:
+def _summary(recent: list[_RecentFrame]) -> dict[str, Any]:
     """Rate, age and stages of the last two seconds."""
     horizon = time.perf_counter_ns() - _RECENT_S * 1e9
-    recent = [glimpse for glimpse in recent if glimpse.at_ns >= horizon]
+    recent = [recent_frame for recent_frame in recent if recent_frame.at_ns >= horizon]
     if len(recent) < 2:
         return {"fps": 0.0, "people": 0, "age_ms": None, "stages_ms": {}}
     span = (recent[-1].at_ns - recent[0].at_ns) / 1e9
-    age = LatencyStats.of([glimpse.age_ns for glimpse in recent])
-    names = dict.fromkeys(name for glimpse in recent for name in glimpse.stages)
+    age = LatencyStats.of([recent_frame.age_ns for recent_frame in recent])
+    names = dict.fromkeys(name for recent_frame in recent for name in recent_frame.stages)
     stages = {n: statistics.fmean(g.stages.get(n, 0) for g in recent) / 1e6 for n in names}
     return {
         "fps": round((len(recent) - 1) / span, 2) if span else 0.0,

@@ -55,7 +55,7 @@ class Method(nn.Module):
         self.over_processes: Callable[[Tensor], Tensor] = lambda value: value
         """Averages a count over the processes; the loop sets it where there are several."""
 
-    def listen_to(self, *teachers: Teacher) -> None:
+    def use_teachers(self, *teachers: Teacher) -> None:
         """Have the crops made that these teachers need."""
         self.reads_mask = any(teacher.reads_mask for teacher in teachers)
         widest = max(teacher.size for teacher in teachers)
@@ -64,7 +64,7 @@ class Method(nn.Module):
     def prepare(self, net: PoseNet) -> None:
         """Called once, before the optimiser is built: initial weights, frozen parts, own layers."""
 
-    def settle(self, net: PoseNet) -> None:
+    def on_train_mode(self, net: PoseNet) -> None:
         """Called whenever the network enters training mode: frozen parts go back to eval mode."""
 
     def after_step(self, net: PoseNet) -> None:
@@ -80,7 +80,7 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
-    def see(self, net: PoseNet, batch: Batch) -> BranchOutputs:
+    def student_outputs(self, net: PoseNet, batch: Batch) -> BranchOutputs:
         """The student's outputs, the mask kept from it unless it reads one."""
         outputs: BranchOutputs = net(batch.image[..., : net.channels])
         return outputs

@@ -16,7 +16,7 @@ from okdhp_edge.recipe.distillation import FpdTable
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.methods.base import Losses
-from okdhp_edge.train.methods.offline import OfflineMethod, grid_of, lesson_of
+from okdhp_edge.train.methods.offline import OfflineMethod, grid_of, teacher_targets
 from okdhp_edge.train.teacher import open_teacher
 
 
@@ -28,24 +28,24 @@ class Fpd(OfflineMethod):
         assert isinstance(recipe.distillation, FpdTable)
         self.table = recipe.distillation
         self.teacher = open_teacher(self.table.teacher, skeleton, recipe.input_spec())
-        self.listen_to(self.teacher)
+        self.use_teachers(self.teacher)
 
     def prepare(self, net: PoseNet) -> None:
         if self.table.feature_weight:
             self.align = self._alignment(net)
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
-        outputs = self.see(net, batch)
+        outputs = self.student_outputs(net, batch)
         stacks = self.stacks(outputs)
-        lesson = lesson_of(self.teacher, batch, grid_of(stacks))
-        losses = self.taught(stacks, outputs.ensemble, lesson, batch, self.table.alpha)
-        if self.table.feature_weight and lesson.features is not None:
-            distance = self._feature_distance(outputs.trunk_features, lesson.features)
+        targets = teacher_targets(self.teacher, batch, grid_of(stacks))
+        losses = self.combined_losses(stacks, outputs.ensemble, targets, batch, self.table.alpha)
+        if self.table.feature_weight and targets.features is not None:
+            distance = self._feature_distance(outputs.trunk_features, targets.features)
             losses.terms["feature"] = self.table.feature_weight * distance
         return losses
 
     def _alignment(self, net: PoseNet) -> nn.Conv2d:
-        """The learnt 1x1 from the student's trunk features to the teacher's."""
+        """The learned 1x1 from the student's trunk features to the teacher's."""
         width, height = self.recipe.input.size
         blank = torch.zeros(1, height, width, 4, dtype=torch.uint8)
         mine = net.probe((width, height)).trunk_features

@@ -12,7 +12,7 @@ from okdhp_edge.recipe.distillation import OdkdTable
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.methods.base import Losses
-from okdhp_edge.train.methods.offline import OfflineMethod, grid_of, lesson_of
+from okdhp_edge.train.methods.offline import OfflineMethod, grid_of, teacher_targets
 from okdhp_edge.train.teacher import open_teacher
 
 
@@ -26,16 +26,16 @@ class Odkd(OfflineMethod):
         spec = recipe.input_spec()
         self.primary = open_teacher(self.table.primary, skeleton, spec)
         self.senior = open_teacher(self.table.senior, skeleton, spec)
-        self.listen_to(self.primary, self.senior)
+        self.use_teachers(self.primary, self.senior)
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
-        outputs = self.see(net, batch)
+        outputs = self.student_outputs(net, batch)
         stacks = self.stacks(outputs)
         first = epoch < self.table.switch * self.recipe.optimiser.epochs
-        lesson = lesson_of(self.primary if first else self.senior, batch, grid_of(stacks))
+        targets = teacher_targets(self.primary if first else self.senior, batch, grid_of(stacks))
         if self.table.binarise is not None:
-            lesson = lesson._replace(heatmaps=binarised(lesson.heatmaps, self.table.binarise))
-        return self.taught(stacks, outputs.ensemble, lesson, batch, self.table.alpha)
+            targets = targets._replace(heatmaps=binarised(targets.heatmaps, self.table.binarise))
+        return self.combined_losses(stacks, outputs.ensemble, targets, batch, self.table.alpha)
 
 
 def binarised(heatmaps_NKHW: Tensor, threshold: float) -> Tensor:

@@ -7,27 +7,27 @@ from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.losses import hard_loss
 from okdhp_edge.train.methods.base import Losses, Method, Stack, weighted_sum
 from okdhp_edge.train.targets import gaussian_targets
-from okdhp_edge.train.teacher import Lesson, Teacher
+from okdhp_edge.train.teacher import Teacher, TeacherTargets
 
 
 class OfflineMethod(Method):
     """A method whose teachers are trained already."""
 
-    def taught(
+    def combined_losses(
         self,
         stacks: list[Stack],
         ensemble: Tensor,
-        lesson: Lesson,
+        targets: TeacherTargets,
         batch: Batch,
         alpha: float,
     ) -> Losses:
         """Both terms. Pictures without labels count in `kd` alone, with every joint."""
-        weight = torch.where(batch.labelled[:, None], batch.weight, 1.0) * lesson.knows
+        weight = torch.where(batch.labelled[:, None], batch.weight, 1.0) * targets.joint_mask
         total = self.total(weight)
         kind = self.recipe.heatmap.hard_loss
 
         def distance(stack: Stack) -> Tensor:
-            return hard_loss(stack.heatmaps, lesson.heatmaps, weight, total, kind)
+            return hard_loss(stack.heatmaps, targets.heatmaps, weight, total, kind)
 
         terms = {"kd": alpha * weighted_sum(stacks, distance)}
         if alpha < 1:
@@ -35,14 +35,14 @@ class OfflineMethod(Method):
         return Losses(terms, [s.heatmaps for s in stacks], ensemble)
 
 
-def lesson_of(teacher: Teacher, batch: Batch, grid: tuple[int, int]) -> Lesson:
+def teacher_targets(teacher: Teacher, batch: Batch, grid: tuple[int, int]) -> TeacherTargets:
     """What a teacher says of a batch; with a window, of labelled joints only near the label."""
-    lesson = teacher(batch.for_teachers, grid)
+    targets = teacher(batch.for_teachers, grid)
     if teacher.window is None:
-        return lesson
+        return targets
     near = gaussian_targets(batch.xy, grid, teacher.window)
     known = (batch.weight > 0)[..., None, None]
-    return lesson._replace(heatmaps=lesson.heatmaps * torch.where(known, near, 1.0))
+    return targets._replace(heatmaps=targets.heatmaps * torch.where(known, near, 1.0))
 
 
 def grid_of(stacks: list[Stack]) -> tuple[int, int]:

@@ -31,7 +31,7 @@ class Okddip(Method):
         self.key = nn.Linear(features, self.table.attention, bias=False)
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
-        outputs = self.see(net, batch)
+        outputs = self.student_outputs(net, batch)
         stacks = self.stacks(outputs)
         targets = self._targets(outputs)
         total = self.total(batch.weight)

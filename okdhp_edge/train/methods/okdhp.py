@@ -24,8 +24,8 @@ from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.losses import pixelwise_kl, ramped
 from okdhp_edge.train.methods.base import Losses, Method, Stack, weighted_sum
-from okdhp_edge.train.methods.offline import lesson_of
-from okdhp_edge.train.teacher import Lesson, Teacher, open_teacher
+from okdhp_edge.train.methods.offline import teacher_targets
+from okdhp_edge.train.teacher import Teacher, TeacherTargets, open_teacher
 from okdhp_edge.train.views import mean_over_views
 
 _TINY = 1e-9
@@ -52,7 +52,7 @@ class Okdhp(Method):
         teacher = open_teacher(table, self.skeleton, self.recipe.input_spec())
         if self.table.peer_size:
             raise RecipeError("a peer and a teacher want crops of their own", "give one of them")
-        self.listen_to(teacher)
+        self.use_teachers(teacher)
         return teacher
 
     def prepare(self, net: PoseNet) -> None:
@@ -61,7 +61,7 @@ class Okdhp(Method):
         if self.table.peer_size is not None:
             self.peer = _peer_of(self.recipe, len(self.skeleton))
 
-    def settle(self, net: PoseNet) -> None:
+    def on_train_mode(self, net: PoseNet) -> None:
         if self.average is not None:
             self.average.eval()
 
@@ -78,7 +78,7 @@ class Okdhp(Method):
                 kept.copy_(new)
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
-        outputs = self.see(net, batch)
+        outputs = self.student_outputs(net, batch)
         stacks = self.stacks(outputs)
         table, heatmap = self.table, self.recipe.heatmap
         hard = weighted_sum(stacks, lambda stack: self._hard(stack, batch))
@@ -89,7 +89,7 @@ class Okdhp(Method):
             )
         finer = None
         if self.peer is not None:
-            finer = self.see(self.peer, batch._replace(image=batch.large)).ensemble
+            finer = self.student_outputs(self.peer, batch._replace(image=batch.large)).ensemble
             terms["peer"] = self._peer_loss(finer, batch)
         if table.kd_weight:
             teacher = self._teacher(outputs, batch, finer)
@@ -120,15 +120,15 @@ class Okdhp(Method):
             teacher = torch.lerp(teacher, peer, self.table.peer_share)
         if self.average is not None:
             with torch.no_grad():
-                peer = self.see(self.average, batch).ensemble
+                peer = self.student_outputs(self.average, batch).ensemble
             teacher = torch.lerp(teacher, peer, self.table.ema_share)
         if self.views > 1 and self.table.joint_views:
             flip_index = self.get_buffer("flip_index")
             teacher = mean_over_views(teacher, batch, self.views, flip_index)
         if self.foreign is not None:
             height, width = teacher.shape[2:]
-            lesson = lesson_of(self.foreign, batch, (height, width))
-            teacher = mixed(teacher, lesson, self.table.teacher_share)
+            targets = teacher_targets(self.foreign, batch, (height, width))
+            teacher = mixed(teacher, targets, self.table.teacher_share)
         return teacher.detach() if self.table.detach else teacher
 
     def _kl(self, stack: Stack, teacher: Tensor, batch: Batch) -> Tensor:
@@ -141,14 +141,14 @@ class Okdhp(Method):
         return pixelwise_kl(stack.heatmaps, teacher, weight, total, self.table.temperature)
 
 
-def mixed(ensemble_BKHW: Tensor, lesson: Lesson, share: float) -> Tensor:
-    """Logarithms of a distribution that is `share` the lesson's and the rest the ensemble's; of
-    joints that the lesson does not know, the ensemble's alone."""
+def mixed(ensemble_BKHW: Tensor, targets: TeacherTargets, share: float) -> Tensor:
+    """Logarithms of a distribution that is `share` the teacher's and the rest the ensemble's; of
+    joints that the teacher does not know, the ensemble's alone."""
     own = F.log_softmax(ensemble_BKHW.float().flatten(2), dim=2)
-    maps = lesson.heatmaps.flatten(2)
+    maps = targets.heatmaps.flatten(2)
     mass = maps.sum(dim=2, keepdim=True)
     taught = (maps / mass.clamp_min(_TINY)).clamp_min(_TINY).log()
-    says = (mass > _TINY) & (lesson.knows[:, None] > 0)
+    says = (mass > _TINY) & (targets.joint_mask[:, None] > 0)
     weights = torch.tensor([1 - share, share], device=own.device).clamp_min(_TINY).log()
     both = torch.logaddexp(own + weights[0], taught + weights[1])
     return torch.where(says, both, own).view_as(ensemble_BKHW)

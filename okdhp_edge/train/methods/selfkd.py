@@ -27,7 +27,7 @@ class Selfkd(OfflineMethod):
         assert isinstance(recipe.distillation, SelfkdTable)
         self.table = recipe.distillation
         self.teacher = open_teacher(self.table.teacher, skeleton, recipe.input_spec())
-        self.listen_to(self.teacher)
+        self.use_teachers(self.teacher)
 
     def prepare(self, net: PoseNet) -> None:
         path = Path(self.table.teacher.path).expanduser()
@@ -41,12 +41,12 @@ class Selfkd(OfflineMethod):
             ) from None
         net.trunk.requires_grad_(requires_grad=False)
 
-    def settle(self, net: PoseNet) -> None:
+    def on_train_mode(self, net: PoseNet) -> None:
         net.trunk.eval()
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
-        outputs = self.see(net, batch)
+        outputs = self.student_outputs(net, batch)
         stacks = [s for s in self.stacks(outputs) if s.branch is not None]
-        lesson = self.teacher(batch.for_teachers, grid_of(stacks))
+        targets = self.teacher(batch.for_teachers, grid_of(stacks))
         everywhere = batch._replace(labelled=torch.zeros_like(batch.labelled))
-        return self.taught(stacks, outputs.ensemble, lesson, everywhere, alpha=1.0)
+        return self.combined_losses(stacks, outputs.ensemble, targets, everywhere, alpha=1.0)

@@ -9,7 +9,7 @@ class Supervised(Method):
     """The hard loss on every stack of every branch."""
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
-        outputs = self.see(net, batch)
+        outputs = self.student_outputs(net, batch)
         stacks = self.stacks(outputs)
         terms = {"hard": self.hard_term(stacks, batch)}
         return Losses(terms, [s.heatmaps for s in stacks], outputs.ensemble)

@@ -10,7 +10,13 @@ import pytest
 
 from okdhp_edge.errors import SourceError
 from okdhp_edge.run.sources import camera
-from okdhp_edge.run.sources.camera import CameraSource, Wanted, gstreamer, network_camera, webcam
+from okdhp_edge.run.sources.camera import (
+    CameraSettings,
+    CameraSource,
+    gstreamer,
+    network_camera,
+    webcam,
+)
 
 
 class _Camera:
@@ -129,7 +135,7 @@ def test_a_webcam_is_asked_for_compressed_frames_before_the_size_and_tells_what_
 ):
     capture = _Capture()
     monkeypatch.setattr(camera.cv2, "VideoCapture", lambda *_: capture)
-    source = webcam(0, Wanted((1280, 720), 60.0))
+    source = webcam(0, CameraSettings((1280, 720), 60.0))
     asked = [what for what, _ in capture.asked]
     assert asked.index(cv2.CAP_PROP_FOURCC) < asked.index(cv2.CAP_PROP_FRAME_WIDTH)
     assert (cv2.CAP_PROP_FRAME_HEIGHT, 720) in capture.asked

@@ -14,11 +14,11 @@ import pytest
 
 from okdhp_edge.errors import OutputError
 from okdhp_edge.run.controls import Choice, Controls
-from okdhp_edge.run.track import JOINT_SEEN
+from okdhp_edge.run.single_person import JOINT_THRESHOLD
 from okdhp_edge.run.web.hub import Hub
 from okdhp_edge.run.web.server import WebServer, address_of
 from tests.helpers.fakes import FakeBackend, ScriptedSource
-from tests.helpers.running import run_on, seen_frame
+from tests.helpers.running import frame_result, run_on
 
 
 def _ask(server, path, body=None, **headers):
@@ -43,7 +43,7 @@ def server(hub):
 
 def _show(hub, number, shade=50):
     drawn = np.full((96, 128, 3), shade, np.uint8)
-    hub.channels[0].put(seen_frame(number, image=np.zeros((96, 128, 3), np.uint8)), drawn)
+    hub.channels[0].put(frame_result(number, image=np.zeros((96, 128, 3), np.uint8)), drawn)
 
 
 @contextlib.contextmanager
@@ -99,7 +99,7 @@ def test_nothing_is_drawn_or_encoded_while_nobody_watches(hub, server):
 def test_a_large_picture_is_made_smaller_once_for_all(hub):
     hub.viewers = 2
     drawn = np.zeros((1920, 1080, 3), np.uint8)
-    hub.channels[0].put(seen_frame(3, image=drawn.copy()), drawn)
+    hub.channels[0].put(frame_result(3, image=drawn.copy()), drawn)
     first, second = hub.channels[0].jpeg(-1), hub.channels[0].jpeg(-1)
     assert first[1] is second[1]
     assert cv2.imdecode(np.frombuffer(first[1], np.uint8), 1).shape[:2] == (720, 405)
@@ -121,7 +121,7 @@ def test_a_viewer_who_does_not_read_holds_nobody_up(hub, server):
     with _watching(server) as stream:
         for number in range(30):
             started = time.perf_counter()
-            hub.channels[0].put(seen_frame(number, image=noise[:1]), noise)
+            hub.channels[0].put(frame_result(number, image=noise[:1]), noise)
             slowest = max(slowest, time.perf_counter() - started)
             time.sleep(0.02)
         assert _jpeg(stream) is not None
@@ -161,7 +161,7 @@ def test_nonsense_is_refused_and_changes_nothing(hub, server, wishes):
     answer = _ask(server, "/control", wishes)
     assert answer.status == 400
     assert json.loads(answer.read())["error"]
-    assert (hub.controls.paused, hub.controls.threshold) == (False, JOINT_SEEN)
+    assert (hub.controls.paused, hub.controls.threshold) == (False, JOINT_THRESHOLD)
 
 
 def test_pages_of_others_cannot_steer(hub, server):
@@ -181,7 +181,7 @@ def test_metrics_are_prometheus_text(hub, server):
 
     now = time.perf_counter_ns()
     for number in range(10):
-        seen = seen_frame(number, captured_ns=now)._replace(
+        seen = frame_result(number, captured_ns=now)._replace(
             done_ns=now + 4_000_000, stages={"infer": 3_000_000}
         )
         hub.channels[0].put(seen, None)

@@ -7,13 +7,13 @@ import torch
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import LSP14
-from okdhp_edge.recipe.checkpoint import read_facts
+from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.methods import build_method
 from okdhp_edge.train.methods.odkd import binarised
-from okdhp_edge.train.methods.offline import lesson_of
+from okdhp_edge.train.methods.offline import teacher_targets
 from okdhp_edge.train.setup import TrainingOptions
-from okdhp_edge.train.teacher import Lesson
+from okdhp_edge.train.teacher import TeacherTargets
 from tests.helpers.fixed_net import JOINTS, SIDE, FixedNet, made_batch, recipe_with
 from tests.helpers.tiny_models import DATA, tiny_recipe
 
@@ -25,11 +25,11 @@ def _method(trained, **table):
 def _lesson(knows=None):
     torch.manual_seed(3)
     maps = torch.rand(2, JOINTS, SIDE, SIDE)
-    return Lesson(maps / maps.amax((2, 3), keepdim=True), knows or torch.ones(JOINTS), None)
+    return TeacherTargets(maps / maps.amax((2, 3), keepdim=True), knows or torch.ones(JOINTS), None)
 
 
-def _answering(lesson):
-    teacher = lambda *_: lesson  # noqa: E731
+def _answering(targets):
+    teacher = lambda *_: targets  # noqa: E731
     teacher.reads_mask = False
     teacher.window = None
     return teacher
@@ -37,12 +37,12 @@ def _answering(lesson):
 
 @pytest.mark.parametrize("kind", ["ce", "mse"])
 def test_fpd_is_alpha_times_the_teacher_and_the_rest_labels_in_numpy(trained, kind):
-    net, batch, lesson = FixedNet(own=(1, 1)), made_batch(), _lesson()
+    net, batch, targets = FixedNet(own=(1, 1)), made_batch(), _lesson()
     table = {"method": "fpd", "teacher": {"path": str(trained)}, "alpha": 0.3}
     method = build_method(recipe_with(table, heatmap={"hard_loss": kind, "sigma": 1.0}), LSP14)
-    method.teacher = _answering(lesson)
+    method.teacher = _answering(targets)
     terms = method(net, batch, 0.0).terms
-    w, t = batch.weight.numpy(), lesson.heatmaps.numpy()
+    w, t = batch.weight.numpy(), targets.heatmaps.numpy()
     expected = 0.0
     for b in range(2):
         m = net.outputs.last(b).detach().numpy().astype(np.float64)
@@ -86,7 +86,7 @@ def test_joints_that_the_teacher_lacks_are_not_taught(trained):
     knows = torch.ones(JOINTS)
     knows[0] = 0
     method = _method(trained, method="fpd")
-    method.teacher = _answering(Lesson(_lesson().heatmaps, knows, None))
+    method.teacher = _answering(TeacherTargets(_lesson().heatmaps, knows, None))
     (kd,) = torch.autograd.grad(method(net, batch, 0.0).terms["kd"], net.outputs.branches[0])
     assert not kd[:, :, 0].any()
 
@@ -95,8 +95,8 @@ def test_the_teacher_gets_no_gradient_and_is_not_saved(trained):
     recipe = recipe_with({"method": "fpd", "teacher": {"path": str(trained)}})
     net, method = build_network(recipe.network, JOINTS), build_method(recipe, LSP14)
     method.prepare(net)
-    lesson = method.teacher(made_batch().image, (16, 16))
-    assert not lesson.heatmaps.requires_grad
+    targets = method.teacher(made_batch().image, (16, 16))
+    assert not targets.heatmaps.requires_grad
     assert not list(method.parameters()) and not method.state_dict()
 
 
@@ -152,7 +152,7 @@ def test_a_senior_teacher_sees_the_mask_and_the_student_does_not(tmp_path):
         tiny_recipe(network=network, optimiser=optimiser, distillation=table), DATA,
         TrainingOptions(out=tmp_path / "student", **options),
     )  # fmt: skip
-    assert read_facts(best).epochs_done == 1
+    assert read_info(best).epochs_done == 1
 
 
 def test_selfkd_trains_a_fresh_head_on_the_frozen_trunk(tmp_path, trained):
@@ -179,9 +179,9 @@ def test_selfkd_refuses_another_trunk(trained):
 def test_only_what_a_teacher_says_near_a_label_counts_where_it_is_told_so():
     batch = made_batch()
     teacher = _answering(_lesson())
-    whole = lesson_of(teacher, batch, (SIDE, SIDE)).heatmaps
+    whole = teacher_targets(teacher, batch, (SIDE, SIDE)).heatmaps
     teacher.window = 1.0
-    near = lesson_of(teacher, batch, (SIDE, SIDE)).heatmaps
+    near = teacher_targets(teacher, batch, (SIDE, SIDE)).heatmaps
     known = batch.weight > 0
     assert (~known).any()
     torch.testing.assert_close(near[~known], whole[~known])

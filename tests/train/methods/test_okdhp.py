@@ -9,7 +9,7 @@ from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.train.losses import labelled_total, pixelwise_kl, ramp
 from okdhp_edge.train.methods import build_method
 from okdhp_edge.train.methods.okdhp import mixed
-from okdhp_edge.train.teacher import Lesson
+from okdhp_edge.train.teacher import TeacherTargets
 from okdhp_edge.train.views import mean_over_views
 from tests.helpers.fixed_net import JOINTS, SIDE, FixedNet, made_batch, recipe_with
 
@@ -120,7 +120,7 @@ def test_a_moving_average_joins_the_teacher_and_follows_the_weights():
     torch.testing.assert_close(method.average.trunk.stem.conv.weight, before + 0.25)
     batch = made_batch()
     outputs = net.eval()(batch.image)
-    method.settle(net)
+    method.on_train_mode(net)
     teacher = method._teacher(outputs, batch, None)
     with torch.no_grad():
         peer = method.average(batch.image).ensemble
@@ -184,7 +184,7 @@ def test_a_foreign_teacher_has_its_share_of_the_distribution_of_joints_it_knows(
     maps[0, 1] = 0
     knows = torch.ones(JOINTS)
     knows[0] = 0
-    found = mixed(ensemble, Lesson(maps, knows, None), 0.3).flatten(2).exp()
+    found = mixed(ensemble, TeacherTargets(maps, knows, None), 0.3).flatten(2).exp()
     own = ensemble.flatten(2).softmax(2)
     taught = maps.flatten(2)
     expected = 0.7 * own + 0.3 * taught / taught.sum(2, keepdim=True)

@@ -7,30 +7,30 @@ from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.build import build_network
 from okdhp_edge.network.config import MobilePoseConfig
 from okdhp_edge.pose.skeleton import LSP14, Skeleton
-from okdhp_edge.recipe.checkpoint import net_tensors, read_facts
+from okdhp_edge.recipe.checkpoint import net_tensors, read_info
 from okdhp_edge.recipe.recipe import FreezeTable
 from okdhp_edge.train.finetune import finetuning_recipe
 from okdhp_edge.train.freeze import freeze, keep_frozen
+from okdhp_edge.train.initialize import initialize_from
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
-from okdhp_edge.train.start import start_from
 from tests.helpers.tiny_models import DATA, tiny_recipe
 
 GYMNAST = Skeleton("gymnast", ("tip", "left_ankle", "right_ankle", "left_wrist", "right_wrist"))
 
 
 def _started(trained, skeleton):
-    config = read_facts(trained).recipe.network
+    config = read_info(trained).recipe.network
     torch.manual_seed(0)
     net = build_network(config, len(skeleton))
-    return net, start_from(trained, net, config, skeleton), config
+    return net, initialize_from(trained, net, config, skeleton), config
 
 
 def test_joints_known_by_name_keep_their_channels_and_others_begin_anew(trained):
     torch.manual_seed(0)
-    fresh = build_network(read_facts(trained).recipe.network, len(GYMNAST)).state_dict()
+    fresh = build_network(read_info(trained).recipe.network, len(GYMNAST)).state_dict()
     net, begun, _ = _started(trained, GYMNAST)
-    assert begun.kept == GYMNAST.joints[1:] and begun.anew == ("tip",)
+    assert begun.kept == GYMNAST.joints[1:] and begun.reinitialized == ("tip",)
     assert "begun anew: tip" in str(begun)
     theirs, mine = net_tensors(trained), net.state_dict()
     columns = GYMNAST.columns_in(LSP14)
@@ -55,7 +55,7 @@ def test_the_order_of_joints_does_not_matter(trained):
     turned = Skeleton("turned", LSP14.joints[::-1])
     net, begun, _ = _started(trained, turned)
     straight, _, _ = _started(trained, LSP14)
-    assert not begun.anew and not begun.left
+    assert not begun.reinitialized and not begun.left
     image = torch.randint(0, 255, (1, 64, 64, 3), dtype=torch.uint8)
     with torch.no_grad():
         a, b = (n.eval()(image).last(0) for n in (net, straight))
@@ -65,7 +65,7 @@ def test_the_order_of_joints_does_not_matter(trained):
 def test_another_network_is_no_start(trained):
     config = MobilePoseConfig(kind="mobilepose")
     with pytest.raises(RecipeError, match="another network"):
-        start_from(trained, build_network(config, 5), config, GYMNAST)
+        initialize_from(trained, build_network(config, 5), config, GYMNAST)
 
 
 @pytest.mark.parametrize("neck", [None, 4])
@@ -77,8 +77,8 @@ def test_frozen_layers_and_norms_stay_as_they_are(neck, stride):
     net.train()
     keep_frozen(net, table)
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    learnt = [p for p in net.parameters() if p.requires_grad]
-    optimiser = torch.optim.SGD(learnt, lr=0.1)
+    learned = [p for p in net.parameters() if p.requires_grad]
+    optimiser = torch.optim.SGD(learned, lr=0.1)
     image = torch.randint(0, 255, (2, 64, 64, 3), dtype=torch.uint8)
     net(image).last(0).square().sum().backward()
     optimiser.step()
@@ -108,7 +108,7 @@ def test_a_schedule_by_the_size_of_the_set(trained, persons):
     assert optimiser.batch_size <= persons or persons == 1
     assert optimiser.patience < optimiser.epochs
     assert bool(recipe.freeze.to_stride) == (persons <= 300)
-    assert recipe.network == read_facts(trained).recipe.network
+    assert recipe.network == read_info(trained).recipe.network
 
 
 def test_a_run_ends_when_val_no_longer_rises(tmp_path):
@@ -116,4 +116,4 @@ def test_a_run_ends_when_val_no_longer_rises(tmp_path):
     options = TrainingOptions(out=tmp_path / "m", device="cpu", workers=0)
     best = train(recipe, DATA, options)
     rows = (tmp_path / "m" / "metrics.csv").read_text().splitlines()[1:]
-    assert len(rows) == read_facts(best).epochs_done + 2 < 9
+    assert len(rows) == read_info(best).epochs_done + 2 < 9

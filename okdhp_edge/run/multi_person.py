@@ -12,7 +12,7 @@ from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.detect import Detect, Detection
 from okdhp_edge.run.estimate import Estimator
-from okdhp_edge.run.track import is_person, person_box, settled
+from okdhp_edge.run.single_person import is_person, next_box, person_box
 
 EVERY = 15
 """Frames from one detection to the next."""
@@ -30,7 +30,7 @@ _SAME_PERSON = 0.12
 _MISSES_LOST, _MISSES_SEEN, _LOST_FRAMES = 2, 5, 15
 
 
-class Watch:
+class DetectionScheduler:
     """When and where the detector runs.
 
     Args:
@@ -43,7 +43,7 @@ class Watch:
         self._pool = ThreadPoolExecutor(1, "detector") if background else None
         self._asked: Future[list[Detection]] | None = None
 
-    def look(self, frame: Image, *, wanted: bool) -> list[Detection] | None:
+    def detections(self, frame: Image, *, wanted: bool) -> list[Detection] | None:
         """Persons' boxes, where an answer is there."""
         if self._pool is None:
             return self._detect(frame) if wanted else None
@@ -56,7 +56,7 @@ class Watch:
             self._asked = self._pool.submit(self._detect, frame)
         return None
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """What was asked concerns another scene."""
         self._asked = None
 
@@ -76,7 +76,7 @@ class _Track:
     missed: int = 0
 
 
-class CrowdTracker:
+class MultiPersonTracker:
     """Persons with ids that stay theirs while they can be followed.
 
     All persons of a frame go through the network together. The detector is asked every `every`
@@ -84,21 +84,23 @@ class CrowdTracker:
     Two tracks on one person are one: the elder stays.
     """
 
-    def __init__(self, estimator: Estimator, watch: Watch, every: int = EVERY) -> None:
-        self._estimator, self._watch, self._every = estimator, watch, every
+    def __init__(
+        self, estimator: Estimator, scheduler: DetectionScheduler, every: int = EVERY
+    ) -> None:
+        self._estimator, self._scheduler, self._every = estimator, scheduler, every
         self._tracks: list[_Track] = []
         self._since = every
         self._ids = 0
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """The next frame shows another scene."""
         self._tracks, self._since = [], self._every
-        self._watch.forget()
+        self._scheduler.reset()
 
-    def find(self, frame: Image) -> list[Pose]:
+    def update(self, frame: Image) -> list[Pose]:
         """Everybody found in this frame, the longest known first."""
         with self._estimator.clock.stage("detect"):
-            detections = self._watch.look(frame, wanted=self._wanted())
+            detections = self._scheduler.detections(frame, wanted=self._wanted())
         self._since += 1
         if detections is not None:
             self._since = 0
@@ -142,7 +144,7 @@ class CrowdTracker:
         if box is None:
             track.lost += 1
             return
-        track.box, track.pose, track.lost = settled(box, track.box), pose, 0
+        track.box, track.pose, track.lost = next_box(box, track.box), pose, 0
         if track.id is None:
             self._ids += 1
             track.id = self._ids

@@ -4,9 +4,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from okdhp_edge.run.crowd import CrowdTracker, Watch
 from okdhp_edge.run.detect import Detection
 from okdhp_edge.run.estimate import Estimator
+from okdhp_edge.run.multi_person import DetectionScheduler, MultiPersonTracker
 from okdhp_edge.system.latency import StageClock
 from tests.helpers.fakes import FakeBackend
 
@@ -26,8 +26,8 @@ class _People:
 
 
 def _tracker(people, backend=None, every=10, **watch):
-    watching = Watch(people, **{"background": False, **watch})
-    return CrowdTracker(Estimator(backend or FakeBackend(), StageClock()), watching, every)
+    watching = DetectionScheduler(people, **{"background": False, **watch})
+    return MultiPersonTracker(Estimator(backend or FakeBackend(), StageClock()), watching, every)
 
 
 A, B, C = (50, 100, 100, 200), (300, 120, 90, 180), (480, 60, 80, 160)
@@ -36,7 +36,7 @@ A, B, C = (50, 100, 100, 200), (300, 120, 90, 180), (480, 60, 80, 160)
 def test_ids_stay_and_the_detector_rests_in_between():
     people = _People(A, B, C)
     tracker = _tracker(people)
-    seen = [[p.id for p in tracker.find(FRAME)] for _ in range(30)]
+    seen = [[p.id for p in tracker.update(FRAME)] for _ in range(30)]
     assert seen == [[1, 2, 3]] * 30
     assert people.calls == 3
 
@@ -52,7 +52,7 @@ def test_all_persons_go_through_the_network_together():
     backend = Counting()
     tracker = _tracker(_People(A, B, C), backend)
     for _ in range(3):
-        tracker.find(FRAME)
+        tracker.update(FRAME)
     assert backend.batches == [3, 3, 3]
 
 
@@ -61,7 +61,7 @@ def test_people_who_move_between_detections_keep_their_ids_and_swap_nothing():
     tracker = _tracker(people, every=4)
     for _ in range(20):
         people.boxes[0] = people.boxes[0] + [4, 0, 0, 0]
-        found = {p.id: p.xy.mean(axis=0)[0] for p in tracker.find(FRAME)}
+        found = {p.id: p.xy.mean(axis=0)[0] for p in tracker.update(FRAME)}
         assert set(found) == {1, 2}
     assert found[1] < found[2]
 
@@ -69,27 +69,27 @@ def test_people_who_move_between_detections_keep_their_ids_and_swap_nothing():
 def test_who_comes_gets_a_new_id_and_who_goes_is_let_go():
     people = _People(A)
     tracker = _tracker(people, every=5)
-    tracker.find(FRAME)
+    tracker.update(FRAME)
     people.boxes.append(np.array(B, float))
     for _ in range(6):
-        found = tracker.find(FRAME)
+        found = tracker.update(FRAME)
     assert [p.id for p in found] == [1, 2]
     people.boxes.pop(0)
     for _ in range(40):
-        found = tracker.find(FRAME)
+        found = tracker.update(FRAME)
     assert [p.id for p in found] == [2]
 
 
 def test_somebody_lost_for_a_moment_comes_back_with_the_same_id():
     backend, people = FakeBackend(), _People(A)
     tracker = _tracker(people, backend)
-    assert [p.id for p in tracker.find(FRAME)] == [1]
+    assert [p.id for p in tracker.update(FRAME)] == [1]
     backend.score = 0.05
     for _ in range(4):
-        assert tracker.find(FRAME) == []
+        assert tracker.update(FRAME) == []
     backend.score = 0.9
     for _ in range(3):
-        found = tracker.find(FRAME)
+        found = tracker.update(FRAME)
     assert [p.id for p in found] == [1]
 
 
@@ -97,21 +97,21 @@ def test_a_detection_without_a_pose_gets_no_id():
     backend = FakeBackend(score=0.05)
     tracker = _tracker(_People(A), backend)
     for _ in range(30):
-        assert tracker.find(FRAME) == []
+        assert tracker.update(FRAME) == []
     backend.score = 0.9
     for _ in range(10):
-        found = tracker.find(FRAME)
+        found = tracker.update(FRAME)
     assert [p.id for p in found] == [1]
 
 
 def test_two_tracks_on_one_person_become_the_elder():
     people = _People(A)
     tracker = _tracker(people, every=1)
-    tracker.find(FRAME)
+    tracker.update(FRAME)
     # Next to no overlap with the track, but the network puts the joints of both in one place.
     people.boxes = [np.array([52.0, 98, 400, 380])]
     for _ in range(4):
-        ids = [p.id for p in tracker.find(FRAME)]
+        ids = [p.id for p in tracker.update(FRAME)]
         assert len(ids) == len(set(ids))
     assert 1 in ids or len(ids) == 1
 
@@ -119,10 +119,10 @@ def test_two_tracks_on_one_person_become_the_elder():
 def test_a_box_that_shrank_onto_a_part_is_put_right_by_the_detector():
     backend, people = FakeBackend(), _People(A)
     tracker = _tracker(people, backend, every=5)
-    tracker.find(FRAME)
+    tracker.update(FRAME)
     tracker._tracks[0].box = np.array([80.0, 160, 30, 40])
     for _ in range(6):
-        found = tracker.find(FRAME)
+        found = tracker.update(FRAME)
     assert [p.id for p in found] == [1]
     assert found[0].size > 120
 
@@ -131,15 +131,15 @@ def test_nobody_anywhere_is_nobody_and_is_looked_for_now_and_then():
     people = _People()
     tracker = _tracker(people, every=20)
     for _ in range(20):
-        assert tracker.find(FRAME) == []
+        assert tracker.update(FRAME) == []
     assert people.calls == 4
 
 
 def test_forgetting_starts_afresh():
     tracker = _tracker(_People(A))
-    tracker.find(FRAME)
-    tracker.forget()
-    assert [p.id for p in tracker.find(FRAME)] == [2]
+    tracker.update(FRAME)
+    tracker.reset()
+    assert [p.id for p in tracker.update(FRAME)] == [2]
 
 
 def test_beside_the_loop_no_frame_waits_for_the_detector():
@@ -151,15 +151,15 @@ def test_beside_the_loop_no_frame_waits_for_the_detector():
             return super().__call__(frame)
 
     people = Slow(A)
-    watch = Watch(people, background=True)
-    tracker = CrowdTracker(Estimator(FakeBackend(), StageClock()), watch, 3)
+    scheduler = DetectionScheduler(people, background=True)
+    tracker = MultiPersonTracker(Estimator(FakeBackend(), StageClock()), scheduler, 3)
     for _ in range(10):
-        assert tracker.find(FRAME) == []
+        assert tracker.update(FRAME) == []
     free.set()
-    while not tracker.find(FRAME):
+    while not tracker.update(FRAME):
         pass
     assert people.calls >= 1
-    watch.close()
+    scheduler.close()
 
 
 def test_a_detector_that_breaks_is_heard_beside_the_loop_too():
@@ -167,8 +167,8 @@ def test_a_detector_that_breaks_is_heard_beside_the_loop_too():
         raise RuntimeError("device lost")
 
     for background in (False, True):
-        watch = Watch(broken, background=background)
+        scheduler = DetectionScheduler(broken, background=background)
         with pytest.raises(RuntimeError, match="device lost"):
             for _ in range(1000):
-                watch.look(FRAME, wanted=True)
-        watch.close()
+                scheduler.detections(FRAME, wanted=True)
+        scheduler.close()

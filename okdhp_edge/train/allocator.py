@@ -8,7 +8,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _LARGEST = 2**31 - 1
 
 
-def keep_freed_memory() -> None:
+def retain_freed_memory() -> None:
     """Have glibc hand freed activations to the next step and not to the system, which would clear
     every page again: a fifth of a step of a small network on a CPU. Elsewhere nothing happens."""
     if not sys.platform.startswith("linux"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from okdhp_edge.cli import MODEL_HELP
-from okdhp_edge.cli.eval_ap import judge_by_coco, judge_results
+from okdhp_edge.cli.evaluate_ap import evaluate_results, evaluate_with_coco
 from okdhp_edge.cli.show import command_line, emit, guarded, progress, say, table
 from okdhp_edge.errors import DataError
 
@@ -50,20 +50,20 @@ def evaluate(
     record: Record = None,
 ) -> None:
     """Measure a model's accuracy, with a 95 % bootstrap interval over persons."""
-    from okdhp_edge.artifacts.results import keep_result
+    from okdhp_edge.artifacts.results import add_result
     from okdhp_edge.backends.choose import open_chosen
 
     if results is not None:
-        judge_results(data, split, results)
+        evaluate_results(data, split, results)
         return
     if metric != _AP and (detector or predictions):
         raise DataError("--detector and --predictions are for COCO's AP", "add --metric ap")
     loaded, asked = open_chosen(model, backend, precision, threads, say)
     with loaded:
         result = (
-            judge_by_coco(data, split, loaded, flip_test, detector, predictions)
+            evaluate_with_coco(data, split, loaded, flip_test, detector, predictions)
             if metric == _AP
-            else _judge_by_metric(data, split, loaded, metric, flip_test)
+            else _evaluate_with_metric(data, split, loaded, metric, flip_test)
         )
         card = loaded.card
         result = {
@@ -73,27 +73,27 @@ def evaluate(
             "command": command_line(),
         }  # fmt: skip
     if record:
-        keep_result(record, result)
+        add_result(record, result)
     emit(result)
 
 
-def _judge_by_metric(
+def _evaluate_with_metric(
     data: str, split: str, loaded: "Backend", metric: str | None, flip_test: bool
 ) -> dict[str, object]:
     from okdhp_edge.backends.base import predict_with
     from okdhp_edge.data.load import load
     from okdhp_edge.data.sample import kinds_of
-    from okdhp_edge.evaluation.evaluate import Predict, seen_mirrored_too
+    from okdhp_edge.evaluation.evaluate import Predict, with_flip_test
     from okdhp_edge.evaluation.evaluate import evaluate as judge
 
     card = loaded.card
-    poses = load(data, split).as_seen_by(card.skeleton.skeleton())
+    poses = load(data, split).with_skeleton(card.skeleton.skeleton())
     for note in poses.notes:
         say(note)
     chosen = metric or poses.metric
     predict: Predict = predict_with(loaded)
     if flip_test:
-        predict = seen_mirrored_too(predict, poses.skeleton)
+        predict = with_flip_test(predict, poses.skeleton)
     with progress() as report:
         score = judge(
             poses, card.input, card.decoder, predict, chosen,

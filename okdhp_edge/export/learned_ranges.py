@@ -1,4 +1,4 @@
-"""Ranges that training with quantization has learnt, by the tensor names of the exported file."""
+"""Ranges that training with quantization has learned, by the tensor names of the exported file."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,9 @@ _TOLERANCE = 1e-3
 _PICTURE = Site("conv", 0, 0)
 
 
-def write_learnt(trained: Path, recipe: Recipe, net: PoseNet, file: Path, target: Path) -> None:
+def write_learned_ranges(
+    trained: Path, recipe: Recipe, net: PoseNet, file: Path, target: Path
+) -> None:
     """Write `target`, JSON of tensor name to lowest and highest value.
 
     Args:
@@ -37,7 +39,7 @@ def write_learnt(trained: Path, recipe: Recipe, net: PoseNet, file: Path, target
     table = recipe.quantization
     assert table is not None
     branch = QuantizedBranch(net, table.branch, recipe.input.size, table.placement)
-    checkpoint.load_beside(trained, "quantization.branch", branch)
+    checkpoint.load_extra_module(trained, "quantization.branch", branch)
     graph = onnx.load(str(file)).graph
     _check_same(graph, [w.numpy() for w in branch.weights()])
     ranges = _passed_on(graph, _named(graph, branch.ranges()))
@@ -56,19 +58,19 @@ def _check_same(graph: onnx.GraphProto, weights: Sequence[NDArray[np.float32]]) 
             or np.abs(mine - weight).max() > _TOLERANCE * np.abs(weight).max()
         ):
             raise ModelError(
-                f"convolution '{node.name}' is not the one whose steps were learnt",
+                f"convolution '{node.name}' is not the one whose steps were learned",
                 "report this network's recipe",
             )
 
 
-def _named(graph: onnx.GraphProto, learnt: dict[Site, tuple[float, float]]) -> Ranges:
+def _named(graph: onnx.GraphProto, learned: dict[Site, tuple[float, float]]) -> Ranges:
     initializers = {i.name for i in graph.initializer}
     nodes = {
         "conv": [n for n in graph.node if n.op_type == "Conv"],
         "add": [n for n in graph.node if n.op_type == "Add" and not initializers & set(n.input)],
     }
     found = {}
-    for site, limits in learnt.items():
+    for site, limits in learned.items():
         if site == _PICTURE:
             # The exported first convolution divides by the standard deviation itself.
             continue

@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 _EPSILON = 1e-5
 
 
-def norms_to_convolutions(source: Path, target: Path) -> None:
+def batch_norms_to_convolutions(source: Path, target: Path) -> None:
     """Batch norms that no convolution has taken in become depthwise 1x1 convolutions, exactly.
 
     One weight a channel, with a scale of its own in INT8, loses nothing by rounding.
@@ -50,11 +50,11 @@ def norms_to_convolutions(source: Path, target: Path) -> None:
         )
     del graph.node[:]
     graph.node.extend(nodes)
-    drop_unused(graph)
+    drop_unused_initializers(graph)
     onnx.save(model, str(target))
 
 
-def take_pixels(path: Path) -> None:
+def absorb_normalization(path: Path) -> None:
     """Where the picture's steps are whole pixels, read them as they come.
 
     Cast, Transpose, Sub and QuantizeLinear then only give back the picture's own bytes: with steps
@@ -91,12 +91,12 @@ def take_pixels(path: Path) -> None:
     kept = [v for v in graph.value_info if v.name != transpose.output[0]]
     del graph.value_info[:]
     graph.value_info.extend(kept)
-    drop_unused(graph)
+    drop_unused_initializers(graph)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
 
 
-def double_by_copies(path: Path) -> None:
+def upsample_by_concat(path: Path) -> None:
     """Nearest-neighbour doubling of bytes as copies of columns and then of rows, exactly.
 
     ONNX Runtime runs its convolutions channels last, where Resize goes element by element. There
@@ -129,7 +129,7 @@ def double_by_copies(path: Path) -> None:
     used = {i for n in graph.node for i in n.input} | {o.name for o in graph.output}
     for node in [n for n in graph.node if not used & set(n.output)]:
         graph.node.remove(node)
-    drop_unused(graph)
+    drop_unused_initializers(graph)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
 
@@ -166,7 +166,7 @@ def _copies(
     ]
 
 
-def drop_unused(graph: onnx.GraphProto) -> None:
+def drop_unused_initializers(graph: onnx.GraphProto) -> None:
     """Initializers that no node reads go."""
     used = {i for n in graph.node for i in n.input}
     kept = [i for i in graph.initializer if i.name in used]

@@ -10,9 +10,9 @@ from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.estimate import Estimator
 
-JOINT_SEEN = 0.3
+JOINT_THRESHOLD = 0.3
 """A joint's score from which it is drawn and steers the box."""
-SOMEBODY = 0.5
+PERSON_THRESHOLD = 0.5
 """A pose's confidence from which somebody is there."""
 _MIN_JOINTS = 4
 _REFINEMENTS = 2
@@ -38,16 +38,16 @@ _STILL = 0.7
 class Tracker(Protocol):
     """Finds persons from frame to frame."""
 
-    def find(self, frame: Image) -> list[Pose]:
+    def update(self, frame: Image) -> list[Pose]:
         """Everybody found in this frame."""
         ...
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """The next frame shows another scene."""
         ...
 
 
-class PersonTracker:
+class SinglePersonTracker:
     """One person across frames.
 
     Scores tell whether somebody is in the box and which joints are. The next box is the extent of
@@ -57,9 +57,9 @@ class PersonTracker:
 
     def __init__(self, estimator: Estimator) -> None:
         self._estimator = estimator
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """The next frame shows another scene."""
         self._box: Box | None = None
         self._since_widened = 0
@@ -71,21 +71,21 @@ class PersonTracker:
         """Where the person is looked for next; None when that is not known."""
         return self._box
 
-    def still(self, box: Box) -> bool:
+    def is_near(self, box: Box) -> bool:
         """Whether a box of a frame ago is still where the person is looked for."""
         return self._box is not None and overlap(self._box, box) >= _STILL
 
-    def find(self, frame: Image) -> list[Pose]:
+    def update(self, frame: Image) -> list[Pose]:
         """The person's pose in this frame, none when nobody is found."""
         if self._box is not None:
-            return self.go_on(frame, self._box, self._estimator.pose_in(frame, self._box))
+            return self.update_from(frame, self._box, self._estimator.pose_in(frame, self._box))
         if self._until_search > 0:
             self._until_search -= 1
             return []
         return self._keep(frame, self._search(frame), None)
 
-    def go_on(self, frame: Image, box: Box, pose: Pose) -> list[Pose]:
-        """As `find`, from the pose that was found in a box of the frame."""
+    def update_from(self, frame: Image, box: Box, pose: Pose) -> list[Pose]:
+        """As `update`, from the pose that was found in a box of the frame."""
         pose = self._widened(frame, box, pose)
         if is_person(pose):
             return self._keep(frame, pose, box)
@@ -97,13 +97,13 @@ class PersonTracker:
         if box is None:
             self._box, self._until_search = None, SEARCH_EVERY - 1
             return []
-        self._box = box if followed is None else settled(box, followed)
+        self._box = box if followed is None else next_box(box, followed)
         return [pose]
 
     def _widened(self, frame: Image, box: Box, pose: Pose) -> Pose:
         """The pose, or that of a wider box where it has more joints."""
         self._since_widened += 1
-        if self._since_widened < _WIDEN_EVERY or (pose.score >= JOINT_SEEN).all():
+        if self._since_widened < _WIDEN_EVERY or (pose.score >= JOINT_THRESHOLD).all():
             return pose
         self._since_widened = 0
         wider = self._estimator.pose_in(frame, _grown(box, _WIDER))
@@ -142,12 +142,15 @@ def _grown(box: Box, factor: float) -> Box:
 
 def is_person(pose: Pose) -> bool:
     """Whether somebody is there."""
-    return pose.confidence >= SOMEBODY and int((pose.score >= JOINT_SEEN).sum()) >= _MIN_JOINTS
+    return (
+        pose.confidence >= PERSON_THRESHOLD
+        and int((pose.score >= JOINT_THRESHOLD).sum()) >= _MIN_JOINTS
+    )
 
 
 def person_box(pose: Pose, frame: Image) -> Box | None:
     """The extent of the joints that are seen, None when too few are or they lie in a point."""
-    seen = pose.score >= JOINT_SEEN
+    seen = pose.score >= JOINT_THRESHOLD
     if seen.sum() < _MIN_JOINTS:
         return None
     box = box_around(pose.xy[seen])
@@ -155,7 +158,7 @@ def person_box(pose: Pose, frame: Image) -> Box | None:
     return box if max(box[2], box[3]) >= smallest else None
 
 
-def settled(box: Box, last: Box) -> Box:
+def next_box(box: Box, last: Box) -> Box:
     """The next box: it moves and grows with the joints, and shrinks slowly."""
     size = np.maximum(box[2:], last[2:] * _SHRINKS_TO)
     return np.concatenate([box[:2] - (size - box[2:]) / 2, size])

@@ -4,7 +4,7 @@ import pytest
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import COCO17
 from okdhp_edge.run.estimate import Estimator
-from okdhp_edge.run.track import SEARCH_EVERY, PersonTracker, is_person, search_boxes
+from okdhp_edge.run.single_person import SEARCH_EVERY, SinglePersonTracker, is_person, search_boxes
 from okdhp_edge.system.latency import StageClock
 from tests.helpers.fakes import _SPREAD, FakeBackend
 
@@ -12,14 +12,14 @@ FRAME = np.zeros((480, 640, 3), np.uint8)
 
 
 def _tracker(backend):
-    return PersonTracker(Estimator(backend, StageClock()))
+    return SinglePersonTracker(Estimator(backend, StageClock()))
 
 
 def _calls(backend, tracker, frames):
     counts = []
     for _ in range(frames):
         before = backend.calls
-        tracker.find(FRAME)
+        tracker.update(FRAME)
         counts.append(backend.calls - before)
     return counts
 
@@ -27,19 +27,19 @@ def _calls(backend, tracker, frames):
 def test_a_found_person_is_followed_with_one_inference_a_frame():
     backend = FakeBackend()
     tracker = _tracker(backend)
-    assert tracker.find(FRAME)
+    assert tracker.update(FRAME)
     assert _calls(backend, tracker, 100) == [1] * 100
 
 
 def test_a_lost_person_is_searched_for_at_once_and_then_now_and_then():
     backend = FakeBackend()
     tracker = _tracker(backend)
-    tracker.find(FRAME)
+    tracker.update(FRAME)
     backend.score = 0.05
     counts = _calls(backend, tracker, 2 * SEARCH_EVERY + 1)
     assert [n > 0 for n in counts] == ([True] + [False] * (SEARCH_EVERY - 1)) * 2 + [True]
     backend.score = 0.9
-    found = [bool(tracker.find(FRAME)) for _ in range(SEARCH_EVERY)]
+    found = [bool(tracker.update(FRAME)) for _ in range(SEARCH_EVERY)]
     assert found[-1]
 
 
@@ -58,7 +58,7 @@ def test_an_empty_scene_is_searched_all_over_once_and_then_in_turns():
     around = searches[0] - windows  # the whole frame, and whatever was tried round its joints
     assert sum(searches[1:5]) == windows + 4 * around
     assert searches[1:5] == searches[5:9]
-    tracker.forget()
+    tracker.reset()
     assert _calls(backend, tracker, 1) == [searches[0]]
 
 
@@ -68,7 +68,7 @@ def test_nobody_is_nobody():
 
 def test_joints_in_one_point_are_no_box():
     tracker = _tracker(FakeBackend(xy=np.full((14, 2), 8.0) + np.eye(14, 2) * 0.01))
-    assert not tracker.find(FRAME) or tracker._box is None
+    assert not tracker.update(FRAME) or tracker._box is None
 
 
 def test_the_search_starts_with_the_whole_frame_and_covers_it():
@@ -103,7 +103,7 @@ class _HalfSeen(FakeBackend):
 def test_missing_joints_are_looked_for_in_a_wider_box_now_and_then():
     backend = _HalfSeen(widest=False)
     tracker = _tracker(backend)
-    assert tracker.find(FRAME)
+    assert tracker.update(FRAME)
     counts = _calls(backend, tracker, 60)
     assert sorted(set(counts)) == [1, 2]
     asked = np.flatnonzero(np.array(counts) == 2)
@@ -113,13 +113,13 @@ def test_missing_joints_are_looked_for_in_a_wider_box_now_and_then():
 def test_a_wider_box_is_taken_where_it_shows_more_joints():
     backend = _HalfSeen(widest=False)
     tracker = _tracker(backend)
-    tracker.find(FRAME)
+    tracker.update(FRAME)
     narrow = tracker.box[3]
     while _calls(backend, tracker, 1) == [1]:
         pass
     backend.widest = True  # from now on every crop shows all joints
     for _ in range(16):
-        (pose,) = tracker.find(FRAME)
+        (pose,) = tracker.update(FRAME)
     assert (pose.score > 0.5).all()
     assert tracker.box[3] > 1.5 * narrow
 
@@ -127,11 +127,11 @@ def test_a_wider_box_is_taken_where_it_shows_more_joints():
 def test_one_bad_frame_does_not_cut_limbs_off():
     backend = FakeBackend()
     tracker = _tracker(backend)
-    tracker.find(FRAME)
+    tracker.update(FRAME)
     before = tracker.box[3]
     upper = _HalfSeen(widest=False)
     backend._infer = upper._infer
-    tracker.find(FRAME)
+    tracker.update(FRAME)
     assert tracker.box[3] == pytest.approx(0.9 * before, rel=0.02)
 
 
@@ -161,6 +161,6 @@ def test_the_confidence_is_that_of_the_joints_that_are_there():
 def test_a_box_that_moved_far_is_another():
     backend = FakeBackend(xy=_SPREAD)
     tracker = _tracker(backend)
-    tracker.find(FRAME)
-    assert tracker.still(tracker.box)
-    assert not tracker.still(tracker.box + np.array([tracker.box[2], 0, 0, 0]))
+    tracker.update(FRAME)
+    assert tracker.is_near(tracker.box)
+    assert not tracker.is_near(tracker.box + np.array([tracker.box[2], 0, 0, 0]))

@@ -11,7 +11,7 @@ from okdhp_edge.system.files import writing
 Record = dict[str, Any]
 
 
-class Partial:
+class ProgressLog:
     """The lines of a run under way; the first line holds its settings.
 
     Raises:
@@ -42,7 +42,7 @@ class Partial:
         with writing(self.path), self.path.open("r+b") as file:
             file.truncate(len("".join(line + "\n" for line in lines).encode()))
 
-    def __enter__(self) -> "Partial":
+    def __enter__(self) -> "ProgressLog":
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fresh = not self.path.is_file()

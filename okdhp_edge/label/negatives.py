@@ -19,7 +19,7 @@ _ASPECTS = (0.4, 1.4)
 _BESIDE = (1.0, 1.6)
 
 
-def empty_boxes(
+def negative_boxes(
     people: Sequence[Box], size: tuple[int, int], count: int, rng: np.random.Generator
 ) -> list[Box]:
     """Up to `count` boxes that nobody's box reaches into; fewer where there is no room.

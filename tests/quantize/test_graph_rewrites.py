@@ -7,7 +7,11 @@ import pytest
 from onnx import numpy_helper
 
 from okdhp_edge.quantize.calibrators import ranges_of
-from okdhp_edge.quantize.cpu import double_by_copies, norms_to_convolutions, take_pixels
+from okdhp_edge.quantize.graph_rewrites import (
+    absorb_normalization,
+    batch_norms_to_convolutions,
+    upsample_by_concat,
+)
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
 from okdhp_edge.quantize.profiles import profile
@@ -30,7 +34,7 @@ def _kinds(path):
 def test_a_norm_as_a_convolution_computes_the_same(exported, tmp_path, crop):
     source = exported / "model.onnx"
     assert "BatchNormalization" in _kinds(source)
-    norms_to_convolutions(source, tmp_path / "m.onnx")
+    batch_norms_to_convolutions(source, tmp_path / "m.onnx")
     assert "BatchNormalization" not in _kinds(tmp_path / "m.onnx")
     onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)
     np.testing.assert_allclose(_run(tmp_path / "m.onnx", crop), _run(source, crop), atol=1e-4)
@@ -59,7 +63,7 @@ def test_pixels_are_read_as_they_come_where_the_mean_is_whole(exported, tmp_path
     path = tmp_path / "m.onnx"
     _quantized(exported, crop, path, mean=127.0)
     before, kinds = _run(path, crop), _kinds(path)
-    take_pixels(path)
+    absorb_normalization(path)
     np.testing.assert_array_equal(_run(path, crop), before)
     after = _kinds(path)
     assert "Sub" in kinds and "Sub" not in after
@@ -70,7 +74,7 @@ def test_another_normalisation_is_left_alone(exported, tmp_path, crop):
     path = tmp_path / "m.onnx"
     _quantized(exported, crop, path, mean=np.reshape([123.675, 116.28, 103.53], (1, 3, 1, 1)))
     before = path.read_bytes()
-    take_pixels(path)
+    absorb_normalization(path)
     assert path.read_bytes() == before
 
 
@@ -83,7 +87,7 @@ def test_doubling_by_copies_computes_the_same(exported, tmp_path, crop):
     path = tmp_path / "m.onnx"
     _quantized(exported, crop, path)
     before, kinds = _run(path, crop), _kinds(path)
-    double_by_copies(path)
+    upsample_by_concat(path)
     np.testing.assert_array_equal(_run(path, crop), before)
     assert "Resize" in kinds and "Resize" not in _kinds(path)
 
@@ -96,5 +100,5 @@ def test_other_ways_of_resizing_stay(exported, tmp_path, crop):
     for node in resizes:
         next(a for a in node.attribute if a.name == "nearest_mode").s = b"ceil"
     onnx.save(model, str(path))
-    double_by_copies(path)
+    upsample_by_concat(path)
     assert _kinds(path).count("Resize") == len(resizes) > 0

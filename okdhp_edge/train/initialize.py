@@ -15,27 +15,29 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
 
 
-class Started(NamedTuple):
+class InitializedWeights(NamedTuple):
     """What a start brought.
 
     Attributes:
         kept: joints whose output channels were taken over.
-        anew: joints that the start does not know.
-        left: tensors that do not fit and begin anew besides those of `anew`.
+        reinitialized: joints that the start does not know.
+        left: tensors that do not fit and begin anew besides those of `reinitialized`.
     """
 
     kept: tuple[str, ...]
-    anew: tuple[str, ...]
+    reinitialized: tuple[str, ...]
     left: tuple[str, ...]
 
     def __str__(self) -> str:
-        if not self.anew:
+        if not self.reinitialized:
             return f"all {len(self.kept)} joints"
         kept = ", ".join(self.kept) or "none"
-        return f"joints kept: {kept}; begun anew: {', '.join(self.anew)}"
+        return f"joints kept: {kept}; begun anew: {', '.join(self.reinitialized)}"
 
 
-def start_from(path: Path, net: PoseNet, config: NetworkConfig, skeleton: Skeleton) -> Started:
+def initialize_from(
+    path: Path, net: PoseNet, config: NetworkConfig, skeleton: Skeleton
+) -> InitializedWeights:
     """Put a checkpoint's weights into `net`: those of the same shape, and of those with a channel
     for each joint the channels of joints that both know.
 
@@ -43,7 +45,7 @@ def start_from(path: Path, net: PoseNet, config: NetworkConfig, skeleton: Skelet
         ModelError: it is no checkpoint.
         RecipeError: it holds another network.
     """
-    facts = checkpoint.read_facts(path)
+    facts = checkpoint.read_info(path)
     _check_same_network(path, facts.recipe.network, config)
     theirs = checkpoint.net_tensors(path)
     axes = _joint_axes(config, len(skeleton))
@@ -51,12 +53,12 @@ def start_from(path: Path, net: PoseNet, config: NetworkConfig, skeleton: Skelet
     mine = net.state_dict()
     left = [
         name for name, tensor in mine.items()
-        if not _taken_over(tensor, theirs.get(name), axes.get(name), source.tolist())
+        if not _copy_matching(tensor, theirs.get(name), axes.get(name), source.tolist())
     ]  # fmt: skip
     net.load_state_dict(mine)
     kept = [j for j, column in zip(skeleton.joints, source, strict=True) if column >= 0]
-    anew = [j for j, column in zip(skeleton.joints, source, strict=True) if column < 0]
-    return Started(tuple(kept), tuple(anew), tuple(left))
+    reinitialized = [j for j, column in zip(skeleton.joints, source, strict=True) if column < 0]
+    return InitializedWeights(tuple(kept), tuple(reinitialized), tuple(left))
 
 
 def _check_same_network(path: Path, theirs: NetworkConfig, mine: NetworkConfig) -> None:
@@ -87,7 +89,7 @@ def _joint_axes(config: NetworkConfig, joints: int) -> dict[str, int]:
 
 
 @torch.no_grad()
-def _taken_over(
+def _copy_matching(
     mine: Tensor, theirs: Tensor | None, axis: int | None, source_K: Sequence[int]
 ) -> bool:
     """Whether anything of `theirs` came into `mine`."""

@@ -1,15 +1,15 @@
 """What is counted and timed of one source while it runs."""
 
-from okdhp_edge.run.pipeline import Seen
+from okdhp_edge.run.pipeline import FrameResult
 from okdhp_edge.system.latency import Series, StageLog
 
 WARMUP = 5
 """Frames left out of the statistics: first runs allocate and compile."""
-AFTER_POSES = ("hand over", "draw", "output")
+AFTER_POSES = ("handoff", "draw", "output")
 """The stages from a frame's poses to the last sink."""
 
 
-class Tally:
+class RunStatistics:
     """Frames and people of one source; statistics from the end of warm-up on."""
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Tally:
         self.first_age_ns = 0
         self._started_ns = self._ended_ns = 0
 
-    def add(self, seen: Seen, after: dict[str, int], now_ns: int) -> None:
+    def add(self, seen: FrameResult, after: dict[str, int], now_ns: int) -> None:
         """A frame whose last sink is done.
 
         Args:

@@ -24,7 +24,7 @@ AGREEMENT = _TEACHING + "agreement"
 ENSEMBLE_GAIN = _TEACHING + "ensemble_gain"
 
 
-class Journal:
+class MetricsLogger:
     """Rows of numbers, one per epoch, written to the run's folder.
 
     Args:

@@ -1,6 +1,6 @@
 """What a frame costs outside the network: crop, decode, track, draw.
 
-    python benchmarks/around_inference.py
+    python benchmarks/overhead.py
 
 The network is replaced by prepared heatmaps of 14 joints, everything else is the code of `run`:
 a 1280x720 frame, a 256x256 crop, 64x64 heatmaps of a drawn person, one OpenCV thread.
@@ -21,14 +21,14 @@ from okdhp_edge.pose.heatmap import HeatmapKind, gaussians
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.run.loop import overlay
-from okdhp_edge.run.track import JOINT_SEEN, PersonTracker
+from okdhp_edge.run.single_person import JOINT_THRESHOLD, SinglePersonTracker
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.system.latency import StageClock, StageLog
 
 FRAMES, WARMUP = 2000, 50
 SIZE, STRIDE, SIGMA = 256, 4, 2.0
-RESULT = Path(__file__).parent / "results" / "around_inference.json"
+RESULT = Path(__file__).parent / "results" / "overhead.json"
 
 
 class PreparedBackend(Backend):
@@ -65,13 +65,13 @@ def measure(kind: HeatmapKind) -> dict[str, dict[str, float]]:
     if kind is HeatmapKind.LOGITS:
         heatmaps = np.log(np.maximum(heatmaps, 1e-4))
     clock, log = StageClock(), StageLog()
-    tracker = PersonTracker(Estimator(PreparedBackend(card(kind), heatmaps), clock))
+    tracker = SinglePersonTracker(Estimator(PreparedBackend(card(kind), heatmaps), clock))
     for number in range(WARMUP + FRAMES):
         # What is neither stage is the tracker's own work: timed with it, then subtracted below.
         with clock.stage("find"):
-            poses = tracker.find(frame)
+            poses = tracker.update(frame)
         with clock.stage("draw"):
-            overlay(frame, poses, JOINT_SEEN)
+            overlay(frame, poses, JOINT_THRESHOLD)
         stages = clock.take()
         if number >= WARMUP:
             log.add(stages)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from okdhp_edge.data.sample import PoseSet
 
 
-def judge_results(data: str, split: str, results: Path) -> None:
+def evaluate_results(data: str, split: str, results: Path) -> None:
     """Of a results file, anybody's."""
     from okdhp_edge.data.load import load
     from okdhp_edge.evaluation.average_precision import average_precision, read_results
@@ -25,7 +25,7 @@ def judge_results(data: str, split: str, results: Path) -> None:
     emit({"results": results.name, "split": split, "ap": numbers, "command": command_line()})
 
 
-def judge_by_coco(
+def evaluate_with_coco(
     data: str,
     split: str,
     loaded: "Backend",
@@ -37,15 +37,15 @@ def judge_by_coco(
     from okdhp_edge.backends.base import predict_with
     from okdhp_edge.data.load import load
     from okdhp_edge.evaluation.average_precision import average_precision, results_of, write_results
-    from okdhp_edge.evaluation.evaluate import Predict, predict_scored, seen_mirrored_too
+    from okdhp_edge.evaluation.evaluate import Predict, predict_scored, with_flip_test
 
     truth = load(data, split)
     card = loaded.card
     skeleton = card.skeleton.skeleton()
-    truth.as_seen_by(skeleton)  # refuses a set of other joints
+    truth.with_skeleton(skeleton)  # refuses a set of other joints
     predict: Predict = predict_with(loaded)
     if flip_test:
-        predict = seen_mirrored_too(predict, skeleton)
+        predict = with_flip_test(predict, skeleton)
     with progress() as report:
         boxed, box_scores = _boxed(truth, detector)
         found = predict_scored(
