@@ -26,9 +26,12 @@ from okdhp_edge.evaluation.evaluate import predict_joints
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.pipeline import aware
 from okdhp_edge.quantize.calibrators import METHODS
-from okdhp_edge.quantize.make import LEARNED, Plan, QuantizationInputs, judge, make
+from okdhp_edge.quantize.inputs import QuantizationInputs
+from okdhp_edge.quantize.plan import LEARNED, Plan
 from okdhp_edge.quantize.profiles import PROFILES, profile
 from okdhp_edge.quantize.stage import QuantizeOptions, quantization_inputs
+from okdhp_edge.quantize.verify import verify
+from okdhp_edge.quantize.write import write_artefact
 from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.files import write_text
@@ -65,7 +68,7 @@ def main(
             recipe = recipe.model_copy(update={"train_split": train_split})
             made.append(_qat(name, recipe, folder, options))
         for how, path, val in made:
-            against = gain(_hits(path, profile(name).judge, test), reference)
+            against = gain(_hits(path, profile(name).runtime, test), reference)
             rows.append({
                 "profile": name, "how": how, "val_drop": round(inputs.before - val, 2),
                 "test_gain": round(against.value, 2), "low": round(against.low, 2),
@@ -102,8 +105,8 @@ def _made(plan: Plan, name: str, inputs: QuantizationInputs, folder: Path) -> Ma
     path = folder / "int8" / name / str(plan).replace(", ", "-").replace(" ", "-")
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
-    make(plan, profile(name), inputs, path)
-    return str(plan), path, judge(path, profile(name).judge, inputs).value
+    write_artefact(plan, profile(name), inputs, path)
+    return str(plan), path, verify(path, profile(name).runtime, inputs).value
 
 
 def _qat(name: str, recipe: Recipe, folder: Path, options: QuantizeOptions) -> Made:

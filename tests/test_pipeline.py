@@ -9,7 +9,7 @@ from okdhp_edge.errors import GateError
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.pipeline import aware, quantize_or_train
 from okdhp_edge.quantize import ladder
-from okdhp_edge.quantize.make import LEARNED
+from okdhp_edge.quantize.plan import LEARNED
 from okdhp_edge.quantize.stage import QuantizeOptions
 from okdhp_edge.recipe.checkpoint import read_info
 from tests.helpers.tiny_models import DATA, tiny_recipe
@@ -27,14 +27,14 @@ def _options(**changes):
 
 def _judged(monkeypatch, holds):
     """Artefacts of these calibrators pass the gate, all others fail it."""
-    real = ladder.judge
+    real = ladder.verify
 
     def judge(folder, runtime, material):
         found = real(folder, runtime, material)
         good = read_card(folder).calibration.method in holds
         return found.model_copy(update={"value": material.before - (0.0 if good else 9.0)})
 
-    monkeypatch.setattr(ladder, "judge", judge)
+    monkeypatch.setattr(ladder, "verify", judge)
 
 
 def test_what_ptq_cannot_save_is_trained_and_held_against_the_float_export(

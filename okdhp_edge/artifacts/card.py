@@ -82,11 +82,13 @@ class SkeletonSpec(_Strict):
 
     @classmethod
     def of(cls, skeleton: Skeleton) -> "SkeletonSpec":
+        """The spec of a skeleton, to be stored as JSON."""
         return cls(
             name=skeleton.name, joints=skeleton.joints, limbs=skeleton.limbs, twins=skeleton.twins
         )
 
     def skeleton(self) -> Skeleton:
+        """The skeleton that this spec describes."""
         return Skeleton(self.name, self.joints, self.limbs, self.twins)
 
 

@@ -28,6 +28,7 @@ class Description:
     threads: int | None
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-ready values."""
         return asdict(self)
 
 
@@ -52,6 +53,7 @@ class Request:
 
     @property
     def model_file(self) -> Path:
+        """The model file that the card names."""
         return self.folder / self.card.model_file
 
 

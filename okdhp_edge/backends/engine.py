@@ -7,7 +7,7 @@ an engine without one, or with one that does not fit, is not loaded.
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +17,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from okdhp_edge.artifacts.model_store import cache_folder
 from okdhp_edge.errors import BackendError
 from okdhp_edge.system.files import writing
+from okdhp_edge.system.progress import Report, silent
 
 FOLDER = "engines"
 PORTABLE = "AMPERE_PLUS"
 """A target that runs on Ampere and everything later (not on Jetson), a little slower."""
 _FIRST_PORTABLE = 80
-Report = Callable[[str, int, int, str], None]
 """Told stage, steps done, steps in all, and a short text."""
 
 
@@ -72,7 +72,7 @@ def build(
     onnx: bytes,
     name: str,
     targets: Sequence[str] = (),
-    report: Report = lambda *_: None,
+    report: Report = silent,
 ) -> bytes:
     """Build an engine.
 

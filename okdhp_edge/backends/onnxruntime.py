@@ -57,6 +57,7 @@ class OnnxRuntimeBackend(Backend):
         return np.asarray(outputs[0], dtype=np.float32)
 
     def describe(self) -> Description:
+        """The runtime, version, device, precision and threads that really run."""
         precision = "int8 (u8s8 or s8s8 Q/DQ), rest fp32" if self._precision == "int8" else "fp32"
         return Description(self.name, ort.__version__, "CPU", precision, self._threads)
 

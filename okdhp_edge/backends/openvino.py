@@ -93,6 +93,7 @@ class OpenVinoBackend(Backend):
         return self._requests[key]
 
     def describe(self) -> Description:
+        """The runtime, version, device, precision and threads that really run."""
         counts = self._runtime_precisions()
         total = sum(counts.values())
         parts = ", ".join(f"{n} of {total} layers {p}" for p, n in counts.most_common())
@@ -114,6 +115,7 @@ class OpenVinoBackend(Backend):
         return counts
 
     def close(self) -> None:
+        """Release the compiled model and its requests."""
         super().close()
         self._requests.clear()
         self._ahead = None

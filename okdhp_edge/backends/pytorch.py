@@ -46,5 +46,6 @@ class PyTorchBackend(Backend):
         return np.array(heatmaps.float().cpu().numpy(), order="C")
 
     def describe(self) -> Description:
+        """The runtime, version, device, precision and threads that really run."""
         threads = torch.get_num_threads()
         return Description(self.name, torch.__version__, str(self._device), "fp32", threads)

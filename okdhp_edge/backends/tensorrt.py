@@ -159,11 +159,13 @@ class TensorRtBackend(Backend):
             kinds.cudaMemcpyDeviceToHost, self._stream))  # fmt: skip
 
     def describe(self) -> Description:
+        """The runtime, version, device, precision and threads that really run."""
         version = library_of(self._trt)
         rest = ", rest fp16" if self._precision == "int8" else ""
         return Description(self.name, version, self._device.name, f"{self._precision}{rest}", None)
 
     def close(self) -> None:
+        """Free the engine, its buffers and the stream."""
         if not self._open:
             return
         super().close()

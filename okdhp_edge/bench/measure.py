@@ -2,7 +2,7 @@
 
 import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from okdhp_edge.errors import BackendError, ModelError
 from okdhp_edge.evaluation.evaluate import evaluate, inference_crop
 from okdhp_edge.pose.metrics import Score
 from okdhp_edge.system.latency import LatencyStats
+from okdhp_edge.system.progress import Report, counter
 
 _CROPS = 16
-Report = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Row:
     score: Score | None
 
     def to_dict(self) -> dict[str, Any]:
+        """The row as JSON-ready values; latency in ms, size in MB."""
         return {
             "backend": self.candidate.backend, "precision": self.candidate.precision,
             "runs": self.description.to_dict(), "latency_ms": self.latency.to_dict(),
@@ -93,7 +94,7 @@ def measure(
         crops = _crops(tried[0].card, poses)
         samples = interleaved(
             [backend for _, backend, _ in loaded], crops, runs,
-            lambda done: report("time", done, runs, ""),
+            counter(report, "time", runs),
         )  # fmt: skip
         rows = [
             Row(
@@ -172,7 +173,7 @@ def _score(backend: Backend, poses: PoseSet | None, metric: str, report: Report)
     card, count = backend.card, len(poses)
     found = evaluate(
         poses, card.input, card.decoder, predict_with(backend), metric,
-        progress=lambda done: report("judge", done, count, backend.name),
+        progress=counter(report, "judge", count, backend.name),
     )  # fmt: skip
     return found["model"]
 

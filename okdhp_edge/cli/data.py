@@ -8,6 +8,7 @@ import typer
 from okdhp_edge.cli import MODEL_HELP
 from okdhp_edge.cli.label import label
 from okdhp_edge.cli.show import emit, guarded, progress, say, table
+from okdhp_edge.system.progress import counter
 
 app = typer.Typer(help="Look at a data set before training on it.", no_args_is_help=True)
 
@@ -59,7 +60,7 @@ def check(
 
     poses = read_annotations(data, split)
     with progress() as report:
-        found = look(poses, lambda done: report("check", done, len(poses), ""))
+        found = look(poses, counter(report, "check", len(poses)))
     for note in poses.notes:
         say(note)
     say(poses.skeleton.mirroring)
@@ -98,7 +99,7 @@ def relabel(
     poses = load(data, split)
     loaded, _ = open_chosen(model, backend, "auto", None, say)
     with loaded, progress() as report:
-        found = look(poses, loaded, lambda done: report("look", done, len(poses), ""))
+        found = look(poses, loaded, counter(report, "look", len(poses)))
     write_text(out, found.model_dump_json(indent=1) + "\n")
     joints = sum(map(len, found.unlabelled.values()))
     say(f"{len(found.swapped)} of {len(poses)} persons have their sides swapped; {joints} joints "
@@ -134,7 +135,7 @@ def crops(
     poses = load(data, split)
     options = CropOptions(side, surroundings, suffix, quality, threads)
     with progress() as report:
-        written = write_crops(poses, out, options, lambda done: report("cut", done, len(poses), ""))
+        written = write_crops(poses, out, options, counter(report, "cut", len(poses)))
     say(f"{len(poses)} persons, {written / 1e6:.1f} MB: {out / ANNOTATIONS}")
     emit({"file": str(out / ANNOTATIONS), "persons": len(poses), "bytes": written})
 
@@ -165,14 +166,12 @@ def errors(
         poses = load(data, split).with_skeleton(card.skeleton.skeleton())
         xy = predict_joints(
             poses, card.input, card.decoder, predict_with(loaded),
-            progress=lambda done: report("judge", done, len(poses), ""),
+            progress=counter(report, "judge", len(poses)),
         )["model"]  # fmt: skip
         found = classify(poses, xy)
         title = f"{card.name}, {asked} in {loaded.name}: errors on {len(poses)} persons of {split}"
         shown = min(count, len(poses))
-        page = error_page(
-            poses, xy, found, title, count, lambda done: report("draw", done, shown, "")
-        )
+        page = error_page(poses, xy, found, title, count, counter(report, "draw", shown))
     write_text(out, page)
     rows = summary(poses, found)
     kinds = ("good", "jitter", "inversion", "swap", "miss")

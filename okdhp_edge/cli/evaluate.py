@@ -10,6 +10,7 @@ from okdhp_edge.cli import MODEL_HELP
 from okdhp_edge.cli.evaluate_ap import evaluate_results, evaluate_with_coco
 from okdhp_edge.cli.show import command_line, emit, guarded, progress, say, table
 from okdhp_edge.errors import DataError
+from okdhp_edge.system.progress import counter
 
 if TYPE_CHECKING:
     from okdhp_edge.backends.base import Backend
@@ -97,7 +98,7 @@ def _evaluate_with_metric(
     with progress() as report:
         score = judge(
             poses, card.input, card.decoder, predict, chosen,
-            progress=lambda done: report("judge", done, len(poses), ""),
+            progress=counter(report, "judge", len(poses)),
         )["model"]  # fmt: skip
     joints = {
         joint: None if math.isnan(points) else points  # nobody has it labelled

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from okdhp_edge.cli.show import command_line, emit, progress, say, table
+from okdhp_edge.system.progress import counter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +51,7 @@ def evaluate_with_coco(
         boxed, box_scores = _boxed(truth, detector)
         found = predict_scored(
             boxed, card.input, card.decoder, predict,
-            progress=lambda done: report("judge", done, len(boxed), ""),
+            progress=counter(report, "judge", len(boxed)),
         )["model"]  # fmt: skip
     columns = truth.skeleton.columns_in(skeleton)
     known = columns >= 0

@@ -20,10 +20,10 @@ from rich.progress import (
 from rich.table import Table
 
 from okdhp_edge.errors import OkdhpError
+from okdhp_edge.system.progress import Report
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Report = Callable[[str, int, int, str], None]
 
 console = Console(stderr=True)
 

@@ -23,6 +23,7 @@ class CheckReport:
 
     @property
     def fatal(self) -> int:
+        """How many problems keep a sample from being trained on."""
         return sum(p.fatal for p in self.problems)
 
 

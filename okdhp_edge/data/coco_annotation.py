@@ -58,6 +58,7 @@ def keypoints(annotation: Mapping[str, Any], name: str) -> NDArray[np.float64]:
 
 
 def is_crowd(annotation: Mapping[str, Any]) -> bool:
+    """Whether the annotation marks a group (COCO's `iscrowd`)."""
     return str(annotation.get("iscrowd", 0)).strip().lower() in ("1", "true")
 
 
@@ -114,6 +115,7 @@ def outline(annotation: Mapping[str, Any], name: str) -> Outlines | None:
 
 
 def head_size(annotation: Mapping[str, Any], name: str) -> float | None:
+    """The head's size in pixels where the annotation gives a head box, else None."""
     found = numbers(annotation.get("bbox_head"), "bbox_head", name)
     if found.size != 4:
         return None

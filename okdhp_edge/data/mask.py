@@ -32,6 +32,7 @@ class Outlines:
     polygons: tuple[NDArray[np.float64], ...]
 
     def warped(self, crop_from_frame: Affine, size: tuple[int, int]) -> MaskImage:
+        """The mask (H, W) uint8 in crop pixels of `size` (width, height)."""
         canvas = np.zeros((size[1], size[0]), dtype=np.uint8)
         for polygon in self.polygons:
             points = np.rint(apply(crop_from_frame, polygon) * 2**_FRACTION_BITS).astype(np.int32)
@@ -46,6 +47,7 @@ class Hull:
     joints: NDArray[np.float32]
 
     def warped(self, crop_from_frame: Affine, size: tuple[int, int]) -> MaskImage:
+        """The mask (H, W) uint8 in crop pixels of `size` (width, height)."""
         points = apply(crop_from_frame, self.joints)
         extent = float(np.ptp(points, axis=0).max())
         canvas = np.zeros((size[1], size[0]), dtype=np.uint8)

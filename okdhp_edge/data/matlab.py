@@ -19,6 +19,8 @@ def read_matlab(path: Path, variable: str) -> NDArray[np.float64]:
     Raises:
         DataError: the file is no MATLAB file, is broken, or lacks the variable.
     """
+    import scipy.io  # noqa: F401  # where it is missing, the command says so
+
     # -P: a file named numpy.py in the working directory is not imported.
     command = [sys.executable, "-P", "-m", "okdhp_edge.data.matlab", str(path.resolve()), variable]
     remedy = "download it again"

@@ -43,6 +43,7 @@ class DrawnMask:
     index: int
 
     def warped(self, crop_from_frame: Affine, size: tuple[int, int]) -> MaskImage:
+        """The mask (H, W) uint8 in crop pixels of `size` (width, height)."""
         mask = _draw(self.index).figure.astype(np.uint8) * 255
         crop = cv2.warpAffine(mask, crop_from_frame, size, flags=cv2.INTER_NEAREST)
         return np.asarray(crop, dtype=np.uint8)

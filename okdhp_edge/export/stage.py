@@ -1,6 +1,5 @@
 """The export stage: checkpoint -> fp32/ with model.onnx, torch weights and card, or nothing."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +35,10 @@ from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.recipe.checkpoint import CheckpointInfo, load_net, read_info
 from okdhp_edge.system.files import exclusive, staged_folder
+from okdhp_edge.system.progress import Report, silent
 
 MODEL = "model.onnx"
 _PARITY_CROPS = 32
-Report = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,7 @@ class ExportOptions:
     simplify: bool = True
     box_padding: float | None = None
     command: str = ""
-    report: Report = lambda *_: None
+    report: Report = silent
 
 
 def export_branch(checkpoint: Path, options: ExportOptions) -> Path:

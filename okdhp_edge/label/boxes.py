@@ -27,7 +27,9 @@ _SMALLEST = 2.0
 class BoxFinder(Protocol):
     """Boxes (x, y, width, height) of the persons in a picture; None where it is not known."""
 
-    def __call__(self, path: Path, picture: Image) -> list[Box] | None: ...
+    def __call__(self, path: Path, picture: Image) -> list[Box] | None:
+        """Boxes (x, y, w, h) of the picture's persons; None where no file says."""
+        ...
 
 
 def boxes_from_sidecars(person_class: str) -> BoxFinder:

@@ -1,9 +1,9 @@
 """Find wrong labels with a model: it must disagree with them, and agree with itself.
 
 Each person is predicted twice, as it is and mirrored. Where the two predictions lie together the
-model is sure; labels far from a sure prediction are doubtful. Of a person whose joints come near once
-left and right are exchanged, the sides were swapped. A model learns wrong labels too: one that was
-trained for few epochs, or on other pictures, finds more.
+model is sure; labels far from a sure prediction are doubtful. Of a person whose joints come near
+once left and right are exchanged, the sides were swapped. A model learns wrong labels too: one that
+was trained for few epochs, or on other pictures, finds more.
 """
 
 from typing import NamedTuple

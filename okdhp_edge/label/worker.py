@@ -26,6 +26,7 @@ class Worker:
         self._of_thread = local()
 
     def __call__(self, item: Item, picture: Image | DataError) -> Record:
+        """Label one picture; an error is recorded and skipped."""
         if isinstance(picture, DataError):
             return {"error": str(picture)}
         try:

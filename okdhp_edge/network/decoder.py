@@ -18,6 +18,7 @@ class Decoder(Branch):
         self.head = head
 
     def forward(self, features_BCHW: Tensor) -> BranchStacks:
+        """One stack of (B, K, h, w) heatmaps from trunk features."""
         features = self.stages(self.encoder(features_BCHW))
         return BranchStacks(self.head(features).unsqueeze(1), features)
 

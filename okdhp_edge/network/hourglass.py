@@ -34,6 +34,7 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Features of the same size."""
         y = self.conv1(F.relu(self.bn1(x_BCHW)))
         y = self.conv2(F.relu(self.bn2(y)))
         y = self.conv3(F.relu(self.bn3(y)))
@@ -53,6 +54,7 @@ class Hourglass(nn.Module):
         self.up = Bottleneck(width, width)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Features of the same size."""
         low = self.up(self.inner(self.down(F.max_pool2d(x_BCHW, 2))))
         return cast(Tensor, self.skip(x_BCHW) + F.interpolate(low, scale_factor=2.0))
 
@@ -70,6 +72,7 @@ class Stem(nn.Module):
         self.block3 = Bottleneck(width, width)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
+        """Features (B, C, H/4, W/4) of normalised images."""
         x = self.block1(F.relu(self.bn(self.conv(image_BCHW))))
         return cast(Tensor, self.block3(self.block2(F.max_pool2d(x, 2))))
 
@@ -123,6 +126,7 @@ class HourglassBranch(Branch):
         self.own = Stacks(width, joints, depth, feeds_on=False)
 
     def forward(self, features_BCHW: Tensor) -> BranchStacks:
+        """Heatmaps of every stack, each fed with what the stack before found."""
         features, heatmaps = self.own(features_BCHW)
         return BranchStacks(torch.stack(heatmaps, dim=1), features)
 

@@ -65,5 +65,7 @@ def mean_shift(
 
 def rounded(weight_OIHW: NDArray[np.float32], profile: Profile) -> NDArray[np.float32]:
     """Weights as they are after symmetric quantization."""
-    scale_O = weight_scales(weight_OIHW, per_channel=profile.per_channel, fits=profile.fits)
+    scale_O = weight_scales(
+        weight_OIHW, per_channel=profile.per_channel, saturation_free=profile.saturation_free
+    )
     return np.asarray(quantized(weight_OIHW, scale_O) * scale_O[:, None, None, None], np.float32)

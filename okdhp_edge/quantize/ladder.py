@@ -5,21 +5,24 @@ plain PTQ, other calibrators, bias correction, the fewest layers kept float, NNC
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from okdhp_edge.artifacts.card import Measured
 from okdhp_edge.quantize.calibrators import METHODS
-from okdhp_edge.quantize.make import LEARNED, Plan, QuantizationInputs, judge, make
+from okdhp_edge.quantize.inputs import QuantizationInputs
+from okdhp_edge.quantize.plan import LEARNED, Plan
 from okdhp_edge.quantize.profiles import Profile
 from okdhp_edge.quantize.sensitivity import sensitivity, write_sensitivity
+from okdhp_edge.quantize.verify import verify
+from okdhp_edge.quantize.write import write_artefact
 from okdhp_edge.system.files import write_text
+from okdhp_edge.system.progress import Report
 
 AUTO = "auto"
 # More float layers than this are no INT8 network any more.
 _MOST_FLOAT = 0.25
-Report = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ class Ladder:
         """Make one artefact and measure it."""
         self._report(self._profile.name, len(self.attempts), len(self.attempts) + 1, str(plan))
         folder = self._scratch / f"{self._profile.name}-{len(self.attempts)}"
-        make(plan, self._profile, self._inputs, folder)
-        measured = judge(folder, self._profile.judge, self._inputs)
+        write_artefact(plan, self._profile, self._inputs, folder)
+        measured = verify(folder, self._profile.runtime, self._inputs)
         attempt = Attempt(plan, measured, folder)
         self.attempts.append(attempt)
         return attempt

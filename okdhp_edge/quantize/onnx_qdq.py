@@ -45,7 +45,7 @@ def write_qdq(
     logging.getLogger().addFilter(_no_preprocessing_advice)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            if profile.throughout:
+            if profile.rewrite:
                 graph_rewrites.batch_norms_to_convolutions(source, Path(folder) / "float.onnx")
                 source = Path(folder) / "float.onnx"
             left = {head(source), *keep_float}
@@ -60,7 +60,7 @@ def write_qdq(
                 extra_options=profile.options | _scales(source, profile, left),
                 calibration_cache_path=cache,
             )  # fmt: skip
-        if profile.throughout:
+        if profile.rewrite:
             graph_rewrites.absorb_normalization(target)
             graph_rewrites.upsample_by_concat(target)
     finally:
@@ -69,7 +69,7 @@ def write_qdq(
 
 def _scales(source: Path, profile: Profile, left: Collection[str]) -> dict[str, Any]:
     """onnxruntime's option that gives every quantized filter its scales."""
-    if not (profile.fits and profile.per_channel):
+    if not (profile.saturation_free and profile.per_channel):
         return {}
     graph = onnx.load(str(source)).graph
     constants = {i.name: i for i in graph.initializer}
@@ -81,7 +81,7 @@ def _scales(source: Path, profile: Profile, left: Collection[str]) -> dict[str, 
         name: [
             {"axis": 0, "scale": scale, "zero_point": 0}
             for scale in weight_scales(
-                numpy_helper.to_array(constants[name]), per_channel=True, fits=True
+                numpy_helper.to_array(constants[name]), per_channel=True, saturation_free=True
             )
         ]
         for name in sorted(filters)

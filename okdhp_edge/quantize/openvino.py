@@ -10,16 +10,15 @@ import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.evaluation.evaluate import Predict, evaluate
+from okdhp_edge.evaluation.evaluate import Predict
 from okdhp_edge.pose.heatmap import Heatmaps
-
-if TYPE_CHECKING:
-    from okdhp_edge.quantize.make import QuantizationInputs
+from okdhp_edge.quantize.inputs import QuantizationInputs
+from okdhp_edge.quantize.verify import score_of
 
 
 def convert(source: Path, target: Path) -> None:
@@ -40,7 +39,7 @@ def _save(model: Any, target: Path) -> None:
     ov.save_model(model, str(target), compress_to_fp16=False)
 
 
-def control_accuracy(inputs: "QuantizationInputs", target: Path, max_drop: float) -> None:
+def control_accuracy(inputs: QuantizationInputs, target: Path, max_drop: float) -> None:
     """NNCF's accuracy control: layers go back to float, worst first, until the metric holds.
 
     Args:
@@ -49,31 +48,29 @@ def control_accuracy(inputs: "QuantizationInputs", target: Path, max_drop: float
     import nncf
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    judge = _Judge(inputs)
     # NNCF draws its progress on stdout, which belongs to the command's JSON line.
     with contextlib.redirect_stdout(sys.stderr):
         quantized = nncf.quantize_with_accuracy_control(
             _core().read_model(str(inputs.source)),
             calibration_dataset=nncf.Dataset(inputs.crops),
             validation_dataset=nncf.Dataset(range(len(inputs.gate))),
-            validation_fn=judge,
+            validation_fn=_ValidationMetric(inputs),
             max_drop=max_drop / 100,
             subset_size=len(inputs.crops),
         )
     _save(quantized, target)
 
 
-class _Judge:
+class _ValidationMetric:
     """Metric of a compiled model on samples given by number, between 0 and 1."""
 
-    def __init__(self, inputs: "QuantizationInputs") -> None:
+    def __init__(self, inputs: QuantizationInputs) -> None:
         self._inputs = inputs
 
     def __call__(self, compiled: Any, numbers: Iterable[int]) -> tuple[float, None]:
-        gate, card = self._inputs.gate, self._inputs.card
+        gate = self._inputs.gate
         chosen = gate.subset([gate.samples[n].id for n in numbers])
-        found = evaluate(chosen, card.input, card.decoder, _predict(compiled), self._inputs.metric)
-        return found["model"].value / 100, None
+        return score_of(_predict(compiled), self._inputs, chosen).value / 100, None
 
 
 def _predict(compiled: Any) -> Predict:

@@ -25,28 +25,29 @@ class Profile:
 
     Attributes:
         format: of the artefact; `openvino` converts the Q/DQ file to IR.
-        judge: the runtime in which the artefact is measured.
+        runtime: in which the artefact's metric is measured.
         ops: operators that are quantized.
         signed: whether activations are int8 around zero-point 0.
         per_channel: whether each output channel of a weight has its own scale.
-        fits: whether weights are such that no pair of products leaves 16 bits.
-        throughout: whether the graph is changed to stay in INT8 from pixel to heatmap (`cpu.py`);
-            OpenVINO fuses by itself what that is for.
+        saturation_free: whether weights are scaled so that no pair of products leaves 16 bits.
+        rewrite: whether the graph is rewritten to stay in INT8 from pixel to heatmap
+            (`graph_rewrites.py`); OpenVINO fuses by itself what that is for.
         options: onnxruntime's extra options.
     """
 
     name: str
     format: Literal["onnx", "openvino"] = "onnx"
-    judge: str = "onnxruntime"
+    runtime: str = "onnxruntime"
     ops: tuple[str, ...] = _CPU_OPS
     signed: bool = False
     per_channel: bool = True
-    fits: bool = False
-    throughout: bool = False
+    saturation_free: bool = False
+    rewrite: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def activation_type(self) -> QuantType:
+        """ONNX Runtime's type of activations."""
         return QuantType.QInt8 if self.signed else QuantType.QUInt8
 
 
@@ -72,10 +73,10 @@ def _make(name: str) -> Profile:
             },
         )  # fmt: skip
     if name == "openvino":
-        return Profile(name=name, format="openvino", judge="openvino", fits=True)
+        return Profile(name=name, format="openvino", runtime="openvino", saturation_free=True)
     if name == "generic":
         return Profile(name=name, per_channel=False)
-    return Profile(name=name, fits=True, throughout=True)
+    return Profile(name=name, saturation_free=True, rewrite=True)
 
 
 RUNTIMES = ("openvino", "onnxruntime", "tensorrt")

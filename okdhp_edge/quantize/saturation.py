@@ -51,20 +51,20 @@ def _neighbours(
 
 
 def weight_scales(
-    weight_OIHW: NDArray[np.floating], *, per_channel: bool, fits: bool
+    weight_OIHW: NDArray[np.floating], *, per_channel: bool, saturation_free: bool
 ) -> NDArray[np.float32]:
     """(O,) the smallest symmetric scales at which weights lie within +-127 steps.
 
     Args:
         per_channel: whether channels may differ; else all get the largest.
-        fits: whether, beyond that, no pair of neighbours may saturate. A channel of which 8 bits
-            cannot be shown safe then has coarser steps, at most twice as coarse.
+        saturation_free: whether, beyond that, no pair of neighbours may saturate. A channel of which
+            8 bits cannot be shown safe then has coarser steps, at most twice as coarse.
     """
     largest = np.abs(weight_OIHW).reshape(len(weight_OIHW), -1).max(axis=1)
     scale = np.where(largest > 0, largest / STEPS, 1 / STEPS).astype(np.float32)
     if not per_channel:
         scale = np.full_like(scale, scale.max())
-    while fits:
+    while saturation_free:
         sums = pair_sums(quantized(weight_OIHW, scale))
         over = sums > LIMIT
         if not over.any():

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Request, predict_with
 from okdhp_edge.backends.onnxruntime import OnnxRuntimeBackend
-from okdhp_edge.evaluation.evaluate import evaluate
 from okdhp_edge.quantize.calibrators import Ranges
-from okdhp_edge.quantize.make import QuantizationInputs
+from okdhp_edge.quantize.inputs import QuantizationInputs
 from okdhp_edge.quantize.onnx_qdq import convolutions, write_qdq
 from okdhp_edge.quantize.profiles import Profile
+from okdhp_edge.quantize.verify import score_of
 from okdhp_edge.system.files import write_text
+from okdhp_edge.system.progress import Report
 
 _CROPS = 32
 _JUDGED = 12
-Report = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,7 @@ def _heatmaps(file: Path, crops: list[NDArray[np.uint8]]) -> Iterator[NDArray[np
 def _drop(inputs: QuantizationInputs, file: Path) -> float:
     card = inputs.card.model_copy(update={"model_file": file.name})
     with OnnxRuntimeBackend(Request(file.parent, card, "int8")) as loaded:
-        found = evaluate(inputs.gate, card.input, card.decoder, predict_with(loaded), inputs.metric)
-    return inputs.before - found["model"].value
+        return inputs.before - score_of(predict_with(loaded), inputs).value
 
 
 def write_sensitivity(layers: list[Layer], folder: Path, profile: str) -> None:

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,14 +14,15 @@ from okdhp_edge.errors import ModelError
 from okdhp_edge.quantize.calibration import calibration_set
 from okdhp_edge.quantize.calibrators import METHODS, Range
 from okdhp_edge.quantize.gate import check_drop
+from okdhp_edge.quantize.inputs import QuantizationInputs
 from okdhp_edge.quantize.ladder import AUTO, Ladder, calibrators_of, write_ladder
-from okdhp_edge.quantize.make import Plan, QuantizationInputs, judge
 from okdhp_edge.quantize.onnx_qdq import matching
+from okdhp_edge.quantize.plan import Plan
 from okdhp_edge.quantize.profiles import RUNTIMES, Profile, profile
 from okdhp_edge.quantize.statistics import picture_range, statistics_of
+from okdhp_edge.quantize.verify import verify
 from okdhp_edge.system.files import exclusive, staged_folder, write_text
-
-Report = Callable[[str, int, int, str], None]
+from okdhp_edge.system.progress import Report, silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class QuantizeOptions:
     reference: Path | None = None
     profiles: Sequence[str] = RUNTIMES
     command: str = ""
-    report: Report = lambda *_: None
+    report: Report = silent
 
 
 def quantize(fp32: Path, options: QuantizeOptions) -> Path:
@@ -105,7 +106,7 @@ def quantization_inputs(fp32: Path, options: QuantizeOptions) -> QuantizationInp
         metric=card.metrics[0].metric, before=0.0, max_drop=options.max_drop,
         reference_sha256=held_against.files[held_against.model_file], command=options.command,
     )  # fmt: skip
-    return replace(inputs, before=judge(reference, "onnxruntime", inputs).value)
+    return replace(inputs, before=verify(reference, "onnxruntime", inputs).value)
 
 
 def _learned_ranges(fp32: Path) -> dict[str, Range]:

@@ -10,7 +10,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +21,12 @@ from okdhp_edge import __version__
 from okdhp_edge.artifacts.model_store import cache_folder
 from okdhp_edge.quantize.calibrators import Range
 from okdhp_edge.quantize.observe import Histogram, StatisticsByTensor, TensorStatistics, observe
+from okdhp_edge.system.progress import Report
 
 _SCALARS = ("low", "high", "mean_low", "mean_high")
 # With steps of exactly one OpenVINO takes the rounding of a picture for no operation, drops it, and
 # runs the first convolution in f32. A step this much wider still holds every pixel value.
 _WIDER = 1.0005
-Report = Callable[[str, int, int, str], None]
 
 
 def statistics_of(

@@ -15,7 +15,6 @@ from onnx import TensorProto, numpy_helper
 from okdhp_edge.artifacts.card import read_card, sha256_of
 from okdhp_edge.backends.engine import (
     FOLDER,
-    Report,
     Sidecar,
     build,
     library_of,
@@ -24,6 +23,7 @@ from okdhp_edge.backends.engine import (
 )
 from okdhp_edge.backends.tensorrt import imported
 from okdhp_edge.errors import ModelError
+from okdhp_edge.system.progress import Report, silent
 
 TARGETS = ("SM75", "SM86", "SM89", "SM120")
 
@@ -94,7 +94,7 @@ def _name(tensor: Any) -> str:
     return "" if tensor is None else str(tensor.name)
 
 
-def write_engines(folder: Path, targets: Sequence[str], report: Report = lambda *_: None) -> Path:
+def write_engines(folder: Path, targets: Sequence[str], report: Report = silent) -> Path:
     """One engine for several GPU generations, without a GPU; returns its path.
 
     It lies in `folder`, the tensorrt artefact's, once under each generation's name.

@@ -63,6 +63,7 @@ class HeatmapTable(_Table):
 
     @property
     def kind(self) -> HeatmapKind:
+        """What the network's heatmaps hold."""
         if self.hard_loss == "mse":
             return HeatmapKind.GAUSSIAN
         return HeatmapKind.PRESENCE if self.presence else HeatmapKind.LOGITS

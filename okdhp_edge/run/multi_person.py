@@ -61,6 +61,7 @@ class DetectionScheduler:
         self._asked = None
 
     def close(self) -> None:
+        """End the detector's thread."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 

@@ -15,7 +15,9 @@ _NS_PER_MS = 1e6
 class Clock(Protocol):
     """Nanoseconds that never run backwards."""
 
-    def __call__(self) -> int: ...
+    def __call__(self) -> int:
+        """Nanoseconds on a monotonic clock."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class LatencyStats:
         return self.sd / self.mean if self.mean else 0.0
 
     def to_dict(self) -> dict[str, float]:
+        """The fields as JSON-ready values, in ms."""
         return {k: round(v, 4) for k, v in asdict(self).items()}
 
 
@@ -107,6 +110,7 @@ class Series:
         self._n = self._total = self._squares = self._max = 0
 
     def add(self, ns: int) -> None:
+        """Append one duration in nanoseconds."""
         if self._n % self._stride == 0:
             if len(self._kept) >= self._limit:
                 self._kept = self._kept[::2]

@@ -16,6 +16,7 @@ class ProcessWideBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm2d whose training statistics cover every process's share of the batch."""
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Normalise by the statistics of all processes' batches."""
         if not self.training:
             return super().forward(x_BCHW)
         # Two passes: the mean of squares less the square of the mean would lose digits.

@@ -18,6 +18,7 @@ from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.checkpoint import CheckpointInfo
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.files import exclusive, writing
+from okdhp_edge.system.progress import Report, counter
 from okdhp_edge.train.dataset import Batch, EpochBatches, batches_of, build_loader
 from okdhp_edge.train.metrics_logger import (
     AGREEMENT,
@@ -28,7 +29,6 @@ from okdhp_edge.train.metrics_logger import (
 )
 from okdhp_edge.train.schedule import learning_rate
 from okdhp_edge.train.setup import (
-    Report,
     Run,
     TrainingOptions,
     calibrate,
@@ -185,7 +185,7 @@ def _validate_and_checkpoint(
     recipe = run.recipe
     found = validate(
         run.evaluated_net, run.val, recipe.input_spec(), recipe.decoder_spec(), run.metric,
-        lambda done: options.report("validate", done, len(run.val), ""), run.in_int8(epoch),
+        counter(options.report, "validate", len(run.val)), run.in_int8(epoch),
     )  # fmt: skip
     branch, score = _chosen(recipe, found.scores)
     improved = score > run.best_score

@@ -65,6 +65,7 @@ class OnnxModule(nn.Module):
         self.register_buffer(self._names[name], torch.from_numpy(np.array(values)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """The graph's chosen output."""
         values: dict[str, Tensor] = {
             name: getattr(self, buffer) for name, buffer in self._names.items()
         }

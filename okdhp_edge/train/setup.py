@@ -26,6 +26,7 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.distillation import FpdTable
 from okdhp_edge.recipe.recipe import Recipe
+from okdhp_edge.system.progress import Report, silent
 from okdhp_edge.train.allocator import retain_freed_memory
 from okdhp_edge.train.batchnorm import make_process_wide
 from okdhp_edge.train.dataset import CropDataset, batches_of
@@ -38,7 +39,6 @@ from okdhp_edge.train.step import TrainingStep
 
 _CALIBRATED_BATCHES = 8
 _FEWEST = 2
-Report = Callable[[str, int, int, str], None]
 """Told stage, steps done, steps in all, and a short text."""
 
 
@@ -54,13 +54,15 @@ class TrainingOptions:
     device: str = "auto"
     precision: str = "32-true"
     workers: int = 1
-    report: Report = lambda *_: None
+    report: Report = silent
     say: Callable[[str], None] = lambda _: None
     """Told what the run begins with, in words for people."""
 
 
 @dataclass(kw_only=True)
 class Run:
+    """A training run: data, network, method and optimiser on their devices, and how far it is."""
+
     recipe: Recipe
     fabric: Fabric
     train: PoseSet

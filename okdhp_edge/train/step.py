@@ -50,6 +50,7 @@ class TrainingStep(nn.Module):
         return self
 
     def forward(self, batch: Batch, epoch: float, *, measure: bool) -> StepResult:
+        """The loss terms of a batch, and with `measure` the gradient ratio."""
         losses: Losses = self.method(self.net, batch, epoch)
         ratio = gradient_ratio(losses) if measure else None
         terms = dict(losses.terms)

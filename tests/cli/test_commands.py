@@ -69,11 +69,11 @@ def _one_line(result, code, *words):
         assert word in errors[0]
 
 
-_REAL_JUDGE = quantize_ladder.judge
+_REAL_VERIFY = quantize_ladder.verify
 
 
 def _worse_in_int8(folder, runtime, material):
-    found = _REAL_JUDGE(folder, runtime, material)
+    found = _REAL_VERIFY(folder, runtime, material)
     return found.model_copy(update={"value": material.before - 2.0})
 
 
@@ -210,7 +210,7 @@ def test_expected_errors_are_one_line_with_a_remedy(call, model, words, expected
 
 def test_a_gate_that_is_not_met_exits_3_and_leaves_the_export(call, model, monkeypatch):
     shutil.rmtree(model / "int8")
-    monkeypatch.setattr(quantize_ladder, "judge", _worse_in_int8)
+    monkeypatch.setattr(quantize_ladder, "verify", _worse_in_int8)
     _one_line(call("export", "--int8", "--max-drop", 0, "--no-ladder"), 3, "points below float")
     assert (model / "fp32" / "card.json").is_file()
     assert not (model / "int8").exists()

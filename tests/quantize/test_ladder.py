@@ -107,7 +107,7 @@ class _Bench:
             )
 
         monkeypatch.setattr(module, "make", lambda plan, *_: self.tried.append(plan))
-        monkeypatch.setattr(module, "judge", judge)
+        monkeypatch.setattr(module, "verify", judge)
         monkeypatch.setattr(
             module, "sensitivity", lambda *_: [Layer(f"c{i}", 10.0 + i) for i in range(layers)]
         )

@@ -66,7 +66,7 @@ def test_the_check_says_what_the_integer_model_does(weight):
 
 @given(FLOATS, st.booleans())
 def test_chosen_scales_cannot_saturate_whatever_comes_in(weight, per_channel):
-    scale = weight_scales(weight, per_channel=per_channel, fits=True)
+    scale = weight_scales(weight, per_channel=per_channel, saturation_free=True)
     steps = quantized(weight, scale)
     assert not saturates(steps).any()
     rng = np.random.default_rng(0)
@@ -78,8 +78,8 @@ def test_chosen_scales_cannot_saturate_whatever_comes_in(weight, per_channel):
 
 @given(FLOATS)
 def test_steps_are_never_more_than_twice_as_coarse(weight):
-    plain = weight_scales(weight, per_channel=True, fits=False)
-    fits = weight_scales(weight, per_channel=True, fits=True)
+    plain = weight_scales(weight, per_channel=True, saturation_free=False)
+    fits = weight_scales(weight, per_channel=True, saturation_free=True)
     assert (fits >= plain).all() and (fits <= 2.05 * plain).all()
     assert (np.abs(quantized(weight, plain).astype(int)).max(axis=(1, 2, 3)) <= STEPS).all()
 
@@ -88,7 +88,7 @@ def test_a_channel_that_is_safe_keeps_eight_bits():
     weight = np.zeros((2, 4, 1, 1), np.float32)
     weight[0, :, 0, 0] = [1.0, 0.0, -1.0, 0.0]
     weight[1, :, 0, 0] = [1.0, 0.9, 0.0, 0.0]
-    steps = quantized(weight, weight_scales(weight, per_channel=True, fits=True))
+    steps = quantized(weight, weight_scales(weight, per_channel=True, saturation_free=True))
     assert np.abs(steps[0].astype(int)).max() == 127
     assert steps[1, 0, 0, 0].astype(int) + steps[1, 1, 0, 0] <= LIMIT < 127 + 114
 

@@ -39,13 +39,13 @@ def test_the_list_that_was_used_lies_beside_the_artefacts(quantized, exported, t
 
 def test_the_gate_refuses_with_both_numbers_and_leaves_nothing(exported, tmp_path, monkeypatch):
     shutil.copytree(exported, tmp_path / "fp32")
-    real = ladder.judge
+    real = ladder.verify
 
     def worse(folder, runtime, inputs):
         found = real(folder, runtime, inputs)
         return found.model_copy(update={"value": inputs.before - 1.5})
 
-    monkeypatch.setattr(ladder, "judge", worse)
+    monkeypatch.setattr(ladder, "verify", worse)
     with pytest.raises(GateError, match=r"points below float .* \(limit 1\)"):
         quantize(tmp_path / "fp32", QuantizeOptions(data=DATA, max_drop=1.0, ladder=False))
     assert [p.name for p in tmp_path.iterdir()] == ["fp32"]

@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from okdhp_edge.artifacts.card import sha256_of
-from okdhp_edge.backends.engine import PORTABLE, Wanted, build, library_of, read_engine
+from okdhp_edge.backends.engine import PORTABLE, EngineKey, build, library_of, read_engine
 from okdhp_edge.errors import BackendError, ModelError
 from okdhp_edge.export.strip import strip
 from okdhp_edge.export.to_onnx import simplify, write_onnx
@@ -119,7 +119,7 @@ def test_engines_lie_beside_the_model_with_what_they_were_built_from(quantized, 
     assert told and all(0 < done <= total for _, done, total, _ in told)
     assert path.name == "SM86.engine" and (path.parent / "SM89.engine").is_file()
     library = library_of(importlib.import_module("tensorrt_rtx"))
-    wanted = Wanted(sha256_of(folder / "model.onnx"), library, "SM89", "some GPU")
+    wanted = EngineKey(sha256_of(folder / "model.onnx"), library, "SM89", "some GPU")
     assert len(read_engine(path.parent / "SM89.engine", wanted)) > 10_000
     with pytest.raises(BackendError, match="cannot build for SM12"):
         write_engines(folder, ["SM12"])

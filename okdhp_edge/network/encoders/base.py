@@ -17,6 +17,7 @@ class Layers(nn.Module):
         raise NotImplementedError
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        """The features of the last step."""
         for step in self.steps():
             x_BCHW = step(x_BCHW)
         return x_BCHW
@@ -41,6 +42,7 @@ class Encoder(nn.Module):
         self.layers = layers
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
+        """Features (B, C, H/stride, W/stride) of normalised images."""
         return cast(Tensor, self.layers(image_BCHW))
 
     def split(self, stride: int) -> tuple[nn.Sequential, nn.Sequential]:

@@ -33,6 +33,7 @@ class PictureSink:
         check_writable(path if not self._folder or not path.is_dir() else path / "x")
 
     def put(self, seen: FrameResult, drawn: Image) -> bool:
+        """Write the annotated frame as an image; True: the run goes on."""
         target = self._path
         if self._folder:
             target = self._path / (seen.frame.name or f"{seen.frame.number:06d}.png")

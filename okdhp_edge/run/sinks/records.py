@@ -50,6 +50,7 @@ class RecordSink(ABC):
         self._write(self._begin())
 
     def put(self, seen: FrameResult, drawn: Image) -> bool:  # noqa: ARG002
+        """Write the frame's record; True: the run goes on."""
         self._write(self._record(seen.frame, seen.poses))
         return True
 
@@ -76,6 +77,7 @@ class RecordSink(ABC):
         return ""
 
     def close(self, *, good: bool) -> None:
+        """End the file so that it is whole."""
         if self._closed:
             return
         self._closed = True

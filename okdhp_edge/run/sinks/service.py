@@ -79,8 +79,10 @@ class WatchdogSink:
         self._watchdog, self._place = watchdog, place
 
     def put(self, seen: FrameResult, drawn: Image) -> bool:  # noqa: ARG002
+        """Tell the watchdog that a frame is done; True: the run goes on."""
         self._watchdog.seen(self._place, time.monotonic())
         return True
 
     def close(self, *, good: bool) -> None:  # noqa: ARG002
+        """Tell systemd that the run ends."""
         self._watchdog.end()

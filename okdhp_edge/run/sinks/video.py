@@ -55,6 +55,11 @@ class VideoSink:
         check_writable(path)
 
     def put(self, seen: FrameResult, drawn: Image) -> bool:
+        """Encode the annotated frame at its own time; True: the run goes on.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
         if self._container is None:
             self._open((drawn.shape[1], drawn.shape[0]))
         if self._size != (drawn.shape[1], drawn.shape[0]):
@@ -99,6 +104,7 @@ class VideoSink:
             self._growing = self._path
 
     def close(self, *, good: bool) -> None:
+        """Flush the encoder and close the file; what was recorded stays, whatever ended the run."""
         if self._closed or self._container is None:
             return
         self._closed = True
@@ -155,10 +161,12 @@ class WindowSink:
         self._title = title
 
     def put(self, seen: FrameResult, drawn: Image) -> bool:  # noqa: ARG002
+        """Show the frame; False once the viewer presses `q` or Esc."""
         cv2.imshow(self._title, drawn)
         return cv2.waitKey(1) & 0xFF not in (ord("q"), 27)
 
     def close(self, *, good: bool) -> None:  # noqa: ARG002
+        """Close the window."""
         cv2.destroyAllWindows()
 
 

@@ -93,6 +93,7 @@ class CameraSource(Source):
         return max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     def close(self) -> None:
+        """Release the camera."""
         self._capture.release()
 
 

@@ -70,6 +70,7 @@ class VideoSource(Source):
         return True
 
     def close(self) -> None:
+        """Close the video file."""
         self._capture.release()
 
 

@@ -94,4 +94,5 @@ class ScreenSource(Source):
         return np.ascontiguousarray(np.asarray(self._screen.grab(self._region))[..., :3])
 
     def close(self) -> None:
+        """Release the screen."""
         self._screen.close()

@@ -26,6 +26,8 @@ class SafeHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve an ASGI request."""
+
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *self._ADDED]
@@ -45,6 +47,7 @@ class TokenGuard:
         self._wrong_at: dict[str, float] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve an ASGI request."""
         request = Request(scope)
         if request.url.path == "/healthz":
             return await self._app(scope, receive, send)

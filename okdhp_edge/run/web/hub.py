@@ -53,6 +53,7 @@ class Channel:
         return self._hub.viewers > 0 and passed >= 1e9 / self._hub.pictures_per_s
 
     def put(self, seen: FrameResult, drawn: Image) -> bool:
+        """Keep the newest frame for viewers; True: the run goes on."""
         now = time.perf_counter_ns()
         if drawn is not seen.frame.image and self.wants_picture:
             self._picture, self._drawn_ns = (seen.frame.number, drawn), now

@@ -49,6 +49,7 @@ class Address(NamedTuple):
 
     @property
     def url(self) -> str:
+        """The page's address, with the token where one is needed."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         token = f"?token={self.token}" if self.token else ""
         return f"http://{host}:{self.port}/{token}"

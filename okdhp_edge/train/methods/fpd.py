@@ -31,10 +31,12 @@ class Fpd(OfflineMethod):
         self.use_teachers(self.teacher)
 
     def prepare(self, net: PoseNet) -> None:
+        """Build the method's own layers and set the initial weights."""
         if self.table.feature_weight:
             self.align = self._alignment(net)
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
+        """The terms of the loss, see `Method.forward`."""
         outputs = self.student_outputs(net, batch)
         stacks = self.stacks(outputs)
         targets = teacher_targets(self.teacher, batch, grid_of(stacks))

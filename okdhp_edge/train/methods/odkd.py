@@ -29,6 +29,7 @@ class Odkd(OfflineMethod):
         self.use_teachers(self.primary, self.senior)
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
+        """The terms of the loss, see `Method.forward`."""
         outputs = self.student_outputs(net, batch)
         stacks = self.stacks(outputs)
         first = epoch < self.table.switch * self.recipe.optimiser.epochs

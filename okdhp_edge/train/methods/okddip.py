@@ -26,11 +26,13 @@ class Okddip(Method):
         self.table = recipe.distillation
 
     def prepare(self, net: PoseNet) -> None:
+        """Build the method's own layers and set the initial weights."""
         features = net.probe(self.recipe.input.size).branch_features[1].shape[1]
         self.query = nn.Linear(features, self.table.attention, bias=False)
         self.key = nn.Linear(features, self.table.attention, bias=False)
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
+        """The terms of the loss, see `Method.forward`."""
         outputs = self.student_outputs(net, batch)
         stacks = self.stacks(outputs)
         targets = self._targets(outputs)

@@ -56,17 +56,20 @@ class Okdhp(Method):
         return teacher
 
     def prepare(self, net: PoseNet) -> None:
+        """Build the method's own layers and set the initial weights."""
         if self.table.ema_peer is not None:
             self.average = copy.deepcopy(net).requires_grad_(requires_grad=False)
         if self.table.peer_size is not None:
             self.peer = _peer_of(self.recipe, len(self.skeleton))
 
     def on_train_mode(self, net: PoseNet) -> None:
+        """Keep frozen parts in eval mode."""
         if self.average is not None:
             self.average.eval()
 
     @torch.no_grad()
     def after_step(self, net: PoseNet) -> None:
+        """Update the moving average of the weights."""
         if self.average is None or self.table.ema_peer is None:
             return
         for kept, new in zip(
@@ -78,6 +81,7 @@ class Okdhp(Method):
                 kept.copy_(new)
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
+        """The terms of the loss, see `Method.forward`."""
         outputs = self.student_outputs(net, batch)
         stacks = self.stacks(outputs)
         table, heatmap = self.table, self.recipe.heatmap

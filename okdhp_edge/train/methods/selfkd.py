@@ -30,6 +30,7 @@ class Selfkd(OfflineMethod):
         self.use_teachers(self.teacher)
 
     def prepare(self, net: PoseNet) -> None:
+        """Build the method's own layers and set the initial weights."""
         path = Path(self.table.teacher.path).expanduser()
         trained, _ = load_checkpoint(path)
         try:
@@ -42,9 +43,11 @@ class Selfkd(OfflineMethod):
         net.trunk.requires_grad_(requires_grad=False)
 
     def on_train_mode(self, net: PoseNet) -> None:
+        """Keep frozen parts in eval mode."""
         net.trunk.eval()
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
+        """The terms of the loss, see `Method.forward`."""
         outputs = self.student_outputs(net, batch)
         stacks = [s for s in self.stacks(outputs) if s.branch is not None]
         targets = self.teacher(batch.for_teachers, grid_of(stacks))

@@ -9,6 +9,7 @@ class Supervised(Method):
     """The hard loss on every stack of every branch."""
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
+        """The terms of the loss, see `Method.forward`."""
         outputs = self.student_outputs(net, batch)
         stacks = self.stacks(outputs)
         terms = {"hard": self.hard_term(stacks, batch)}

@@ -1,0 +1,77 @@
+"""Write: an INT8 artefact of a plan for a profile, with its card."""
+
+import tempfile
+from pathlib import Path
+
+from okdhp_edge import __version__
+from okdhp_edge.artifacts.card import sha256_of, write_card
+from okdhp_edge.quantize import openvino, strongly_typed
+from okdhp_edge.quantize.bias import apply_bias_correction
+from okdhp_edge.quantize.inputs import QuantizationInputs
+from okdhp_edge.quantize.onnx_qdq import head, write_qdq
+from okdhp_edge.quantize.plan import Plan
+from okdhp_edge.quantize.profiles import Profile
+from okdhp_edge.quantize.saturation import saturation_of
+from okdhp_edge.quantize.tensorrt import check_contract
+
+
+def write_artefact(plan: Plan, profile: Profile, inputs: QuantizationInputs, folder: Path) -> None:
+    """Write the artefact and its card into `folder`."""
+    folder.mkdir(exist_ok=True)
+    name = "model.xml" if profile.format == "openvino" else "model.onnx"
+    with tempfile.TemporaryDirectory() as scratch:
+        onnx_file = folder / name if profile.format == "onnx" else Path(scratch) / "qdq.onnx"
+        if plan.maker == "accuracy-control":
+            openvino.control_accuracy(inputs, folder / name, inputs.max_drop)
+        else:
+            _write_qdq(plan, profile, inputs, onnx_file, Path(scratch))
+            if profile.format == "openvino":
+                openvino.convert(onnx_file, folder / name)
+        safe = _is_safe(plan, profile, onnx_file)
+    if profile.name == "tensorrt":
+        strongly_typed.finish(folder / name)
+        check_contract(folder / name)
+    _write_card(plan, profile, inputs, folder, name, safe)
+
+
+def _is_safe(plan: Plan, profile: Profile, file: Path) -> bool | None:
+    """Whether nothing can saturate; None of files without u8 x s8, and of NNCF's, which only
+    OpenVINO can read."""
+    if profile.signed or plan.maker == "accuracy-control":
+        return None
+    return not saturation_of(file).unsafe
+
+
+def _write_qdq(
+    plan: Plan, profile: Profile, inputs: QuantizationInputs, target: Path, scratch: Path
+) -> None:
+    source = inputs.source
+    if plan.corrected:
+        source = scratch / "corrected.onnx"
+        # The head stays float, so nothing is lost in it that could be made up for.
+        kept = (*plan.keep_float, head(inputs.source))
+        apply_bias_correction(inputs.source, source, inputs.statistics, profile, kept)
+    write_qdq(source, target, plan.ranges(inputs), profile, keep_float=plan.keep_float)
+
+
+def _write_card(
+    plan: Plan,
+    profile: Profile,
+    inputs: QuantizationInputs,
+    folder: Path,
+    name: str,
+    safe: bool | None,
+) -> None:
+    files = sorted(p.name for p in folder.iterdir() if p.suffix in (".onnx", ".xml", ".bin"))
+    made = inputs.card.model_copy(
+        update={
+            "format": profile.format, "profile": profile.name, "precision": "int8",
+            "files": {file: sha256_of(folder / file) for file in files}, "model_file": name,
+            "parent_sha256": sha256_of(inputs.source),
+            "float_sha256": inputs.reference_sha256, "network": None, "parity_px": None,
+            "metrics": (), "calibration": inputs.crops.facts(str(plan)),
+            "kept_float": plan.keep_float, "saturation_free": safe, "command": inputs.command,
+            "version": __version__,
+        }
+    )  # fmt: skip
+    write_card(made, folder)
