@@ -43,7 +43,7 @@ slow: setup
 	$(BIN)/pytest -m slow
 
 bench: setup
-	$(BIN)/python benchmarks/around_inference.py
+	$(BIN)/python benchmarks/overhead.py
 
 fuzz: setup
 	$(BIN)/python benchmarks/fuzz.py

@@ -2,7 +2,7 @@
 
     python benchmarks/distillation_report.py
 
-Reads `benchmarks/results/distillation.json`, writes `distillation.png` beside it and the tables
+Reads `benchmarks/results/distillation*.json`, writes `distillation.png` beside it and the tables
 between the markers of `benchmarks/README.md`. A row's gain is over the `supervised` row of its
 study with the same seeds; its interval is a 95 % bootstrap over the persons of the report split,
 paired, the seeds averaged per person.
@@ -24,7 +24,8 @@ from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.files import write_text
 
 HERE = Path(__file__).parent
-RESULT, PLOT = HERE / "results" / "distillation.json", HERE / "results" / "distillation.png"
+RESULTS = HERE / "results"
+PLOT = RESULTS / "distillation.png"
 STUDIES, README = HERE / "studies", HERE / "README.md"
 BASELINE = "supervised"
 MARKERS = "<!-- distillation: begin -->", "<!-- distillation: end -->"
@@ -85,9 +86,12 @@ def gain_over(runs: list[Run], others: list[Run]) -> Gain | None:
 
 
 def cost_of(run: Run, everything: list[Run]) -> float:
-    """Multiply-accumulates of the whole training, teachers and warm starts included."""
+    """Multiply-accumulates of the whole training, teachers and warm starts included; NaN where a
+    foreign teacher takes part, whose own are not known here."""
     recipe = Recipe.model_validate(run["recipe"])
     epochs = recipe.optimiser.epochs
+    if ".onnx" in json.dumps(run["recipe"]["distillation"]):
+        return float("nan")
     passes = epochs * STEP_PASSES * recipe.augmentation.views * run["forward_macs"]
     for teacher in named_in(run["recipe"]["distillation"], everything):
         passes += cost_of(teacher, everything) + epochs * teacher["forward_macs"]
@@ -105,20 +109,22 @@ def named_in(table: Any, everything: list[Run]) -> list[Run]:
 def table(lines: list[Line], best: str) -> Iterator[str]:
     """Markdown lines."""
     yield (
-        f"| | seeds | PCK@0.2 | each seed | over supervised | `{best}` over it | ensemble "
+        f"| | seeds | val | PCK@0.2 | each seed | over supervised | `{best}` over it | ensemble "
         "| branches agree | gradient ratio | training cost |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
     winner = next((line for line in lines if line.name == best), None)
     for line in lines:
         behind = gain_over(winner.runs, line.runs) if winner and line is not winner else None
         several = len(line.runs[0]["outputs"]) > 2
         yield "| " + " | ".join([
-            line.title, str(len(line.runs)), f"{line.mean:.1f}",
+            line.title, str(len(line.runs)), f"{np.mean([r['val'] for r in line.runs]):.1f}",
+            f"{line.mean:.1f}",
             ", ".join(f"{r['value']:.1f}" for r in line.runs),
             str(line.gain or "-"), str(behind or "-"),
             f"{np.mean([r['outputs']['ensemble'] for r in line.runs]):.1f}" if several else "-",
-            measured(line, "agreement"), measured(line, "gradient_ratio"), f"{line.cost:.1f}x",
+            measured(line, "agreement"), measured(line, "gradient_ratio"),
+            "-" if np.isnan(line.cost) else f"{line.cost:.1f}x",
         ]) + " |"  # fmt: skip
 
 
@@ -163,7 +169,8 @@ def students(lines: list[Line]) -> list[Line]:
 
 def main() -> None:
     """Write the plot and the tables."""
-    runs = json.loads(RESULT.read_text(encoding="utf-8"))["runs"]
+    files = sorted(RESULTS.glob("distillation*.json"))
+    runs = [run for file in files for run in json.loads(file.read_text(encoding="utf-8"))["runs"]]
     studies = {
         path.stem: lines_of(in_order(path, [r for r in runs if r["study"] == path.stem]), runs)
         for path in sorted(STUDIES.glob("*.toml"))

@@ -167,7 +167,7 @@ def _cameras() -> Finding:
 
 
 def _display() -> Finding:
-    from okdhp_edge.run.sinks.video import window_possible
+    from okdhp_edge.run.sinks.window import window_possible
 
     if window_possible():
         return Finding("window", "possible")

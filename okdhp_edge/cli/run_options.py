@@ -1,5 +1,6 @@
 """The options of `okdhp-edge run`, in the order of its help."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -7,137 +8,109 @@ import typer
 
 from okdhp_edge.cli import MODEL_HELP
 
-_INPUT, _PEOPLE, _MODEL = "Input", "People", "Model and runtime"
-_OUTPUT, _WEB = "Output", "In a browser"
+_input = partial(typer.Option, rich_help_panel="Input")
+_people = partial(typer.Option, rich_help_panel="People")
+_model = partial(typer.Option, rich_help_panel="Model and runtime")
+_output = partial(typer.Option, rich_help_panel="Output")
+_web = partial(typer.Option, rich_help_panel="In a browser")
 
 Source = Annotated[
     list[str] | None,
-    typer.Option(
+    _input(
         help="webcam[:N], a video, picture or folder, an rtsp:// or http:// address, "
-        "stdin:WxH[@FPS] (BGR), gst:PIPELINE, screen[:X,Y,W,H][@FPS], synthetic[:FRAMES][@FPS]. "
-        "Several times for several. Default: webcam.",
-        rich_help_panel=_INPUT,
+        "stdin:WxH\\[@FPS] (BGR), gst:PIPELINE, screen[:X,Y,W,H]\\[@FPS], "
+        "synthetic[:FRAMES]\\[@FPS]. Several times for several. Default: webcam."
     ),
 ]
-Size = Annotated[str | None, typer.Option(help="WxH to ask of a webcam.", rich_help_panel=_INPUT)]
-Fps = Annotated[
-    float | None, typer.Option(min=1, help="Rate to ask of a webcam.", rich_help_panel=_INPUT)
-]
+Size = Annotated[str | None, _input(help="WxH to ask of a webcam.")]
+Fps = Annotated[float | None, _input(min=1, help="Rate to ask of a webcam.")]
 Policy = Annotated[
     Literal["auto", "live", "every"],
-    typer.Option(
+    _input(
         help="live: the newest frame, others dropped and counted; every: all of them; auto: live "
-        "for cameras.",
-        rich_help_panel=_INPUT,
+        "for cameras."
     ),
 ]
-Stride = Annotated[
-    int, typer.Option(min=1, help="Look at every n-th frame only.", rich_help_panel=_INPUT)
-]
+Stride = Annotated[int, _input(min=1, help="Look at every n-th frame only.")]
 MaxFps = Annotated[
     float | None,
-    typer.Option(min=0.1, help="Look at no more frames a second.", rich_help_panel=_INPUT),
+    _input(min=0.1, help="Look at no more frames a second."),
 ]
-MaxFrames = Annotated[
-    int | None, typer.Option(min=1, help="Stop after so many.", rich_help_panel=_INPUT)
-]
+MaxFrames = Annotated[int | None, _input(min=1, help="Stop after so many.")]
 PeopleCount = Annotated[
     Literal["one", "many"],
-    typer.Option(
-        help="one: followed by the joints; many: found by --detector.", rich_help_panel=_PEOPLE
-    ),
+    _people(help="one: followed by the joints; many: found by --detector."),
 ]
 Detector = Annotated[
     Path | None,
-    typer.Option(
+    _people(
         help="ONNX file of a person detector (YOLOX or YOLOv8 layout, or what a .toml beside it "
-        "describes).",
-        rich_help_panel=_PEOPLE,
+        "describes)."
     ),
 ]
 DetectEvery = Annotated[
     int,
-    typer.Option(min=1, help="Frames from one detection to the next.", rich_help_panel=_PEOPLE),
+    _people(min=1, help="Frames from one detection to the next."),
 ]
 Smooth = Annotated[
     bool,
-    typer.Option(
-        "--smooth", help="Steady the joints (One-Euro filter); not for metrics.",
-        rich_help_panel=_PEOPLE,
-    ),
+    _people("--smooth", help="Steady the joints (One-Euro filter); not for metrics."),
 ]  # fmt: skip
 Threshold = Annotated[
     float,
-    typer.Option(min=0, max=1, help="Score from which a joint is drawn.", rich_help_panel=_PEOPLE),
+    _people(min=0, max=1, help="Score from which a joint is drawn."),
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help=MODEL_HELP, rich_help_panel=_MODEL),
+    _model(help=MODEL_HELP),
 ]
 BackendName = Annotated[
     str,
-    typer.Option(help="auto, openvino, onnxruntime, tensorrt or pytorch.", rich_help_panel=_MODEL),
+    _model(help="auto, openvino, onnxruntime, tensorrt or pytorch."),
 ]
-Precision = Annotated[str, typer.Option(help="auto, int8, fp32 or bf16.", rich_help_panel=_MODEL)]
+Precision = Annotated[str, _model(help="auto, int8, fp32 or bf16.")]
 Threads = Annotated[
     int | None,
-    typer.Option(
-        min=1, help="CPU threads. Default: a few numbers are timed here.", rich_help_panel=_MODEL
-    ),
+    _model(min=1, help="CPU threads. Default: a few numbers are timed here."),
 ]
 Engine = Annotated[
     Path | None,
-    typer.Option(help="A TensorRT engine, in place of building one.", rich_help_panel=_MODEL),
+    _model(help="A TensorRT engine, in place of building one."),
 ]
 TrustEngine = Annotated[
     bool,
-    typer.Option(
-        "--trust-engine", help="Load it though nobody vouches: it is code.",
-        rich_help_panel=_MODEL,
-    ),
+    _model("--trust-engine", help="Load it though nobody vouches: it is code."),
 ]  # fmt: skip
-Save = Annotated[
-    Path | None, typer.Option(help="Annotated video, .mp4 or .avi.", rich_help_panel=_OUTPUT)
-]
+Save = Annotated[Path | None, _output(help="Annotated video, .mp4 or .avi.")]
 JsonLines = Annotated[
     Path | None,
-    typer.Option("--json", help="Poses, one JSON object a frame.", rich_help_panel=_OUTPUT),
+    _output("--json", help="Poses, one JSON object a frame."),
 ]
 Coco = Annotated[
     Path | None,
-    typer.Option(help="Poses as COCO results, for evaluation.", rich_help_panel=_OUTPUT),
+    _output(help="Poses as COCO results, for evaluation."),
 ]
-Csv = Annotated[
-    Path | None, typer.Option(help="Poses, a row for each person.", rich_help_panel=_OUTPUT)
-]
+Csv = Annotated[Path | None, _output(help="Poses, a row for each person.")]
 Report = Annotated[
     Path | None,
-    typer.Option(
-        help="The report: .json with raw times, or .html to look at.", rich_help_panel=_OUTPUT
-    ),
+    _output(help="The report: .json with raw times, or .html to look at."),
 ]
 Window = Annotated[
     bool | None,
-    typer.Option(help="Show a window. Default: where there is a display.", rich_help_panel=_OUTPUT),
+    _output(help="Show a window. Default: where there is a display."),
 ]
 Watchdog = Annotated[
     bool,
-    typer.Option(
-        "--watchdog", help="Tell systemd that frames come (Type=notify, WatchdogSec=).",
-        rich_help_panel=_OUTPUT,
-    ),
+    _output("--watchdog", help="Tell systemd that frames come (Type=notify, WatchdogSec=)."),
 ]  # fmt: skip
 Web = Annotated[
     str | None,
-    typer.Option(
+    _web(
         help="[HOST:]PORT of a page with picture, numbers and controls, /metrics and /healthz. "
-        "This machine alone unless a host is given.",
-        rich_help_panel=_WEB,
+        "This machine alone unless a host is given."
     ),
 ]
 WebToken = Annotated[
     str | None,
-    typer.Option(
-        help="What other hosts must know. Default: made up, and said.", rich_help_panel=_WEB
-    ),
+    _web(help="What other hosts must know. Default: made up, and said."),
 ]

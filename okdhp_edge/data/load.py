@@ -80,6 +80,8 @@ def with_split(source: str) -> tuple[str, str | None]:
 def _of_one_kind(source: str, split: str) -> PoseSet:
     kind, _, path = source.partition(":")
     if kind not in KINDS:
+        if "+" in kind:  # as cards of shipped weights tell what they were trained on
+            raise DataError("where the data lie is not known here", "give --data KIND:PATH")
         raise DataError(
             f"unknown data kind '{kind}'", f"use one of {', '.join(KINDS)} as KIND:PATH"
         )

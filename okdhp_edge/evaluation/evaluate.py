@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,17 +47,27 @@ def inference_crop(sample: Sample, spec: InputSpec, stride: int) -> Crop:
     return Crop(image, frame_from_heatmap)
 
 
+class Batching(TypedDict, total=False):
+    """How samples go through the network.
+
+    Attributes:
+        batch_size: crops in a batch; default 32.
+        progress: called with the number of samples done.
+    """
+
+    batch_size: int
+    progress: Progress | None
+
+
 def predict_joints(
     poses: PoseSet,
     spec: InputSpec,
     decoder: DecoderSpec,
     predict: Predict,
-    *,
-    batch_size: int = 32,
-    progress: Progress | None = None,
+    **options: Unpack[Batching],
 ) -> dict[str, NDArray[np.float32]]:
     """Joints (N, K, 2) in picture pixels, for each of `predict`'s outputs."""
-    found = predict_scored(poses, spec, decoder, predict, batch_size=batch_size, progress=progress)
+    found = predict_scored(poses, spec, decoder, predict, **options)
     return {name: decoded.xy_BK2 for name, decoded in found.items()}
 
 
@@ -107,9 +117,7 @@ def evaluate(
     decoder: DecoderSpec,
     predict: Predict,
     metric: str,
-    *,
-    batch_size: int = 32,
-    progress: Progress | None = None,
+    **options: Unpack[Batching],
 ) -> dict[str, Score]:
     """The metric of each of `predict`'s outputs over all samples.
 
@@ -121,7 +129,7 @@ def evaluate(
         DataError: the metric is unknown or the set lacks what it needs.
     """
     check_metric(metric)
-    joints = predict_joints(poses, spec, decoder, predict, batch_size=batch_size, progress=progress)
+    joints = predict_joints(poses, spec, decoder, predict, **options)
     return {name: score(poses, xy, metric) for name, xy in joints.items()}
 
 

@@ -57,8 +57,8 @@ def weight_scales(
 
     Args:
         per_channel: whether channels may differ; else all get the largest.
-        saturation_free: whether, beyond that, no pair of neighbours may saturate. A channel of which
-            8 bits cannot be shown safe then has coarser steps, at most twice as coarse.
+        saturation_free: whether, beyond that, no pair of neighbours may saturate. A channel of
+            which 8 bits cannot be shown safe then has coarser steps, at most twice as coarse.
     """
     largest = np.abs(weight_OIHW).reshape(len(weight_OIHW), -1).max(axis=1)
     scale = np.where(largest > 0, largest / STEPS, 1 / STEPS).astype(np.float32)

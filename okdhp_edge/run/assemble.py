@@ -21,7 +21,8 @@ from okdhp_edge.run.sinks.base import Sink
 from okdhp_edge.run.sinks.pictures import PictureSink
 from okdhp_edge.run.sinks.records import STDOUT, CocoSink, CsvSink, JsonSink
 from okdhp_edge.run.sinks.service import Watchdog, WatchdogSink
-from okdhp_edge.run.sinks.video import VideoSink, WindowSink, window_possible
+from okdhp_edge.run.sinks.video import VideoSink
+from okdhp_edge.run.sinks.window import WindowSink, window_possible
 from okdhp_edge.run.smooth import Smoother
 from okdhp_edge.run.sources.base import Source
 from okdhp_edge.run.sources.camera import CameraSettings

@@ -11,7 +11,6 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from okdhp_edge.backends.base import Backend
@@ -97,15 +96,10 @@ class Pipeline:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._controls.stop.set()
         self._thread.join()
-        self._readers.__exit__(kind, error, trace)
+        self._readers.__exit__()
 
     def __iter__(self) -> Iterator[FrameResult]:
         """Results until all sources have ended or the controls say stop.

@@ -4,7 +4,6 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from okdhp_edge.run.sources.base import Frame, Source
@@ -134,12 +133,7 @@ class Readers:
             reader.thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for reader in self.each:
             reader.stop()
         for reader, source in zip(self.each, self._sources, strict=True):

@@ -132,3 +132,8 @@ def test_an_error_crosses_processes_whole():
     error = copy.copy(DataError("a.jpg is cut short", "get it again"))  # as pickle does it
     assert (error.cause, error.remedy) == ("a.jpg is cut short", "get it again")
     assert isinstance(error, DataError)
+
+
+def test_data_that_a_card_only_names_by_kind_must_be_given():
+    with pytest.raises(DataError, match="--data KIND:PATH"):
+        load("coco+coco+lspet", "val")

@@ -12,9 +12,11 @@ _PROBE = 64
 class Layers(nn.Module):
     """An encoder's layers under their published names."""
 
+    features: nn.Sequential
+
     def steps(self) -> list[nn.Module]:
         """The same layers as a chain: applied in turn they are the encoder."""
-        raise NotImplementedError
+        return list(self.features)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The features of the last step."""
@@ -35,11 +37,28 @@ class Encoder(nn.Module):
     stride: int
     first_conv: str
     ignored: tuple[str, ...]
-    """Prefixes in the published state dict that the encoder leaves out (classifiers)."""
+    _layers_type: type[Layers]
 
-    def __init__(self, layers: Layers) -> None:
+    def __init_subclass__(
+        cls, *, layers: type[Layers], channels: int, stride: int, first_conv: str,
+        ignored: tuple[str, ...],
+    ) -> None:  # fmt: skip
+        """Facts of a family, as class arguments.
+
+        Args:
+            ignored: prefixes in the published state dict that the encoder leaves out (classifiers).
+        """
+        cls.channels, cls.stride, cls.first_conv, cls.ignored = (
+            channels,
+            stride,
+            first_conv,
+            ignored,
+        )
+        cls._layers_type = layers
+
+    def __init__(self) -> None:
         super().__init__()
-        self.layers = layers
+        self.layers = self._layers_type()
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """Features (B, C, H/stride, W/stride) of normalised images."""

@@ -89,13 +89,12 @@ class _Layers(Layers):
         return [nn.Sequential(self._conv_stem, self._bn0, nn.ReLU6()), *self._blocks]
 
 
-class EfficientNetLite0(Encoder):
+class EfficientNetLite0(
+    Encoder,
+    layers=_Layers,
+    channels=320,
+    stride=32,
+    first_conv="_conv_stem.weight",
+    ignored=("_conv_head", "_bn1.", "_fc"),
+):
     """Up to the 320 channels at stride 32, before the wide classification head: 2.96 M weights."""
-
-    channels = 320
-    stride = 32
-    first_conv = "_conv_stem.weight"
-    ignored = ("_conv_head", "_bn1.", "_fc")
-
-    def __init__(self) -> None:
-        super().__init__(_Layers())

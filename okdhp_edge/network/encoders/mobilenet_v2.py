@@ -51,17 +51,13 @@ class _Layers(Layers):
         features.append(conv_bn_relu(width_in, 1280, 1, activation=nn.ReLU6))
         self.features = nn.Sequential(*features)
 
-    def steps(self) -> list[nn.Module]:
-        return list(self.features)
 
-
-class MobileNetV2(Encoder):
+class MobileNetV2(
+    Encoder,
+    layers=_Layers,
+    channels=1280,
+    stride=32,
+    first_conv="features.0.0.weight",
+    ignored=("classifier",),
+):
     """With its last 1280-wide convolution, as MobilePose has it."""
-
-    channels = 1280
-    stride = 32
-    first_conv = "features.0.0.weight"
-    ignored = ("classifier",)
-
-    def __init__(self) -> None:
-        super().__init__(_Layers())

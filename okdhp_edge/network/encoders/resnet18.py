@@ -43,13 +43,7 @@ def _stage(width_in: int, width: int, stride: int) -> nn.Sequential:
     return nn.Sequential(_BasicBlock(width_in, width, stride), _BasicBlock(width, width, 1))
 
 
-class ResNet18(Encoder):
+class ResNet18(
+    Encoder, layers=_Layers, channels=512, stride=32, first_conv="conv1.weight", ignored=("fc.",)
+):
     """Without pooling and classifier."""
-
-    channels = 512
-    stride = 32
-    first_conv = "conv1.weight"
-    ignored = ("fc.",)
-
-    def __init__(self) -> None:
-        super().__init__(_Layers())

@@ -58,13 +58,7 @@ class _Layers(Layers):
         return [self.conv1, nn.MaxPool2d(3, 2, 1), *stages, self.conv5]
 
 
-class ShuffleNetV2(Encoder):
+class ShuffleNetV2(
+    Encoder, layers=_Layers, channels=1024, stride=32, first_conv="conv1.0.weight", ignored=("fc.",)
+):
     """With its last 1024-wide convolution, as MobilePose has it."""
-
-    channels = 1024
-    stride = 32
-    first_conv = "conv1.0.weight"
-    ignored = ("fc.",)
-
-    def __init__(self) -> None:
-        super().__init__(_Layers())

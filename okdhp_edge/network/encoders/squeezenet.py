@@ -39,17 +39,13 @@ class _Layers(Layers):
             _Fire(512, 64, 256),
         )
 
-    def steps(self) -> list[nn.Module]:
-        return list(self.features)
 
-
-class SqueezeNet11(Encoder):
+class SqueezeNet11(
+    Encoder,
+    layers=_Layers,
+    channels=512,
+    stride=16,
+    first_conv="features.0.weight",
+    ignored=("classifier",),
+):
     """Without the classifier; its map is at stride 16."""
-
-    channels = 512
-    stride = 16
-    first_conv = "features.0.weight"
-    ignored = ("classifier",)
-
-    def __init__(self) -> None:
-        super().__init__(_Layers())

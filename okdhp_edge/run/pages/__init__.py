@@ -24,7 +24,7 @@ def report_page(reports: Sequence[dict[str, Any]], comparison: Sequence[dict[str
 
 
 def _assembled(name: str) -> str:
-    page = _text(name)
+    page = _text("head.html") + _text(name)
     for mark, part in (("/*STYLE*/", "style.css"), ("/*STAGES*/", "stages.js")):
         page = page.replace(mark, _text(part))
     return page

@@ -1,7 +1,7 @@
 // Stages in the order a frame goes through them, each with one colour on both pages.
 const STAGES = [
   ["wait", "#9aa5b1"], ["detect", "#8e5bd0"], ["preprocess", "#1fa3a3"], ["infer", "#2f7de1"],
-  ["decode", "#3faa55"], ["track", "#d9a520"], ["hand over", "#c9b8a8"], ["draw", "#df6a9b"],
+  ["decode", "#3faa55"], ["track", "#d9a520"], ["handoff", "#c9b8a8"], ["draw", "#df6a9b"],
   ["output", "#a5673f"],
 ];
 const ms = (v) => v === null || v === undefined ? "–" : v >= 100 ? v.toFixed(0) : v.toFixed(2);

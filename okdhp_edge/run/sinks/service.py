@@ -49,7 +49,7 @@ class Watchdog:
         self._told = float("-inf")
         self._ready = False
 
-    def seen(self, place: int, now: float) -> None:
+    def frame_done(self, place: int, now: float) -> None:
         """A frame of a source is done; systemd hears of it once all of them gave one."""
         self._waiting.discard(place)
         if self._waiting or now - self._told < self._every:
@@ -80,7 +80,7 @@ class WatchdogSink:
 
     def put(self, seen: FrameResult, drawn: Image) -> bool:  # noqa: ARG002
         """Tell the watchdog that a frame is done; True: the run goes on."""
-        self._watchdog.seen(self._place, time.monotonic())
+        self._watchdog.frame_done(self._place, time.monotonic())
         return True
 
     def close(self, *, good: bool) -> None:  # noqa: ARG002

@@ -1,6 +1,5 @@
-"""The annotated picture: in a video file, in a window."""
+"""The annotated picture in a video file."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -150,29 +149,3 @@ def fitted(image: Image, size: tuple[int, int]) -> Image:
     small = small[: size[1], : size[0]]
     bottom, right = size[1] - small.shape[0], size[0] - small.shape[1]
     return cv2.copyMakeBorder(small, 0, bottom, 0, right, cv2.BORDER_CONSTANT).astype("uint8")
-
-
-class WindowSink:
-    """A window on the screen; `q` or Esc ends the run."""
-
-    wants_picture = True
-
-    def __init__(self, title: str) -> None:
-        self._title = title
-
-    def put(self, seen: FrameResult, drawn: Image) -> bool:  # noqa: ARG002
-        """Show the frame; False once the viewer presses `q` or Esc."""
-        cv2.imshow(self._title, drawn)
-        return cv2.waitKey(1) & 0xFF not in (ord("q"), 27)
-
-    def close(self, *, good: bool) -> None:  # noqa: ARG002
-        """Close the window."""
-        cv2.destroyAllWindows()
-
-
-def window_possible() -> bool:
-    """Whether there is a display, and an OpenCV build that can open windows."""
-    display = os.name == "nt" or bool(
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    )
-    return display and "GUI:                           NONE" not in cv2.getBuildInformation()

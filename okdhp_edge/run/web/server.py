@@ -7,7 +7,6 @@ import secrets
 import socket
 import threading
 from collections.abc import AsyncIterator
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import uvicorn
@@ -96,12 +95,7 @@ class WebServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
         self._thread.join(_END_S)
         self._socket.close()

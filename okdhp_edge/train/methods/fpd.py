@@ -11,24 +11,16 @@ from torch.nn import functional as F
 
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.branches import PoseNet
-from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe.distillation import FpdTable
-from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.methods.base import Losses
-from okdhp_edge.train.methods.offline import OfflineMethod, grid_of, teacher_targets
-from okdhp_edge.train.teacher import open_teacher
+from okdhp_edge.train.methods.offline import SingleTeacherMethod, grid_of, teacher_targets
 
 
-class Fpd(OfflineMethod):
+class Fpd(SingleTeacherMethod):
     """One teacher throughout."""
 
-    def __init__(self, recipe: Recipe, skeleton: Skeleton) -> None:
-        super().__init__(recipe, skeleton)
-        assert isinstance(recipe.distillation, FpdTable)
-        self.table = recipe.distillation
-        self.teacher = open_teacher(self.table.teacher, skeleton, recipe.input_spec())
-        self.use_teachers(self.teacher)
+    table: FpdTable
 
     def prepare(self, net: PoseNet) -> None:
         """Build the method's own layers and set the initial weights."""

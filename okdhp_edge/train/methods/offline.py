@@ -3,11 +3,14 @@
 import torch
 from torch import Tensor
 
+from okdhp_edge.pose.skeleton import Skeleton
+from okdhp_edge.recipe.distillation import FpdTable, SelfkdTable
+from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.losses import hard_loss
 from okdhp_edge.train.methods.base import Losses, Method, Stack, weighted_sum
 from okdhp_edge.train.targets import gaussian_targets
-from okdhp_edge.train.teacher import Teacher, TeacherTargets
+from okdhp_edge.train.teacher import Teacher, TeacherTargets, open_teacher
 
 
 class OfflineMethod(Method):
@@ -33,6 +36,19 @@ class OfflineMethod(Method):
         if alpha < 1:
             terms["hard"] = (1 - alpha) * self.hard_term(stacks, batch)
         return Losses(terms, [s.heatmaps for s in stacks], ensemble)
+
+
+class SingleTeacherMethod(OfflineMethod):
+    """An offline method with one teacher throughout."""
+
+    table: FpdTable | SelfkdTable
+
+    def __init__(self, recipe: Recipe, skeleton: Skeleton) -> None:
+        super().__init__(recipe, skeleton)
+        assert isinstance(recipe.distillation, FpdTable | SelfkdTable)
+        self.table = recipe.distillation
+        self.teacher = open_teacher(self.table.teacher, skeleton, recipe.input_spec())
+        self.use_teachers(self.teacher)
 
 
 def teacher_targets(teacher: Teacher, batch: Batch, grid: tuple[int, int]) -> TeacherTargets:

@@ -10,24 +10,17 @@ import torch
 
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.branches import PoseNet
-from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe.distillation import SelfkdTable
-from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.methods.base import Losses
-from okdhp_edge.train.methods.offline import OfflineMethod, grid_of
-from okdhp_edge.train.teacher import load_checkpoint, open_teacher
+from okdhp_edge.train.methods.offline import SingleTeacherMethod, grid_of
+from okdhp_edge.train.teacher import load_checkpoint
 
 
-class Selfkd(OfflineMethod):
+class Selfkd(SingleTeacherMethod):
     """Teacher and student share a frozen trunk."""
 
-    def __init__(self, recipe: Recipe, skeleton: Skeleton) -> None:
-        super().__init__(recipe, skeleton)
-        assert isinstance(recipe.distillation, SelfkdTable)
-        self.table = recipe.distillation
-        self.teacher = open_teacher(self.table.teacher, skeleton, recipe.input_spec())
-        self.use_teachers(self.teacher)
+    table: SelfkdTable
 
     def prepare(self, net: PoseNet) -> None:
         """Build the method's own layers and set the initial weights."""

@@ -1,0 +1,34 @@
+"""The annotated picture in a window."""
+
+import os
+
+import cv2
+
+from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.run.pipeline import FrameResult
+
+
+class WindowSink:
+    """A window on the screen; `q` or Esc ends the run."""
+
+    wants_picture = True
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+
+    def put(self, seen: FrameResult, drawn: Image) -> bool:  # noqa: ARG002
+        """Show the frame; False once the viewer presses `q` or Esc."""
+        cv2.imshow(self._title, drawn)
+        return cv2.waitKey(1) & 0xFF not in (ord("q"), 27)
+
+    def close(self, *, good: bool) -> None:  # noqa: ARG002
+        """Close the window."""
+        cv2.destroyAllWindows()
+
+
+def window_possible() -> bool:
+    """Whether there is a display, and an OpenCV build that can open windows."""
+    display = os.name == "nt" or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+    return display and "GUI:                           NONE" not in cv2.getBuildInformation()
