@@ -157,7 +157,7 @@ def live(opened: Callable[[], Backend]) -> Any:
                   "frame_age_ms": at_30.frame_age.to_dict()},
         "faster_than_the_model": {
             "captured": fast.captured, "shown": fast.frames, "dropped": fast.dropped,
-            "unseen_at_the_end": fast.unseen, "frame_age_ms": fast.frame_age.to_dict(),
+            "unseen_at_the_end": fast.unprocessed, "frame_age_ms": fast.frame_age.to_dict(),
             "median_age_of_first_tenth_ms": round(statistics.median(ages[:tenth]), 3),
             "median_age_of_last_tenth_ms": round(statistics.median(ages[-tenth:]), 3),
         },

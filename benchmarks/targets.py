@@ -46,9 +46,9 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 GUEST = HERE / "on_target.py"
 FAR_PX = 2.0
-# From 1.28 to 1.32 onnxruntime's cpuinfo reads the caches from /sys at import. Under emulation
-# these are the host's, of another kind, and it follows a null pointer (qemu 7.2, any -cpu); on a
-# real ARM they are its own.
+# From 1.28 to 1.32 onnxruntime's cpuinfo reads /proc/cpuinfo and the caches from /sys at import.
+# Under emulation the former is the host's, of another kind, and it follows a null pointer (qemu
+# 7.2, any -cpu). With an ARM's /proc/cpuinfo 1.32.0 runs, in an emulated Debian as well.
 ARM_ONNXRUNTIME = "onnxruntime==1.27.0"
 ARM_TAGS = [f"manylinux_2_{glibc}_aarch64" for glibc in range(17, 37)] + ["manylinux2014_aarch64"]
 ARM_DEBS = (

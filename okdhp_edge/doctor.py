@@ -22,6 +22,7 @@ _SLOW_INT8 = ("SSE", "unknown")
 _LIBC_OPENVINO = (2, 35)
 _BF16_UNITS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX", "bf16": "bf16"}
 _NO_INT8 = "INT8 may be no faster than float here: measure with `okdhp-edge bench`"
+_NO_DOT_PRODUCT = "it runs no INT8 on this CPU: pip install okdhp-edge[onnxruntime]"
 _OPENVINO_ELSE = "okdhp-edge runs on its CPU device alone"
 
 
@@ -64,8 +65,8 @@ def _too_old_a_libc() -> str:
 
 def _cpu() -> Finding:
     machine = describe_machine()
-    state = f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['flags'])}"
-    return Finding("cpu", state)
+    cores = f"{machine['cores']} {'core' if machine['cores'] == 1 else 'cores'}"
+    return Finding("cpu", ", ".join(filter(None, (machine["cpu"], cores, *machine["flags"]))))
 
 
 def _int8() -> Finding:
@@ -83,8 +84,16 @@ def _unit(what: str, units: dict[str, str], remedy: str) -> Finding:
 def _runtime(name: str) -> Finding:
     entry = REGISTRY[name]
     if not installed(name):
-        return Finding(name, "not installed", entry.install)
-    return Finding(name, ", ".join(filter(None, map(_version, entry.needs))) or "installed")
+        return Finding(name, "not installed", _no_wheels(name) or entry.install)
+    version = ", ".join(filter(None, map(_version, entry.needs))) or "installed"
+    neon = name == "openvino" and int8_units() == "NEON"
+    return Finding(name, version, _NO_DOT_PRODUCT if neon else "")
+
+
+def _no_wheels(name: str) -> str:
+    """NVIDIA publishes TensorRT's wheels for x86 alone; a Jetson has it in its system."""
+    other = name in ("tensorrt", "cuda") and platform.machine() not in ("x86_64", "AMD64")
+    return f"no wheels for {platform.machine()}; a Jetson's JetPack has TensorRT" if other else ""
 
 
 def _version(module: str) -> str:
@@ -123,6 +132,7 @@ def _list_cuda() -> Finding:
 def _asked(what: str, module: str, ask: Callable[[], Finding]) -> Finding:
     if importlib.util.find_spec(module) is None:
         remedy = "pip install okdhp-edge[tensorrt]" if module == "cuda" else ""
+        remedy = _no_wheels(module) or remedy
         return Finding(what, "not installed", remedy)
     return ask()
 

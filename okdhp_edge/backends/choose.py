@@ -145,6 +145,7 @@ def _chosen(path: Path, found: list[Candidate], threads: int | None, say: Say) -
         return right[0]
     bf16 = Candidate("openvino", "bf16")
     others = [bf16] if Candidate("openvino", "fp32") in right else []
+    say(f"timing {', '.join(map(str, right))} here")
     times, failed = _times(path, [*right, *others], threads)
     right = [c for c in right if c in times]
     for candidate, error in failed.items():

@@ -1,5 +1,6 @@
 """ONNX Runtime on the CPU."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from okdhp_edge.backends.base import Backend, Description, Request
 from okdhp_edge.errors import BackendError
 from okdhp_edge.pose.heatmap import Heatmaps
-from okdhp_edge.system.hardware import saturates_in_int8
+from okdhp_edge.system.hardware import saturates_in_int8, usable_cores
 
 _PROVIDER = "CPUExecutionProvider"
 _LOG_ERRORS_ONLY = 3
@@ -98,6 +99,7 @@ def _options(threads: int | None) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_US))
     options.log_severity_level = _LOG_ERRORS_ONLY
-    if threads:
-        options.intra_op_num_threads = threads
+    if threads or usable_cores() < (os.cpu_count() or 1):
+        # Its own number are the machine's cores, though this process may use fewer.
+        options.intra_op_num_threads = threads or usable_cores()
     return options

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from okdhp_edge.backends.base import Backend, Description, Request
 from okdhp_edge.errors import BackendError
 from okdhp_edge.pose.heatmap import Heatmaps
+from okdhp_edge.system.hardware import int8_units
 
 _DEVICE = "CPU"
 # The CPU plugin's default is bf16 where the CPU has it, which would hide behind "fp32".
@@ -35,6 +36,11 @@ class OpenVinoBackend(Backend):
             self._model = shared_core().read_model(str(request.model_file))
             self._compiled = shared_core().compile_model(self._model, _DEVICE, self._config)
         except RuntimeError as error:
+            if request.precision == "int8" and int8_units() == "NEON":
+                raise BackendError(
+                    "openvino runs no INT8 on this CPU (NEON without dot product)",
+                    "pip install okdhp-edge[onnxruntime], and --backend onnxruntime",
+                ) from error
             raise BackendError(
                 f"openvino cannot run {request.model_file.name} ({str(error)[:160]})",
                 "export the model again, or see `okdhp-edge doctor`",

@@ -118,7 +118,14 @@ def crops(
         int, typer.Option(min=16, help="Pixels of a box's longer side; none is enlarged.")
     ] = 176,
     surroundings: Annotated[
-        float, typer.Option(min=1, max=4, help="Side of a crop, in longer sides of its box.")
+        float,
+        typer.Option(
+            "--crop-scale",
+            "--surroundings",
+            min=1,
+            max=4,
+            help="Side of a crop, in longer sides of its box.",
+        ),
     ] = 1.6,
     suffix: Annotated[str, typer.Option(help=".webp, .avif or .jpg.")] = ".webp",
     quality: Annotated[int, typer.Option(min=1, max=100)] = 80,

@@ -25,8 +25,13 @@ PersonClass = Annotated[
 ]
 Detector = Annotated[Path | None, typer.Option(help="ONNX detector for pictures without boxes.")]
 Every = Annotated[int, typer.Option(min=1, help="Of a video one frame in so many.")]
-Empty = Annotated[int, typer.Option(min=0, help="At most so many boxes without anybody a picture.")]
-Nobody = Annotated[bool, typer.Option(help="The pictures show nobody: negatives.")]
+Empty = Annotated[
+    int,
+    typer.Option("--negatives", "--empty", min=0, help="Most boxes without anybody a picture."),
+]
+Nobody = Annotated[
+    bool, typer.Option("--no-people", "--nobody", help="The pictures show nobody: all negatives.")
+]
 MinScore = Annotated[float, typer.Option(min=0, max=1, help="Mean score of a labelled joint.")]
 MaxSpread = Annotated[
     float, typer.Option(min=0, max=1, help="Of the looks at a joint, as a share of the box.")
@@ -35,12 +40,15 @@ MaxAbsentScore = Annotated[
     float, typer.Option(min=0, max=1, help="Highest score of an absent joint.")
 ]
 MinJoints = Annotated[int, typer.Option(min=1, help="Labelled joints of a person.")]
-Smallest = Annotated[float, typer.Option(min=1, help="Height of a box, in pixels.")]
+Smallest = Annotated[
+    float, typer.Option("--min-height", "--smallest", min=1, help="Of a box, in pixels.")
+]
 Duplicates = Annotated[
     int, typer.Option(min=-1, max=64, help="Differing hash bits of one picture; -1 keeps all.")
 ]
 Unlike = Annotated[
-    list[Path] | None, typer.Option(help="Folder or label file whose pictures are left out.")
+    list[Path] | None,
+    typer.Option("--exclude", "--unlike", help="Folder or label file whose pictures are left out."),
 ]
 Precision = Annotated[str, typer.Option(help="Of the teachers: fp32 or bf16.")]
 Workers = Annotated[int, typer.Option(min=1, help="Pictures in work at once.")]

@@ -56,8 +56,12 @@ def run(
     from okdhp_edge.run.controls import Controls
     from okdhp_edge.run.reader import FramePolicy
     from okdhp_edge.run.sources.camera import CameraSettings
+    from okdhp_edge.run.sources.open import check_source
 
     _check_report(report)
+    wanted = source or ["webcam"]
+    for text in wanted:
+        check_source(text)
     who = People(how_many=people, detector=detector, every=detect_every, smooth=smooth)
     live = {"live": True, "every": False}.get(policy)
     pace = FramePolicy(live=live, stride=stride, max_fps=max_fps)
@@ -69,7 +73,7 @@ def run(
             tune_threads=True,
         )  # fmt: skip
         closing.enter_context(loaded)
-        sources = open_sources(source or ["webcam"], CameraSettings(_size(size), fps), closing)
+        sources = open_sources(wanted, CameraSettings(_size(size), fps), closing)
         feeds = feeds_for(sources, outputs, loaded.card, pace.stride, closing)
         pipeline = assemble(sources, loaded, who, pace, controls, closing)
         if web:
@@ -220,16 +224,18 @@ def show_report(result: "RunReport") -> None:
     """The stage table and the facts a number needs."""
     totals = {"frame age": result.frame_age, "end to end": result.end_to_end}
     stages = [*result.stages.items(), *((n, s) for n, s in totals.items() if s)]
-    table(
-        f"{result.source}: latency in ms over {stages[0][1].n if stages else 0} frames "
-        f"({result.warmup} warm-up frames left out)",
-        ("stage", "mean", "p50", "p90", "p95", "p99", "max"),
-        [(n, *(f"{v:.2f}" for v in (s.mean, s.p50, s.p90, s.p95, s.p99, s.max)))
-         for n, s in stages],
-    )  # fmt: skip
+    if stages:
+        table(
+            f"{result.source}: latency in ms over {stages[0][1].n} frames "
+            f"({result.warmup} warm-up frames left out)",
+            ("stage", "mean", "p50", "p90", "p95", "p99", "max"),
+            [(n, *(f"{v:.2f}" for v in (s.mean, s.p50, s.p90, s.p95, s.p99, s.max)))
+             for n, s in stages],
+        )  # fmt: skip
     ran = result.backend
     skipped = f", {result.skipped} skipped" if result.skipped else ""
-    say(f"{result.fps:.1f} FPS; {result.frames} frames, somebody in {result.found}, "
+    rate = f"{result.fps:.1f} FPS; " if stages else ""  # of warm-up alone there is none
+    say(f"{rate}{result.frames} frames, somebody in {result.frames_with_people}, "
         f"{result.dropped} dropped{skipped}")  # fmt: skip
     if granted := result.source_facts.get("granted"):
         say(f"the camera grants {granted['width']}x{granted['height']} at {granted['fps']:g} FPS "

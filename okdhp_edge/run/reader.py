@@ -71,7 +71,7 @@ class FrameReader:
         return self._buffer.popleft()
 
     @property
-    def unseen(self) -> int:
+    def unprocessed(self) -> int:
         """Frames that were read and not taken: more than none once a run was ended early."""
         return len(self._buffer)
 

@@ -23,6 +23,11 @@ _SLOWER_CLOCK = 0.9
 _ENOUGH_FOR_P99 = 1000
 _AT_SOURCE_RATE = 0.97
 _KEPT_SAMPLES = 5000
+# Keys of 0.1; they go with the next release.
+_RENAMED = {
+    "found": "frames_with_people", "people": "max_people", "unseen": "unprocessed",
+    "first_ms": "first_frame_ms",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +36,15 @@ class RunReport:
 
     Attributes:
         frames: frames shown, warm-up included.
-        found: frames in which somebody was found.
-        people: the most in one frame.
+        frames_with_people: frames in which somebody was found.
+        max_people: the most in one frame.
         dropped: frames a live source gave that were never looked at.
         skipped: frames passed over by the stride.
-        unseen: frames that had been read when the run was ended; captured = frames + dropped +
-            skipped + unseen.
+        unprocessed: frames that had been read when the run was ended; captured = frames + dropped +
+            skipped + unprocessed.
         warmup: frames left out of every statistic.
         fps: counted frames / wall seconds between the first and the last of them.
-        first_ms: age of the very first frame: what loading lazily and warming up cost.
+        first_frame_ms: age of the very first frame: what loading lazily and warming up cost.
         stages: by name; those of `pipeline.TIME_TO_POSES` add up to the age, `capture` comes
             before it and those of `stats.AFTER_POSES` after.
         frame_age: capture to poses; None when no frame was counted.
@@ -54,16 +59,16 @@ class RunReport:
     source_facts: dict[str, Any]
     live: bool
     frames: int
-    found: int
-    people: int
+    frames_with_people: int
+    max_people: int
     captured: int
     dropped: int
     skipped: int
-    unseen: int
+    unprocessed: int
     warmup: int
     seconds: float
     fps: float
-    first_ms: float | None
+    first_frame_ms: float | None
     stages: dict[str, LatencyStats]
     frame_age: LatencyStats | None
     end_to_end: LatencyStats | None
@@ -92,6 +97,7 @@ class RunReport:
             "opencv_threads": cv2.getNumThreads(),
         }  # fmt: skip
         record["percentiles"] = "nearest rank"
+        record |= {old: record[new] for old, new in _RENAMED.items()}
         return record
 
     def with_samples(self) -> dict[str, Any]:
@@ -120,10 +126,11 @@ def report_on(
     card = backend.card
     return RunReport(
         source=source.name, source_facts=_facts(source), live=source.live, frames=stats.frames,
-        found=stats.found, people=stats.people, captured=reader.captured,
-        dropped=reader.dropped, skipped=reader.skipped, unseen=reader.unseen + stats.unshown,
+        frames_with_people=stats.found, max_people=stats.people, captured=reader.captured,
+        dropped=reader.dropped, skipped=reader.skipped,
+        unprocessed=reader.unprocessed + stats.unshown,
         warmup=min(WARMUP, stats.frames), seconds=stats.seconds, fps=stats.fps,
-        first_ms=round(stats.first_age_ns / 1e6, 3) if stats.frames else None,
+        first_frame_ms=round(stats.first_age_ns / 1e6, 3) if stats.frames else None,
         stages={name: s.stats() for name, s in series.items()},
         frame_age=stats.age.stats() if counted else None,
         end_to_end=stats.shown.stats() if counted else None,

@@ -43,13 +43,13 @@ def saturates_in_int8() -> bool:
 
 
 @cache
-def _cpuinfo() -> dict[str, str]:
-    """Fields of the first core."""
+def _cpuinfo(block: int = 0) -> dict[str, str]:
+    """Fields of a block: there is one for each core."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return {}
-    lines = text.split("\n\n")[0].splitlines()
+    lines = text.strip().split("\n\n")[block].splitlines()
     pairs = (line.partition(":") for line in lines)
     return {key.strip(): value.strip() for key, _, value in pairs}
 
@@ -77,13 +77,19 @@ def describe_machine() -> dict[str, Any]:
     known = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
              "asimddp", "i8mm")  # fmt: skip
     return {
-        "cpu": _cpuinfo().get("model name", platform.processor() or platform.machine()),
+        "cpu": _cpu_name(),
         "flags": [flag for flag in known if flag in cpu_flags()],
         "cores": usable_cores(),
         "governor": _governor(),
         "system": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def _cpu_name() -> str:
+    """As the kernel names it; ARM's names the board, in a block of its own at the end."""
+    board = _cpuinfo(-1).get("Model")
+    return _cpuinfo().get("model name") or board or platform.processor() or platform.machine()
 
 
 def _governor() -> str | None:

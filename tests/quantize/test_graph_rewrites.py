@@ -55,7 +55,7 @@ def _quantized(exported, crop, path, mean=None):
     ranges = ranges_of(observe(source, [crop]), "minmax") | picture_range(source)
     import dataclasses
 
-    plain = dataclasses.replace(profile("onnxruntime"), throughout=False)
+    plain = dataclasses.replace(profile("onnxruntime"), rewrite=False)
     write_qdq(source, path, ranges, plain)
 
 

@@ -106,7 +106,7 @@ class _Bench:
                 metric="pck@0.2", data="d", split="val", persons=9, value=value, low=0, high=0
             )
 
-        monkeypatch.setattr(module, "make", lambda plan, *_: self.tried.append(plan))
+        monkeypatch.setattr(module, "write_artefact", lambda plan, *_: self.tried.append(plan))
         monkeypatch.setattr(module, "verify", judge)
         monkeypatch.setattr(
             module, "sensitivity", lambda *_: [Layer(f"c{i}", 10.0 + i) for i in range(layers)]

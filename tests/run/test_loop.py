@@ -23,7 +23,12 @@ from tests.helpers.running import Picturing, run_on
 def test_every_frame_of_a_file_is_shown_in_order_and_measured(tmp_path):
     sink, picture = JsonSink(tmp_path / "p.jsonl"), Picturing()
     report = run_on([ScriptedSource(40)], sinks=[sink, picture])[0]
-    assert (report.frames, report.captured, report.dropped, report.found) == (40, 40, 0, 40)
+    assert (report.frames, report.captured, report.dropped, report.frames_with_people) == (
+        40,
+        40,
+        0,
+        40,
+    )
     assert [s.frame.number for s in picture.seen] == list(range(40))
     assert report.warmup == WARMUP
     expected = {"capture", *TIME_TO_POSES, *AFTER_POSES} - {"detect"}
@@ -152,7 +157,7 @@ def test_a_source_too_fast_for_the_model_ages_no_frame_and_every_drop_is_counted
         seconds = 0.0005
 
     report = run_on([Fast(1500, live=True)], _SlowBackend(), [Picturing()])[0]
-    assert report.captured == 1500 == report.frames + report.dropped + report.unseen
+    assert report.captured == 1500 == report.frames + report.dropped + report.unprocessed
     assert report.dropped > 500
     ages = report.samples_ms["frame age"]
     half = len(ages) // 2
@@ -238,7 +243,7 @@ def test_a_signal_ends_the_run_well(tmp_path, number):
     report = run_on([source], sinks=[JsonSink(tmp_path / "p.jsonl")])[0]
     assert report.frames > WARMUP
     assert len((tmp_path / "p.jsonl").read_text().splitlines()) == report.frames
-    assert report.captured == report.frames + report.unseen
+    assert report.captured == report.frames + report.unprocessed
     assert source.closed
     assert signal.getsignal(number) is before
 
@@ -267,7 +272,7 @@ def test_a_sink_can_end_the_run():
     window = Picturing(until=4)
     report = run_on([ScriptedSource(50)], sinks=[window])[0]
     assert report.frames == 4
-    assert report.captured == 4 + report.unseen
+    assert report.captured == 4 + report.unprocessed
     assert window.closed[0] is True
 
 

@@ -63,7 +63,7 @@ def test_an_empty_scene_is_searched_all_over_once_and_then_in_turns():
 
 
 def test_nobody_is_nobody():
-    assert _tracker(FakeBackend(score=0.1)).find(FRAME) == []
+    assert _tracker(FakeBackend(score=0.1)).update(FRAME) == []
 
 
 def test_joints_in_one_point_are_no_box():

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from okdhp_edge.system import hardware
@@ -35,3 +37,13 @@ def test_what_multiplies_bytes_is_named(monkeypatch, machine, flags, units, satu
     monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags.split()))
     assert hardware.int8_units() == units
     assert hardware.saturates_in_int8() is saturates
+
+
+def test_an_arm_board_is_called_by_its_name(monkeypatch):
+    text = "processor\t: 0\nFeatures\t: fp asimd\n\nRevision\t: c03114\nModel\t: Raspberry Pi 4\n"
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
+    hardware._cpuinfo.cache_clear()
+    try:
+        assert hardware._cpu_name() == "Raspberry Pi 4"
+    finally:
+        hardware._cpuinfo.cache_clear()

@@ -14,6 +14,8 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 4.0
 _PATIENCE_S = 60.0
 _NETWORK_TIMEOUT_MS = 5000
 
+NO_WEBCAM = "plug it in, close other programs that use it, or name another: --source webcam:1"
+
 
 class CameraSettings(NamedTuple):
     """What is asked of a camera; None leaves it to the device."""
@@ -128,8 +130,7 @@ def webcam(device: int | str, wanted: CameraSettings = CameraSettings()) -> Came
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         return capture
 
-    remedy = "plug it in, close other programs that use it, or name another: --source webcam:1"
-    return CameraSource(f"webcam {device}", opened, remedy)
+    return CameraSource(f"webcam {device}", opened, NO_WEBCAM)
 
 
 def network_camera(address: str) -> CameraSource:

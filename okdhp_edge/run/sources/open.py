@@ -10,20 +10,45 @@ from okdhp_edge.data.frames import PICTURE_SUFFIXES
 from okdhp_edge.errors import SourceError
 from okdhp_edge.run.sources import synthetic
 from okdhp_edge.run.sources.base import Source, public_name
-from okdhp_edge.run.sources.camera import CameraSettings, gstreamer, network_camera, webcam
+from okdhp_edge.run.sources.camera import (
+    NO_WEBCAM,
+    CameraSettings,
+    gstreamer,
+    network_camera,
+    webcam,
+)
 from okdhp_edge.run.sources.files import PictureSource, VideoSource
 from okdhp_edge.run.sources.raw import RawSource, ScreenSource
 
 _MOST_PIXELS = 1 << 27
+_WEBCAM = re.compile(r"webcam(?::(\d+))?")
 _NUMBER = r"(\d+(?:\.\d+)?)"
-SOURCES = (
-    "webcam[:N], a video, picture or folder, rtsp:// or http:// address, stdin:WxH[@FPS], "
-    "gst:PIPELINE, screen[:X,Y,W,H][@FPS], synthetic[:FRAMES][@FPS]"
-)
+_REMEDY = "give a video, picture, folder, address or webcam[:N]; `okdhp-edge run --help` lists all"
+
+
+def check_source(text: str) -> None:
+    """Refuse what cannot be there, without opening anything: before a model is loaded and timed.
+
+    Raises:
+        SourceError: a file or a camera that does not exist.
+    """
+    if match := _WEBCAM.fullmatch(text):
+        device = Path(f"/dev/video{match[1] or 0}")
+        if sys.platform == "linux" and not device.exists():
+            raise SourceError(f"webcam {match[1] or 0} cannot be opened (no {device})", NO_WEBCAM)
+    elif not any(pattern.fullmatch(text) for pattern, _ in _KINDS):
+        _existing(text)
+
+
+def _existing(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise SourceError(f"source {public_name(text)} does not exist", _REMEDY)
+    return path
 
 
 def open_source(text: str, wanted: CameraSettings = CameraSettings()) -> Source:  # noqa: B008
-    """Open a source by its description (`SOURCES` lists them).
+    """Open a source by its description (`okdhp-edge run --help` lists them).
 
     Args:
         wanted: size and rate to ask of a camera.
@@ -86,15 +111,14 @@ def _on_disk(text: str, wanted: CameraSettings) -> Source:
     path = Path(text).expanduser()
     if path.is_char_device() or str(path).startswith("/dev/video"):
         return webcam(str(path), wanted)
-    if not path.exists():
-        raise SourceError(f"source {public_name(text)} does not exist", f"use {SOURCES}")
+    path = _existing(text)
     if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES:
         return PictureSource(path)
     return VideoSource(path)
 
 
 _KINDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], CameraSettings], Source]], ...] = (
-    (re.compile(r"webcam(?::(\d+))?"), _webcam),
+    (_WEBCAM, _webcam),
     (re.compile(rf"synthetic(?::(\d+))?(?:@{_NUMBER})?"), _synthetic),
     (re.compile(rf"stdin:(\d+)x(\d+)(?:@{_NUMBER})?"), _stdin),
     (re.compile(rf"screen(?::(\d+),(\d+),(\d+),(\d+))?(?:@{_NUMBER})?"), _screen),

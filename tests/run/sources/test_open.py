@@ -2,6 +2,7 @@ import functools
 import threading
 import time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from okdhp_edge.errors import SourceError
 from okdhp_edge.run.sources.base import public_name
-from okdhp_edge.run.sources.open import open_source
+from okdhp_edge.run.sources.open import check_source, open_source
 from tests.helpers.made_data import picture
 
 
@@ -140,3 +141,14 @@ def test_passwords_stay_out_of_names(address, shown):
 def test_frames_of_no_or_absurd_size_are_refused(text):
     with pytest.raises(SourceError, match="cannot be read; give their size|give the size"):
         open_source(text)
+
+
+def test_what_cannot_be_there_is_refused_before_anything_is_opened(tmp_path, monkeypatch):
+    for text in ("synthetic:5", "stdin:8x8", "http://camera/stream", str(tmp_path)):
+        check_source(text)
+    with pytest.raises(SourceError, match=r"gone.mp4 does not exist.*--help"):
+        check_source(str(tmp_path / "gone.mp4"))
+    monkeypatch.setattr("sys.platform", "linux")
+    if not Path("/dev/video77").exists():
+        with pytest.raises(SourceError, match="webcam 77 cannot be opened"):
+            check_source("webcam:77")
