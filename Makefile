@@ -4,12 +4,13 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint check test slow bench fuzz soak targets gpu clean
+.PHONY: help setup demo lint check test slow docs bench fuzz soak targets gpu clean
 
 help:
 	@echo "make demo   train, export, quantize and run on synthetic people (under 10 minutes)"
 	@echo "make test   lint, types, import contracts and all tests"
 	@echo "make check  the same without the slow tests"
+	@echo "make docs   the documentation, into build/docs"
 	@echo "make fuzz   read 10,000 broken files of every kind"
 	@echo "make soak   an hour of a run: memory, descriptors and threads stay flat"
 	@echo "make bench  measure what surrounds the network's inference"
@@ -41,6 +42,10 @@ test: lint
 
 slow: setup
 	$(BIN)/pytest -m slow
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/docs/index.html"
 
 bench: setup
 	$(BIN)/python benchmarks/overhead.py

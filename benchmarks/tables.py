@@ -1,4 +1,4 @@
-"""The tables of README.md and of the models' cards, from what the benchmarks measured.
+"""The tables of README.md, of docs/ and of the models' cards, from what the benchmarks measured.
 
     python benchmarks/tables.py
 
@@ -90,6 +90,61 @@ def finetuning() -> str:
     return table(("persons", "from `lite`", "from ImageNet", "difference", "took"), rows)
 
 
+def reliability() -> str:
+    found = read("reliability.json")
+    rows = [
+        (
+            "hostile files",
+            found["hostile_files"]["command"],
+            f"{found['hostile_files']['cases']:,} files, {found['hostile_files']['bad']} bad",
+        )
+    ]
+    kills = found["kills"]
+    stages = {name: part for name, part in kills.items() if isinstance(part, dict)}
+    damaged = sum(part.get("damaged", 0) for part in stages.values())
+    rows.append(
+        (
+            "kills",
+            kills["command"],
+            (
+                f"{sum(p['kills'] for p in stages.values())} kills, "
+                f"{damaged} damaged; training bit-identical in "
+                f"{kills['train']['bit_identical']} of {kills['train']['runs']}"
+            ),
+        )
+    )
+    faults = found["faults"]
+    rows.append(
+        (
+            "faults",
+            faults["command"],
+            f"{faults['held']} of {faults['pairs']} pairs of command and fault",
+        )
+    )
+    if web := found.get("web"):
+        rows.append(
+            (
+                "load",
+                web["command"],
+                f"{100 * web['rate']:.0f} % of the rate, {web['memory_added_mib']:+.1f} MiB",
+            )
+        )
+    if soak := found.get("soak"):
+        rows.append(
+            (
+                "soak",
+                soak["command"],
+                (
+                    f"{soak['memory_mib_added']:+.1f} MiB, "
+                    f"{soak['descriptors_added']:+.0f} descriptors, "
+                    f"{soak['threads_added']:+.0f} threads in {soak['seconds'] / 60:.0f} minutes"
+                ),
+            )
+        )
+    return table(("trial", "command", "came of it"),
+                 [(name, f"`{command}`", text) for name, command, text in rows])  # fmt: skip
+
+
 def accuracy(model: str) -> str:
     results = json.loads((ROOT / "models" / model / "results.json").read_text(encoding="utf-8"))
     return table(("file", "metric", "points"), [
@@ -117,11 +172,12 @@ def filled(page: str, tables: dict[str, str]) -> str:
 
 
 def main() -> None:
-    makers = {"peers": peers, "against-float": against_float, "targets": targets}
+    makers = {"peers": peers, "against-float": against_float, "targets": targets,
+              "reliability": reliability}  # fmt: skip
     if (RESULTS / "finetuning.json").is_file():
         makers["finetuning"] = finetuning
     shared = {name: make() for name, make in makers.items()}
-    pages = {ROOT / "README.md": shared}
+    pages = dict.fromkeys((ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))), shared)
     for model in MODELS:
         own = {"accuracy": accuracy(model), "slices": slices(model)}
         pages[ROOT / "models" / model / "README.md"] = shared | own

@@ -1,0 +1,188 @@
+"""What README and docs/ say is so: links lead somewhere, commands exist, examples run."""
+
+import csv
+import os
+import re
+import shlex
+import subprocess
+import sys
+import types
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import typer
+
+from okdhp_edge.artifacts.card import read_card
+from okdhp_edge.backends import registry
+from okdhp_edge.backends.base import Request
+from okdhp_edge.backends.registry import open_backend
+from okdhp_edge.cli.main import app
+from okdhp_edge.data import load as data_load
+from okdhp_edge.data.load import load
+from okdhp_edge.network.build import build_network
+from okdhp_edge.pose.skeleton import LSP14
+from okdhp_edge.train.methods import choose
+from tests.conftest import REPOSITORY
+from tests.helpers.fixed_net import made_batch
+from tests.helpers.tiny_models import tiny_recipe
+
+PAGES = sorted([
+    *REPOSITORY.glob("*.md"), *REPOSITORY.glob(".github/*.md"), *REPOSITORY.glob("docs/*.md"),
+    *REPOSITORY.glob("models/**/*.md"), *REPOSITORY.glob("recipes/*.md"),
+    *REPOSITORY.glob("benchmarks/*.md"), *REPOSITORY.glob("calibration/*.md"),
+])  # fmt: skip
+_LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
+_PATH = re.compile(
+    r"`((?:models|benchmarks|recipes|okdhp_edge|tests|docs|deploy|calibration|\.github)/[\w./-]+\.\w+)`"
+)
+# Written by a command, in the example of a page.
+_MADE = re.compile(r"best\.safetensors|last\.safetensors|^models/(lite-tuned|demo|lab-)|people_csv")
+
+
+def _name(page):
+    return str(page.relative_to(REPOSITORY))
+
+
+def _commands(text, start):
+    """Shell commands of a page that begin so, continued lines joined."""
+    text = text.replace("\\\n", " ")
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
+    inline = [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", text)]
+    for line in [*blocks, *inline]:
+        for part in re.split(r" \| | && ", line.split(" # ")[0].split("   #")[0]):
+            if part.strip().startswith(start):
+                yield part.strip()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_links_and_paths_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    gone = [target for target, _ in _LINK.findall(text)
+            if target and not (page.parent / target).exists()]  # fmt: skip
+    gone += [path for path in _PATH.findall(text)
+             if not _MADE.search(path) and not (REPOSITORY / path).exists()]  # fmt: skip
+    assert not gone
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_commands_are_understood(page):
+    """Every `okdhp-edge` command of a page names a command and options that exist."""
+    group = typer.main.get_command(app)
+    for text in _commands(page.read_text(encoding="utf-8"), "okdhp-edge "):
+        words = [word for word in shlex.split(text)[1:] if word not in ("...", "…")]
+        command, path = group, []
+        while hasattr(command, "commands") and words and not words[0].startswith("-"):
+            path.append(words.pop(0))
+            command = command.commands.get(path[-1])
+            assert command is not None, text
+        known = {option for parameter in command.params for option in parameter.opts}
+        known |= {o for parameter in command.params for o in parameter.secondary_opts} | {"--help"}
+        unknown = {w.split("=")[0] for w in words if w.startswith("--")} - known
+        assert not unknown - {"--install-completion", "--version"}, text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_scripts_and_targets_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for command in _commands(text, "python benchmarks/"):
+        script, *words = shlex.split(command)[1:]
+        source = (REPOSITORY / script).read_text(encoding="utf-8")
+        for option in (w for w in words if w.startswith("--")):
+            named = option in source or f"{option[2:].replace('-', '_')}: " in source
+            assert named, f"{script} has no {option}"
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    for command in _commands(text, "make "):
+        assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE), command
+
+
+def test_the_documentation_builds(tmp_path):
+    """Strictly: a dead link between pages, an unknown name in the API, fails."""
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet",
+         "--site-dir", tmp_path / "s"],
+        cwd=REPOSITORY, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    assert "xy" in (tmp_path / "s" / "api" / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("picture.jpg", np.full((96, 128, 3), 90, np.uint8))
+    (code,) = _python("README.md")
+    found = {}
+    exec(code, found)  # noqa: S102
+    assert found["poses"] == []
+
+
+def _python(page):
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """Runs a page's module under a name, then the lines that register it."""
+
+    def run(number, name):
+        blocks = _python("docs/extending.md")
+        module = types.ModuleType(name)
+        monkeypatch.setitem(sys.modules, name, module)
+        exec(blocks[2 * number], module.__dict__)  # noqa: S102
+        exec(blocks[2 * number + 1], {})  # noqa: S102
+        return module
+
+    return run
+
+
+def test_a_runtime_is_added_as_the_page_says(example, monkeypatch, quantized):
+    monkeypatch.setattr(registry, "REGISTRY", registry.REGISTRY)
+    monkeypatch.delitem(registry.REGISTRY, "opencv", raising=False)
+    example(0, "okdhp_edge.backends.opencv")
+    try:
+        folder = quantized.parent / "fp32"
+        card = read_card(folder)
+        rng = np.random.default_rng(0)
+        size = (2, card.input.height, card.input.width, 3)
+        images = rng.integers(0, 256, size, dtype=np.uint8)
+        found = []
+        for name in ("opencv", "onnxruntime"):
+            with open_backend(name, Request(folder, card, "fp32")) as backend:
+                found.append(backend.infer_all(images))
+        np.testing.assert_allclose(*found, atol=1e-3)
+    finally:
+        registry.REGISTRY.pop("opencv", None)
+
+
+def test_a_data_format_is_added_as_the_page_says(example, tmp_path):
+    example(1, "okdhp_edge.data.people_csv")
+    try:
+        cv2.imwrite(str(tmp_path / "a.jpg"), np.full((96, 128, 3), 90, np.uint8))
+        joints = ["nose", "left_hip", "right_hip"]
+        with (tmp_path / "people.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["image", *(name for joint in joints for name in [joint] * 3)])
+            writer.writerow(["a.jpg", 10, 20, 1, 30, 60, 1, 20, 60, 0])
+        poses = load(f"csv:{tmp_path}/people.csv", "all")
+        assert poses.skeleton.joints == tuple(joints)
+        assert poses.samples[0].labelled.tolist() == [True, True, False]
+        assert poses.samples[0].picture.read().shape == (96, 128, 3)
+    finally:
+        data_load.KINDS.pop("csv", None)
+
+
+def test_a_method_is_added_as_the_page_says(example):
+    module = example(2, "okdhp_edge.train.methods.mutual")
+    try:
+        recipe = tiny_recipe()
+        net = build_network(recipe.network, len(LSP14), load_encoder=False)
+        method = choose._METHODS["mutual"](recipe, LSP14)
+        assert isinstance(method, module.Mutual)
+        losses = method(net, made_batch(2), 0.0)
+        assert torch.isfinite(sum(losses.terms.values()))
+        assert losses.terms["kd"] > 0
+    finally:
+        choose._METHODS.pop("mutual", None)
