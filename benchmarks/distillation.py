@@ -1,4 +1,4 @@
-"""Every distillation method at an equal schedule: train, judge, compare.
+"""Every distillation method at an equal schedule: train, evaluate, compare.
 
     python benchmarks/distillation.py run mobilepose-ce --data lspet:PATH
     python benchmarks/distillation_report.py
@@ -56,7 +56,7 @@ class Row(NamedTuple):
 
 
 class Study(NamedTuple):
-    """A base recipe, changes to it, and where they are judged."""
+    """A base recipe, changes to it, and where they are evaluated."""
 
     name: str
     title: str
@@ -103,7 +103,7 @@ def run(
     workers: Annotated[int, typer.Option(min=0)] = 0,
     result: Annotated[Path, typer.Option(help="JSON to add to.")] = RESULT,
 ) -> None:
-    """Train and judge what is not recorded yet."""
+    """Train and evaluate what is not recorded yet."""
     study = read_study(study_name)
     wanted = [r for r in study.rows if not rows or r.name in rows.split(",")]
     report = load(report_data or data, study.report_split)
@@ -122,7 +122,7 @@ def run(
             precision=precision,
         ))  # fmt: skip
         seconds = None if resumed else time.perf_counter() - started
-        found = _judged(best, report) | {
+        found = _evaluated_report(best, report) | {
             "study": study.name, "row": row.name, "title": row.title, "seed": seed,
             "report": study.report_split, "seconds": seconds,
             "last_epoch": _last_row(out / "metrics.csv"), "recipe": recorded,
@@ -137,7 +137,7 @@ def _order(rows: list[Row], most: int) -> Iterator[tuple[int, Row]]:
         yield from ((seed, r) for r in rows if seed < r.seeds and (not most or seed < most))
 
 
-def _judged(checkpoint: Path, report: PoseSet) -> dict[str, Any]:
+def _evaluated_report(checkpoint: Path, report: PoseSet) -> dict[str, Any]:
     net, facts = load_checkpoint(checkpoint)
     recipe = facts.recipe
     report = report.with_skeleton(facts.skeleton.skeleton())

@@ -184,7 +184,7 @@ def tried(arguments: list[str], prepare: Callable[[], None], log: Path) -> int:
             return -signal.SIGALRM
 
 
-def judged(fault: str, command: Command, code: int, said: str, new: list[str]) -> str:
+def evaluated(fault: str, command: Command, code: int, said: str, new: list[str]) -> str:
     """`held`, or what went wrong."""
     succeeds = fault == "one core" or (
         not command.writes and fault in ("full disk", "read-only medium", "no rights")
@@ -261,7 +261,7 @@ def main() -> None:
                         p.relative_to(written).parts[0] for p in written.rglob("*") if p.is_file()
                     } - before)  # fmt: skip
                     said = (folder / "log").read_text(errors="replace")
-                    rows[command.name][fault] = judged(fault, command, code, said, new)
+                    rows[command.name][fault] = evaluated(fault, command, code, said, new)
                 shutil.rmtree(out, ignore_errors=True)
                 if rows[command.name][fault] != "held":
                     print(

@@ -110,7 +110,7 @@ def _last_json(log: Path) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="KIND:PATH[@SPLIT] to judge on")
+    parser.add_argument("--data", required=True, help="KIND:PATH[@SPLIT] to evaluate on")
     parser.add_argument("--video", type=Path)
     parser.add_argument("--engines", type=Path, help="folder of engines built elsewhere")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "gpu")

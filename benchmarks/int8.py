@@ -38,7 +38,7 @@ from okdhp_edge.quantize.calibrators import ranges_of
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
 from okdhp_edge.quantize.profiles import profile
-from okdhp_edge.quantize.statistics import picture_range
+from okdhp_edge.quantize.statistics import input_range
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
@@ -141,7 +141,7 @@ def _made(network: dict[str, Any], side: int, folder: Path) -> Path:
     source_sha256 = sha256_of(fp32 / "model.onnx")
     crops = [crop[:1] for crop in _pictures(side, batches=4)]
     source = fp32 / "model.onnx"
-    ranges = ranges_of(observe(source, crops), "moving-average") | picture_range(source)
+    ranges = ranges_of(observe(source, crops), "moving-average") | input_range(source)
     for name in ("onnxruntime", "openvino", "tensorrt"):
         target = folder / "int8" / name
         target.mkdir(parents=True)

@@ -246,7 +246,7 @@ def memory(opened: Callable[[], Backend], frames: int = 20_000) -> Any:
     class DetectionScheduler:
         """Resident memory, every 500 frames."""
 
-        wants_picture = False
+        wants_image = False
 
         def __init__(self) -> None:
             self.mib: list[float] = []

@@ -10,9 +10,9 @@ same code, the same metrics on the 12 joints that both know, matched by name, an
 measured in turns with as many threads for each. `test` of LSPET decides nothing here: it is only
 reported.
 
-Scores are judged as answers to two questions, by the area under the ROC curve: is the joint there
-(COCO's labelled joints against the others of the same persons), and is somebody in the box (COCO's
-persons against boxes beside them that nobody's labelled box reaches into, and the sets of
+Scores are evaluated as answers to two questions, by the area under the ROC curve: is the joint
+there (COCO's labelled joints against the others of the same persons), and is somebody in the box
+(COCO's persons against boxes beside them that nobody's labelled box reaches into, and the sets of
 `--nobody`; by the mean of the upper half of the joints' scores).
 The result goes to `results/peers.json` and `results/peers.png`.
 """
@@ -171,11 +171,11 @@ def beside(poses: PoseSet) -> list[tuple[Image, Box]]:
     """Boxes that nobody's labelled box reaches into, one a picture."""
     people: dict[str, list[Sample]] = {}
     for sample in poses.samples:
-        people.setdefault(sample.picture_name, []).append(sample)
+        people.setdefault(sample.image_name, []).append(sample)
     rng = np.random.default_rng(0)
     found = []
     for group in people.values():
-        frame = group[0].picture.read()
+        frame = group[0].image.read()
         boxes = [s.box for s in group]
         found += [(frame, box) for box in negative_boxes(boxes, frame.shape[1::-1], 1, rng)]
     return found
@@ -194,7 +194,7 @@ def scores(
     }
 
 
-def judged(poses: PoseSet, xy: NDArray[np.float32], *, with_oks: bool) -> dict[str, Any]:
+def evaluated(poses: PoseSet, xy: NDArray[np.float32], *, with_oks: bool) -> dict[str, Any]:
     record: dict[str, Any] = {}
     for metric in ("pck@0.1", "pck@0.2", "pck@0.5") + (("oks",) if with_oks else ()):
         found = score(poses, xy, metric)
@@ -211,7 +211,7 @@ def judged(poses: PoseSet, xy: NDArray[np.float32], *, with_oks: bool) -> dict[s
 
 def timed(contenders: Sequence[Contender], poses: PoseSet) -> dict[str, dict[str, Any]]:
     """The network alone, and a person from picture to joints, in turns of ten."""
-    frames = [(s.picture.read(), s.box) for s in poses.samples[: ROUNDS * BLOCK]]
+    frames = [(s.image.read(), s.box) for s in poses.samples[: ROUNDS * BLOCK]]
     times: dict[str, dict[str, list[int]]] = {
         c.name: {"infer": [], "person": []} for c in contenders
     }
@@ -297,13 +297,12 @@ def main() -> None:
                 ]
         found = {
             kind: {
-                c.name: [c.joints(s.picture.read(), s.box) for s in poses.samples]
-                for c in contenders
+                c.name: [c.joints(s.image.read(), s.box) for s in poses.samples] for c in contenders
             }
             for kind, poses in sets.items()
         }
         nobody = beside(load(f"coco:{asked.coco}", "all")) + [
-            (s.picture.read(), s.box) for name in asked.nobody for s in load(name, "all").samples
+            (s.image.read(), s.box) for name in asked.nobody for s in load(name, "all").samples
         ]
         told = {c.name: scores(c, sets["coco"], found["coco"][c.name], nobody) for c in contenders}
         latency = timed(contenders, sets["lspet"])
@@ -318,9 +317,9 @@ def main() -> None:
         name = contender.name
         rows.append({
             "name": name, "megabytes": round(contender.megabytes, 2),
-            "lspet": judged(sets["lspet"], joints["lspet"][name], with_oks=False),
+            "lspet": evaluated(sets["lspet"], joints["lspet"][name], with_oks=False),
             "over_the_peer": str(gain(hits(sets["lspet"], joints["lspet"][name]), peer)),
-            "coco": judged(sets["coco"], joints["coco"][name], with_oks=True),
+            "coco": evaluated(sets["coco"], joints["coco"][name], with_oks=True),
             "scores": told[name] | {"negative_boxes": len(nobody)},
             "latency_ms": latency[name],
             "latency_over_the_peers": round(

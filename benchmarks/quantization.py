@@ -53,7 +53,7 @@ def main(
     calibrators: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(METHODS),
     runs: Annotated[Path, typer.Option()] = Path("runs/quantization"),
 ) -> None:
-    """Quantize in every way and judge."""
+    """Quantize in every way and evaluate."""
     facts = read_info(checkpoint)
     folder = runs / facts.recipe.name
     fp32 = export_branch(checkpoint, ExportOptions(out=folder, data=data))

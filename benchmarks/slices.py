@@ -103,15 +103,15 @@ def is_seated(sample: Sample, skeleton: Skeleton) -> bool:
 
 
 def meets_border(sample: Sample) -> bool:
-    height, width = sample.picture.read().shape[:2]
+    height, width = sample.image.read().shape[:2]
     low, high = sample.box[:2], sample.box[:2] + sample.box[2:]
     return bool((low <= BORDER_PX).any() or (high >= np.array([width, height]) - BORDER_PX).any())
 
 
 def has_neighbour(sample: Sample, others: Sequence[Sample]) -> bool:
-    picture = sample.picture_name
+    picture = sample.image_name
     return any(
-        other.id != sample.id and other.picture_name == picture
+        other.id != sample.id and other.image_name == picture
         and overlap(sample.box, other.box) > NEAR
         for other in others
     )  # fmt: skip
@@ -139,7 +139,7 @@ def _pair(sample: Sample, xy: NDArray[np.float32], skeleton: Skeleton) -> Image:
     move = np.array([[scale, 0, TILE / 2 - scale * (x + w / 2)],
                      [0, scale, TILE / 2 - scale * (y + h / 2)]])  # fmt: skip
     for joints, seen in ((sample.xy, sample.labelled), (xy, np.ones(len(skeleton), dtype=bool))):
-        tile = cv2.warpAffine(sample.picture.read(), move, (TILE, TILE)).astype(np.uint8)
+        tile = cv2.warpAffine(sample.image.read(), move, (TILE, TILE)).astype(np.uint8)
         draw_skeleton(tile, skeleton, joints @ move[:, :2].T + move[:, 2], seen, 1)
         shown.append(tile)
     return np.hstack(shown)

@@ -123,7 +123,7 @@ def _run(*command: str, cwd: Path | None = None) -> None:
 
 
 class Persons(NamedTuple):
-    """What is judged, and how: crops, and the way back into the picture."""
+    """What is evaluated, and how: crops, and the way back into the picture."""
 
     poses: PoseSet
     images: NDArray[np.uint8]

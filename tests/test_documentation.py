@@ -169,7 +169,7 @@ def test_a_data_format_is_added_as_the_page_says(example, tmp_path):
         poses = load(f"csv:{tmp_path}/people.csv", "all")
         assert poses.skeleton.joints == tuple(joints)
         assert poses.samples[0].labelled.tolist() == [True, True, False]
-        assert poses.samples[0].picture.read().shape == (96, 128, 3)
+        assert poses.samples[0].image.read().shape == (96, 128, 3)
     finally:
         data_load.KINDS.pop("csv", None)
 

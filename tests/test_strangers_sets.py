@@ -36,7 +36,7 @@ def from_files_to_poses(source: str, folder: Path) -> None:
     data = f"{kind}:{place}@all"
     export_branch(best, ExportOptions(out=best.parent, data=data, simplify=False))
     poses = load(source, "all")
-    picture = poses.samples[0].picture.read()
+    picture = poses.samples[0].image.read()
     path = folder / "picture.png"
     cv2.imwrite(str(path), picture)
     with okdhp_edge.load(str(best.parent)) as model:

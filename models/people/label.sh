@@ -12,18 +12,18 @@ label() {
     shift
     [[ -f $people/$name.json ]] && return
     okdhp-edge data label "$people/$name" --out "$people/$name.json" --teacher "$teacher" \
-        --unlike "$keep_out" --sheet "$people/$name.jpg" "$@"
+        --exclude "$keep_out" --sheet "$people/$name.jpg" "$@"
 }
 
-label stanford40 --empty 1 "${@}"
-label gatherings --person-class 0 --empty 1 --smallest 104 --detector "$detector" "${@}"
-label fddb --boxes none --detector "$detector" --smallest 64 "${@}"
-label tweets --boxes none --detector "$detector" --smallest 64 --empty 1 "${@}"
-label flickr --boxes none --detector "$detector" --smallest 64 "${@}"
-label smokers --boxes none --detector "$detector" --smallest 64 "${@}"
-label offices --person-class 0 --detector "$detector" --smallest 64 --empty 1 "${@}"
-label fashion --boxes none --detector "$detector" --smallest 64 --empty 1 "${@}"
-label masks --boxes none --detector "$detector" --smallest 48 "${@}"
-label gestures --boxes none --detector "$detector" --every 5 --duplicates 1 --empty 1 "${@}"
-label clothes --boxes none --nobody --empty 1 "${@}"
-label rooms --boxes none --detector "$detector" --empty 2 "${@}"
+label stanford40 --negatives 1 "${@}"
+label gatherings --person-class 0 --negatives 1 --min-height 104 --detector "$detector" "${@}"
+label fddb --boxes none --detector "$detector" --min-height 64 "${@}"
+label tweets --boxes none --detector "$detector" --min-height 64 --negatives 1 "${@}"
+label flickr --boxes none --detector "$detector" --min-height 64 "${@}"
+label smokers --boxes none --detector "$detector" --min-height 64 "${@}"
+label offices --person-class 0 --detector "$detector" --min-height 64 --negatives 1 "${@}"
+label fashion --boxes none --detector "$detector" --min-height 64 --negatives 1 "${@}"
+label masks --boxes none --detector "$detector" --min-height 48 "${@}"
+label gestures --boxes none --detector "$detector" --every 5 --duplicates 1 --negatives 1 "${@}"
+label clothes --boxes none --no-people --negatives 1 "${@}"
+label rooms --boxes none --detector "$detector" --negatives 2 "${@}"

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PictureFile, Sample
-from okdhp_edge.label.consensus import Label, Rules, agree
-from okdhp_edge.label.relabel import doubted
-from okdhp_edge.label.teacher import Look, Teacher
+from okdhp_edge.data.sample import ImageFile, Sample
+from okdhp_edge.label.consensus import Label, Rules, consensus
+from okdhp_edge.label.relabel import find_label_errors
+from okdhp_edge.label.teacher import TeacherPrediction, Teacher
 from okdhp_edge.pose.skeleton import COCO17
 from okdhp_edge.system.files import write_text
 
@@ -39,13 +39,13 @@ class Fused:
         self.path, self.rules, self.precision = teacher, rules, precision
         self.local = local()
 
-    def __call__(self, sample: Sample) -> tuple[tuple[Look, Look], Label]:
+    def __call__(self, sample: Sample) -> tuple[tuple[TeacherPrediction, TeacherPrediction], Label]:
         if not hasattr(self.local, "teacher"):
             self.local.teacher = Teacher(self.path, 1, self.precision)
         teacher: Teacher = self.local.teacher
-        looks = teacher.looks(sample.picture.read(), sample.box)
+        looks = teacher.predict(sample.image.read(), sample.box)
         named = [(teacher.skeleton, look) for look in looks]
-        return looks, agree(named, COCO17, float(sample.box[2:].max()), self.rules)
+        return looks, consensus(named, COCO17, float(sample.box[2:].max()), self.rules)
 
 
 def fuse(
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--precision", default="fp32")
     options = parser.parse_args()
-    poses = load(f"lspet:{options.lspet}", "train").as_seen_by(COCO17)
+    poses = load(f"lspet:{options.lspet}", "train").with_skeleton(COCO17)
     ask = Fused(options.teacher, Rules(), options.precision)
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(ask, poses.samples))
@@ -74,7 +74,7 @@ def main() -> None:
     truth = np.stack([s.xy for s in poses.samples])
     labelled = np.stack([s.labelled for s in poses.samples])
     straight, mirrored = (np.stack([looks[i].xy for looks, _ in answers]) for i in (0, 1))
-    swapped = doubted(straight, mirrored, truth, labelled, side, COCO17).swapped
+    swapped = find_label_errors(straight, mirrored, truth, labelled, side, COCO17).swapped
     truth[swapped], labelled[swapped] = (
         values[swapped][:, COCO17.flip_index] for values in (truth, labelled)
     )
@@ -88,8 +88,8 @@ def main() -> None:
         added += int((known & ~labelled[number]).sum())
         if known.sum() < FEWEST:
             continue
-        assert isinstance(sample.picture, PictureFile)
-        images.append({"id": len(images) + 1, "file_name": str(sample.picture.path.resolve())})
+        assert isinstance(sample.image, ImageFile)
+        images.append({"id": len(images) + 1, "file_name": str(sample.image.path.resolve())})
         points = np.column_stack([np.round(xy, 1), np.full(len(xy), 2)]) * known[:, None]
         annotations.append({
             "id": len(images), "image_id": len(images), "category_id": 1, "iscrowd": 0,

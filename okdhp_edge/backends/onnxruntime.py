@@ -32,7 +32,7 @@ class OnnxRuntimeBackend(Backend):
         options = _options(request.threads)
         if request.card.profile == "tensorrt":
             # Its FP16 scales are read wrongly once onnxruntime folds constants (seen with 1.31);
-            # this file is run here to judge its accuracy, not for its speed.
+            # this file is run here to evaluate its accuracy, not for its speed.
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if request.precision == "int8" and saturates_in_int8() and not request.card.saturation_free:
             # Slower by half, but as exact as with VNNI; files that cannot saturate need it not.

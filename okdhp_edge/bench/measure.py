@@ -1,4 +1,4 @@
-"""Side by side: all candidates loaded, timed in turns, judged on the same samples."""
+"""Side by side: all candidates loaded, timed in turns, evaluated on the same samples."""
 
 import importlib
 import time
@@ -85,7 +85,7 @@ def measure(
     threads: int | None,
     report: Report,
 ) -> tuple[list[Row], list[str]]:
-    """Time and judge every candidate; also those that this machine cannot load, with the reason.
+    """Time and evaluate every candidate; also those that this machine cannot load, with the reason.
 
     Timing goes round the candidates in blocks, so that heat and neighbours hit all alike.
     """
@@ -114,9 +114,9 @@ def recommended(rows: Sequence[Row], max_drop: float) -> Row | None:
 
     None without scores, by which alone a precision can be trusted.
     """
-    judged = [(row, row.score.value) for row in rows if row.score is not None]
-    reference = [value for row, value in judged if row.candidate.precision == "fp32"]
-    good = [row for row, value in judged if reference and value >= max(reference) - max_drop]
+    evaluated = [(row, row.score.value) for row in rows if row.score is not None]
+    reference = [value for row, value in evaluated if row.candidate.precision == "fp32"]
+    good = [row for row, value in evaluated if reference and value >= max(reference) - max_drop]
     return min(good, key=lambda row: row.latency.p50, default=None)
 
 
@@ -173,7 +173,7 @@ def _score(backend: Backend, poses: PoseSet | None, metric: str, report: Report)
     card, count = backend.card, len(poses)
     found = evaluate(
         poses, card.input, card.decoder, predict_with(backend), metric,
-        progress=counter(report, "judge", count, backend.name),
+        progress=counter(report, "evaluate", count, backend.name),
     )  # fmt: skip
     return found["model"]
 

@@ -43,13 +43,13 @@ def plot(rows: Sequence[Row], metric: str, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-    judged = [(row, row.score.value) for row in rows if row.score is not None]
+    evaluated = [(row, row.score.value) for row in rows if row.score is not None]
     figure = Figure(figsize=(7, 5), layout="constrained")
     axis = figure.subplots()
-    points = [(row.latency.p50, value) for row, value in judged]
+    points = [(row.latency.p50, value) for row, value in evaluated]
     front = sorted((points[i] for i in pareto_front(points)), key=lambda p: p[0])
     axis.plot([p[0] for p in front], [p[1] for p in front], color="0.6", zorder=1)
-    for row, value in judged:
+    for row, value in evaluated:
         label = f"{row.candidate.backend} {row.candidate.precision}"
         axis.scatter(row.latency.p50, value, zorder=2, label=label)
     axis.set(xlabel="median latency, ms (batch 1, log scale)", ylabel=f"{metric}, points")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def bench(
     model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
     data: Annotated[
-        str | None, typer.Option(help="KIND:PATH to judge accuracy on; without it only speed.")
+        str | None, typer.Option(help="KIND:PATH to evaluate accuracy on; without it only speed.")
     ] = None,
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
     metric: Annotated[str | None, typer.Option(help="Default: the data set's own.")] = None,
@@ -55,7 +55,7 @@ def bench(
     for reason in [*left_out, *refused]:
         say(f"left out: {reason}")
     best = recommended(rows, max_drop)
-    _say_what_to_run(best, max_drop, judged=poses is not None)
+    _say_what_to_run(best, max_drop, evaluated=poses is not None)
     slow = [_explained(row, faster, threads) for row, faster in slower_than_float(rows)]
     record = {
         "command": command_line(), "model": path.name, "metric": chosen, "split": split,
@@ -75,11 +75,11 @@ def bench(
     emit(record)
 
 
-def _say_what_to_run(best: "Row | None", max_drop: float, *, judged: bool) -> None:
+def _say_what_to_run(best: "Row | None", max_drop: float, *, evaluated: bool) -> None:
     if best:
         say(f"run this here: --backend {best.candidate.backend} --precision "
             f"{best.candidate.precision} (fastest within {max_drop:g} points of fp32)")  # fmt: skip
-    elif judged:
+    elif evaluated:
         say("nothing is recommended: without the fp32 export nobody knows what INT8 has lost")
 
 

@@ -173,7 +173,7 @@ def errors(
         poses = load(data, split).with_skeleton(card.skeleton.skeleton())
         xy = predict_joints(
             poses, card.input, card.decoder, predict_with(loaded),
-            progress=counter(report, "judge", len(poses)),
+            progress=counter(report, "evaluate", len(poses)),
         )["model"]  # fmt: skip
         found = classify(poses, xy)
         title = f"{card.name}, {asked} in {loaded.name}: errors on {len(poses)} persons of {split}"

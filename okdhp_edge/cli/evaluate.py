@@ -24,11 +24,12 @@ FlipTest = Annotated[
     bool, typer.Option(help="See each crop mirrored too, as papers do; costs double.")
 ]
 Detector = Annotated[
-    Path | None, typer.Option(help="With ap: judge in a detector's boxes, not the labelled ones.")
+    Path | None,
+    typer.Option(help="With ap: evaluate in a detector's boxes, not the labelled ones."),
 ]
 Predictions = Annotated[Path | None, typer.Option(help="With ap: COCO results to write.")]
 Results = Annotated[
-    Path | None, typer.Option(help="Judge this file of COCO results; no model runs.")
+    Path | None, typer.Option(help="Evaluate this file of COCO results; no model runs.")
 ]
 Record = Annotated[
     Path | None, typer.Option(help="JSON file that keeps results, one per kind of measurement.")
@@ -85,7 +86,7 @@ def _evaluate_with_metric(
     from okdhp_edge.data.load import load
     from okdhp_edge.data.sample import kinds_of
     from okdhp_edge.evaluation.evaluate import Predict, with_flip_test
-    from okdhp_edge.evaluation.evaluate import evaluate as judge
+    from okdhp_edge.evaluation.evaluate import evaluate as evaluate_set
 
     card = loaded.card
     poses = load(data, split).with_skeleton(card.skeleton.skeleton())
@@ -96,9 +97,9 @@ def _evaluate_with_metric(
     if flip_test:
         predict = with_flip_test(predict, poses.skeleton)
     with progress() as report:
-        score = judge(
+        score = evaluate_set(
             poses, card.input, card.decoder, predict, chosen,
-            progress=counter(report, "judge", len(poses)),
+            progress=counter(report, "evaluate", len(poses)),
         )["model"]  # fmt: skip
     joints = {
         joint: None if math.isnan(points) else points  # nobody has it labelled

@@ -51,7 +51,7 @@ def evaluate_with_coco(
         boxed, box_scores = _boxed(truth, detector)
         found = predict_scored(
             boxed, card.input, card.decoder, predict,
-            progress=counter(report, "judge", len(boxed)),
+            progress=counter(report, "evaluate", len(boxed)),
         )["model"]  # fmt: skip
     columns = truth.skeleton.columns_in(skeleton)
     known = columns >= 0
@@ -80,10 +80,10 @@ def _boxed(truth: "PoseSet", detector: Path | None) -> "tuple[PoseSet, NDArray[n
     from okdhp_edge.run.detect import PersonDetector
 
     detect = PersonDetector(detector)
-    pictures = {s.picture_name: s for s in truth.samples}
+    pictures = {s.image_name: s for s in truth.samples}
     samples, scores = [], []
     for name, sample in pictures.items():
-        for number, found in enumerate(detect(sample.picture.read())):
+        for number, found in enumerate(detect(sample.image.read())):
             samples.append(replace(sample, id=f"{name}#{number}", box=found.box))
             scores.append(found.score)
     return replace(truth, samples=samples), np.array(scores)

@@ -34,7 +34,7 @@ def train(
     ] = None,
     val_data: Annotated[
         str | None,
-        typer.Option(help="KIND:PATH\\[@SPLIT] to judge on. Default: the data's own val."),
+        typer.Option(help="KIND:PATH\\[@SPLIT] to evaluate on. Default: the data's own val."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder. Default: models/<recipe name>.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on after the last finished epoch.")] = False,

@@ -100,7 +100,7 @@ def training_crop(
     rotation = rng.uniform(-1, 1) * augmentation.rotation_deg
     scale = 1 + rng.uniform(-1, 1) * augmentation.scale
     stretch = np.exp(rng.uniform(-1, 1) * augmentation.stretch) if augmentation.stretch else 1.0
-    picture = sample.picture.read()
+    picture = sample.image.read()
     colours = _colour_table(augmentation.colour, rng) if augmentation.colour else None
 
     def placed(size: tuple[int, int]) -> Affine:

@@ -42,7 +42,7 @@ def check(poses: PoseSet, progress: Callable[[int], None] | None = None) -> Chec
 
 def _against_picture(sample: Sample) -> list[Problem]:
     try:
-        height, width = sample.picture.read().shape[:2]
+        height, width = sample.image.read().shape[:2]
     except DataError as error:
         return [Problem(sample.id, error.cause, fatal=True)]
     return [Problem(sample.id, what, fatal=False) for what in _oddities(sample, width, height)]

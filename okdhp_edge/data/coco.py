@@ -10,7 +10,7 @@ import numpy as np
 from okdhp_edge.data import coco_annotation as read
 from okdhp_edge.data.coco_layout import Pictures, name_of
 from okdhp_edge.data.reading import SPLITS, read_json, split_by_name
-from okdhp_edge.data.sample import PictureFile, PoseSet, Sample
+from okdhp_edge.data.sample import ImageFile, PoseSet, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
 
@@ -254,7 +254,7 @@ def _sample(
     box = read.box(annotation, points[labelled, :2], name)
     return Sample(
         id=f"{file_name}#{name}",
-        picture=PictureFile(place.of(file_name)),
+        image=ImageFile(place.of(file_name)),
         box=box,
         xy=points[:, :2].astype(np.float32),
         labelled=labelled,
@@ -268,9 +268,9 @@ def _sample(
 def _chosen(file: Path, samples: list[Sample], split: str) -> list[Sample]:
     listing = file.parent / "splits" / f"{split}.txt"
     if not listing.is_file():
-        return split_by_name(samples, split, key=lambda s: s.picture_name)
+        return split_by_name(samples, split, key=lambda s: s.image_name)
     try:
         wanted = {line.strip() for line in listing.read_text(encoding="utf-8").splitlines()}
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{listing} cannot be read ({error})", "write it as UTF-8") from error
-    return [s for s in samples if s.picture_name in wanted]
+    return [s for s in samples if s.image_name in wanted]

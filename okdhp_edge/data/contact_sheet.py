@@ -57,7 +57,7 @@ def _column(
 
 def labelled_tile(poses: PoseSet, sample: Sample, side: int) -> Image:
     """The picture around the person, letterboxed to a square, with box and skeleton."""
-    picture = sample.picture.read()
+    picture = sample.image.read()
     x, y, w, h = sample.box
     margin = 0.35 * max(w, h)
     left, top = (max(0, int(v - margin)) for v in (x, y))

@@ -108,7 +108,7 @@ def _encoded(poses: PoseSet, options: CropOptions) -> Iterator[_Encoded]:
 
 def _cut(sample: Sample, options: CropOptions) -> tuple[Image, int, int, float]:
     """The crop, where it lay in the picture, and by how much it was scaled."""
-    picture = sample.picture.read()
+    picture = sample.image.read()
     longest = max(float(sample.box[2:].max()), 1.0)
     low, high = _bounds(sample.box, longest * options.surroundings, picture.shape[1::-1])
     cut = picture[low[1] : high[1], low[0] : high[0]]

@@ -7,11 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from okdhp_edge.data.sample import Picture, PictureFile, Sample
+from okdhp_edge.data.sample import ImageFile, LazyImage, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.preprocess import Image
 
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
@@ -53,21 +53,21 @@ def unlabelled(kind: str, path: Path, most: int) -> Sequence[Sample]:
     return [_whole(*pictures[place]) for place in places]
 
 
-def _of_folder(path: Path) -> list[tuple[str, Picture]]:
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
-    return [(str(p.relative_to(path)), PictureFile(p)) for p in files]
+def _of_folder(path: Path) -> list[tuple[str, LazyImage]]:
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    return [(str(p.relative_to(path)), ImageFile(p)) for p in files]
 
 
-def _of_video(path: Path) -> list[tuple[str, Picture]]:
+def _of_video(path: Path) -> list[tuple[str, LazyImage]]:
     capture = cv2.VideoCapture(str(path))
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
     capture.release()
     return [(f"{path.name}#{n}", VideoFrame(path, n)) for n in range(count)]
 
 
-def _whole(name: str, picture: Picture) -> Sample:
+def _whole(name: str, picture: LazyImage) -> Sample:
     height, width = picture.read().shape[:2]
     return Sample(
-        id=name, picture=picture, box=np.array([0, 0, width, height], dtype=np.float64),
+        id=name, image=picture, box=np.array([0, 0, width, height], dtype=np.float64),
         xy=np.zeros((0, 2), dtype=np.float32), labelled=np.zeros(0, dtype=np.bool_),
     )  # fmt: skip

@@ -11,7 +11,7 @@ from okdhp_edge.data.coco import load_coco
 from okdhp_edge.data.lspet import load_lspet
 from okdhp_edge.data.mpii import load_mpii
 from okdhp_edge.data.reading import SPLITS
-from okdhp_edge.data.sample import PictureFile, PoseSet, Sample, kinds_of
+from okdhp_edge.data.sample import ImageFile, PoseSet, Sample, kinds_of
 from okdhp_edge.data.synthetic import load_synthetic
 from okdhp_edge.data.yolo import load_yolo
 from okdhp_edge.errors import DataError
@@ -46,7 +46,7 @@ def read_annotations(source: str, split: str) -> PoseSet:
             its splits, all persons of the others, or of their split named as in
             `lspet:DIR@train`, are added to what it has to train on, and to `all`. Joints are
             matched by name, those that a set lacks count as unlabelled. A split named behind an @
-            holds whatever is asked for: `coco:DIR@all` is all of it, to judge on too.
+            holds whatever is asked for: `coco:DIR@all` is all of it, to evaluate on too.
         split: train, val, test or all; with a part of it in samples, as in `train[:3000]`, and
             sums of such, as in `train[-3000:]+test` (the notation of Hugging Face datasets).
 
@@ -104,7 +104,7 @@ def _part(load_kind: Callable[[Path, str], PoseSet], path: Path, part: str) -> P
 
 
 def load(source: str, split: str) -> PoseSet:
-    """Samples that can be trained and judged on.
+    """Samples that can be trained and evaluated on.
 
     Raises:
         DataError: as `read_annotations`; an empty split; any fatal problem, with the first named.
@@ -135,6 +135,6 @@ def _faults(sample: Sample) -> list[str]:
         faults.append(f"a box of no size {np.round(sample.box, 1).tolist()}")
     if not sample.labelled.any() and not sample.is_negative:
         faults.append("no labelled joint")
-    if isinstance(sample.picture, PictureFile) and not sample.picture.path.is_file():
-        faults.append(f"missing picture {sample.picture.path}")
+    if isinstance(sample.image, ImageFile) and not sample.image.path.is_file():
+        faults.append(f"missing picture {sample.image.path}")
     return faults

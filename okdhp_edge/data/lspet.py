@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.data.matlab import read_matlab
 from okdhp_edge.data.reading import split_by_name
-from okdhp_edge.data.sample import PictureFile, PoseSet, Sample
+from okdhp_edge.data.sample import ImageFile, PoseSet, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import box_around
 from okdhp_edge.pose.skeleton import LSP14
@@ -66,5 +66,5 @@ def _sample(path: Path, name: str, joints_K3: NDArray[np.float64]) -> Sample:
         if labelled.sum() >= _MIN_LABELLED
         else np.zeros(4, dtype=np.float64)
     )
-    picture = PictureFile(path / "images" / f"{name}.jpg")
+    picture = ImageFile(path / "images" / f"{name}.jpg")
     return Sample(name, picture, box, xy.astype(np.float32), labelled)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from okdhp_edge.data.matlab import read_matlab
 from okdhp_edge.data.reading import read_json, split_by_name
-from okdhp_edge.data.sample import PictureFile, PoseSet, Sample
+from okdhp_edge.data.sample import ImageFile, PoseSet, Sample
 from okdhp_edge.errors import DataError, first_fault
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.metrics import HEAD_BIAS
@@ -123,7 +123,7 @@ def _sample(images: Path, number: int, record: _Record, head: float | None) -> S
     labelled = np.array(record.joints_vis, dtype=np.float64) > 0
     return Sample(
         id=f"{record.image}#{number}",
-        picture=PictureFile(images / record.image),
+        image=ImageFile(images / record.image),
         box=_box(np.array(record.center, dtype=np.float64), record.scale),
         xy=(xy - _MATLAB_ORIGIN).astype(np.float32),
         labelled=labelled,

@@ -23,7 +23,7 @@ _OTHER_KINDS = {b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIF", b
                 b"JXL ": "JPEG XL", b"GIF8": "GIF"}  # fmt: skip
 
 
-class Picture(Protocol):
+class LazyImage(Protocol):
     """Something that yields a picture when asked."""
 
     def read(self) -> Image:
@@ -32,7 +32,7 @@ class Picture(Protocol):
 
 
 @dataclass(frozen=True)
-class PictureFile:
+class ImageFile:
     """A picture on disk, read when needed."""
 
     path: Path
@@ -43,10 +43,10 @@ class PictureFile:
         Raises:
             DataError: the file is missing, truncated or no picture.
         """
-        return read_picture(self.path)
+        return read_image(self.path)
 
 
-def read_picture(path: Path) -> Image:
+def read_image(path: Path) -> Image:
     """Decode a picture file to (H, W, 3) uint8 BGR, rotated as its EXIF says.
 
     Raises:
@@ -60,11 +60,11 @@ def read_picture(path: Path) -> Image:
         ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"picture {path} cannot be read ({error})", "check the file") from error
-    return decode_picture(data, path)
+    return decode_image(data, path)
 
 
-def decode_picture(data: bytes, name: Path | str) -> Image:
-    """As `read_picture`, of a file's content.
+def decode_image(data: bytes, name: Path | str) -> Image:
+    """As `read_image`, of a file's content.
 
     Raises:
         DataError: truncated, too large, of a kind that cannot be decoded here, or no picture.
@@ -99,7 +99,7 @@ class Sample:
 
     Attributes:
         id: unique within its set, the same on every machine; lists of samples name it.
-        picture: where the pixels come from.
+        image: where the pixels come from.
         box: (4,) x, y, width, height of the person in the picture, unpadded.
         xy: (K, 2) joints in picture pixels, centres at whole numbers; rubbish where unlabelled.
         labelled: (K,) whether the joint's position is known.
@@ -111,7 +111,7 @@ class Sample:
     """
 
     id: str
-    picture: Picture
+    image: LazyImage
     box: Box
     xy: NDArray[np.float32]
     labelled: NDArray[np.bool_]
@@ -121,7 +121,7 @@ class Sample:
     absent: NDArray[np.bool_] | None = None
 
     @property
-    def picture_name(self) -> str:
+    def image_name(self) -> str:
         """The same for all persons of one picture: the id without the person's part."""
         return self.id.rsplit("#", 1)[0]
 
@@ -148,7 +148,7 @@ class PoseSet:
     Attributes:
         source: what was asked for, such as `lspet:/data/lspet`.
         split: train, val, test or all.
-        metric: the metric this kind of set is usually judged by.
+        metric: the metric this kind of set is usually evaluated by.
         notes: what a reader should know about how the annotations were read.
     """
 

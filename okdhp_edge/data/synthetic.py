@@ -26,14 +26,14 @@ _SIDE = 192
 
 
 @dataclass(frozen=True)
-class DrawnPicture:
+class DrawnImage:
     """A synthetic picture, drawn again whenever it is read."""
 
     index: int
 
     def read(self) -> Image:
         """Draw the picture (192, 192, 3) uint8 BGR."""
-        return _draw(self.index).picture
+        return _draw(self.index).image
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class DrawnMask:
 
 
 def load_synthetic(path: Path, split: str) -> PoseSet:
-    """`synthetic` or `synthetic:COUNT` persons for training (an eighth of that to judge on)."""
+    """`synthetic` or `synthetic:COUNT` persons for training (an eighth of that to evaluate on)."""
     counts = dict(_DEFAULT_COUNTS)
     if str(path) != ".":
         if not str(path).isdigit() or int(str(path)) < 1:
@@ -68,7 +68,7 @@ def _sample(index: int) -> Sample:
     xy = _posture(index)[1]
     return Sample(
         id=f"synthetic-{index}",
-        picture=DrawnPicture(index),
+        image=DrawnImage(index),
         box=box_around(xy),
         xy=xy.astype(np.float32),
         labelled=np.ones(len(LSP14), dtype=np.bool_),
@@ -89,7 +89,7 @@ def _posture(index: int) -> tuple[Posture, NDArray[np.float64], np.random.Genera
 
 
 class _Drawing(NamedTuple):
-    picture: Image
+    image: Image
     figure: NDArray[np.bool_]
 
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from okdhp_edge.data.coco_annotation import AREA_OF_BOX
-from okdhp_edge.data.frames import PICTURE_SUFFIXES
+from okdhp_edge.data.frames import IMAGE_SUFFIXES
 from okdhp_edge.data.reading import split_by_name
-from okdhp_edge.data.sample import PictureFile, PoseSet, Sample, read_picture
+from okdhp_edge.data.sample import ImageFile, PoseSet, Sample, read_image
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import COCO17, Skeleton, skeleton_from_names
 
@@ -52,7 +52,7 @@ def load_yolo(path: Path, split: str) -> PoseSet:
     wanted = named if split == "all" else [split] if split in named else named
     samples = [s for part in wanted for s in _samples(facts, facts.folders[part], left_out)]
     if split != "all" and named == ["train"]:
-        samples = split_by_name(samples, split, key=lambda s: s.picture_name)
+        samples = split_by_name(samples, split, key=lambda s: s.image_name)
     notes = [f"left out: {count} {what}" for what, count in left_out.items()]
     if not facts.skeleton.pairs:
         notes.append("no joint has a left and a right: mirrored pictures keep their joints")
@@ -131,7 +131,7 @@ def _samples(facts: _Facts, places: list[Path], left_out: Counter[str]) -> Itera
 def _pictures(place: Path) -> list[Path]:
     """Of a folder, or of a list with one picture a line."""
     if place.is_dir():
-        return sorted(p for p in place.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+        return sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     lines = place.read_text(encoding="utf-8").splitlines()
     return [place.parent / line.strip() for line in lines if line.strip()]
 
@@ -166,7 +166,7 @@ def _of_picture(
             continue
         box = np.concatenate([centre - size / 2, size])
         yield Sample(
-            id=f"{name.as_posix()}#{number}", picture=PictureFile(picture), box=box,
+            id=f"{name.as_posix()}#{number}", image=ImageFile(picture), box=box,
             # Shares count from the edge of the first pixel, our pixels from its centre.
             xy=(points[:, :2] * scale - 0.5).astype(np.float32), labelled=known,
             area=float(size.prod()) * AREA_OF_BOX,
@@ -194,5 +194,5 @@ def _rows(facts: _Facts, labels: Path) -> list[np.ndarray]:
 
 def _size(picture: Path) -> tuple[int, int]:
     """(width, height) as it is shown, turned by EXIF."""
-    height, width = read_picture(picture).shape[:2]
+    height, width = read_image(picture).shape[:2]
     return width, height

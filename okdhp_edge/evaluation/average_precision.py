@@ -1,6 +1,6 @@
 """COCO's average precision, by COCO's own evaluator (pycocotools) and in its own file format.
 
-A set whose pictures have a `crowdIndex` is CrowdPose and judged by its protocol (Li et al., CVPR
+A set whose pictures have a `crowdIndex` is CrowdPose and evaluated by its protocol (Li et al., CVPR
 2019, and the evaluation released with it): the person's area is 0.53 of its box, sizes are not told
 apart, easy, medium and hard pictures are.
 """
@@ -45,7 +45,7 @@ def average_precision(poses: PoseSet, results: Results) -> dict[str, float]:
     such persons.
 
     Args:
-        poses: a set of `coco:`; the pictures of its samples are judged.
+        poses: a set of `coco:`; the pictures of its samples are evaluated.
         results: as COCO's evaluation reads them.
 
     Raises:
@@ -68,7 +68,7 @@ def average_precision(poses: PoseSet, results: Results) -> dict[str, float]:
             )
         crowd = {i: truth.imgs[i].get("crowdIndex") for i in ids}
         if all(value is not None for value in crowd.values()):
-            return _judge_crowd(truth, wanted, skeleton, crowd)
+            return _evaluate_crowd(truth, wanted, skeleton, crowd)
         _complete(truth)
         evaluator = _evaluated(truth, wanted, skeleton, ids)
         evaluator.summarize()
@@ -86,7 +86,7 @@ def _evaluated(truth: Any, results: Results, skeleton: Skeleton, ids: Sequence[A
     return evaluator
 
 
-def _judge_crowd(
+def _evaluate_crowd(
     truth: Any, results: Results, skeleton: Skeleton, crowd: Mapping[Any, float]
 ) -> dict[str, float]:
     for annotation in truth.anns.values():
@@ -131,7 +131,7 @@ def results_of(
         seen = score[score > _SEEN]
         points = np.column_stack([xy, score])
         found.append({
-            "image_id": ids[sample.picture_name], "category_id": 1,
+            "image_id": ids[sample.image_name], "category_id": 1,
             "keypoints": [round(float(v), 3) for v in points.ravel()],
             "score": round(float(seen.mean() if len(seen) else 0.0) * float(box), 5),
         })  # fmt: skip
@@ -174,7 +174,7 @@ def image_ids(poses: PoseSet) -> dict[str, Any]:
     """By file name, of the pictures that the set's samples are in."""
     content = read_json(file_of(poses))
     by_name = {name_of(image): image["id"] for image in content["images"]}
-    names = {s.picture_name for s in poses.samples}
+    names = {s.image_name for s in poses.samples}
     return {name: by_name[name] for name in names}
 
 

@@ -60,14 +60,14 @@ def classify(poses: PoseSet, xy_NK2: NDArray[np.floating]) -> Errors:
     by_picture = _by_picture(poses.samples)
     kinds, similarities = [], []
     for number, sample in enumerate(poses.samples):
-        others = [poses.samples[i] for i in by_picture[sample.picture_name] if i != number]
-        judged = _Judged(xy_NK2[number], sample, poses.skeleton)
-        own = judged.near(sample)
+        others = [poses.samples[i] for i in by_picture[sample.image_name] if i != number]
+        evaluated = _Matched(xy_NK2[number], sample, poses.skeleton)
+        own = evaluated.near(sample)
         swapped = np.maximum.reduce([
-            np.zeros(len(own)), *(judged.near(other) for other in others),
-            *(judged.near(other, mirrored=True) for other in others),
+            np.zeros(len(own)), *(evaluated.near(other) for other in others),
+            *(evaluated.near(other, mirrored=True) for other in others),
         ])  # fmt: skip
-        kinds.append(_kinds(sample.labelled, own, judged.near(sample, mirrored=True), swapped))
+        kinds.append(_kinds(sample.labelled, own, evaluated.near(sample, mirrored=True), swapped))
         similarities.append(own)
     similarity = np.stack(similarities)
     labelled = np.stack([s.labelled for s in poses.samples])
@@ -75,7 +75,7 @@ def classify(poses: PoseSet, xy_NK2: NDArray[np.floating]) -> Errors:
     return Errors(np.stack(kinds), similarity, person)
 
 
-class _Judged(NamedTuple):
+class _Matched(NamedTuple):
     """(K, 2) predictions of the joints of one person."""
 
     xy: NDArray[np.floating]
@@ -116,5 +116,5 @@ def _area(sample: Sample) -> float:
 def _by_picture(samples: Sequence[Sample]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for number, sample in enumerate(samples):
-        found.setdefault(sample.picture_name, []).append(number)
+        found.setdefault(sample.image_name, []).append(number)
     return found

@@ -70,8 +70,8 @@ def error_page(
     Raises:
         DataError: a picture cannot be read.
     """
-    judged = np.flatnonzero((errors.kind != Kind.UNLABELLED).any(axis=1))
-    worst = judged[np.argsort(errors.person[judged], kind="stable")][:count]
+    evaluated = np.flatnonzero((errors.kind != Kind.UNLABELLED).any(axis=1))
+    worst = evaluated[np.argsort(errors.person[evaluated], kind="stable")][:count]
     persons = []
     for done, index in enumerate(worst, 1):
         persons.append(_person(poses, int(index), xy_NK2[index], errors))
@@ -98,7 +98,7 @@ def _pair(sample: Sample, xy: NDArray[np.floating], skeleton: Skeleton) -> str:
     placed = crop_from_frame(sample.box, size, _PADDING)
     tiles: list[Image] = []
     for joints in (sample.xy, xy):
-        tile = warp(sample.picture.read(), placed, size, (230, 230, 230))
+        tile = warp(sample.image.read(), placed, size, (230, 230, 230))
         inside = joints @ placed[:, :2].T + placed[:, 2]
         draw_skeleton(tile, skeleton, inside, sample.labelled, 1)
         tiles.append(tile)

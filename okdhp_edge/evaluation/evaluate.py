@@ -34,13 +34,13 @@ class Crop(NamedTuple):
 
 
 def inference_crop(sample: Sample, spec: InputSpec, stride: int) -> Crop:
-    """The crop exactly as `run` makes it: this is what is calibrated and judged on.
+    """The crop exactly as `run` makes it: this is what is calibrated and evaluated on.
 
     Raises:
         DataError: the picture cannot be read.
     """
     transform = crop_from_frame(sample.box, spec.size, spec.box_padding)
-    image = warp(sample.picture.read(), transform, spec.size, spec.border)
+    image = warp(sample.image.read(), transform, spec.size, spec.border)
     if spec.mask:
         image = np.dstack([image, sample.mask.warped(transform, spec.size)])
     frame_from_heatmap = compose(invert(transform), invert(heatmap_from_crop(stride)))
@@ -140,7 +140,7 @@ def check_metric(metric: str) -> None:
 
 
 def score(poses: PoseSet, predicted_NK2: NDArray[np.floating], metric: str) -> Score:
-    """Judge joints in picture pixels against a set's labels."""
+    """Evaluate joints in picture pixels against a set's labels."""
     check_metric(metric)
     truth = np.stack([s.xy for s in poses.samples])
     labelled = np.stack([s.labelled for s in poses.samples])
@@ -159,7 +159,7 @@ def score(poses: PoseSet, predicted_NK2: NDArray[np.floating], metric: str) -> S
         result = pck(predicted_NK2, truth, labelled, norm, float(threshold))
     if not result.persons:
         raise DataError(
-            f"no sample of {poses.source} ({poses.split}) can be judged by {metric}",
+            f"no sample of {poses.source} ({poses.split}) can be evaluated by {metric}",
             "choose another --metric: pck needs torsos, pckh head sizes, oks areas",
         )
     return result

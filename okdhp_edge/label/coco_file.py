@@ -10,15 +10,15 @@ from okdhp_edge import __version__
 from okdhp_edge.data.coco_annotation import AREA_OF_BOX
 from okdhp_edge.data.reading import read_json
 from okdhp_edge.errors import DataError
-from okdhp_edge.label.options import LabelOptions
-from okdhp_edge.label.pictures import (
+from okdhp_edge.label.images import (
     DuplicateFilter,
     Item,
     difference_hash,
     frame_file,
+    images_of,
     items_in,
-    pictures_of,
 )
+from okdhp_edge.label.options import LabelOptions
 from okdhp_edge.label.progress_log import Record
 from okdhp_edge.label.teacher import fingerprint
 from okdhp_edge.pose.skeleton import Skeleton
@@ -136,6 +136,6 @@ def _hashes_of(path: Path) -> Iterator[int]:
             if "dhash" in image:
                 yield int(image["dhash"], 16)
         return
-    for _, picture in pictures_of(items_in([path], every=1)):
+    for _, picture in images_of(items_in([path], every=1)):
         if not isinstance(picture, DataError):
             yield difference_hash(picture)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from okdhp_edge.errors import OutputError
-from okdhp_edge.label.pictures import Item
+from okdhp_edge.label.images import Item
 from okdhp_edge.system.files import writing
 
 Record = dict[str, Any]

@@ -95,8 +95,8 @@ def find_label_errors(
     error = np.where(swapped[:, None], exchanged, as_is)
     known = np.where(swapped[:, None], counted_exchanged, counted)
     # Only of a person whom the model otherwise sees as the labels have it.
-    judged = np.ma.masked_array(error, ~known)
-    usual = np.ma.median(judged, axis=1).filled(np.inf)  # type: ignore[no-untyped-call]
+    evaluated = np.ma.masked_array(error, ~known)
+    usual = np.ma.median(evaluated, axis=1).filled(np.inf)  # type: ignore[no-untyped-call]
     trusted = enough & (usual < _NEAR)
     return LabelErrors(swapped, known & (error > _FAR) & trusted[:, None])
 

@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from okdhp_edge.label.coco_file import Labelled, assemble
 from okdhp_edge.label.consensus import union
+from okdhp_edge.label.images import Item, images_of, items_in
 from okdhp_edge.label.options import LabelOptions
-from okdhp_edge.label.pictures import Item, items_in, pictures_of
 from okdhp_edge.label.progress_log import ProgressLog, Record
 from okdhp_edge.label.teacher import Teacher
 from okdhp_edge.label.worker import Worker
@@ -56,7 +56,7 @@ def _in_order(
     pending: list[tuple[Item, Future[Record]]] = []
     with ThreadPoolExecutor(options.workers) as pool:
         try:
-            for item, picture in pictures_of(items):
+            for item, picture in images_of(items):
                 pending.append((item, pool.submit(worker, item, picture)))
                 if len(pending) > options.workers * _AHEAD:
                     first, future = pending.pop(0)

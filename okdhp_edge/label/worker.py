@@ -6,9 +6,9 @@ import numpy as np
 
 from okdhp_edge.errors import DataError
 from okdhp_edge.label.consensus import Label, consensus, within
+from okdhp_edge.label.images import Item, difference_hash, frame_file, save_frame
 from okdhp_edge.label.negatives import negative_boxes
 from okdhp_edge.label.options import LabelOptions
-from okdhp_edge.label.pictures import Item, difference_hash, frame_file, save_frame
 from okdhp_edge.label.progress_log import Record
 from okdhp_edge.label.teacher import Teacher
 from okdhp_edge.pose.crop import Box

@@ -21,7 +21,7 @@ from okdhp_edge.system.files import write_text
 from okdhp_edge.system.progress import Report
 
 _CROPS = 32
-_JUDGED = 12
+_EVALUATED = 12
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Layer:
 
     Attributes:
         sqnr_db: signal to quantization noise of the heatmaps, in decibels.
-        drop: points of the metric lost; None for layers too harmless to be judged.
+        drop: points of the metric lost; None for layers too harmless to be evaluated.
     """
 
     name: str
@@ -53,8 +53,8 @@ def sensitivity(
             write_qdq(inputs.source, file, ranges, profile, only=[name])
             found.append(Layer(name, sqnr_db(reference, np.stack(list(_heatmaps(file, crops))))))
         found.sort(key=lambda layer: layer.sqnr_db)
-        for number, layer in enumerate(found[:_JUDGED]):
-            report("sensitivity", number, _JUDGED, f"metric of {layer.name}")
+        for number, layer in enumerate(found[:_EVALUATED]):
+            report("sensitivity", number, _EVALUATED, f"metric of {layer.name}")
             write_qdq(inputs.source, file, ranges, profile, only=[layer.name])
             found[number] = Layer(layer.name, layer.sqnr_db, _drop(inputs, file))
     return found

@@ -19,7 +19,7 @@ from okdhp_edge.quantize.ladder import AUTO, Ladder, calibrators_of, write_ladde
 from okdhp_edge.quantize.onnx_qdq import matching
 from okdhp_edge.quantize.plan import Plan
 from okdhp_edge.quantize.profiles import RUNTIMES, Profile, profile
-from okdhp_edge.quantize.statistics import picture_range, statistics_of
+from okdhp_edge.quantize.statistics import input_range, statistics_of
 from okdhp_edge.quantize.verify import verify
 from okdhp_edge.system.files import exclusive, staged_folder, write_text
 from okdhp_edge.system.progress import Report, silent
@@ -102,7 +102,7 @@ def quantization_inputs(fp32: Path, options: QuantizeOptions) -> QuantizationInp
     inputs = QuantizationInputs(
         source=source, card=card, crops=crops, learned=bool(learned),
         statistics=statistics_of(source, crops, len(crops), options.report),
-        known=picture_range(source) | learned, gate=gate,
+        known=input_range(source) | learned, gate=gate,
         metric=card.metrics[0].metric, before=0.0, max_drop=options.max_drop,
         reference_sha256=held_against.files[held_against.model_file], command=options.command,
     )  # fmt: skip

@@ -44,7 +44,7 @@ def statistics_of(
     return found
 
 
-def picture_range(model: Path) -> dict[str, Range]:
+def input_range(model: Path) -> dict[str, Range]:
     """The range of the first convolution's input: every picture there can be, not those seen."""
     loaded = onnx.load(str(model), load_external_data=False).graph
     first = next(n for n in loaded.node if n.op_type == "Conv")

@@ -27,7 +27,7 @@ _NET, _OPTIMISER = "net.", "optimiser."
 class CheckpointInfo(BaseModel):
     """What a checkpoint is."""
 
-    # Before INT8 learns, the best score of a run that is judged by it is minus infinity.
+    # Before INT8 learns, the best score of a run that is evaluated by it is minus infinity.
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     recipe: Recipe

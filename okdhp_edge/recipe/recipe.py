@@ -87,7 +87,7 @@ class OptimiserTable(_Table):
     patience: Annotated[int, Field(ge=1)] | None = None
     """Epochs without a better score on `val` after which a run ends; None runs to its end."""
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay per step of a moving average of the weights, which is then what is judged, kept and
+    """Decay per step of a moving average of the weights, which is then what is evaluated, kept and
     deployed (Polyak averaging)."""
 
 

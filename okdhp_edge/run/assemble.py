@@ -18,7 +18,7 @@ from okdhp_edge.run.pipeline import Pipeline
 from okdhp_edge.run.reader import FramePolicy
 from okdhp_edge.run.single_person import SinglePersonTracker, Tracker
 from okdhp_edge.run.sinks.base import Sink
-from okdhp_edge.run.sinks.pictures import PictureSink
+from okdhp_edge.run.sinks.images import ImageSink
 from okdhp_edge.run.sinks.records import STDOUT, CocoSink, CsvSink, JsonSink
 from okdhp_edge.run.sinks.service import Watchdog, WatchdogSink
 from okdhp_edge.run.sinks.video import VideoSink
@@ -119,7 +119,7 @@ def _file_sink(kind: str, path: Path, source: Source, card: ModelCard, stride: i
     if kind == "save":
         if source.continuous:
             return VideoSink(path, (source.fps or 30.0) / stride)
-        return PictureSink(path)
+        return ImageSink(path)
     if kind == "csv":
         return CsvSink(path, card.skeleton.skeleton())
     return JsonSink(path) if kind == "json" else CocoSink(path)

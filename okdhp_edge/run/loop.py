@@ -74,7 +74,7 @@ def _show(feed: Feed, seen: FrameResult, controls: Controls) -> bool:
     clock = StageClock()
     handoff_ns = clock.now() - seen.done_ns
     drawn = seen.frame.image
-    if any(sink.wants_picture for sink in feed.sinks):
+    if any(sink.wants_image for sink in feed.sinks):
         with clock.stage("draw"):
             drawn = overlay(seen.frame.image, seen.poses, controls.threshold)
     with clock.stage("output"):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from okdhp_edge.backends.choose import open_chosen
-from okdhp_edge.data.sample import read_picture
+from okdhp_edge.data.sample import read_image
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
@@ -108,7 +108,7 @@ def load(
 
 def _frame(picture: Picture) -> Image:
     if isinstance(picture, str | Path):
-        return read_picture(Path(picture))
+        return read_image(Path(picture))
     array = np.asarray(picture)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise DataError(

@@ -49,8 +49,8 @@ class TrainingOptions:
     out: Path
     resume: bool = False
     val_data: str | None = None
-    """KIND:PATH, with its `val` or the split named behind an @, to judge on in place of the data's
-    own `val`."""
+    """KIND:PATH, with its `val` or the split named behind an @, to evaluate on in place of the
+    data's own `val`."""
     device: str = "auto"
     precision: str = "32-true"
     workers: int = 1
@@ -188,7 +188,7 @@ def _check_batch(recipe: Recipe, train_set: PoseSet) -> None:
 
 
 def validation_set(data: str, options: TrainingOptions, skeleton: Skeleton) -> PoseSet:
-    """What the run is judged on: the `val` of a set of its own, or else the data's.
+    """What the run is evaluated on: the `val` of a set of its own, or else the data's.
 
     Raises:
         DataError: it cannot be read.

@@ -1,4 +1,4 @@
-"""Every branch and the ensemble judged on the validation split, and how much they differ."""
+"""Every branch and the ensemble evaluated on the validation split, and how much they differ."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -43,7 +43,7 @@ def validate(
     progress: Callable[[int], None],
     int8: QuantizedBranch | None = None,
 ) -> Validation:
-    """Judge all outputs of a network in one pass, and its branch in INT8 where there is one."""
+    """Evaluate all outputs of a network in one pass, and its branch in INT8 where there is one."""
     device = next(net.parameters()).device
     predict = all_outputs(net, device, int8)
     joints = predict_joints(poses, spec, decoder, predict, progress=progress)

@@ -128,8 +128,8 @@ def expect_the_persons(poses):
         points = np.array(flat, float).reshape(-1, 3)
         assert sample.labelled.tolist() == (points[:, 2] > 0).tolist()
         assert np.allclose(sample.xy[sample.labelled], points[points[:, 2] > 0, :2])
-        assert sample.picture.path.name == name
-        assert sample.picture.read().shape == (90, 120, 3)
+        assert sample.image.path.name == name
+        assert sample.image.read().shape == (90, 120, 3)
         assert sample.box[2:].min() > 0 and sample.area > 0
 
 
@@ -162,7 +162,7 @@ def test_roboflows_folders_are_its_splits(tmp_path):
         poses = load(f"coco:{tmp_path}", split)
         expect_the_persons(poses)
         folder = {"val": "valid"}.get(split, split)
-        assert all(s.picture.path.parent.name == folder for s in poses.samples)
+        assert all(s.image.path.parent.name == folder for s in poses.samples)
     assert len(load(f"coco:{tmp_path}", "all")) == 9
 
 

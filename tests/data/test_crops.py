@@ -26,7 +26,7 @@ def test_network_crops_are_those_of_the_whole_pictures(tmp_path, side):
     spec = tiny_recipe().input_spec()
     assert len(crops) == len(poses)
     for whole, cut in zip(poses.samples, crops.samples, strict=True):
-        assert max(cut.picture.read().shape) <= max(whole.picture.read().shape)
+        assert max(cut.image.read().shape) <= max(whole.image.read().shape)
         a, b = (
             training_crop(s, poses.skeleton, spec, NO_AUGMENTATION, np.random.default_rng(0))
             for s in (whole, cut)

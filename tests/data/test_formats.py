@@ -30,7 +30,7 @@ def test_every_coco_like_file_is_read_with_pictures(real_data, file):
         assert (len(poses), len(poses.skeleton)) == COCO_LIKE[file]
     assert check(poses).fatal == 0
     for sample in poses.samples:
-        height, width = sample.picture.read().shape[:2]
+        height, width = sample.image.read().shape[:2]
         centre = sample.box[:2] + sample.box[2:] / 2
         assert (centre > 0).all()
         assert (centre < [width, height]).all()
@@ -80,5 +80,5 @@ def test_coco_mini_is_split_by_picture(real_data):
     source = f"coco:{real_data}/coco_mini/person_keypoints_train2017_mini.json"
     parts = [load(source, split) for split in ("train", "val", "test")]
     assert sum(map(len, parts)) == 151
-    pictures = [{s.picture for s in part.samples} for part in parts]
+    pictures = [{s.image for s in part.samples} for part in parts]
     assert not (pictures[0] & pictures[1] or pictures[0] & pictures[2] or pictures[1] & pictures[2])

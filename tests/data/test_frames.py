@@ -13,7 +13,7 @@ def test_a_folder_is_read_evenly_with_whole_boxes(tmp_path):
     samples = unlabelled("folder", tmp_path, 4)
     assert [s.id for s in samples] == ["0.png", "3.png", "6.png", "9.png"]
     assert samples[1].box.tolist() == [0, 0, 30, 20]
-    assert samples[1].picture.read()[0, 0, 0] == 3 and samples[1].labelled.size == 0
+    assert samples[1].image.read()[0, 0, 0] == 3 and samples[1].labelled.size == 0
 
 
 def test_a_frame_that_is_not_there_is_said(tmp_path):

@@ -35,7 +35,7 @@ def test_a_truncated_picture_is_named_when_read(tmp_path):
     path = tmp_path / "images" / "a.jpg"
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(DataError, match=r"a\.jpg cannot be decoded"):
-        load(f"coco:{file}", "all").samples[0].picture.read()
+        load(f"coco:{file}", "all").samples[0].image.read()
 
 
 @pytest.mark.parametrize(

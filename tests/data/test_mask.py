@@ -61,7 +61,7 @@ def test_real_outlines_hold_most_joints(real_data):
     for sample in load(f"coco:{real_data / 'coco_mini'}", "all").samples:
         if sample.outline is None:
             continue
-        size = sample.picture.read().shape[1::-1]
+        size = sample.image.read().shape[1::-1]
         mask = sample.mask.warped(SAME, size)
         xy = np.clip(sample.xy[sample.labelled], 0, np.array(size) - 1)
         columns, rows = xy.round().astype(int).T

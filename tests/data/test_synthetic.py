@@ -7,7 +7,7 @@ from okdhp_edge.data.synthetic import SyntheticScene
 
 def test_the_same_index_draws_the_same_picture():
     a, b = (load("synthetic:8", "train").samples[5] for _ in range(2))
-    np.testing.assert_array_equal(a.picture.read(), b.picture.read())
+    np.testing.assert_array_equal(a.image.read(), b.image.read())
     np.testing.assert_array_equal(a.xy, b.xy)
 
 

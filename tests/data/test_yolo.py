@@ -106,10 +106,10 @@ def as_yolo(lspet, folder, count):
     (folder / "labels").mkdir(parents=True)
     (folder / "images").mkdir()
     for sample in lspet.samples[:count]:
-        image = sample.picture.read()
+        image = sample.image.read()
         scale = np.array([image.shape[1], image.shape[0]])
-        name = sample.picture.path.name
-        (folder / "images" / name).symlink_to(sample.picture.path)
+        name = sample.image.path.name
+        (folder / "images" / name).symlink_to(sample.image.path)
         centre = (sample.box[:2] + sample.box[2:] / 2) / scale
         joints = np.column_stack([(sample.xy + 0.5) / scale, 2 * sample.labelled])
         row = [0, *centre, *(sample.box[2:] / scale), *joints.ravel()]
@@ -127,9 +127,9 @@ def test_lspet_as_yolo_writes_it_is_lspet(real_data, tmp_path):
     as_yolo(lspet, tmp_path / "set", 20)
     again = load(f"yolo:{tmp_path / 'set'}", "all")
     assert again.skeleton.joints == LSP14.joints and len(again) == 20
-    by_name = {s.picture.path.name: s for s in again.samples}
+    by_name = {s.image.path.name: s for s in again.samples}
     for sample in lspet.samples[:20]:
-        found = by_name[sample.picture.path.name]
+        found = by_name[sample.image.path.name]
         assert (found.labelled == sample.labelled).all()
         assert np.allclose(found.xy[found.labelled], sample.xy[sample.labelled], atol=0.01)
         assert np.allclose(found.box, sample.box, atol=0.01)

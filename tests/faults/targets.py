@@ -21,7 +21,7 @@ from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.check import check
 from okdhp_edge.data.corrections import apply_corrections, read_corrections
 from okdhp_edge.data.load import load, read_annotations
-from okdhp_edge.data.sample import read_picture
+from okdhp_edge.data.sample import read_image
 from okdhp_edge.evaluation.average_precision import average_precision, read_results
 from okdhp_edge.label.teacher import Teacher
 from okdhp_edge.network.build import build_network
@@ -63,7 +63,7 @@ def _whole_set(source: str) -> None:
     poses = read_annotations(source, "all")
     check(poses, lambda _: None)
     for sample in load(source, "all").samples[:4]:
-        sample.picture.read()
+        sample.image.read()
 
 
 def _recipe(folder: Path) -> None:
@@ -96,7 +96,7 @@ def _frames(folder: Path) -> None:
 
 
 def _pictures(folder: Path) -> None:
-    read_picture(next(folder.glob("picture.*")))
+    read_image(next(folder.glob("picture.*")))
 
 
 def _teacher(folder: Path) -> None:

@@ -33,7 +33,7 @@ def run_on(sources, backend=None, sinks=(), *, policy=None, people=None, control
 class Picturing:
     """A sink that wants the picture and keeps what it gets."""
 
-    wants_picture = True
+    wants_image = True
 
     def __init__(self, until=None):
         self.seen, self.drawn, self.closed, self._until = [], [], [], until

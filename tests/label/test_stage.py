@@ -55,7 +55,7 @@ def test_labels_are_a_data_set_that_trains(options, pictures):
         assert sample.labelled.tolist() == [j in dots for j in poses.skeleton.joints]
         assert np.abs(sample.xy[known] - list(dots.values())).max() < 2.5
         assert sample.absent.tolist() == [j not in dots for j in poses.skeleton.joints]
-        assert sample.picture.read().shape == (96, 96, 3)
+        assert sample.image.read().shape == (96, 96, 3)
 
 
 def test_empty_boxes_are_samples_in_which_nobody_is(options):
@@ -143,7 +143,7 @@ def test_frames_of_a_video_are_kept_as_pictures(options, tmp_path):
     assert result.persons == 2
     poses = load(f"coco:{result.file}", "all")
     assert [round(float(s.xy[0, 0])) // 10 for s in poses.samples] == [3, 4]
-    assert all(s.picture.read().shape == (96, 96, 3) for s in poses.samples)
+    assert all(s.image.read().shape == (96, 96, 3) for s in poses.samples)
 
 
 def test_nobody_at_all_is_an_error_with_the_counts(options):

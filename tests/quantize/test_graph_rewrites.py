@@ -15,7 +15,7 @@ from okdhp_edge.quantize.graph_rewrites import (
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
 from okdhp_edge.quantize.profiles import profile
-from okdhp_edge.quantize.statistics import picture_range
+from okdhp_edge.quantize.statistics import input_range
 
 
 def _run(path, crop):
@@ -52,7 +52,7 @@ def _quantized(exported, crop, path, mean=None):
         )
         source = path.with_name("float.onnx")
         onnx.save(model, str(source))
-    ranges = ranges_of(observe(source, [crop]), "minmax") | picture_range(source)
+    ranges = ranges_of(observe(source, [crop]), "minmax") | input_range(source)
     import dataclasses
 
     plain = dataclasses.replace(profile("onnxruntime"), rewrite=False)

@@ -60,7 +60,7 @@ def _person(absent=None):
             return np.zeros((100, 100, 3), np.uint8)
 
     return Sample(
-        id="p", picture=Blank(), box=np.array([0.0, 0, 50, 50]),
+        id="p", image=Blank(), box=np.array([0.0, 0, 50, 50]),
         xy=np.array([[20, 20], [80, 80], [0, 0], [0, 0]], np.float32),
         labelled=np.array([True, True, False, False]), absent=absent,
     )  # fmt: skip

@@ -13,7 +13,7 @@ class Sink(Protocol):
     """Takes each frame's result."""
 
     @property
-    def wants_picture(self) -> bool:
+    def wants_image(self) -> bool:
         """Whether it would now look at the picture with the skeletons in it."""
         ...
 

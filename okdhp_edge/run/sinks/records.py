@@ -33,7 +33,7 @@ class RecordSink(ABC):
     was written before is there. `-` is stdout; a pipe, a device or a link is written into, not
     replaced."""
 
-    wants_picture = False
+    wants_image = False
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -73,7 +73,7 @@ class Watchdog:
 class WatchdogSink:
     """One source's part in it."""
 
-    wants_picture = False
+    wants_image = False
 
     def __init__(self, watchdog: Watchdog, place: int) -> None:
         self._watchdog, self._place = watchdog, place

@@ -36,7 +36,7 @@ class VideoSink:
     no player opens it before; until then an old video of that name stays.
     """
 
-    wants_picture = True
+    wants_image = True
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._fps = path, fps

@@ -11,7 +11,7 @@ from okdhp_edge.run.pipeline import FrameResult
 class WindowSink:
     """A window on the screen; `q` or Esc ends the run."""
 
-    wants_picture = True
+    wants_image = True
 
     def __init__(self, title: str) -> None:
         self._title = title

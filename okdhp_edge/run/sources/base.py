@@ -80,7 +80,7 @@ class Source(ABC):
         if image is None:
             return None
         self._first_ns = self._first_ns or now
-        seconds, name = self._seconds_in(now), self._picture_name()
+        seconds, name = self._seconds_in(now), self._image_name()
         frame = Frame(self._number, image, now - started, now, seconds, name)
         self._number += 1
         return frame
@@ -101,7 +101,7 @@ class Source(ABC):
     def _next(self) -> Image | None:
         """The next picture."""
 
-    def _picture_name(self) -> str:
+    def _image_name(self) -> str:
         """Of the frame that has just been read."""
         return ""
 

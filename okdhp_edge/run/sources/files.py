@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from okdhp_edge.data.frames import PICTURE_SUFFIXES
-from okdhp_edge.data.sample import read_picture
+from okdhp_edge.data.frames import IMAGE_SUFFIXES
+from okdhp_edge.data.sample import read_image
 from okdhp_edge.errors import DataError, SourceError
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.sources.base import Source, public_name
@@ -74,7 +74,7 @@ class VideoSource(Source):
         self._capture.release()
 
 
-class PictureSource(Source):
+class ImageSource(Source):
     """One picture, or every picture of a folder in name order."""
 
     continuous = False
@@ -86,7 +86,7 @@ class PictureSource(Source):
         self._whole = path.is_dir()
         if not self._files:
             raise SourceError(
-                f"folder {path} holds no picture", f"use {', '.join(sorted(PICTURE_SUFFIXES))}"
+                f"folder {path} holds no picture", f"use {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
         self._place = 0
         self._broken = 0
@@ -96,7 +96,7 @@ class PictureSource(Source):
         while self._place < len(self._files):
             self._place += 1
             try:
-                return read_picture(self._files[self._place - 1])
+                return read_image(self._files[self._place - 1])
             except DataError as error:
                 if not self._whole:
                     raise SourceError(error.cause, error.remedy) from error
@@ -108,7 +108,7 @@ class PictureSource(Source):
             )
         return None
 
-    def _picture_name(self) -> str:
+    def _image_name(self) -> str:
         return self._files[self._place - 1].name
 
     def _pass_over(self) -> bool:
@@ -121,8 +121,8 @@ class PictureSource(Source):
 def _pictures_in(folder: Path, notes: list[str]) -> list[Path]:
     """In name order; what is left out is noted, but for hidden files."""
     files = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
-    found = [f for f in files if f.suffix.lower() in PICTURE_SUFFIXES]
-    others = sorted({f.suffix.lower() or f.name for f in files} - PICTURE_SUFFIXES)
+    found = [f for f in files if f.suffix.lower() in IMAGE_SUFFIXES]
+    others = sorted({f.suffix.lower() or f.name for f in files} - IMAGE_SUFFIXES)
     if others:
         count = len(files) - len(found)
         notes.append(f"left out: {count} files of other kinds ({', '.join(others[:5])})")

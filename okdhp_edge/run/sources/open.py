@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from okdhp_edge.data.frames import PICTURE_SUFFIXES
+from okdhp_edge.data.frames import IMAGE_SUFFIXES
 from okdhp_edge.errors import SourceError
 from okdhp_edge.run.sources import synthetic
 from okdhp_edge.run.sources.base import Source, public_name
@@ -17,7 +17,7 @@ from okdhp_edge.run.sources.camera import (
     network_camera,
     webcam,
 )
-from okdhp_edge.run.sources.files import PictureSource, VideoSource
+from okdhp_edge.run.sources.files import ImageSource, VideoSource
 from okdhp_edge.run.sources.raw import RawSource, ScreenSource
 
 _MOST_PIXELS = 1 << 27
@@ -112,8 +112,8 @@ def _on_disk(text: str, wanted: CameraSettings) -> Source:
     if path.is_char_device() or str(path).startswith("/dev/video"):
         return webcam(str(path), wanted)
     path = _existing(text)
-    if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES:
-        return PictureSource(path)
+    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+        return ImageSource(path)
     return VideoSource(path)
 
 

@@ -47,15 +47,15 @@ class Channel:
         self.recent: deque[_RecentFrame] = deque(maxlen=_RECENT)
 
     @property
-    def wants_picture(self) -> bool:
+    def wants_image(self) -> bool:
         """Only while somebody watches, and as often as they are shown one."""
         passed = time.perf_counter_ns() - self._drawn_ns
-        return self._hub.viewers > 0 and passed >= 1e9 / self._hub.pictures_per_s
+        return self._hub.viewers > 0 and passed >= 1e9 / self._hub.images_per_s
 
     def put(self, seen: FrameResult, drawn: Image) -> bool:
         """Keep the newest frame for viewers; True: the run goes on."""
         now = time.perf_counter_ns()
-        if drawn is not seen.frame.image and self.wants_picture:
+        if drawn is not seen.frame.image and self.wants_image:
             self._picture, self._drawn_ns = (seen.frame.number, drawn), now
         age = seen.done_ns - seen.frame.captured_ns
         self.recent.append(_RecentFrame(now, age, seen.stages, len(seen.poses)))
@@ -92,7 +92,7 @@ class Hub:
         self._pipeline, self._feeds = pipeline, feeds
 
     @property
-    def pictures_per_s(self) -> float:
+    def images_per_s(self) -> float:
         """For each viewer; fewer where there are many, so that all together cost the same."""
         each = _PICTURES_OF_ALL / max(self.viewers, 1)
         return min(_PICTURES_PER_S, max(_FEWEST_PER_S, each))

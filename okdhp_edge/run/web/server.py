@@ -167,7 +167,7 @@ def _video(hub: Hub) -> Any:
                     yield f"{head}Content-Length: {len(jpeg)}\r\n\r\n".encode() + jpeg + b"\r\n"
                 # A viewer who does not read holds up this coroutine alone: the next picture it
                 # gets is the newest then.
-                await asyncio.sleep(1 / hub.pictures_per_s)
+                await asyncio.sleep(1 / hub.images_per_s)
         finally:
             hub.viewers -= 1
 

@@ -21,7 +21,7 @@ class Losses(NamedTuple):
     Attributes:
         terms: weighted terms by name, `hard` from labels and `kd` from teachers among them; their
             sum is the loss.
-        stacks: the heatmaps that the terms judge, for measuring gradients at them.
+        stacks: the heatmaps that the terms evaluate, for measuring gradients at them.
         ensemble: (N, K, h, w) of the student's branches, for whoever else learns from it.
     """
 

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from okdhp_edge.data.sample import read_picture
+from okdhp_edge.data.sample import read_image
 from okdhp_edge.errors import DataError, SourceError
-from okdhp_edge.run.sources.files import PictureSource, VideoSource
+from okdhp_edge.run.sources.files import ImageSource, VideoSource
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
 
@@ -77,7 +77,7 @@ def test_one_broken_picture_of_a_folder_costs_no_other(tmp_path):
     (tmp_path / "b.jpg").write_bytes(b"\xff\xd8 broken")
     (tmp_path / "._a.png").write_bytes(b"resource fork")
     (tmp_path / "notes.txt").write_text("x")
-    source = PictureSource(tmp_path)
+    source = ImageSource(tmp_path)
     frames = read_all(source)
     assert [(f.name, f.number) for f in frames] == [("a.png", 0), ("c.png", 1)]
     assert len(source.notes) == 2
@@ -88,7 +88,7 @@ def test_one_broken_picture_of_a_folder_costs_no_other(tmp_path):
 def test_a_folder_of_broken_pictures_is_an_error(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8 broken")
     with pytest.raises(SourceError, match="none of the 1 pictures"):
-        read_all(PictureSource(tmp_path))
+        read_all(ImageSource(tmp_path))
 
 
 @pytest.mark.parametrize(("suffix", "says"), [(".jpg", "cut off"), (".png", "cut off")])
@@ -96,15 +96,15 @@ def test_half_a_picture_is_no_picture(tmp_path, suffix, says):
     data = cv2.imencode(suffix, PICTURE)[1].tobytes()
     (tmp_path / f"half{suffix}").write_bytes(data[: len(data) // 2])
     with pytest.raises(SourceError, match=says):
-        read_all(PictureSource(tmp_path / f"half{suffix}"))
+        read_all(ImageSource(tmp_path / f"half{suffix}"))
     (tmp_path / f"whole{suffix}").write_bytes(data)
-    assert read_picture(tmp_path / f"whole{suffix}").shape == PICTURE.shape
+    assert read_image(tmp_path / f"whole{suffix}").shape == PICTURE.shape
 
 
 def test_what_cameras_write_behind_a_picture_does_not_matter(tmp_path):
     data = cv2.imencode(".jpg", PICTURE)[1].tobytes()
     (tmp_path / "a.jpg").write_bytes(data + b"\x00" * 100 + b"a video clip")
-    assert read_picture(tmp_path / "a.jpg").shape == PICTURE.shape
+    assert read_image(tmp_path / "a.jpg").shape == PICTURE.shape
 
 
 def _png(width, height):
@@ -122,7 +122,7 @@ def _png(width, height):
 def test_an_absurd_size_is_refused_before_it_takes_memory(tmp_path):
     (tmp_path / "bomb.png").write_bytes(_png(50_000, 50_000))
     with pytest.raises(DataError, match="more than 134217728 pixels"):
-        read_picture(tmp_path / "bomb.png")
+        read_image(tmp_path / "bomb.png")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_an_absurd_size_is_refused_before_it_takes_memory(tmp_path):
 def test_kinds_that_cannot_be_decoded_are_named(tmp_path, head, kind):
     (tmp_path / "p.jpg").write_bytes(head + bytes(100))
     with pytest.raises(DataError) as caught:
-        read_picture(tmp_path / "p.jpg")
+        read_image(tmp_path / "p.jpg")
     assert kind in str(caught.value) or "no picture" in str(caught.value)
 
 
@@ -141,6 +141,6 @@ def test_grey_alpha_and_sixteen_bits_become_colours(tmp_path):
     deep = PICTURE.astype(np.uint16) * 257
     for name, image in {"g.png": grey, "a.png": alpha, "d.png": deep}.items():
         cv2.imwrite(str(tmp_path / name), image)
-        read = read_picture(tmp_path / name)
+        read = read_image(tmp_path / name)
         assert read.shape == (60, 80, 3) and read.dtype == np.uint8
-    assert np.array_equal(read_picture(tmp_path / "d.png"), PICTURE)
+    assert np.array_equal(read_image(tmp_path / "d.png"), PICTURE)

@@ -91,7 +91,7 @@ def test_a_viewer_gets_the_newest_picture_and_counts_while_there(hub, server):
 
 
 def test_nothing_is_drawn_or_encoded_while_nobody_watches(hub, server):
-    assert not hub.channels[0].wants_picture
+    assert not hub.channels[0].wants_image
     _show(hub, 1)
     assert hub.channels[0].jpeg(-1) is None
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.data.frames import PICTURE_SUFFIXES
-from okdhp_edge.data.sample import read_picture
+from okdhp_edge.data.frames import IMAGE_SUFFIXES
+from okdhp_edge.data.sample import read_image
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.preprocess import Image
 
@@ -53,14 +53,14 @@ def _items_of(source: Path, every: int) -> list[Item]:
     files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     found: list[Item] = []
     for file in files:
-        if file.suffix.lower() in PICTURE_SUFFIXES:
+        if file.suffix.lower() in IMAGE_SUFFIXES:
             found.append(Item(file, None))
         elif file.suffix.lower() in VIDEO_SUFFIXES:
             found += [Item(file, number) for number in range(0, _frames(file), every)]
     if not found:
         raise DataError(
             f"{source} holds neither picture nor video",
-            f"known suffixes are {', '.join(sorted(PICTURE_SUFFIXES | VIDEO_SUFFIXES))}",
+            f"known suffixes are {', '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))}",
         )
     return found
 
@@ -72,7 +72,7 @@ def _frames(file: Path) -> int:
     return max(count, 1)  # one that cannot be opened is told as broken when it is read
 
 
-def pictures_of(items: Sequence[Item]) -> Iterator[tuple[Item, Image | DataError]]:
+def images_of(items: Sequence[Item]) -> Iterator[tuple[Item, Image | DataError]]:
     """Each item's picture, or why there is none; a video's frames in one pass."""
     open_video: tuple[Path, cv2.VideoCapture] | None = None
     try:
@@ -92,7 +92,7 @@ def pictures_of(items: Sequence[Item]) -> Iterator[tuple[Item, Image | DataError
 
 def _or_error(path: Path) -> Image | DataError:
     try:
-        return read_picture(path)
+        return read_image(path)
     except DataError as error:
         return error
 

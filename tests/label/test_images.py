@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from okdhp_edge.errors import DataError
-from okdhp_edge.label.pictures import DuplicateFilter, difference_hash, items_in, pictures_of
+from okdhp_edge.label.images import DuplicateFilter, difference_hash, images_of, items_in
 
 
 def scene(seed):
@@ -26,7 +26,7 @@ def test_a_folder_gives_pictures_and_every_nth_frame_of_its_videos(tmp_path):
     items = items_in([tmp_path], every=5)
     assert [(i.path.name, i.frame) for i in items] == [
         ("a.jpg", None), ("b.avi", 0), ("b.avi", 5), ("b.avi", 10)]  # fmt: skip
-    pictures = dict(pictures_of(items))
+    pictures = dict(images_of(items))
     for item, picture in pictures.items():
         assert np.abs(picture.astype(int) - scene(item.frame or 0)).mean() < 8
 
@@ -35,7 +35,7 @@ def test_a_broken_picture_is_an_error_in_its_place(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8 no picture")
     cv2.imwrite(str(tmp_path / "b.png"), scene(1))
     (tmp_path / "c.mp4").write_bytes(b"no video")
-    found = [picture for _, picture in pictures_of(items_in([tmp_path], every=1))]
+    found = [picture for _, picture in images_of(items_in([tmp_path], every=1))]
     assert isinstance(found[0], DataError) and isinstance(found[2], DataError)
     assert found[1].shape == (120, 160, 3)
 

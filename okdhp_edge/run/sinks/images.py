@@ -4,7 +4,7 @@ from pathlib import Path
 
 import cv2
 
-from okdhp_edge.data.frames import PICTURE_SUFFIXES
+from okdhp_edge.data.frames import IMAGE_SUFFIXES
 from okdhp_edge.errors import OutputError
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.pipeline import FrameResult
@@ -12,22 +12,22 @@ from okdhp_edge.run.sinks.base import check_writable
 from okdhp_edge.system.files import writing
 
 
-class PictureSink:
+class ImageSink:
     """Writes each picture when it is done, under the name of its source where `path` is a folder.
 
     Args:
         path: a picture file (by its suffix), or a folder, which is made where it is not there.
     """
 
-    wants_picture = True
+    wants_image = True
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._folder = path.is_dir() or not path.suffix
-        if not self._folder and path.suffix.lower() not in PICTURE_SUFFIXES:
+        if not self._folder and path.suffix.lower() not in IMAGE_SUFFIXES:
             raise OutputError(
                 f"pictures cannot be saved as {path.name}",
-                f"give a folder, or one of {', '.join(sorted(PICTURE_SUFFIXES))}",
+                f"give a folder, or one of {', '.join(sorted(IMAGE_SUFFIXES))}",
             )
         self._written = 0
         check_writable(path if not self._folder or not path.is_dir() else path / "x")
