@@ -23,7 +23,7 @@ from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import ImageFile, Sample
 from okdhp_edge.label.consensus import Label, Rules, consensus
 from okdhp_edge.label.relabel import find_label_errors
-from okdhp_edge.label.teacher import TeacherPrediction, Teacher
+from okdhp_edge.label.teacher import Teacher, TeacherPrediction
 from okdhp_edge.pose.skeleton import COCO17
 from okdhp_edge.system.files import write_text
 
