@@ -7,17 +7,14 @@ from numpy.typing import NDArray
 
 from okdhp_edge.data.sample import PoseSet
 from okdhp_edge.pose.metrics import correct_joints, torso_diagonals
+from okdhp_edge.system.latency import Interval
 
 THRESHOLD = 0.2
 _DRAWS = 4000
 
 
-class Gain(NamedTuple):
+class Gain(Interval):
     """Points over another model, with the 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
     def __str__(self) -> str:
         return f"{self.value:+.1f} ({self.low:+.1f} to {self.high:+.1f})"

@@ -1,6 +1,7 @@
 """The house keeps its plan."""
 
 import ast
+import graphlib
 
 import pytest
 
@@ -59,3 +60,27 @@ def test_no_large_file_is_tracked():
     assert not [n for n, s in sizes.items() if s > 500_000 and not n.startswith(known)]
     for folder in folders:
         assert 0 < sum(s for n, s in sizes.items() if n.startswith(folder)) < 6e6
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    """Imports inside functions and for types count too."""
+    imported = {
+        ".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): {
+            name for node in ast.walk(ast.parse(file.read_text())) for name in _modules(node)
+        }
+        for file in FILES
+    }
+    sorter = graphlib.TopologicalSorter(
+        {name: {other for other in others if other in imported and other != name}
+         for name, others in imported.items()}
+    )  # fmt: skip
+    sorter.prepare()
+
+
+def _modules(node):
+    """`okdhp_edge` modules that an import statement names."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
 from okdhp_edge.errors import DataError, first_fault
+from okdhp_edge.system.latency import Interval
 
 # Neighbouring frames are alike; blocks of this many are drawn together.
 _BLOCK, _DRAWS = 50, 1000
@@ -45,17 +46,6 @@ class _Report(BaseModel):
     flags: list[Any]
 
 
-class Median(NamedTuple):
-    """A median in ms with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} ({self.low:.2f}..{self.high:.2f})"
-
-
 def read_report(path: Path) -> dict[str, Any]:
     """A report that `run --report` wrote, labelled by its file name.
 
@@ -89,10 +79,10 @@ def bootstrapped(samples_ms: Sequence[float], seed: int = 0) -> NDArray[np.float
     return np.asarray(np.median(drawn, axis=1))
 
 
-def median(samples_ms: Sequence[float]) -> Median:
+def median(samples_ms: Sequence[float]) -> Interval:
     """Of at least one sample."""
     low, high = np.percentile(bootstrapped(samples_ms), [2.5, 97.5])
-    return Median(float(np.median(samples_ms)), float(low), float(high))
+    return Interval(float(np.median(samples_ms)), float(low), float(high))
 
 
 def compared(reports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 _NS_PER_MS = 1e6
 
@@ -59,6 +59,17 @@ class LatencyStats:
     def to_dict(self) -> dict[str, float]:
         """The fields as JSON-ready values, in ms."""
         return {k: round(v, 4) for k, v in asdict(self).items()}
+
+
+class Interval(NamedTuple):
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.low:.2f}..{self.high:.2f})"
 
 
 def nearest_rank(ordered: Sequence[int], share: float) -> int:
