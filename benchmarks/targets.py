@@ -1,7 +1,7 @@
 """The shipped INT8 files on processors that are not here, by emulation.
 
     make targets LSPET=PATH
-    python benchmarks/targets.py --lspet PATH [--models lite full] [--persons 100]
+    python benchmarks/targets.py --lspet PATH [--models lite full] [--persons 100] [--only Haswell]
 
 Needs root on Debian for the first run: it installs qemu-user-static, and puts a 64-bit ARM Python
 and the published ARM wheels into `.targets/`. Each target runs the real wheels of the runtimes:
@@ -200,7 +200,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
         first = model_store.artefact(model_store.named(model), "onnxruntime", "int8")
         shown = persons(f"lspet:{options.lspet}", first, options.persons)
         reference = float_joints(model, shown)
-        for target in targets(options.work):
+        for target in (t for t in targets(options.work) if options.only in t.name):
             for runtime in target.runtimes:
                 rows.append(row(target, model, runtime, shown, reference))
                 print(rows[-1], flush=True)
@@ -213,6 +213,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", default=["lite", "full"])
     parser.add_argument("--persons", type=int, default=100)
     parser.add_argument("--work", type=Path, default=HERE.parent / ".targets")
+    parser.add_argument("--only", default="", help="targets whose name holds this")
+    parser.add_argument("--out", type=Path, default=RESULTS / "targets.json")
     parser.add_argument("--set-up", action="store_true", help="install the targets and stop")
     options = parser.parse_args(arguments)
     set_up(options.work)
@@ -221,10 +223,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = measure(options)
     record = {
         "command": "python benchmarks/targets.py --lspet PATH --models "
-        f"{' '.join(options.models)} --persons {options.persons}",
+        f"{' '.join(options.models)} --persons {options.persons}"
+        + (f" --only {options.only} --out {options.out.name}" if options.only else ""),
         "machine": describe_machine(), "persons": options.persons, "rows": rows,
     }  # fmt: skip
-    write_text(RESULTS / "targets.json", json.dumps(record, indent=1) + "\n")
+    write_text(options.out, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
