@@ -1,6 +1,8 @@
 # make demo / make test do their own set-up: a virtual environment in .venv, pinned by constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
+# A process for each core; a free one takes tests over from the others.
+PARALLEL := -n logical --dist worksteal
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
@@ -35,13 +37,13 @@ lint: setup
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest $(PARALLEL) -m "not slow"
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 slow: setup
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest $(PARALLEL) -m slow
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

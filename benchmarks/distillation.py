@@ -28,7 +28,7 @@ import typer
 from paired import THRESHOLD, hits
 
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.evaluation.evaluate import predict_joints
 from okdhp_edge.network.build import build_network, count_macs
 from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig
@@ -137,7 +137,7 @@ def _order(rows: list[Row], most: int) -> Iterator[tuple[int, Row]]:
         yield from ((seed, r) for r in rows if seed < r.seeds and (not most or seed < most))
 
 
-def _evaluated_report(checkpoint: Path, report: PoseSet) -> dict[str, Any]:
+def _evaluated_report(checkpoint: Path, report: PoseDataset) -> dict[str, Any]:
     net, facts = load_checkpoint(checkpoint)
     recipe = facts.recipe
     report = report.with_skeleton(facts.skeleton.skeleton())

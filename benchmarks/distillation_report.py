@@ -29,7 +29,7 @@ PLOT = RESULTS / "distillation.png"
 STUDIES, README = HERE / "studies", HERE / "README.md"
 BASELINE = "supervised"
 MARKERS = "<!-- distillation: begin -->", "<!-- distillation: end -->"
-# A training step is a forward and two backward passes; a teacher's lesson one forward pass.
+# A training step is a forward and two backward passes; a teacher's targets take one forward pass.
 STEP_PASSES = 3
 
 Run = dict[str, Any]
@@ -89,7 +89,7 @@ def cost_of(run: Run, everything: list[Run]) -> float:
     """Multiply-accumulates of the whole training, teachers and warm starts included; NaN where a
     foreign teacher takes part, whose own are not known here."""
     recipe = Recipe.model_validate(run["recipe"])
-    epochs = recipe.optimiser.epochs
+    epochs = recipe.optimizer.epochs
     if ".onnx" in json.dumps(run["recipe"]["distillation"]):
         return float("nan")
     passes = epochs * STEP_PASSES * recipe.augmentation.views * run["forward_macs"]

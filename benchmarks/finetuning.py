@@ -39,8 +39,8 @@ MANY = 500
 
 def starts(persons: int) -> dict[str, Recipe]:
     tuned = finetuning_recipe("lite", persons, METRIC)
-    optimiser = tuned.optimiser.model_copy(update={"lr": FROM_IMAGENET_LR, "patience": None})
-    anew = {"start": None, "freeze": FreezeTable(), "optimiser": optimiser}
+    optimizer = tuned.optimizer.model_copy(update={"lr": FROM_IMAGENET_LR, "patience": None})
+    anew = {"start": None, "freeze": FreezeTable(), "optimizer": optimizer}
     return {"lite": tuned, "imagenet": tuned.model_copy(update=anew)}
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.artifacts.model_store import artefact
-from okdhp_edge.backends.base import Request, predict_with
+from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
 from okdhp_edge.evaluation.evaluate import predict_joints
@@ -48,7 +48,7 @@ def joints(
     int8 = precision in ("int8", "tensorrt")
     folder = artefact(model, "tensorrt" if int8 else backend, "int8" if int8 else "fp32")
     card = read_card(folder)
-    request = Request(folder, card, "int8" if int8 else "fp32", engine=engine,
+    request = BackendConfig(folder, card, "int8" if int8 else "fp32", engine=engine,
                       trust_engine=engine is not None)  # fmt: skip
     poses = load(data, "val").with_skeleton(card.skeleton.skeleton())
     poses = poses.subset([s.id for s in poses.samples[:PERSONS]])

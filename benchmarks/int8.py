@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from okdhp_edge.artifacts.card import ModelCard, SkeletonSpec, read_card, sha256_of, write_card
 from okdhp_edge.artifacts.model_store import artefact
-from okdhp_edge.backends.base import Backend, Request
+from okdhp_edge.backends.base import Backend, BackendConfig
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.backends.timing import ROUND, interleaved
+from okdhp_edge.backends.timing import ROUND, time_interleaved
 from okdhp_edge.bench.layers import slowest
 from okdhp_edge.errors import BackendError
 from okdhp_edge.export.strip import strip
@@ -34,7 +34,7 @@ from okdhp_edge.network.branches import evaluating
 from okdhp_edge.network.build import build_network, count_macs
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.quantize import openvino, strongly_typed
-from okdhp_edge.quantize.calibrators import ranges_of
+from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
 from okdhp_edge.quantize.profiles import profile
@@ -141,13 +141,13 @@ def _made(network: dict[str, Any], side: int, folder: Path) -> Path:
     source_sha256 = sha256_of(fp32 / "model.onnx")
     crops = [crop[:1] for crop in _pictures(side, batches=4)]
     source = fp32 / "model.onnx"
-    ranges = ranges_of(observe(source, crops), "moving-average") | input_range(source)
+    ranges = compute_ranges(observe(source, crops), "moving-average") | input_range(source)
     for name in ("onnxruntime", "openvino", "tensorrt"):
         target = folder / "int8" / name
         target.mkdir(parents=True)
         write_qdq(source, target / "model.onnx", ranges, profile(name))
         if name == "tensorrt":
-            strongly_typed.finish(target / "model.onnx")
+            strongly_typed.to_strongly_typed(target / "model.onnx")
         if name == "openvino":
             openvino.convert(target / "model.onnx", target / "model.xml")
         _card(recipe, target, name, "openvino" if name == "openvino" else "onnx", source_sha256)
@@ -185,14 +185,14 @@ def _timed(
     for backend, precision in candidates:
         folder = artefact(path, backend, precision)
         cards[backend, precision] = read_card(folder)
-        request = Request(folder, cards[backend, precision], precision, threads)
+        request = BackendConfig(folder, cards[backend, precision], precision, threads)
         try:
             loaded[backend, precision] = open_backend(backend, request)
         except BackendError as error:
             print(f"left out: {error}")
     spec = next(iter(cards.values())).input
     crops = np.stack([c[0] for c in _pictures(max(spec.size), batches=4)])
-    samples = interleaved(list(loaded.values()), crops[:, : spec.height, : spec.width], runs)
+    samples = time_interleaved(list(loaded.values()), crops[:, : spec.height, : spec.width], runs)
     rows = [
         {
             "backend": backend, "precision": precision,
@@ -214,7 +214,7 @@ def _by_kind(path: Path, backend: str, precision: str, threads: int) -> dict[str
     folder = artefact(path, backend, precision)
     card = read_card(folder)
     crop = np.zeros((1, card.input.height, card.input.width, 3), dtype=np.uint8)
-    request = Request(folder, card, precision, threads)
+    request = BackendConfig(folder, card, precision, threads)
     times: Counter[str] = Counter()
     for layer in slowest(backend, request, crop, most=10_000):
         times[layer.kind] += layer.us / 1e3

@@ -34,7 +34,7 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.backends.base import Request
+from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.cli.main import app
 from okdhp_edge.errors import OkdhpError
@@ -82,8 +82,8 @@ def took(work: Callable[[], object]) -> float:
 
 
 def training(out: Path, *, resume: bool) -> None:
-    optimiser = {"epochs": EPOCHS, "batch_size": 16, "lr": 3e-3}
-    train(tiny_recipe(optimiser=optimiser), DATA, TrainingOptions(
+    optimizer = {"epochs": EPOCHS, "batch_size": 16, "lr": 3e-3}
+    train(tiny_recipe(optimizer=optimizer), DATA, TrainingOptions(
         out=out, device="cpu", workers=0, resume=resume
     ))  # fmt: skip
 
@@ -131,7 +131,7 @@ def kill_stage(
 
 def loads(folder: Path, backend: str, precision: str) -> bool:
     try:
-        with open_backend(backend, Request(folder, read_card(folder), precision, 1)):
+        with open_backend(backend, BackendConfig(folder, read_card(folder), precision, 1)):
             return True
     except OkdhpError as error:
         sys.stderr.write(f"{error}\n")

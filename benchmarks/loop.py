@@ -32,7 +32,7 @@ import numpy as np
 
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.backends.base import Backend, Request
+from okdhp_edge.backends.base import Backend, BackendConfig
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.synthetic import SyntheticScene
 from okdhp_edge.pose.crop import box_around
@@ -41,7 +41,7 @@ from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.run.loop import Feed, run_loop
 from okdhp_edge.run.reader import FramePolicy
-from okdhp_edge.run.report import RunReport, report_on
+from okdhp_edge.run.report import RunReport, build_report
 from okdhp_edge.run.sinks.base import Sink
 from okdhp_edge.run.sources.open import open_source
 from okdhp_edge.run.web.hub import Hub
@@ -75,7 +75,7 @@ def loop(
         before = sensors()
         run_loop(pipeline, [feed], controls)
         after = (before, sensors())
-        return report_on(feed.source, pipeline.readers[0], feed.tally, backend, "int8", after)
+        return build_report(feed.source, pipeline.readers[0], feed.tally, backend, "int8", after)
 
 
 def synthetic_video(path: Path) -> Path:
@@ -178,7 +178,7 @@ def around(opened: Callable[[], Backend]) -> Any:
         for number in range(40 * 20):
             people = 1 if number // 20 % 2 else 8
             started = clock.now()
-            estimator.poses_in(frame, boxes[:people])
+            estimator.estimate_many(frame, boxes[:people])
             stages, took = clock.take(), clock.now() - started
             if number % 20 >= WARMUP:
                 logs[people].add(stages)
@@ -275,11 +275,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", nargs="+")
     asked = parser.parse_args()
-    folder = model_store.artefact(model_store.named(asked.model), "openvino", "int8")
+    folder = model_store.artefact(model_store.resolve_model(asked.model), "openvino", "int8")
     card = read_card(folder)
 
     def opened() -> Backend:
-        return open_backend("openvino", Request(folder, card, "int8", asked.threads))
+        return open_backend("openvino", BackendConfig(folder, card, "int8", asked.threads))
 
     cv2.setNumThreads(asked.threads)
     with tempfile.TemporaryDirectory() as place:

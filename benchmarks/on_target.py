@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.backends.base import Request
+from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.system.hardware import int8_units
 
@@ -20,7 +20,7 @@ def main() -> None:
     card = read_card(Path(folder))
     images = np.load(crops)["images"]
     # As emulated processors do not count cores as real ones do, one thread everywhere.
-    with open_backend(runtime, Request(Path(folder), card, precision, 1)) as backend:
+    with open_backend(runtime, BackendConfig(Path(folder), card, precision, 1)) as backend:
         heatmaps = np.concatenate([backend.infer(image[None]) for image in images])
         said = backend.describe().to_dict() | {"units": int8_units()}
     decoded = card.decoder.decode(heatmaps)

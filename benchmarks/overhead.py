@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from okdhp_edge.artifacts.card import DecoderSpec, InputSpec, ModelCard, SkeletonSpec
-from okdhp_edge.backends.base import Backend, Description, Request
+from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo
 from okdhp_edge.data.synthetic import SyntheticScene
 from okdhp_edge.pose.crop import apply, box_around, compose, crop_from_frame, heatmap_from_crop
 from okdhp_edge.pose.heatmap import HeatmapKind, gaussians
@@ -37,14 +37,14 @@ class PreparedBackend(Backend):
     name = "prepared"
 
     def __init__(self, card: ModelCard, heatmaps: np.ndarray) -> None:
-        super().__init__(Request(Path(), card, "fp32"))
+        super().__init__(BackendConfig(Path(), card, "fp32"))
         self._heatmaps = heatmaps
 
     def _infer(self, images_BHWC: np.ndarray) -> np.ndarray:  # noqa: ARG002
         return self._heatmaps.copy()
 
-    def describe(self) -> Description:
-        return Description(self.name, "-", "-", "-", 1)
+    def describe(self) -> BackendInfo:
+        return BackendInfo(self.name, "-", "-", "-", 1)
 
 
 def card(kind: HeatmapKind) -> ModelCard:

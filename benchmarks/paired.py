@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.pose.metrics import correct_joints, torso_diagonals
 from okdhp_edge.system.latency import Interval
 
@@ -31,7 +31,7 @@ class Hits(NamedTuple):
         return float(100 * self.right.sum() / self.counted.sum())
 
 
-def hits(poses: PoseSet, xy_NK2: NDArray[np.floating]) -> Hits:
+def hits(poses: PoseDataset, xy_NK2: NDArray[np.floating]) -> Hits:
     """Of joints in picture pixels, by PCK@0.2 (normalised by the longer torso diagonal)."""
     truth, labelled = (np.stack([getattr(s, k) for s in poses.samples]) for k in ("xy", "labelled"))
     norm = torso_diagonals(truth, labelled, poses.skeleton)

@@ -34,11 +34,11 @@ from paired import gain, hits
 
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.backends.base import Request
+from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.onnx_file import OnnxFile
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseSet, Sample, kinds_of
+from okdhp_edge.data.sample import PoseDataset, Sample, kinds_of
 from okdhp_edge.evaluation.evaluate import score
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.label.negatives import negative_boxes
@@ -144,19 +144,19 @@ class Ours:
         self.name = f"{name} {precision.upper()}, {runtime}"
         self.megabytes = sum(p.stat().st_size for p in folder.glob("model.*")) / 1e6
         self._backend = closing.enter_context(
-            open_backend(runtime, Request(folder, card, precision, threads))
+            open_backend(runtime, BackendConfig(folder, card, precision, threads))
         )
         self._estimator = Estimator(self._backend, StageClock())
         self._crop = np.zeros((1, card.input.height, card.input.width, 3), np.uint8)
 
     def joints(self, frame: Image, box: Box) -> Found:
-        return _found(self._estimator.pose_in(frame, box))
+        return _found(self._estimator.estimate(frame, box))
 
     def infer(self) -> None:
         self._backend.infer(self._crop)
 
 
-def persons(source: str, split: str) -> PoseSet:
+def persons(source: str, split: str) -> PoseDataset:
     """With the common joints, in boxes round whatever joints are labelled."""
     poses = load(source, split)
     shown = [_boxed(s) for s in poses.samples if s.labelled.sum() >= FEWEST_JOINTS]
@@ -167,7 +167,7 @@ def _boxed(sample: Sample) -> Sample:
     return replace(sample, box=box_around(sample.xy[sample.labelled]))
 
 
-def beside(poses: PoseSet) -> list[tuple[Image, Box]]:
+def beside(poses: PoseDataset) -> list[tuple[Image, Box]]:
     """Boxes that nobody's labelled box reaches into, one a picture."""
     people: dict[str, list[Sample]] = {}
     for sample in poses.samples:
@@ -182,7 +182,10 @@ def beside(poses: PoseSet) -> list[tuple[Image, Box]]:
 
 
 def scores(
-    contender: Contender, coco: PoseSet, found: Sequence[Found], nobody: Sequence[tuple[Image, Box]]
+    contender: Contender,
+    coco: PoseDataset,
+    found: Sequence[Found],
+    nobody: Sequence[tuple[Image, Box]],
 ) -> dict[str, float]:
     """Both questions of the head of this file."""
     labelled = np.stack([s.labelled for s in coco.samples])
@@ -194,7 +197,7 @@ def scores(
     }
 
 
-def evaluated(poses: PoseSet, xy: NDArray[np.float32], *, with_oks: bool) -> dict[str, Any]:
+def evaluated(poses: PoseDataset, xy: NDArray[np.float32], *, with_oks: bool) -> dict[str, Any]:
     record: dict[str, Any] = {}
     for metric in ("pck@0.1", "pck@0.2", "pck@0.5") + (("oks",) if with_oks else ()):
         found = score(poses, xy, metric)
@@ -209,7 +212,7 @@ def evaluated(poses: PoseSet, xy: NDArray[np.float32], *, with_oks: bool) -> dic
     return record
 
 
-def timed(contenders: Sequence[Contender], poses: PoseSet) -> dict[str, dict[str, Any]]:
+def timed(contenders: Sequence[Contender], poses: PoseDataset) -> dict[str, dict[str, Any]]:
     """The network alone, and a person from picture to joints, in turns of ten."""
     frames = [(s.image.read(), s.box) for s in poses.samples[: ROUNDS * BLOCK]]
     times: dict[str, dict[str, list[int]]] = {
@@ -286,11 +289,11 @@ def main() -> None:
         for name in asked.models:
             scratch = Path(closing.enter_context(tempfile.TemporaryDirectory()))
             in_float = export_branch(
-                model_store.weights(name),
+                model_store.resolve_weights(name),
                 ExportOptions(out=scratch / name, data=f"coco:{asked.coco}@all"),
             )
             for runtime in ("openvino", "onnxruntime"):
-                int8 = model_store.artefact(model_store.named(name), runtime, "int8")
+                int8 = model_store.artefact(model_store.resolve_model(name), runtime, "int8")
                 contenders += [
                     Ours(name, runtime, "int8", int8, asked.threads, closing),
                     Ours(name, runtime, "fp32", in_float, asked.threads, closing),

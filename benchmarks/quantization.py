@@ -18,13 +18,13 @@ import typer
 from paired import Hits, gain, hits
 
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.backends.base import Request, predict_with
+from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseSet, kinds_of
+from okdhp_edge.data.sample import PoseDataset, kinds_of
 from okdhp_edge.evaluation.evaluate import predict_joints
 from okdhp_edge.export.stage import ExportOptions, export_branch
-from okdhp_edge.pipeline import aware
+from okdhp_edge.pipeline import qat_recipe
 from okdhp_edge.quantize.calibrators import METHODS
 from okdhp_edge.quantize.inputs import QuantizationInputs
 from okdhp_edge.quantize.plan import LEARNED, Plan
@@ -64,13 +64,13 @@ def main(
     for name in profiles.split(","):
         made = list(_ptq(name, calibrators.split(","), inputs, folder))
         if epochs and name in trained.split(","):
-            recipe = aware(facts.recipe, checkpoint, facts.best_branch, name, epochs)
+            recipe = qat_recipe(facts.recipe, checkpoint, facts.best_branch, name, epochs)
             recipe = recipe.model_copy(update={"train_split": train_split})
             made.append(_qat(name, recipe, folder, options))
         for how, path, val in made:
             against = gain(_hits(path, profile(name).runtime, test), reference)
             rows.append({
-                "profile": name, "how": how, "val_drop": round(inputs.before - val, 2),
+                "profile": name, "how": how, "val_drop": round(inputs.float_metric - val, 2),
                 "test_gain": round(against.value, 2), "low": round(against.low, 2),
                 "high": round(against.high, 2),
             })  # fmt: skip
@@ -98,7 +98,7 @@ Made = tuple[str, Path, float]
 def _ptq(name: str, methods: list[str], inputs: QuantizationInputs, folder: Path) -> list[Made]:
     found = [_made(Plan(method), name, inputs, folder) for method in methods]
     best = max(found, key=lambda made: made[2])[0]
-    return [*found, _made(Plan(best, corrected=True), name, inputs, folder)]
+    return [*found, _made(Plan(best, bias_correction=True), name, inputs, folder)]
 
 
 def _made(plan: Plan, name: str, inputs: QuantizationInputs, folder: Path) -> Made:
@@ -115,12 +115,12 @@ def _qat(name: str, recipe: Recipe, folder: Path, options: QuantizeOptions) -> M
     fp32 = export_branch(best, ExportOptions(out=out, data=options.data))
     inputs = replace(quantization_inputs(fp32, options), reference_sha256="")
     _, path, value = _made(Plan(LEARNED), name, inputs, out)
-    return f"training with quantization, {recipe.optimiser.epochs} epochs", path, value
+    return f"training with quantization, {recipe.optimizer.epochs} epochs", path, value
 
 
-def _hits(folder: Path, backend: str, poses: PoseSet) -> Hits:
+def _hits(folder: Path, backend: str, poses: PoseDataset) -> Hits:
     card: Any = read_card(folder)
-    with open_backend(backend, Request(folder, card, card.precision)) as loaded:
+    with open_backend(backend, BackendConfig(folder, card, card.precision)) as loaded:
         found = predict_joints(poses, card.input, card.decoder, predict_with(loaded))
     return hits(poses, found["model"])
 

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.artifacts.card import InputSpec, read_card
-from okdhp_edge.backends.base import Request, predict_with
+from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseSet, Sample, kinds_of
+from okdhp_edge.data.sample import PoseDataset, Sample, kinds_of
 from okdhp_edge.evaluation.evaluate import inference_crop, predict_joints, score
 from okdhp_edge.pose.crop import overlap
 from okdhp_edge.pose.draw import draw_skeleton
@@ -58,7 +58,7 @@ def torso(sample: Sample, skeleton: Skeleton) -> NDArray[np.float64] | None:
     return None if top is None or bottom is None else top - bottom
 
 
-def slices(poses: PoseSet, spec: InputSpec) -> dict[str, NDArray[np.bool_]]:
+def slices(poses: PoseDataset, spec: InputSpec) -> dict[str, NDArray[np.bool_]]:
     crops = [inference_crop(s, spec, 4).image for s in poses.samples]
     grey = [cv2.cvtColor(c, cv2.COLOR_BGR2GRAY) for c in crops]
     light = np.array([g.mean() for g in grey])
@@ -78,7 +78,7 @@ def slices(poses: PoseSet, spec: InputSpec) -> dict[str, NDArray[np.bool_]]:
     }
 
 
-def everyday(poses: PoseSet) -> dict[str, NDArray[np.bool_]]:
+def everyday(poses: PoseDataset) -> dict[str, NDArray[np.bool_]]:
     """What persons of everyday pictures differ in; empty slices are left out by the caller."""
     legs = [poses.skeleton.joints.index(f"{side}_{part}") for side in ("left", "right")
             for part in ("knee", "ankle")]  # fmt: skip
@@ -117,7 +117,7 @@ def has_neighbour(sample: Sample, others: Sequence[Sample]) -> bool:
     )  # fmt: skip
 
 
-def failures(poses: PoseSet, xy_NK2: NDArray[np.float32], path: Path) -> None:
+def failures(poses: PoseDataset, xy_NK2: NDArray[np.float32], path: Path) -> None:
     """The persons with the largest errors as shares of their size, labels left, joints right."""
     columns, rows = SHEET
     side = np.array([s.box[2:].max() for s in poses.samples])
@@ -152,11 +152,11 @@ def main() -> None:
     parser.add_argument("--backend", default="openvino")
     parser.add_argument("--failures", type=Path)
     asked = parser.parse_args()
-    folder = model_store.artefact(model_store.named(asked.model), asked.backend, "int8")
+    folder = model_store.artefact(model_store.resolve_model(asked.model), asked.backend, "int8")
     card = read_card(folder)
     poses = load(asked.data, "test").with_skeleton(card.skeleton.skeleton())
     metric = poses.metric
-    with open_backend(asked.backend, Request(folder, card, "int8", 2)) as backend:
+    with open_backend(asked.backend, BackendConfig(folder, card, "int8", 2)) as backend:
         xy = predict_joints(poses, card.input, card.decoder, predict_with(backend))["model"]
     rows = {}
     for name, chosen in slices(poses, card.input).items():

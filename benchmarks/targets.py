@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.evaluation.evaluate import inference_crop, score
 from okdhp_edge.pose.crop import apply
 from okdhp_edge.system.files import write_text
@@ -125,7 +125,7 @@ def _run(*command: str, cwd: Path | None = None) -> None:
 class Persons(NamedTuple):
     """What is evaluated, and how: crops, and the way back into the picture."""
 
-    poses: PoseSet
+    poses: PoseDataset
     images: NDArray[np.uint8]
     frame_from_heatmap: list[NDArray[np.float64]]
 
@@ -171,7 +171,7 @@ def row(
 ) -> dict[str, Any]:
     """One line of the table."""
     record: dict[str, Any] = {"target": target.name, "model": model, "runtime": runtime}
-    folder = model_store.artefact(model_store.named(model), runtime, "int8").resolve()
+    folder = model_store.artefact(model_store.resolve_model(model), runtime, "int8").resolve()
     try:
         xy, said = joints_on(target, folder, runtime, "int8", shown.images)
     except RuntimeError as error:
@@ -189,7 +189,7 @@ def row(
 
 def float_joints(model: str, shown: Persons) -> NDArray[np.float32]:
     """The joints of the shipped float weights, in PyTorch on this CPU."""
-    net, facts = load_checkpoint(model_store.weights(model))
+    net, facts = load_checkpoint(model_store.resolve_weights(model))
     heatmaps = all_outputs(net, torch.device("cpu"))(shown.images)[f"branch{facts.best_branch}"]
     return shown.in_picture(facts.recipe.decoder_spec().decode(heatmaps).xy_BK2)
 
@@ -197,7 +197,7 @@ def float_joints(model: str, shown: Persons) -> NDArray[np.float32]:
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for model in options.models:
-        first = model_store.artefact(model_store.named(model), "onnxruntime", "int8")
+        first = model_store.artefact(model_store.resolve_model(model), "onnxruntime", "int8")
         shown = persons(f"lspet:{options.lspet}", first, options.persons)
         reference = float_joints(model, shown)
         for target in (t for t in targets(options.work) if options.only in t.name):

@@ -32,7 +32,7 @@ from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.methods import build_method
-from okdhp_edge.train.schedule import build_optimiser
+from okdhp_edge.train.schedule import build_optimizer
 from okdhp_edge.train.step import TrainingStep
 from okdhp_edge.train.targets import gaussian_targets
 
@@ -75,15 +75,15 @@ def our_step(
         net.to(memory_format=torch.channels_last)
     method = build_method(recipe, MPII16).to(device)
     model = TrainingStep(net, method).train()
-    optimiser = build_optimiser(model, recipe.optimiser)
+    optimizer = build_optimizer(model, recipe.optimizer)
 
     def step() -> float:
         with torch.autocast(device, dtype=torch.bfloat16, enabled=bfloat16):
             result = model(batch, 90.0, measure=False)
         loss = torch.stack(list(result.terms.values())).sum()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         return float(loss.detach())
 
     return step
@@ -93,7 +93,7 @@ def released_step(batch: Batch, device: str) -> Step:
     """Dense FAU, NCHW float32, losses joint by joint."""
     recipe = recipe_with(3, "released")
     net = build_network(recipe.network, len(MPII16)).to(device).train()
-    optimiser = torch.optim.Adam(net.parameters(), lr=2.5e-4)
+    optimizer = torch.optim.Adam(net.parameters(), lr=2.5e-4)
 
     def step() -> float:
         target = gaussian_targets(batch.xy, (SIDE // 4, SIDE // 4), 2.0)
@@ -103,9 +103,9 @@ def released_step(batch: Batch, device: str) -> Step:
         for heatmaps in stacks:
             loss = loss + joint_by_joint_mse(heatmaps, target, batch.weight)
             loss = loss + 2.0 * joint_by_joint_kl(heatmaps, outputs.ensemble, batch.weight)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         return float(loss.detach())
 
     return step
@@ -133,7 +133,7 @@ def joint_by_joint_kl(student: Tensor, teacher: Tensor, weight: Tensor) -> Tenso
     return total / (height * width)
 
 
-def interleaved(steps: dict[str, Step], rounds: int, device: str) -> dict[str, float]:
+def time_interleaved(steps: dict[str, Step], rounds: int, device: str) -> dict[str, float]:
     """Median seconds of each step, taken in turn after one round of warm-up."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(rounds + 1):
@@ -152,7 +152,7 @@ def measure_branches(branches: int, size: int, rounds: int, device: str) -> dict
     batch = made_batch(size, device)
     before = _peak(device)
     step = our_step(batch, device, branches=branches)
-    seconds = interleaved({"step": step}, rounds, device)["step"]
+    seconds = time_interleaved({"step": step}, rounds, device)["step"]
     net = build_network(recipe_with(branches, "depthwise").network, len(MPII16)).eval()
     macs = count_macs(net, torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8))
     fau = count_macs(net.aggregation.mixer, torch.zeros(1, 256, SIDE // 4, SIDE // 4))
@@ -187,7 +187,7 @@ def main(
         "+ bfloat16 (ours)": our_step(crops, device),
         "ours without FAU": our_step(crops, device, aggregation="mean"),
     }
-    seconds = interleaved(steps, rounds, device)
+    seconds = time_interleaved(steps, rounds, device)
     del steps
     fresh = multiprocessing.get_context("spawn")
     by_branches = []

@@ -27,7 +27,7 @@ _OPENVINO_ELSE = "okdhp-edge runs on its CPU device alone"
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One line of the check-up; `remedy` is empty where nothing is lacking."""
 
     what: str
@@ -35,7 +35,7 @@ class Finding:
     remedy: str = ""
 
 
-def examine() -> list[Finding]:
+def run_checks() -> list[CheckResult]:
     """Look at the CPU, the runtimes, GPUs, cameras and the display. Loads no model."""
     return [
         _software(), _cpu(), _int8(),
@@ -45,10 +45,10 @@ def examine() -> list[Finding]:
     ]  # fmt: skip
 
 
-def _software() -> Finding:
+def _software() -> CheckResult:
     machine = describe_machine()
     state = f"okdhp-edge {__version__}, Python {machine['python']}, {machine['system']}"
-    return Finding("software", state, _too_old_a_libc())
+    return CheckResult("software", state, _too_old_a_libc())
 
 
 def _too_old_a_libc() -> str:
@@ -63,31 +63,31 @@ def _too_old_a_libc() -> str:
     return f"glibc {version}: pip finds OpenVINO for {asked} and later; use onnxruntime here"
 
 
-def _cpu() -> Finding:
+def _cpu() -> CheckResult:
     machine = describe_machine()
     cores = f"{machine['cores']} {'core' if machine['cores'] == 1 else 'cores'}"
-    return Finding("cpu", ", ".join(filter(None, (machine["cpu"], cores, *machine["flags"]))))
+    return CheckResult("cpu", ", ".join(filter(None, (machine["cpu"], cores, *machine["flags"]))))
 
 
-def _int8() -> Finding:
+def _int8() -> CheckResult:
     units = int8_units()
-    return Finding(
+    return CheckResult(
         "int8 on the cpu", _INT8.get(units, units), _NO_INT8 if units in _SLOW_INT8 else ""
     )
 
 
-def _unit(what: str, units: dict[str, str], remedy: str) -> Finding:
+def _unit(what: str, units: dict[str, str], remedy: str) -> CheckResult:
     found = [name for flag, name in units.items() if flag in cpu_flags()]
-    return Finding(what, ", ".join(found) or "no unit for it", "" if found else remedy)
+    return CheckResult(what, ", ".join(found) or "no unit for it", "" if found else remedy)
 
 
-def _runtime(name: str) -> Finding:
+def _runtime(name: str) -> CheckResult:
     entry = REGISTRY[name]
     if not installed(name):
-        return Finding(name, "not installed", _no_wheels(name) or entry.install)
+        return CheckResult(name, "not installed", _no_wheels(name) or entry.install)
     version = ", ".join(filter(None, map(_version, entry.needs))) or "installed"
     neon = name == "openvino" and int8_units() == "NEON"
-    return Finding(name, version, _NO_DOT_PRODUCT if neon else "")
+    return CheckResult(name, version, _NO_DOT_PRODUCT if neon else "")
 
 
 def _no_wheels(name: str) -> str:
@@ -102,53 +102,53 @@ def _version(module: str) -> str:
     return ""
 
 
-def _openvino_devices() -> Finding:
+def _openvino_devices() -> CheckResult:
     return _asked("openvino devices", "openvino", _list_openvino)
 
 
-def _list_openvino() -> Finding:
+def _list_openvino() -> CheckResult:
     from okdhp_edge.backends.openvino import shared_core
 
     core = shared_core()
     named = [f"{device} ({core.get_property(device, 'FULL_DEVICE_NAME').strip()})"
              for device in core.available_devices]  # fmt: skip
-    return Finding("openvino devices", ", ".join(named), _OPENVINO_ELSE)
+    return CheckResult("openvino devices", ", ".join(named), _OPENVINO_ELSE)
 
 
-def _cuda() -> Finding:
+def _cuda() -> CheckResult:
     return _asked("cuda", "cuda", _list_cuda)
 
 
-def _list_cuda() -> Finding:
+def _list_cuda() -> CheckResult:
     from okdhp_edge.backends.tensorrt import first_device
     from okdhp_edge.errors import BackendError
 
     try:
-        return Finding("cuda", first_device().name)
+        return CheckResult("cuda", first_device().name)
     except BackendError as error:
-        return Finding("cuda", error.cause, error.remedy)
+        return CheckResult("cuda", error.cause, error.remedy)
 
 
-def _asked(what: str, module: str, ask: Callable[[], Finding]) -> Finding:
+def _asked(what: str, module: str, ask: Callable[[], CheckResult]) -> CheckResult:
     if importlib.util.find_spec(module) is None:
         remedy = "pip install okdhp-edge[tensorrt]" if module == "cuda" else ""
         remedy = _no_wheels(module) or remedy
-        return Finding(what, "not installed", remedy)
+        return CheckResult(what, "not installed", remedy)
     return ask()
 
 
-def _packages() -> list[Finding]:
+def _packages() -> list[CheckResult]:
     """Tools of the stages that a device does not need, and extras of the loop."""
     stages = {"train": "lightning_fabric", "export": "onnxsim", "quantize": "nncf",
               "web": "uvicorn", "screen": "mss"}  # fmt: skip
     return [
-        Finding(stage, _version(module)) if _version(module)
-        else Finding(stage, "not installed", f"pip install okdhp-edge[{stage}]")
+        CheckResult(stage, _version(module)) if _version(module)
+        else CheckResult(stage, "not installed", f"pip install okdhp-edge[{stage}]")
         for stage, module in stages.items()
     ]  # fmt: skip
 
 
-def _video() -> Finding:
+def _video() -> CheckResult:
     import cv2
 
     build = cv2.getBuildInformation()
@@ -156,30 +156,30 @@ def _video() -> Finding:
     found = [name for name, key in readers.items() if f"{key}:".ljust(29) + "YES" in build]
     lacking = "" if "GStreamer" in found else "gst: sources: pipe them in, see --source stdin"
     state = f"{cv2.__version__}, reads by {', '.join(found)}"
-    return Finding("opencv", state, lacking)
+    return CheckResult("opencv", state, lacking)
 
 
-def _library_paths() -> Finding:
+def _library_paths() -> CheckResult:
     """Where the runtimes' libraries come from: the usual place to look when one does not load."""
     packages = ("openvino", "onnxruntime", "tensorrt_rtx", "tensorrt", "cv2")
     specs = {name: importlib.util.find_spec(name) for name in packages}
     places = {str(Path(s.origin).parent.parent) for s in specs.values() if s and s.origin}
     told = [f"packages in {place}" for place in sorted(places)]
     told.append(f"LD_LIBRARY_PATH {os.environ.get('LD_LIBRARY_PATH') or 'not set'}")
-    return Finding("libraries", "; ".join(told))
+    return CheckResult("libraries", "; ".join(told))
 
 
-def _cameras() -> Finding:
+def _cameras() -> CheckResult:
     cameras = sorted(str(p) for p in Path("/dev").glob("video*"))
     if cameras:
-        return Finding("cameras", ", ".join(cameras))
-    return Finding("cameras", "none", "plug one in; --source also takes videos and `synthetic`")
+        return CheckResult("cameras", ", ".join(cameras))
+    return CheckResult("cameras", "none", "plug one in; --source also takes videos and `synthetic`")
 
 
-def _display() -> Finding:
+def _display() -> CheckResult:
     from okdhp_edge.run.sinks.window import window_possible
 
     if window_possible():
-        return Finding("window", "possible")
+        return CheckResult("window", "possible")
     lacking = "no display" if not os.environ.get("DISPLAY") else "OpenCV was built without windows"
-    return Finding("window", lacking, "use --save, or pip install opencv-python on a desktop")
+    return CheckResult("window", lacking, "use --save, or pip install opencv-python on a desktop")

@@ -18,7 +18,7 @@ from okdhp_edge.recipe.recipe import Recipe
 _RATE = 0.1
 
 
-def quantize_or_train(
+def quantize_with_qat(
     fp32: Path, checkpoint: Path, options: QuantizeOptions, *, epochs: int
 ) -> Path:
     """Quantize for every profile; where the gate does not hold, train with quantization for it.
@@ -44,7 +44,7 @@ def quantize_or_train(
             quantize(fp32, alone)
         except GateError:
             folder = fp32.parent / f"qat-{name}"
-            recipe = aware(read_info(checkpoint).recipe, checkpoint, card.branch, name, epochs)
+            recipe = qat_recipe(read_info(checkpoint).recipe, checkpoint, card.branch, name, epochs)
             trained = _train(recipe, folder, options)
             exported = export_branch(trained, ExportOptions(
                 out=folder, branch=str(card.branch), batch=card.batch, data=options.data,
@@ -62,14 +62,14 @@ def _train(recipe: Recipe, folder: Path, options: QuantizeOptions) -> Path:
     return train(recipe, options.data, TrainingOptions(out=folder, report=options.report))
 
 
-def aware(recipe: Recipe, start: Path, branch: int, profile: str, epochs: int) -> Recipe:
+def qat_recipe(recipe: Recipe, start: Path, branch: int, profile: str, epochs: int) -> Recipe:
     """The recipe of a short training with quantization that goes on where another ended."""
     table = {"profile": profile, "branch": branch}
-    optimiser = {"epochs": epochs, "lr": recipe.optimiser.lr * _RATE, "average": None}
+    optimizer = {"epochs": epochs, "lr": recipe.optimizer.lr * _RATE, "average": None}
     return recipe.model_copy(
         update={
             "start": str(start),
             "quantization": QuantizationTable.model_validate(table),
-            "optimiser": recipe.optimiser.model_copy(update=optimiser),
+            "optimizer": recipe.optimizer.model_copy(update=optimizer),
         }
     )

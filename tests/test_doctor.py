@@ -4,12 +4,12 @@ from okdhp_edge.system import hardware
 
 
 def test_every_runtime_is_examined():
-    assert set(REGISTRY) <= {f.what for f in doctor.examine()}
+    assert set(REGISTRY) <= {f.what for f in doctor.run_checks()}
 
 
 def test_what_is_missing_comes_with_the_command_that_adds_it(monkeypatch):
     monkeypatch.setattr(doctor, "installed", lambda _: False)
-    by = {f.what: f for f in doctor.examine()}
+    by = {f.what: f for f in doctor.run_checks()}
     for name, entry in REGISTRY.items():
         assert by[name].remedy == entry.install
 
@@ -21,21 +21,21 @@ def _flags(monkeypatch, flags):
 
 def test_the_units_that_make_int8_fast_are_named(monkeypatch):
     _flags(monkeypatch, {"avx512_vnni", "amx_bf16"})
-    by = {f.what: f for f in doctor.examine()}
+    by = {f.what: f for f in doctor.run_checks()}
     assert by["int8 on the cpu"].state == "AVX512-VNNI"
     assert by["bf16 on the cpu"].state == "AMX"
     _flags(monkeypatch, {"avx2"})
-    by = {f.what: f for f in doctor.examine()}
+    by = {f.what: f for f in doctor.run_checks()}
     assert by["int8 on the cpu"].state.startswith("AVX2 only")
     _flags(monkeypatch, {"sse2"})
-    by = {f.what: f for f in doctor.examine()}
+    by = {f.what: f for f in doctor.run_checks()}
     assert by["int8 on the cpu"].state == "no AVX2"
     assert "measure with `okdhp-edge bench`" in by["int8 on the cpu"].remedy
 
 
 def test_it_tells_versions_video_readers_extras_and_library_paths(monkeypatch):
     monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/trt/lib")
-    by = {f.what: f for f in doctor.examine()}
+    by = {f.what: f for f in doctor.run_checks()}
     assert "okdhp-edge" in by["software"].state
     assert "FFmpeg" in by["opencv"].state
     assert "LD_LIBRARY_PATH /opt/trt/lib" in by["libraries"].state

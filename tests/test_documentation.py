@@ -16,7 +16,7 @@ import typer
 
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends import registry
-from okdhp_edge.backends.base import Request
+from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.cli.main import app
 from okdhp_edge.data import load as data_load
@@ -150,7 +150,7 @@ def test_a_runtime_is_added_as_the_page_says(example, monkeypatch, quantized):
         images = rng.integers(0, 256, size, dtype=np.uint8)
         found = []
         for name in ("opencv", "onnxruntime"):
-            with open_backend(name, Request(folder, card, "fp32")) as backend:
+            with open_backend(name, BackendConfig(folder, card, "fp32")) as backend:
                 found.append(backend.infer_all(images))
         np.testing.assert_allclose(*found, atol=1e-3)
     finally:
@@ -179,10 +179,10 @@ def test_a_method_is_added_as_the_page_says(example):
     try:
         recipe = tiny_recipe()
         net = build_network(recipe.network, len(LSP14), load_encoder=False)
-        method = choose._METHODS["mutual"](recipe, LSP14)
+        method = choose.METHODS["mutual"](recipe, LSP14)
         assert isinstance(method, module.Mutual)
         losses = method(net, made_batch(2), 0.0)
         assert torch.isfinite(sum(losses.terms.values()))
         assert losses.terms["kd"] > 0
     finally:
-        choose._METHODS.pop("mutual", None)
+        choose.METHODS.pop("mutual", None)

@@ -7,7 +7,7 @@ import pytest
 from okdhp_edge.artifacts.card import read_card, sha256_of
 from okdhp_edge.errors import GateError
 from okdhp_edge.export.stage import ExportOptions, export_branch
-from okdhp_edge.pipeline import aware, quantize_or_train
+from okdhp_edge.pipeline import qat_recipe, quantize_with_qat
 from okdhp_edge.quantize import ladder
 from okdhp_edge.quantize.plan import LEARNED
 from okdhp_edge.quantize.stage import QuantizeOptions
@@ -41,7 +41,7 @@ def test_what_ptq_cannot_save_is_trained_and_held_against_the_float_export(
     copied, trained, monkeypatch
 ):
     _judged(monkeypatch, {LEARNED})
-    out = quantize_or_train(copied, trained, _options(profiles=["generic"]), epochs=1)
+    out = quantize_with_qat(copied, trained, _options(profiles=["generic"]), epochs=1)
     card = read_card(out / "generic")
     assert out == copied.parent / "int8" and card.calibration.method == LEARNED
     assert card.float_sha256 == sha256_of(copied / "model.onnx") != card.parent_sha256
@@ -51,7 +51,7 @@ def test_what_ptq_cannot_save_is_trained_and_held_against_the_float_export(
 
 def test_where_ptq_holds_nothing_is_trained(copied, trained, monkeypatch):
     _judged(monkeypatch, {"moving-average"})
-    out = quantize_or_train(
+    out = quantize_with_qat(
         copied, trained, _options(profiles=["onnxruntime", "tensorrt"]), epochs=1
     )
     assert {p.name for p in out.iterdir() if p.is_dir()} == {"onnxruntime", "tensorrt"}
@@ -61,15 +61,15 @@ def test_where_ptq_holds_nothing_is_trained(copied, trained, monkeypatch):
 def test_what_training_cannot_save_either_fails_the_gate(copied, trained, monkeypatch):
     _judged(monkeypatch, set())
     with pytest.raises(GateError, match="points below float"):
-        quantize_or_train(copied, trained, _options(profiles=["generic"]), epochs=1)
+        quantize_with_qat(copied, trained, _options(profiles=["generic"]), epochs=1)
     assert not (copied.parent / "int8").exists()
 
 
 def test_the_short_run_starts_from_the_checkpoint_at_a_tenth_of_the_rate(trained):
     recipe = tiny_recipe()
-    made = aware(recipe, trained, read_info(trained).best_branch, "tensorrt", 3)
-    assert made.optimiser.lr == pytest.approx(recipe.optimiser.lr / 10)
-    assert (made.optimiser.epochs, made.start) == (3, str(trained))
+    made = qat_recipe(recipe, trained, read_info(trained).best_branch, "tensorrt", 3)
+    assert made.optimizer.lr == pytest.approx(recipe.optimizer.lr / 10)
+    assert (made.optimizer.epochs, made.start) == (3, str(trained))
     assert made.quantization.profile == "tensorrt"
 
 
@@ -77,7 +77,7 @@ def test_the_branch_that_was_exported_is_the_one_that_is_trained(trained, tmp_pa
     _judged(monkeypatch, {LEARNED})
     other = 1 - read_info(trained).best_branch
     fp32 = export_branch(trained, ExportOptions(out=tmp_path, branch=str(other), batch=None))
-    out = quantize_or_train(fp32, trained, _options(profiles=["generic"]), epochs=1)
+    out = quantize_with_qat(fp32, trained, _options(profiles=["generic"]), epochs=1)
     again = read_card(tmp_path / "qat-generic" / "fp32")
     assert (again.branch, again.batch) == (other, None)
     assert read_card(out / "generic").branch == other

@@ -26,7 +26,7 @@ def from_files_to_poses(source: str, folder: Path) -> None:
     """Train on all of a set, export, and look at one of its pictures."""
     recipe = tiny_recipe(
         train_split="all", network=NETWORK, distillation={"method": "supervised"},
-        optimiser={"epochs": 1, "batch_size": 8},
+        optimizer={"epochs": 1, "batch_size": 8},
     )  # fmt: skip
     kind, _, place = source.partition(":")
     options = TrainingOptions(

@@ -6,7 +6,7 @@ LSPET's labels were made by paid non-experts; the teacher has never seen them. J
 COCO's 17: where both are near each other, their middle; where the teacher is sure of another
 place, nothing; where it is not sure, the label; where nothing is labelled (the face always), the
 teacher if it is sure. Left and right are exchanged first where that is what the teacher saw. Only
-`train` is touched: what is judged on stays as its makers have it.
+`train` is touched: what is evaluated on stays as its makers have it.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import ImageFile, Sample
-from okdhp_edge.label.consensus import Label, Rules, consensus
+from okdhp_edge.label.consensus import ConsensusRules, Label, consensus
 from okdhp_edge.label.relabel import find_label_errors
 from okdhp_edge.label.teacher import Teacher, TeacherPrediction
 from okdhp_edge.pose.skeleton import COCO17
@@ -35,7 +35,7 @@ FEWEST = 4
 class Fused:
     """One teacher a thread."""
 
-    def __init__(self, teacher: Path, rules: Rules, precision: str) -> None:
+    def __init__(self, teacher: Path, rules: ConsensusRules, precision: str) -> None:
         self.path, self.rules, self.precision = teacher, rules, precision
         self.local = local()
 
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32")
     options = parser.parse_args()
     poses = load(f"lspet:{options.lspet}", "train").with_skeleton(COCO17)
-    ask = Fused(options.teacher, Rules(), options.precision)
+    ask = Fused(options.teacher, ConsensusRules(), options.precision)
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(ask, poses.samples))
     side = np.array([s.box[2:].max() for s in poses.samples])

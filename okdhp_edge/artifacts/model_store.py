@@ -73,7 +73,7 @@ def default_model() -> Path:
     ]  # fmt: skip
     if mine:
         return _root(max(mine, key=lambda p: p.stat().st_mtime_ns))
-    return shipped(SHIPPED_MODELS[0])
+    return shipped_folder(SHIPPED_MODELS[0])
 
 
 def _root(card: Path) -> Path:
@@ -81,7 +81,7 @@ def _root(card: Path) -> Path:
     return card.parent.parent if card.parent.name == FP32 else card.parent.parent.parent
 
 
-def shipped(name: str) -> Path:
+def shipped_folder(name: str) -> Path:
     """The folder of a model or recipe that came with the package.
 
     Raises:
@@ -93,7 +93,7 @@ def shipped(name: str) -> Path:
     raise ModelError(f"no model '{name}' is shipped with okdhp-edge", "train and export one")
 
 
-def named(model: str) -> Path:
+def resolve_model(model: str) -> Path:
     """A model given as a path, or by name from `models/` or the package.
 
     Raises:
@@ -102,16 +102,16 @@ def named(model: str) -> Path:
     for path in (Path(model).expanduser(), MODELS / model):
         if path.exists():
             return path
-    return shipped(model)
+    return shipped_folder(model)
 
 
-def weights(model: str) -> Path:
+def resolve_weights(model: str) -> Path:
     """The float weights of a checkpoint given as a path, or of a model by its name.
 
     Raises:
         ModelError: there are none.
     """
-    place = named(model)
+    place = resolve_model(model)
     if place.is_file():
         return place
     for name in (BEST, HALF):

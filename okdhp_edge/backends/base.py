@@ -17,7 +17,7 @@ from okdhp_edge.pose.heatmap import Heatmaps
 
 
 @dataclass(frozen=True)
-class Description:
+class BackendInfo:
     """What really runs, as told by the runtime rather than by what was asked for."""
 
     backend: str
@@ -32,7 +32,7 @@ class Description:
 
 
 @dataclass(frozen=True)
-class Request:
+class BackendConfig:
     """What a backend is asked to load.
 
     Attributes:
@@ -70,7 +70,7 @@ class Backend(ABC):
 
     name: str
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: BackendConfig) -> None:
         """Load the model.
 
         Raises:
@@ -96,7 +96,7 @@ class Backend(ABC):
         self._check(images_BHWC, self.card.batch)
         return self._alone(np.ascontiguousarray(images_BHWC))
 
-    def start(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
+    def infer_async(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
         """Begin one batch; the function returned waits for its result, which is `infer_all`'s.
 
         One may be under way at a time; `infer` may be called meanwhile. The images are not to be
@@ -112,10 +112,10 @@ class Backend(ABC):
                 f"{count} crops are more than the model's batch of {self.card.batch}",
                 "begin one batch after the other",
             )
-        wait = self._start(_padded_batch(images_BHWC, self._batch_for(count)))
+        wait = self._infer_async(_padded_batch(images_BHWC, self._batch_for(count)))
         return lambda: wait()[:count]
 
-    def _start(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
+    def _infer_async(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
         """In a thread; runtimes with requests of their own override it."""
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, f"{self.name}-request")
@@ -167,7 +167,7 @@ class Backend(ABC):
         """`infer` without the checks."""
 
     @abstractmethod
-    def describe(self) -> Description:
+    def describe(self) -> BackendInfo:
         """What really runs."""
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.artifacts.card import ModelCard, model_folder, read_card
-from okdhp_edge.backends.base import Backend, Request
+from okdhp_edge.backends.base import Backend, BackendConfig
 from okdhp_edge.backends.registry import REGISTRY, entry, installed, open_backend
 from okdhp_edge.errors import BackendError, ModelError
 from okdhp_edge.system.hardware import int8_units, saturates_in_int8, usable_cores
@@ -30,11 +30,11 @@ _WORTH = 0.95
 
 def chosen_model(model: str | None) -> Path:
     """`--model`, or the newest export, or the shipped model."""
-    path = model_store.named(model) if model else model_store.default_model()
+    path = model_store.resolve_model(model) if model else model_store.default_model()
     return path if path.is_dir() else model_folder(path)
 
 
-def open_chosen(
+def load_backend(
     model: str | None,
     backend: str,
     precision: str,
@@ -68,9 +68,9 @@ def open_chosen(
             "than where they were measured; export it again with this version"
         )
     if threads is None and tune_threads and chosen.backend in _TUNED:
-        request = Request(folder, card, chosen.precision)
+        request = BackendConfig(folder, card, chosen.precision)
         threads = _threads(chosen.backend, request, say)
-    request = Request(
+    request = BackendConfig(
         folder, card, chosen.precision, threads, engine=engine, trust_engine=trust_engine
     )
     return open_backend(chosen.backend, request), chosen.precision
@@ -178,12 +178,12 @@ def _times(
     requests = {}
     for candidate in found:
         folder = model_store.artefact(path, *candidate)
-        requests[candidate] = Request(folder, read_card(folder), candidate.precision, threads)
+        requests[candidate] = BackendConfig(folder, read_card(folder), candidate.precision, threads)
     failed: dict[Candidate, BackendError] = {}
     return _timed(requests, failed), failed
 
 
-def _threads(backend: str, request: Request, say: Say) -> int:
+def _threads(backend: str, request: BackendConfig, say: Say) -> int:
     """The number of threads that is fastest here; of near equals the smaller."""
     cores = usable_cores()
     numbers = sorted({2**i for i in range(cores.bit_length()) if 2**i <= cores} | {cores})
@@ -201,13 +201,13 @@ def _threads(backend: str, request: Request, say: Say) -> int:
 
 
 def _timed(
-    requests: Mapping[Key, Request], failed: dict[Key, BackendError] | None = None
+    requests: Mapping[Key, BackendConfig], failed: dict[Key, BackendError] | None = None
 ) -> dict[Key, float]:
     """Median milliseconds at batch 1 by key, whose first part is the backend, in turns. What does
     not load goes to `failed`, or is raised where there is none."""
     import numpy as np
 
-    from okdhp_edge.backends.timing import interleaved
+    from okdhp_edge.backends.timing import time_interleaved
     from okdhp_edge.system.latency import LatencyStats
 
     with ExitStack() as stack:
@@ -223,11 +223,11 @@ def _timed(
             return {}
         spec = next(iter(loaded.values())).card.input
         crop = np.zeros((1, spec.height, spec.width, 3), dtype=np.uint8)
-        samples = interleaved(list(loaded.values()), crop, _TIMED)
+        samples = time_interleaved(list(loaded.values()), crop, _TIMED)
     return {key: LatencyStats.of(ns).p50 for key, ns in zip(loaded, samples, strict=True)}
 
 
-def choices(model: Path) -> list[tuple[str, str]]:
+def available_choices(model: Path) -> list[tuple[str, str]]:
     """Backend and precision of everything that is installed here and that the model has."""
     return [
         (backend, precision)

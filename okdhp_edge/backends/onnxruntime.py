@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from okdhp_edge.backends.base import Backend, Description, Request
+from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo
 from okdhp_edge.errors import BackendError
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.system.hardware import saturates_in_int8, usable_cores
@@ -27,7 +27,7 @@ class OnnxRuntimeBackend(Backend):
 
     name = "onnxruntime"
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: BackendConfig) -> None:
         super().__init__(request)
         options = _options(request.threads)
         if request.card.profile == "tensorrt":
@@ -57,10 +57,10 @@ class OnnxRuntimeBackend(Backend):
         outputs = self._session.run(None, {self._input: images_BHWC})
         return np.asarray(outputs[0], dtype=np.float32)
 
-    def describe(self) -> Description:
+    def describe(self) -> BackendInfo:
         """The runtime, version, device, precision and threads that really run."""
         precision = "int8 (u8s8 or s8s8 Q/DQ), rest fp32" if self._precision == "int8" else "fp32"
-        return Description(self.name, ort.__version__, "CPU", precision, self._threads)
+        return BackendInfo(self.name, ort.__version__, "CPU", precision, self._threads)
 
 
 class _OnnxModel:

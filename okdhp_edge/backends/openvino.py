@@ -10,7 +10,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from okdhp_edge.backends.base import Backend, Description, Request
+from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo
 from okdhp_edge.errors import BackendError
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.system.hardware import int8_units
@@ -28,7 +28,7 @@ class OpenVinoBackend(Backend):
 
     name = "openvino"
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: BackendConfig) -> None:
         super().__init__(request)
         self._asked = request.precision
         self._config = settings(request.precision, request.threads)
@@ -69,7 +69,7 @@ class OpenVinoBackend(Backend):
         del kept
         return np.array(request.get_output_tensor(0).data, dtype=np.float32)
 
-    def _start(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
+    def _infer_async(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
         if self._ahead is None:
             self._ahead = self._compiled.create_infer_request()
         request = self._ahead
@@ -98,14 +98,14 @@ class OpenVinoBackend(Backend):
             self._requests[key] = compiled.create_infer_request()
         return self._requests[key]
 
-    def describe(self) -> Description:
+    def describe(self) -> BackendInfo:
         """The runtime, version, device, precision and threads that really run."""
         counts = self._runtime_precisions()
         total = sum(counts.values())
         parts = ", ".join(f"{n} of {total} layers {p}" for p, n in counts.most_common())
         device = ", ".join(self._compiled.get_property("EXECUTION_DEVICES"))
         threads = int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
-        return Description(self.name, ov.__version__, device, f"{self._asked} ({parts})", threads)
+        return BackendInfo(self.name, ov.__version__, device, f"{self._asked} ({parts})", threads)
 
     def _runtime_precisions(self) -> Counter[str]:
         """Layers by the precision the plugin really chose for them."""

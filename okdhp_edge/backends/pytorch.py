@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from safetensors.torch import load_file
 
-from okdhp_edge.backends.base import Backend, Description, Request
+from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo
 from okdhp_edge.errors import BackendError
 from okdhp_edge.network.branches import SingleBranch
 from okdhp_edge.network.build import build_network
@@ -21,7 +21,7 @@ class PyTorchBackend(Backend):
 
     name = "pytorch"
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: BackendConfig) -> None:
         super().__init__(request)
         weights = request.folder / WEIGHTS
         if request.card.network is None or not weights.is_file():
@@ -45,7 +45,7 @@ class PyTorchBackend(Backend):
             heatmaps = self._net(torch.from_numpy(images_BHWC).to(self._device))
         return np.array(heatmaps.float().cpu().numpy(), order="C")
 
-    def describe(self) -> Description:
+    def describe(self) -> BackendInfo:
         """The runtime, version, device, precision and threads that really run."""
         threads = torch.get_num_threads()
-        return Description(self.name, torch.__version__, str(self._device), "fp32", threads)
+        return BackendInfo(self.name, torch.__version__, str(self._device), "fp32", threads)

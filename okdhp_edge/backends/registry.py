@@ -4,12 +4,12 @@ import importlib
 import importlib.util
 from dataclasses import dataclass
 
-from okdhp_edge.backends.base import Backend, Request
+from okdhp_edge.backends.base import Backend, BackendConfig
 from okdhp_edge.errors import BackendError
 
 
 @dataclass(frozen=True)
-class Entry:
+class BackendEntry:
     """How a runtime is loaded.
 
     Attributes:
@@ -24,27 +24,27 @@ class Entry:
     precisions: tuple[str, ...]
 
 
-REGISTRY: dict[str, Entry] = {
-    "openvino": Entry(
+REGISTRY: dict[str, BackendEntry] = {
+    "openvino": BackendEntry(
         "okdhp_edge.backends.openvino", "OpenVinoBackend", ("openvino",),
         "pip install okdhp-edge[openvino]", ("fp32", "bf16", "int8"),
     ),
-    "onnxruntime": Entry(
+    "onnxruntime": BackendEntry(
         "okdhp_edge.backends.onnxruntime", "OnnxRuntimeBackend", ("onnxruntime",),
         "pip install okdhp-edge[onnxruntime]", ("fp32", "int8"),
     ),
-    "tensorrt": Entry(
+    "tensorrt": BackendEntry(
         "okdhp_edge.backends.tensorrt", "TensorRtBackend", ("tensorrt", "tensorrt_rtx"),
         "pip install okdhp-edge[tensorrt]", ("fp32", "int8"),
     ),
-    "pytorch": Entry(
+    "pytorch": BackendEntry(
         "okdhp_edge.backends.pytorch", "PyTorchBackend", ("torch",),
         "pip install okdhp-edge[train]", ("fp32",),
     ),
 }  # fmt: skip
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> BackendEntry:
     """Look up a runtime by name.
 
     Raises:
@@ -60,7 +60,7 @@ def installed(name: str) -> bool:
     return any(importlib.util.find_spec(package) for package in entry(name).needs)
 
 
-def open_backend(name: str, request: Request) -> Backend:
+def open_backend(name: str, request: BackendConfig) -> Backend:
     """Load a model in a runtime.
 
     Raises:

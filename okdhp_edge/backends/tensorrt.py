@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.artifacts.card import sha256_of
 from okdhp_edge.artifacts.model_store import cache_folder
-from okdhp_edge.backends.base import Backend, Description, Request
+from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo
 from okdhp_edge.backends.engine import (
     FOLDER,
     PORTABLE,
@@ -40,7 +40,7 @@ class TensorRtBackend(Backend):
 
     name = "tensorrt"
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: BackendConfig) -> None:
         super().__init__(request)
         if request.card.batch is None:
             raise BackendError("tensorrt needs a fixed batch size", "export with --batch 1")
@@ -54,7 +54,7 @@ class TensorRtBackend(Backend):
         self._stream = _checked(self._cuda.cudaStreamCreate())
         self._allocate()
 
-    def _load(self, request: Request) -> Any:
+    def _load(self, request: BackendConfig) -> Any:
         """The engine: one named by hand, one beside the model, one kept from before, or new."""
         # Kept, because the engine refers to it for as long as it lives.
         self._runtime = self._trt.Runtime(collecting_logger(self._trt, self._log))
@@ -66,7 +66,7 @@ class TensorRtBackend(Backend):
             )
         return engine
 
-    def _plan(self, request: Request) -> bytes:
+    def _plan(self, request: BackendConfig) -> bytes:
         target = self._device.target
         wanted = EngineKey(
             sha256_of(request.model_file), library_of(self._trt), target, self._device.name
@@ -158,11 +158,11 @@ class TensorRtBackend(Backend):
             target.ctypes.data, self._device_memory[self._output], target.nbytes,
             kinds.cudaMemcpyDeviceToHost, self._stream))  # fmt: skip
 
-    def describe(self) -> Description:
+    def describe(self) -> BackendInfo:
         """The runtime, version, device, precision and threads that really run."""
         version = library_of(self._trt)
         rest = ", rest fp16" if self._precision == "int8" else ""
-        return Description(self.name, version, self._device.name, f"{self._precision}{rest}", None)
+        return BackendInfo(self.name, version, self._device.name, f"{self._precision}{rest}", None)
 
     def close(self) -> None:
         """Free the engine, its buffers and the stream."""

@@ -15,7 +15,7 @@ _WARMUP = 10
 _SETTLE_S, _REWARM = 0.05, 3
 
 
-def interleaved(
+def time_interleaved(
     loaded: Sequence[Backend],
     crops: NDArray[np.uint8],
     runs: int,

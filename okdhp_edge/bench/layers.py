@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.backends.base import Request
+from okdhp_edge.backends.base import BackendConfig
 
 _RUNS = 30
 
 
-class Layer(NamedTuple):
+class LayerTime(NamedTuple):
     """One layer: mean microseconds a run, and how it ran (kernel or operator with its types)."""
 
     name: str
@@ -22,14 +22,16 @@ class Layer(NamedTuple):
     us: float
 
 
-def slowest(backend: str, request: Request, crop_1HWC: NDArray[np.uint8], most: int) -> list[Layer]:
+def slowest(
+    backend: str, request: BackendConfig, crop_1HWC: NDArray[np.uint8], most: int
+) -> list[LayerTime]:
     """The layers that take longest; empty for runtimes that do not tell."""
     measure = {"openvino": _openvino, "onnxruntime": _onnxruntime}.get(backend)
     layers = measure(request, crop_1HWC) if measure else []
     return sorted(layers, key=lambda layer: -layer.us)[:most]
 
 
-def _openvino(request: Request, crop_1HWC: NDArray[np.uint8]) -> list[Layer]:
+def _openvino(request: BackendConfig, crop_1HWC: NDArray[np.uint8]) -> list[LayerTime]:
     from okdhp_edge.backends.openvino import HINTS, shared_core
 
     core = shared_core()
@@ -47,10 +49,10 @@ def _openvino(request: Request, crop_1HWC: NDArray[np.uint8]) -> list[Layer]:
         for info in asked.get_profiling_info():
             kind = f"{info.node_type} {info.exec_type}"
             times[info.node_name, kind] += info.real_time.total_seconds() * 1e6 / _RUNS
-    return [Layer(name, kind, us) for (name, kind), us in times.items() if us > 0]
+    return [LayerTime(name, kind, us) for (name, kind), us in times.items() if us > 0]
 
 
-def _onnxruntime(request: Request, crop_1HWC: NDArray[np.uint8]) -> list[Layer]:
+def _onnxruntime(request: BackendConfig, crop_1HWC: NDArray[np.uint8]) -> list[LayerTime]:
     import onnxruntime as ort
 
     with tempfile.TemporaryDirectory() as folder:
@@ -71,4 +73,4 @@ def _onnxruntime(request: Request, crop_1HWC: NDArray[np.uint8]) -> list[Layer]:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             kind = event["args"].get("op_name", "")
             times[event["name"].removesuffix("_kernel_time"), kind] += event["dur"] / _RUNS
-    return [Layer(name, kind, us) for (name, kind), us in times.items()]
+    return [LayerTime(name, kind, us) for (name, kind), us in times.items()]

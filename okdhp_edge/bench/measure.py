@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from okdhp_edge.artifacts.card import ModelCard, read_card
 from okdhp_edge.artifacts.model_store import artefact
-from okdhp_edge.backends.base import Backend, Description, Request, predict_with
+from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo, predict_with
 from okdhp_edge.backends.registry import REGISTRY, installed, open_backend
-from okdhp_edge.backends.timing import interleaved
-from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.backends.timing import time_interleaved
+from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.errors import BackendError, ModelError
 from okdhp_edge.evaluation.evaluate import evaluate, inference_crop
 from okdhp_edge.pose.metrics import Score
@@ -40,7 +40,7 @@ class Row:
     """What was measured of one candidate; `score` is None without data."""
 
     candidate: Candidate
-    description: Description
+    description: BackendInfo
     latency: LatencyStats
     load_ms: float
     size_mb: float
@@ -78,7 +78,7 @@ def candidates(model: Path) -> tuple[list[Candidate], list[str]]:
 
 def measure(
     tried: Sequence[Candidate],
-    poses: PoseSet | None,
+    poses: PoseDataset | None,
     metric: str,
     *,
     runs: int,
@@ -92,7 +92,7 @@ def measure(
     loaded, left_out = _load(tried, threads)
     try:
         crops = _crops(tried[0].card, poses)
-        samples = interleaved(
+        samples = time_interleaved(
             [backend for _, backend, _ in loaded], crops, runs,
             counter(report, "time", runs),
         )  # fmt: skip
@@ -143,7 +143,7 @@ def _load(tried: Sequence[Candidate], threads: int | None) -> tuple[_Loaded, lis
     loaded: _Loaded = []
     left_out = []
     for candidate in tried:
-        request = Request(candidate.folder, candidate.card, candidate.precision, threads)
+        request = BackendConfig(candidate.folder, candidate.card, candidate.precision, threads)
         importlib.import_module(REGISTRY[candidate.backend].module)  # no part of loading a model
         start = time.perf_counter_ns()
         try:
@@ -157,7 +157,7 @@ def _load(tried: Sequence[Candidate], threads: int | None) -> tuple[_Loaded, lis
     return loaded, left_out
 
 
-def _crops(card: ModelCard, poses: PoseSet | None) -> NDArray[np.uint8]:
+def _crops(card: ModelCard, poses: PoseDataset | None) -> NDArray[np.uint8]:
     """Real crops where there are data; a network's speed does not depend on them."""
     if poses is not None:
         chosen = poses.samples[:_CROPS]
@@ -167,7 +167,9 @@ def _crops(card: ModelCard, poses: PoseSet | None) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
 
-def _score(backend: Backend, poses: PoseSet | None, metric: str, report: Report) -> Score | None:
+def _score(
+    backend: Backend, poses: PoseDataset | None, metric: str, report: Report
+) -> Score | None:
     if poses is None:
         return None
     card, count = backend.card, len(poses)

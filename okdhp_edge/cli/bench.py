@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from okdhp_edge.cli import MODEL_HELP
-from okdhp_edge.cli.show import command_line, emit, guarded, progress, say, table
+from okdhp_edge.cli.console import command_line, emit, guarded, progress, say, table
 
 if TYPE_CHECKING:
     from okdhp_edge.bench.measure import Row
@@ -87,13 +87,13 @@ def _explained(row: "Row", faster: "Row", threads: int | None) -> dict[str, Any]
     """Say that INT8 is slower, and where its time goes."""
     import numpy as np
 
-    from okdhp_edge.backends.base import Request
+    from okdhp_edge.backends.base import BackendConfig
     from okdhp_edge.bench.layers import slowest
 
     candidate = row.candidate
     spec = candidate.card.input
     crop = np.zeros((1, spec.height, spec.width, 3), dtype=np.uint8)
-    request = Request(candidate.folder, candidate.card, candidate.precision, threads)
+    request = BackendConfig(candidate.folder, candidate.card, candidate.precision, threads)
     layers = slowest(candidate.backend, request, crop, 8)
     say(f"{candidate.backend} int8 is slower than {faster.candidate.precision} "
         f"({row.latency.p50:.2f} against {faster.latency.p50:.2f} ms)")  # fmt: skip

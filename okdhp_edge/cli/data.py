@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from okdhp_edge.cli import MODEL_HELP
+from okdhp_edge.cli.console import emit, guarded, progress, say, table
 from okdhp_edge.cli.label import label
-from okdhp_edge.cli.show import emit, guarded, progress, say, table
 from okdhp_edge.system.progress import counter
 
 app = typer.Typer(help="Look at a data set before training on it.", no_args_is_help=True)
@@ -91,13 +91,13 @@ def relabel(
 
     A recipe takes them up by `corrections = "corrections.json"`; the data stay as they are.
     """
-    from okdhp_edge.backends.choose import open_chosen
+    from okdhp_edge.backends.choose import load_backend
     from okdhp_edge.data.load import load
     from okdhp_edge.label.relabel import relabel as look
     from okdhp_edge.system.files import write_text
 
     poses = load(data, split)
-    loaded, _ = open_chosen(model, backend, "auto", None, say)
+    loaded, _ = load_backend(model, backend, "auto", None, say)
     with loaded, progress() as report:
         found = look(poses, loaded, counter(report, "look", len(poses)))
     write_text(out, found.model_dump_json(indent=1) + "\n")
@@ -117,7 +117,7 @@ def crops(
     side: Annotated[
         int, typer.Option(min=16, help="Pixels of a box's longer side; none is enlarged.")
     ] = 176,
-    surroundings: Annotated[
+    crop_scale: Annotated[
         float,
         typer.Option(
             "--crop-scale",
@@ -131,7 +131,7 @@ def crops(
     quality: Annotated[int, typer.Option(min=1, max=100)] = 80,
     threads: Annotated[int, typer.Option(min=1)] = 2,
 ) -> None:
-    """Cut every person's surroundings out: a set a tenth as large, to train elsewhere on.
+    """Cut every person with a margin out: a set a tenth as large, to train elsewhere on.
 
     `train --data coco:OUT/annotations.json` reads it. Surroundings must hold what augmentation
     shows: the network's padding of boxes divided by the smallest scale.
@@ -140,7 +140,7 @@ def crops(
     from okdhp_edge.data.load import load
 
     poses = load(data, split)
-    options = CropOptions(side, surroundings, suffix, quality, threads)
+    options = CropOptions(side, crop_scale, suffix, quality, threads)
     with progress() as report:
         written = write_crops(poses, out, options, counter(report, "cut", len(poses)))
     say(f"{len(poses)} persons, {written / 1e6:.1f} MB: {out / ANNOTATIONS}")
@@ -160,14 +160,14 @@ def errors(
 ) -> None:
     """Write a page of a model's errors: kinds by joint and by size, the worst persons."""
     from okdhp_edge.backends.base import predict_with
-    from okdhp_edge.backends.choose import open_chosen
+    from okdhp_edge.backends.choose import load_backend
     from okdhp_edge.data.load import load
     from okdhp_edge.evaluation.error_kinds import classify
     from okdhp_edge.evaluation.error_page import error_page, summary
     from okdhp_edge.evaluation.evaluate import predict_joints
     from okdhp_edge.system.files import write_text
 
-    loaded, asked = open_chosen(model, backend, precision, None, say)
+    loaded, asked = load_backend(model, backend, precision, None, say)
     with loaded, progress() as report:
         card = loaded.card
         poses = load(data, split).with_skeleton(card.skeleton.skeleton())

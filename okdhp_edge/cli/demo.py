@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from okdhp_edge.cli.console import guarded, say
 from okdhp_edge.cli.export import export
 from okdhp_edge.cli.run import run
-from okdhp_edge.cli.show import guarded, say
 from okdhp_edge.cli.train import train
 
 

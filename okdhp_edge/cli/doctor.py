@@ -1,6 +1,6 @@
 """`okdhp-edge doctor`."""
 
-from okdhp_edge.cli.show import emit, guarded, table
+from okdhp_edge.cli.console import emit, guarded, table
 
 
 @guarded
@@ -8,8 +8,8 @@ def doctor() -> None:
     """Show what this machine can run, and the command that adds what is missing."""
     from dataclasses import asdict
 
-    from okdhp_edge.doctor import examine
+    from okdhp_edge.doctor import run_checks
 
-    findings = examine()
+    findings = run_checks()
     table("doctor", ("what", "state", "remedy"), [(f.what, f.state, f.remedy) for f in findings])
     emit({"findings": [asdict(f) for f in findings]})

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from okdhp_edge.cli import MODEL_HELP
+from okdhp_edge.cli.console import command_line, emit, guarded, progress, say, table
 from okdhp_edge.cli.evaluate_ap import evaluate_results, evaluate_with_coco
-from okdhp_edge.cli.show import command_line, emit, guarded, progress, say, table
 from okdhp_edge.errors import DataError
 from okdhp_edge.system.progress import counter
 
@@ -53,14 +53,14 @@ def evaluate(
 ) -> None:
     """Measure a model's accuracy, with a 95 % bootstrap interval over persons."""
     from okdhp_edge.artifacts.results import add_result
-    from okdhp_edge.backends.choose import open_chosen
+    from okdhp_edge.backends.choose import load_backend
 
     if results is not None:
         evaluate_results(data, split, results)
         return
     if metric != _AP and (detector or predictions):
         raise DataError("--detector and --predictions are for COCO's AP", "add --metric ap")
-    loaded, asked = open_chosen(model, backend, precision, threads, say)
+    loaded, asked = load_backend(model, backend, precision, threads, say)
     with loaded:
         result = (
             evaluate_with_coco(data, split, loaded, flip_test, detector, predictions)

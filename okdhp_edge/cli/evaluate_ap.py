@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from okdhp_edge.cli.show import command_line, emit, progress, say, table
+from okdhp_edge.cli.console import command_line, emit, progress, say, table
 from okdhp_edge.system.progress import counter
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from okdhp_edge.backends.base import Backend
-    from okdhp_edge.data.sample import PoseSet
+    from okdhp_edge.data.sample import PoseDataset
 
 
 def evaluate_results(data: str, split: str, results: Path) -> None:
@@ -38,7 +38,7 @@ def evaluate_with_coco(
     from okdhp_edge.backends.base import predict_with
     from okdhp_edge.data.load import load
     from okdhp_edge.evaluation.average_precision import average_precision, results_of, write_results
-    from okdhp_edge.evaluation.evaluate import Predict, predict_scored, with_flip_test
+    from okdhp_edge.evaluation.evaluate import Predict, predict_with_scores, with_flip_test
 
     truth = load(data, split)
     card = loaded.card
@@ -49,7 +49,7 @@ def evaluate_with_coco(
         predict = with_flip_test(predict, skeleton)
     with progress() as report:
         boxed, box_scores = _boxed(truth, detector)
-        found = predict_scored(
+        found = predict_with_scores(
             boxed, card.input, card.decoder, predict,
             progress=counter(report, "evaluate", len(boxed)),
         )["model"]  # fmt: skip
@@ -71,7 +71,9 @@ def evaluate_with_coco(
     }  # fmt: skip
 
 
-def _boxed(truth: "PoseSet", detector: Path | None) -> "tuple[PoseSet, NDArray[np.float64] | None]":
+def _boxed(
+    truth: "PoseDataset", detector: Path | None
+) -> "tuple[PoseDataset, NDArray[np.float64] | None]":
     """The labelled persons, or one sample for each box of the detector; with their scores."""
     if detector is None:
         return truth, None

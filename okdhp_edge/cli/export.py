@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from okdhp_edge.artifacts import model_store
-from okdhp_edge.cli.show import command_line, emit, guarded, progress, say, table
+from okdhp_edge.cli.console import command_line, emit, guarded, progress, say, table
 from okdhp_edge.errors import ModelError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def export(
 ) -> None:
     """Keep one branch, strip the rest, write checked ONNX, and INT8 that passes its gate."""
     from okdhp_edge.export.stage import ExportOptions, export_branch
-    from okdhp_edge.pipeline import quantize_or_train
+    from okdhp_edge.pipeline import quantize_with_qat
     from okdhp_edge.quantize.profiles import RUNTIMES
     from okdhp_edge.quantize.stage import QuantizeOptions
     from okdhp_edge.recipe.checkpoint import read_info
@@ -103,7 +103,7 @@ def export(
                 data=data or read_info(source).data, calibration=calibration, max_drop=max_drop,
                 calibrator=calibrator, keep_float=keep_float, ladder=ladder,
                 profiles=profile or RUNTIMES, command=command_line(), report=report)  # fmt: skip
-            target = quantize_or_train(fp32, source, wanted, epochs=qat)
+            target = quantize_with_qat(fp32, source, wanted, epochs=qat)
             made += [target / name for name in wanted.profiles]
     if sm:
         _build_engines(folder, sm)

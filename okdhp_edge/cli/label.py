@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from okdhp_edge.cli.show import emit, guarded, progress, say
+from okdhp_edge.cli.console import emit, guarded, progress, say
 
 if TYPE_CHECKING:
     from okdhp_edge.label.boxes import BoxFinder, Detect
@@ -24,24 +24,26 @@ PersonClass = Annotated[
     str, typer.Option(help="Class of persons in box files: a VOC name or a YOLO number.")
 ]
 Detector = Annotated[Path | None, typer.Option(help="ONNX detector for pictures without boxes.")]
-Every = Annotated[int, typer.Option(min=1, help="Of a video one frame in so many.")]
+Every = Annotated[int, typer.Option(min=1, help="Use every n-th frame of a video.")]
 Empty = Annotated[
     int,
-    typer.Option("--negatives", "--empty", min=0, help="Most boxes without anybody a picture."),
+    typer.Option("--negatives", "--empty", min=0, help="Most negative boxes in an image."),
 ]
 Nobody = Annotated[
     bool, typer.Option("--no-people", "--nobody", help="The pictures show nobody: all negatives.")
 ]
 MinScore = Annotated[float, typer.Option(min=0, max=1, help="Mean score of a labelled joint.")]
 MaxSpread = Annotated[
-    float, typer.Option(min=0, max=1, help="Of the looks at a joint, as a share of the box.")
+    float,
+    typer.Option(min=0, max=1, help="Largest spread of predictions, as a share of the box."),
 ]
 MaxAbsentScore = Annotated[
     float, typer.Option(min=0, max=1, help="Highest score of an absent joint.")
 ]
-MinJoints = Annotated[int, typer.Option(min=1, help="Labelled joints of a person.")]
+MinJoints = Annotated[int, typer.Option(min=1, help="Fewest labelled joints of a person.")]
 Smallest = Annotated[
-    float, typer.Option("--min-height", "--smallest", min=1, help="Of a box, in pixels.")
+    float,
+    typer.Option("--min-height", "--smallest", min=1, help="Smallest height of a box, in pixels."),
 ]
 Duplicates = Annotated[
     int, typer.Option(min=-1, max=64, help="Differing hash bits of one picture; -1 keeps all.")
@@ -81,16 +83,19 @@ def label(
 ) -> None:
     """Label pictures that nobody has labelled; the result is a data set `coco:FILE`.
 
-    Each teacher sees each person twice, as it is and mirrored. What the looks disagree on stays
-    unlabelled, joints that no look finds are marked absent. A stopped run goes on where it was.
+    Each teacher sees each person twice, as it is and mirrored. Joints on which predictions disagree
+    stay unlabelled, joints that no prediction finds are marked absent. A stopped run
+    continues where it was.
     """
-    from okdhp_edge.label.consensus import Rules
+    from okdhp_edge.label.consensus import ConsensusRules
     from okdhp_edge.label.options import LabelOptions
     from okdhp_edge.label.sheet import write_sheet
     from okdhp_edge.label.stage import label as run
 
-    rules = Rules(min_score=min_score, max_spread=max_spread, max_absent_score=max_absent_score,
-                  min_joints=min_joints)  # fmt: skip
+    rules = ConsensusRules(
+        min_score=min_score, max_spread=max_spread, max_absent_score=max_absent_score,
+        min_joints=min_joints,
+    )  # fmt: skip
     with progress() as report:
         result = run(LabelOptions(
             sources=sources, out=out, teachers=teacher, find=_finder(boxes, person_class),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from okdhp_edge.cli.show import emit, guarded, say, table
+from okdhp_edge.cli.console import emit, guarded, say, table
 
 
 @guarded

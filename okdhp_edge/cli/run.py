@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from okdhp_edge.cli import run_options as option
-from okdhp_edge.cli.show import emit, guarded, progress, say, table
+from okdhp_edge.cli.console import emit, guarded, progress, say, table
 from okdhp_edge.errors import OkdhpError, OutputError, SourceError
 
 if TYPE_CHECKING:
@@ -50,25 +50,22 @@ def run(
     web: option.Web = None,
     web_token: option.WebToken = None,
 ) -> None:
-    """Find people's joints in every frame and report speed honestly. Ctrl-C ends it well."""
-    from okdhp_edge.backends.choose import open_chosen
+    """Estimate poses in every frame and report latency. Ctrl-C stops cleanly."""
+    from okdhp_edge.backends.choose import load_backend
     from okdhp_edge.run.assemble import Outputs, People, assemble, feeds_for, open_sources
     from okdhp_edge.run.controls import Controls
     from okdhp_edge.run.reader import FramePolicy
     from okdhp_edge.run.sources.camera import CameraSettings
-    from okdhp_edge.run.sources.open import check_source
 
-    _check_report(report)
     wanted = source or ["webcam"]
-    for text in wanted:
-        check_source(text)
+    _check(report, wanted)
     who = People(how_many=people, detector=detector, every=detect_every, smooth=smooth)
     live = {"live": True, "every": False}.get(policy)
     pace = FramePolicy(live=live, stride=stride, max_fps=max_fps)
     outputs = Outputs(save, json_lines, coco, csv, window=window, watchdog=watchdog)
     controls = Controls(threshold=threshold)
     with ExitStack() as closing:
-        loaded, asked = open_chosen(
+        loaded, asked = load_backend(
             model, backend, precision, threads, say, engine=engine, trust_engine=trust_engine,
             tune_threads=True,
         )  # fmt: skip
@@ -102,7 +99,12 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _check_report(path: Path | None) -> None:
+def _check(path: Path | None, sources: Sequence[str]) -> None:
+    """What can be refused before a model is loaded and timed: the report's path, absent sources."""
+    from okdhp_edge.run.sources.open import check_source
+
+    for source in sources:
+        check_source(source)
     if path and path.suffix not in (".json", ".html"):
         raise OutputError(f"{path} is neither .json nor .html", "choose one of the two")
     if path and not path.parent.is_dir():
@@ -148,14 +150,14 @@ def _offer(
     controls: "Controls", pipeline: "Pipeline", model: str | None, asked: str, closing: ExitStack
 ) -> None:
     """What viewers may switch to: every backend and precision that the model has here."""
-    from okdhp_edge.backends.choose import choices, chosen_model, open_chosen
+    from okdhp_edge.backends.choose import available_choices, chosen_model, load_backend
     from okdhp_edge.run.controls import Choice
 
     def opened(choice: Choice) -> "Backend":
         threads = pipeline.backend.describe().threads
-        return open_chosen(model, choice.backend, choice.precision, threads, say)[0]
+        return load_backend(model, choice.backend, choice.precision, threads, say)[0]
 
-    controls.choices = [Choice(*found) for found in choices(chosen_model(model))]
+    controls.choices = [Choice(*found) for found in available_choices(chosen_model(model))]
     controls.current = Choice(pipeline.backend.name, asked)
     controls.open_choice = opened
     closing.callback(controls.close)
@@ -173,7 +175,7 @@ def _followed(
     import cv2
 
     from okdhp_edge.run.loop import run_loop
-    from okdhp_edge.run.report import report_on
+    from okdhp_edge.run.report import build_report
     from okdhp_edge.system.hardware import sensors
 
     cv2.setNumThreads(pipeline.backend.describe().threads or 1)
@@ -194,7 +196,7 @@ def _followed(
     if failure and not any(feed.stats.frames for feed in feeds):
         raise failure
     return [
-        report_on(feed.source, reader, feed.stats, pipeline.backend, asked, measured,
+        build_report(feed.source, reader, feed.stats, pipeline.backend, asked, measured,
                   switches=pipeline.switches)
         for feed, reader in zip(feeds, pipeline.readers, strict=True)
     ], failure  # fmt: skip

@@ -71,7 +71,7 @@ BackendName = Annotated[
 Precision = Annotated[str, _model(help="auto, int8, fp32 or bf16.")]
 Threads = Annotated[
     int | None,
-    _model(min=1, help="CPU threads. Default: a few numbers are timed here."),
+    _model(min=1, help="CPU threads. Default: the fastest of a few numbers, timed here."),
 ]
 Engine = Annotated[
     Path | None,
@@ -79,9 +79,12 @@ Engine = Annotated[
 ]
 TrustEngine = Annotated[
     bool,
-    _model("--trust-engine", help="Load it though nobody vouches: it is code."),
+    _model("--trust-engine", help="Load an engine that no sidecar vouches for: it is code."),
 ]  # fmt: skip
-Save = Annotated[Path | None, _output(help="Annotated video, .mp4 or .avi.")]
+Save = Annotated[
+    Path | None,
+    _output(help="Annotated video (.mp4, .mkv, .mov, .avi), image, or folder of images."),
+]
 JsonLines = Annotated[
     Path | None,
     _output("--json", help="Poses, one JSON object a frame."),

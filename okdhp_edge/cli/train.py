@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from okdhp_edge.artifacts import model_store
-from okdhp_edge.cli.show import emit, guarded, progress, say
+from okdhp_edge.cli.console import emit, guarded, progress, say
 from okdhp_edge.errors import OkdhpError
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def train(
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="lspet:DIR, coco:PATH, mpii:PATH or synthetic[:COUNT].")
+        str | None,
+        typer.Option(help="lspet:DIR, coco:PATH, yolo:PATH, mpii:PATH or synthetic[:COUNT]."),
     ] = None,
     start: Annotated[
         str | None,
@@ -84,6 +85,6 @@ def _recipe(recipe: str | None, start: str | None, data: str | None) -> "Recipe"
     frozen = chosen.freeze
     parts = [f"the encoder up to stride {frozen.to_stride}"] if frozen.to_stride else []
     parts += ["norms"] if frozen.norms else []
-    say(f"{persons} persons: at most {chosen.optimiser.epochs} epochs at {chosen.optimiser.lr:g}"
+    say(f"{persons} persons: at most {chosen.optimizer.epochs} epochs at {chosen.optimizer.lr:g}"
         + (f", {' and '.join(parts)} frozen" if parts else ""))  # fmt: skip
     return chosen

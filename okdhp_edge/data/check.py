@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from okdhp_edge.data.load import Problem, problems_of
-from okdhp_edge.data.sample import PoseSet, Sample
+from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
 
 _SMALL_BOX_PX = 16
@@ -27,7 +27,7 @@ class CheckReport:
         return sum(p.fatal for p in self.problems)
 
 
-def check(poses: PoseSet, progress: Callable[[int], None] | None = None) -> CheckReport:
+def check(poses: PoseDataset, progress: Callable[[int], None] | None = None) -> CheckReport:
     """Look at every annotation and open every picture."""
     problems = problems_of(poses.samples)
     broken = {p.sample for p in problems}

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from okdhp_edge.data import coco_annotation as read
-from okdhp_edge.data.coco_layout import Pictures, name_of
+from okdhp_edge.data.coco_layout import ImageLocator, name_of
 from okdhp_edge.data.reading import SPLITS, read_json, split_by_name
-from okdhp_edge.data.sample import ImageFile, PoseSet, Sample
+from okdhp_edge.data.sample import ImageFile, PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
 
@@ -23,7 +23,7 @@ _ROBOFLOW = "_annotations.coco.json"
 _FOLDER_OF_SPLIT = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
 
 
-def load_coco(path: Path, split: str) -> PoseSet:
+def load_coco(path: Path, split: str) -> PoseDataset:
     """Read a keypoints JSON, or a folder with `annotations/*keypoints*<split>*.json`, or one with
     a folder for each split (Roboflow).
 
@@ -39,16 +39,16 @@ def load_coco(path: Path, split: str) -> PoseSet:
     poses = _joined(found)
     if whole and split != "all":
         samples = _chosen(_annotation_files(path, split)[0][0], list(poses.samples), split)
-        return PoseSet(f"coco:{path}", split, poses.skeleton, samples, "oks", poses.notes)
-    return PoseSet(f"coco:{path}", split, poses.skeleton, poses.samples, "oks", poses.notes)
+        return PoseDataset(f"coco:{path}", split, poses.skeleton, samples, "oks", poses.notes)
+    return PoseDataset(f"coco:{path}", split, poses.skeleton, poses.samples, "oks", poses.notes)
 
 
-def _joined(parts: list[PoseSet]) -> PoseSet:
+def _joined(parts: list[PoseDataset]) -> PoseDataset:
     first, *others = parts
     samples = [s for part in (first, *(o.with_skeleton(first.skeleton) for o in others))
                for s in part.samples]  # fmt: skip
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
-    return PoseSet(first.source, first.split, first.skeleton, samples, first.metric, notes)
+    return PoseDataset(first.source, first.split, first.skeleton, samples, first.metric, notes)
 
 
 def _annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
@@ -124,7 +124,7 @@ def _content(file: Path) -> _Content:
     return _Content(*lists)
 
 
-def _load_file(file: Path, path: Path) -> PoseSet:
+def _load_file(file: Path, path: Path) -> PoseDataset:
     content = _content(file)
     left_out: Counter[str] = Counter()
     persons = list(_persons(content.annotations, left_out))
@@ -136,14 +136,14 @@ def _load_file(file: Path, path: Path) -> PoseSet:
         )
     skeleton = _skeleton(file, category, len(read.keypoints(persons[0][1], persons[0][0])))
     pictures = {_key(i.get("id")): i for i in content.images}
-    place = Pictures(file, path, pictures.values())
+    place = ImageLocator(file, path, pictures.values())
     samples = list(_samples(persons, pictures, place, skeleton, left_out))
     if not samples:
         raise DataError(
             f"{file} has no person that can be used", "; ".join(_counts(left_out)) or "check it"
         )
     notes = [*_counts(left_out), *_notes(skeleton, category)]
-    return PoseSet(f"coco:{path}", "all", skeleton, samples, "oks", tuple(notes))
+    return PoseDataset(f"coco:{path}", "all", skeleton, samples, "oks", tuple(notes))
 
 
 def _counts(left_out: Counter[str]) -> list[str]:
@@ -228,7 +228,7 @@ def _notes(skeleton: Skeleton, category: dict[str, Any]) -> list[str]:
 def _samples(
     persons: list[tuple[str, dict[str, Any]]],
     pictures: dict[str, dict[str, Any]],
-    place: Pictures,
+    place: ImageLocator,
     skeleton: Skeleton,
     left_out: Counter[str],
 ) -> Iterator[Sample]:
@@ -242,7 +242,7 @@ def _samples(
 
 
 def _sample(
-    place: Pictures, file_name: str, name: str, annotation: dict[str, Any], joints: int
+    place: ImageLocator, file_name: str, name: str, annotation: dict[str, Any], joints: int
 ) -> Sample:
     points = read.keypoints(annotation, name)
     if len(points) != joints:

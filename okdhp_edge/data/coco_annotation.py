@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.data.mask import Outlines
+from okdhp_edge.data.mask import PolygonMask
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box, box_around
 
@@ -102,7 +102,7 @@ def absent(
     return (flags > 0) & ~labelled_K
 
 
-def outline(annotation: Mapping[str, Any], name: str) -> Outlines | None:
+def outline(annotation: Mapping[str, Any], name: str) -> PolygonMask | None:
     """Polygons; run-length masks, which COCO keeps for crowds, count as none."""
     segmentation = annotation.get("segmentation")
     if not isinstance(segmentation, list):
@@ -111,7 +111,7 @@ def outline(annotation: Mapping[str, Any], name: str) -> Outlines | None:
         segmentation = [segmentation]
     polygons = [numbers(p, "segmentation", name) for p in segmentation]
     whole = [p.reshape(-1, 2) for p in polygons if p.size >= 6 and p.size % 2 == 0]
-    return Outlines(tuple(whole)) if whole else None
+    return PolygonMask(tuple(whole)) if whole else None
 
 
 def head_size(annotation: Mapping[str, Any], name: str) -> float | None:

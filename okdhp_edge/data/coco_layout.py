@@ -17,7 +17,7 @@ def name_of(image: Mapping[str, Any]) -> str | None:
     return name.replace("\\", "/")
 
 
-class Pictures:
+class ImageLocator:
     """Where a file's pictures lie: by its layout, told by the first that is found."""
 
     def __init__(self, file: Path, path: Path, images: Iterable[dict[str, Any]]) -> None:

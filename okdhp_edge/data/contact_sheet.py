@@ -5,7 +5,7 @@ import numpy as np
 
 from okdhp_edge.artifacts.card import InputSpec
 from okdhp_edge.data.augment import Augmentation, training_crop
-from okdhp_edge.data.sample import PoseSet, Sample
+from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.pose.crop import apply, heatmap_from_crop
 from okdhp_edge.pose.draw import draw_skeleton
 from okdhp_edge.pose.heatmap import gaussians
@@ -17,7 +17,12 @@ _COLOURMAP = cv2.COLORMAP_JET
 
 
 def contact_sheet(
-    poses: PoseSet, spec: InputSpec, augmentation: Augmentation, sigma: float, count: int, seed: int
+    poses: PoseDataset,
+    spec: InputSpec,
+    augmentation: Augmentation,
+    sigma: float,
+    count: int,
+    seed: int,
 ) -> Image:
     """Columns of: the sample with its box and skeleton, its augmented crop, the crop's targets."""
     rng = np.random.default_rng(seed)
@@ -33,7 +38,7 @@ def contact_sheet(
 
 
 def _column(
-    poses: PoseSet,
+    poses: PoseDataset,
     sample: Sample,
     spec: InputSpec,
     augmentation: Augmentation,
@@ -55,7 +60,7 @@ def _column(
     return np.vstack([np.asarray(t, dtype=np.uint8) for t in framed])
 
 
-def labelled_tile(poses: PoseSet, sample: Sample, side: int) -> Image:
+def labelled_tile(poses: PoseDataset, sample: Sample, side: int) -> Image:
     """The picture around the person, letterboxed to a square, with box and skeleton."""
     picture = sample.image.read()
     x, y, w, h = sample.box

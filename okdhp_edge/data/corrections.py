@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from okdhp_edge.data.sample import PoseSet, Sample, kinds_of
+from okdhp_edge.data.sample import PoseDataset, Sample, kinds_of
 from okdhp_edge.errors import DataError, first_fault
 from okdhp_edge.pose.skeleton import Skeleton
 
@@ -35,7 +35,7 @@ class Corrections(BaseModel):
 
 
 def make_corrections(
-    poses: PoseSet,
+    poses: PoseDataset,
     model: str,
     swapped_N: NDArray[np.bool_],
     wrong_NK: NDArray[np.bool_],
@@ -72,7 +72,7 @@ def read_corrections(path: Path) -> Corrections:
         ) from error
 
 
-def apply_corrections(poses: PoseSet, corrections: Corrections) -> PoseSet:
+def apply_corrections(poses: PoseDataset, corrections: Corrections) -> PoseDataset:
     """The set with its labels put right; samples that are not named stay as they are.
 
     Raises:

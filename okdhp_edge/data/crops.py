@@ -1,4 +1,4 @@
-"""Every person's surroundings as a small picture of its own, in COCO format.
+"""Every person with a margin as a small picture of its own, in COCO format.
 
 A set of crops is a tenth of the pictures it comes from: it travels to a rented GPU, and an epoch
 decodes no more than what it trains on.
@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from okdhp_edge.data.sample import PoseSet, Sample
+from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError, OutputError
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
@@ -35,7 +35,7 @@ class CropOptions:
 
     Attributes:
         side: pixels of the longer side of a person's box; smaller ones are not enlarged.
-        surroundings: side of the square around the box's centre, in longer sides of the box. Must
+        crop_scale: side of the square around the box's centre, in longer sides of the box. Must
             hold what augmentation shows: the network's `box_padding` divided by the least scale.
         suffix: one of SUFFIXES.
         quality: of the encoder, 1..100.
@@ -43,14 +43,14 @@ class CropOptions:
     """
 
     side: int = 176
-    surroundings: float = 1.6
+    crop_scale: float = 1.6
     suffix: str = ".webp"
     quality: int = 80
     threads: int = 2
 
 
 def write_crops(
-    poses: PoseSet, out: Path, options: CropOptions, report: Callable[[int], None]
+    poses: PoseDataset, out: Path, options: CropOptions, report: Callable[[int], None]
 ) -> int:
     """Write `out/annotations.json` and a picture for each person, or nothing; returns the bytes
     written. Crops that were there are replaced.
@@ -89,7 +89,7 @@ def write_crops(
 _Encoded = tuple[bytes, tuple[int, int], dict[str, Any]]
 
 
-def _encoded(poses: PoseSet, options: CropOptions) -> Iterator[_Encoded]:
+def _encoded(poses: PoseDataset, options: CropOptions) -> Iterator[_Encoded]:
     """In the set's order, made by threads that never run far ahead."""
 
     def encode(sample: Sample) -> _Encoded:
@@ -110,7 +110,7 @@ def _cut(sample: Sample, options: CropOptions) -> tuple[Image, int, int, float]:
     """The crop, where it lay in the picture, and by how much it was scaled."""
     picture = sample.image.read()
     longest = max(float(sample.box[2:].max()), 1.0)
-    low, high = _bounds(sample.box, longest * options.surroundings, picture.shape[1::-1])
+    low, high = _bounds(sample.box, longest * options.crop_scale, picture.shape[1::-1])
     cut = picture[low[1] : high[1], low[0] : high[0]]
     scale = min(1.0, options.side / longest)
     if scale < 1:

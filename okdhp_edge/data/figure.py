@@ -112,7 +112,7 @@ def _direction(angle: float) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """Colours and build of a person."""
 
     skin: Colour
@@ -124,7 +124,7 @@ class Look:
     build: float
 
     @classmethod
-    def random(cls, rng: np.random.Generator) -> "Look":
+    def random(cls, rng: np.random.Generator) -> "Appearance":
         """Any clothing; skin and hair from plausible ranges."""
         tone = rng.uniform(0.35, 1.0)
         skin = (int(150 * tone), int(185 * tone), int(235 * tone))
@@ -138,7 +138,11 @@ class Look:
 
 
 def draw_figure(
-    canvas: Image, xy: NDArray[np.float64], posture: Posture, look: Look, rng: np.random.Generator
+    canvas: Image,
+    xy: NDArray[np.float64],
+    posture: Posture,
+    look: Appearance,
+    rng: np.random.Generator,
 ) -> NDArray[np.bool_]:
     """Paint the person whose joints are `xy` (14, 2) into `canvas`; returns where (H, W)."""
     unit = _torso_length(xy) * 0.2 * look.build
@@ -161,7 +165,9 @@ def _torso_length(xy: NDArray[np.float64]) -> float:
     return max(float(np.linalg.norm(xy[_JOINT["neck"]] - pelvis)), 4.0)
 
 
-def _draw_arm(layer: Image, xy: NDArray[np.float64], side: str, look: Look, unit: float) -> None:
+def _draw_arm(
+    layer: Image, xy: NDArray[np.float64], side: str, look: Appearance, unit: float
+) -> None:
     shoulder, elbow, wrist = (xy[_JOINT[f"{side}_{j}"]] for j in ("shoulder", "elbow", "wrist"))
     forearm = look.shirt if look.sleeves else look.skin
     _capsule(layer, elbow, wrist, unit * 0.5, unit * 0.36, forearm)
@@ -170,14 +176,16 @@ def _draw_arm(layer: Image, xy: NDArray[np.float64], side: str, look: Look, unit
     _capsule(layer, wrist, hand, unit * 0.36, unit * 0.42, look.skin)
 
 
-def _draw_leg(layer: Image, xy: NDArray[np.float64], side: str, look: Look, unit: float) -> None:
+def _draw_leg(
+    layer: Image, xy: NDArray[np.float64], side: str, look: Appearance, unit: float
+) -> None:
     hip, knee, ankle = (xy[_JOINT[f"{side}_{j}"]] for j in ("hip", "knee", "ankle"))
     _capsule(layer, knee, ankle, unit * 0.62, unit * 0.42, look.trousers)
     _capsule(layer, hip, knee, unit * 0.85, unit * 0.62, look.trousers)
     _capsule(layer, ankle, ankle + (ankle - knee) * 0.16, unit * 0.45, unit * 0.5, look.hair)
 
 
-def _draw_torso(layer: Image, xy: NDArray[np.float64], look: Look, unit: float) -> None:
+def _draw_torso(layer: Image, xy: NDArray[np.float64], look: Appearance, unit: float) -> None:
     names = ("left_shoulder", "right_shoulder", "right_hip", "left_hip")
     corners = np.array([xy[_JOINT[n]] for n in names])
     _fill(layer, corners, look.shirt)
@@ -191,7 +199,7 @@ def _draw_torso(layer: Image, xy: NDArray[np.float64], look: Look, unit: float) 
 
 
 def _draw_head(
-    layer: Image, xy: NDArray[np.float64], posture: Posture, look: Look, unit: float
+    layer: Image, xy: NDArray[np.float64], posture: Posture, look: Appearance, unit: float
 ) -> None:
     neck, top = xy[_JOINT["neck"]], xy[_JOINT["head_top"]]
     up = top - neck

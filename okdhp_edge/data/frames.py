@@ -1,4 +1,4 @@
-"""Pictures without labels: a folder of them, or the frames of a video; each as one whole person."""
+"""Images without labels: a folder of them, or the frames of a video; each as one whole person."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -11,12 +11,12 @@ from okdhp_edge.data.coco import load_coco
 from okdhp_edge.data.lspet import load_lspet
 from okdhp_edge.data.mpii import load_mpii
 from okdhp_edge.data.reading import SPLITS
-from okdhp_edge.data.sample import ImageFile, PoseSet, Sample, kinds_of
+from okdhp_edge.data.sample import ImageFile, PoseDataset, Sample, kinds_of
 from okdhp_edge.data.synthetic import load_synthetic
 from okdhp_edge.data.yolo import load_yolo
 from okdhp_edge.errors import DataError
 
-KINDS: dict[str, Callable[[Path, str], PoseSet]] = {
+KINDS: dict[str, Callable[[Path, str], PoseDataset]] = {
     "lspet": load_lspet,
     "coco": load_coco,
     "yolo": load_yolo,
@@ -37,7 +37,7 @@ class Problem:
     fatal: bool
 
 
-def read_annotations(source: str, split: str) -> PoseSet:
+def read_annotations(source: str, split: str) -> PoseDataset:
     """Samples as the files have them, unchecked.
 
     Args:
@@ -77,7 +77,7 @@ def with_split(source: str) -> tuple[str, str | None]:
     return (place, split) if place and match and match["split"] in SPLITS else (source, None)
 
 
-def _of_one_kind(source: str, split: str) -> PoseSet:
+def _of_one_kind(source: str, split: str) -> PoseDataset:
     kind, _, path = source.partition(":")
     if kind not in KINDS:
         if "+" in kind:  # as cards of shipped weights tell what they were trained on
@@ -91,7 +91,7 @@ def _of_one_kind(source: str, split: str) -> PoseSet:
     return replace(parts[0], split=split, samples=[s for part in parts for s in part.samples])
 
 
-def _part(load_kind: Callable[[Path, str], PoseSet], path: Path, part: str) -> PoseSet:
+def _part(load_kind: Callable[[Path, str], PoseDataset], path: Path, part: str) -> PoseDataset:
     match = _PART.fullmatch(part)
     if not match or match["split"] not in SPLITS:
         raise DataError(
@@ -103,7 +103,7 @@ def _part(load_kind: Callable[[Path, str], PoseSet], path: Path, part: str) -> P
     return replace(poses, samples=poses.samples[start:stop])
 
 
-def load(source: str, split: str) -> PoseSet:
+def load(source: str, split: str) -> PoseDataset:
     """Samples that can be trained and evaluated on.
 
     Raises:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.data.matlab import read_matlab
 from okdhp_edge.data.reading import split_by_name
-from okdhp_edge.data.sample import ImageFile, PoseSet, Sample
+from okdhp_edge.data.sample import ImageFile, PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import box_around
 from okdhp_edge.pose.skeleton import LSP14
@@ -17,7 +17,7 @@ _MATLAB_ORIGIN = 1.0
 _MIN_LABELLED = 2
 
 
-def load_lspet(path: Path, split: str) -> PoseSet:
+def load_lspet(path: Path, split: str) -> PoseDataset:
     """Read `joints.mat`, `images/` and `splits/<split>.txt` under `path`.
 
     Without `splits/`, which is not part of LSPET, it is divided 80/10/10 by picture name.
@@ -36,7 +36,7 @@ def load_lspet(path: Path, split: str) -> PoseSet:
         raise DataError(f"{mat} holds joints {joints.shape}, not (14, 3, N)", "download it again")
     names = _names(path, split, joints.shape[2])
     samples = [_sample(path, name, joints[:, :, int(name[2:]) - 1]) for name in names]
-    return PoseSet(f"lspet:{path}", split, LSP14, samples, "pck@0.2")
+    return PoseDataset(f"lspet:{path}", split, LSP14, samples, "pck@0.2")
 
 
 def _names(path: Path, split: str, count: int) -> list[str]:

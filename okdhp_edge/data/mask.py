@@ -26,7 +26,7 @@ class Mask(Protocol):
 
 
 @dataclass(frozen=True)
-class Outlines:
+class PolygonMask:
     """Polygons (N, 2) in picture pixels; their union is the person (COCO's `segmentation`)."""
 
     polygons: tuple[NDArray[np.float64], ...]
@@ -41,7 +41,7 @@ class Outlines:
 
 
 @dataclass(frozen=True)
-class Hull:
+class HullMask:
     """The convex hull of the labelled joints, grown a little: for sets without outlines."""
 
     joints: NDArray[np.float32]

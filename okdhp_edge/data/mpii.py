@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from okdhp_edge.data.matlab import read_matlab
 from okdhp_edge.data.reading import read_json, split_by_name
-from okdhp_edge.data.sample import ImageFile, PoseSet, Sample
+from okdhp_edge.data.sample import ImageFile, PoseDataset, Sample
 from okdhp_edge.errors import DataError, first_fault
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.metrics import HEAD_BIAS
@@ -23,7 +23,7 @@ _MATLAB_ORIGIN = 1.0
 _SPLIT_FILES = {"train": "train.json", "val": "valid.json", "test": "test.json"}
 
 
-def load_mpii(path: Path, split: str) -> PoseSet:
+def load_mpii(path: Path, split: str) -> PoseDataset:
     """Read a `test_mpii.json`-like file, or a folder with train/valid/test.json.
 
     Head sizes come from `headboxes_src` in a `.mat` file of the same name (as `valid.mat`) or
@@ -40,7 +40,7 @@ def load_mpii(path: Path, split: str) -> PoseSet:
     samples = [_sample(images, n, r, heads[n]) for n, r in enumerate(records)]
     if whole and split != "all":
         samples = split_by_name(samples, split, key=lambda s: s.id.split("#")[0])
-    return PoseSet(f"mpii:{path}", split, MPII16, samples, "pckh@0.5", (note,))
+    return PoseDataset(f"mpii:{path}", split, MPII16, samples, "pckh@0.5", (note,))
 
 
 class _Record(BaseModel):

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.data.mask import Hull, Mask
+from okdhp_edge.data.mask import HullMask, Mask
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
@@ -133,7 +133,7 @@ class Sample:
     @property
     def mask(self) -> Mask:
         """The silhouette, or the hull of the labelled joints in its place."""
-        return self.outline or Hull(self.xy[self.labelled])
+        return self.outline or HullMask(self.xy[self.labelled])
 
 
 def kinds_of(source: str) -> str:
@@ -142,7 +142,7 @@ def kinds_of(source: str) -> str:
 
 
 @dataclass(frozen=True)
-class PoseSet:
+class PoseDataset:
     """Samples that share a skeleton.
 
     Attributes:
@@ -162,7 +162,7 @@ class PoseSet:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def subset(self, ids: Sequence[str]) -> "PoseSet":
+    def subset(self, ids: Sequence[str]) -> "PoseDataset":
         """The samples named by `ids`, in that order.
 
         Raises:
@@ -176,11 +176,11 @@ class PoseSet:
                 f"({self.split}), first '{missing[0]}'",
                 "use a list made for this data set",
             )
-        return PoseSet(
+        return PoseDataset(
             self.source, self.split, self.skeleton, [by_id[i] for i in ids], self.metric, self.notes
         )
 
-    def with_skeleton(self, skeleton: Skeleton) -> "PoseSet":
+    def with_skeleton(self, skeleton: Skeleton) -> "PoseDataset":
         """The same persons with a model's joints, matched by name; joints the set lacks are
         unlabelled.
 

@@ -11,9 +11,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.data.figure import Look, Posture, draw_figure, joints_of, mixed, random_posture
+from okdhp_edge.data.figure import (
+    Appearance,
+    Posture,
+    draw_figure,
+    joints_of,
+    mixed,
+    random_posture,
+)
 from okdhp_edge.data.mask import MaskImage
-from okdhp_edge.data.sample import PoseSet, Sample
+from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Affine, box_around
 from okdhp_edge.pose.preprocess import Image
@@ -49,7 +56,7 @@ class DrawnMask:
         return np.asarray(crop, dtype=np.uint8)
 
 
-def load_synthetic(path: Path, split: str) -> PoseSet:
+def load_synthetic(path: Path, split: str) -> PoseDataset:
     """`synthetic` or `synthetic:COUNT` persons for training (an eighth of that to evaluate on)."""
     counts = dict(_DEFAULT_COUNTS)
     if str(path) != ".":
@@ -61,7 +68,7 @@ def load_synthetic(path: Path, split: str) -> PoseSet:
     first = _FIRST_INDEX[split]
     samples = [_sample(first + i) for i in range(counts[split])]
     source = "synthetic" if str(path) == "." else f"synthetic:{path}"
-    return PoseSet(source, split, LSP14, samples, "pck@0.2")
+    return PoseDataset(source, split, LSP14, samples, "pck@0.2")
 
 
 def _sample(index: int) -> Sample:
@@ -96,7 +103,7 @@ class _Drawing(NamedTuple):
 def _draw(index: int) -> _Drawing:
     posture, xy, rng = _posture(index)
     canvas = background((_SIDE, _SIDE), rng)
-    figure = draw_figure(canvas, xy, posture, Look.random(rng), rng)
+    figure = draw_figure(canvas, xy, posture, Appearance.random(rng), rng)
     if rng.uniform() < 0.3:
         _occlude(canvas, xy, rng)
     noise = rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(rng.uniform(0, 8))
@@ -139,7 +146,7 @@ class SyntheticScene:
         self._seed = seed
         rng = np.random.default_rng([seed, 77])
         self._background = background(size, rng)
-        self._look = Look.random(rng)
+        self._look = Appearance.random(rng)
 
     def frame(self, seconds: float) -> tuple[Image, NDArray[np.float64]]:
         """The picture at `seconds` and the true joints (14, 2) in it."""

@@ -14,7 +14,7 @@ import numpy as np
 from okdhp_edge.data.coco_annotation import AREA_OF_BOX
 from okdhp_edge.data.frames import IMAGE_SUFFIXES
 from okdhp_edge.data.reading import split_by_name
-from okdhp_edge.data.sample import ImageFile, PoseSet, Sample, read_image
+from okdhp_edge.data.sample import ImageFile, PoseDataset, Sample, read_image
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import COCO17, Skeleton, skeleton_from_names
 
@@ -32,7 +32,7 @@ class _Facts(NamedTuple):
     skeleton: Skeleton
 
 
-def load_yolo(path: Path, split: str) -> PoseSet:
+def load_yolo(path: Path, split: str) -> PoseDataset:
     """Read a data set given by its `data.yaml`, or by the folder that holds it.
 
     A set that names only `train` is divided 80/10/10 by picture name.
@@ -56,7 +56,7 @@ def load_yolo(path: Path, split: str) -> PoseSet:
     notes = [f"left out: {count} {what}" for what, count in left_out.items()]
     if not facts.skeleton.pairs:
         notes.append("no joint has a left and a right: mirrored pictures keep their joints")
-    return PoseSet(f"yolo:{path}", split, facts.skeleton, samples, "oks", tuple(notes))
+    return PoseDataset(f"yolo:{path}", split, facts.skeleton, samples, "oks", tuple(notes))
 
 
 def _facts(file: Path) -> _Facts:

@@ -20,7 +20,7 @@ from okdhp_edge.data.coco import annotation_file
 from okdhp_edge.data.coco_annotation import AREA_OF_BOX
 from okdhp_edge.data.coco_layout import name_of
 from okdhp_edge.data.reading import read_json
-from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
 from okdhp_edge.system.files import write_text
@@ -40,7 +40,7 @@ _SEEN = 0.2
 Results = list[dict[str, Any]]
 
 
-def average_precision(poses: PoseSet, results: Results) -> dict[str, float]:
+def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
     """The evaluator's numbers (NAMES, or CROWD_NAMES), in points of 100; -100 where the set has no
     such persons.
 
@@ -118,7 +118,7 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 def results_of(
-    poses: PoseSet,
+    poses: PoseDataset,
     xy_NK2: NDArray[np.floating],
     score_NK: NDArray[np.floating],
     box_score_N: NDArray[np.floating] | None = None,
@@ -155,7 +155,7 @@ def write_results(path: Path, results: Results) -> None:
     write_text(path, json.dumps(results) + "\n")
 
 
-def file_of(poses: PoseSet) -> Path:
+def file_of(poses: PoseDataset) -> Path:
     """The annotation file a set was read from.
 
     Raises:
@@ -170,7 +170,7 @@ def file_of(poses: PoseSet) -> Path:
     return annotation_file(Path(place), poses.split)
 
 
-def image_ids(poses: PoseSet) -> dict[str, Any]:
+def image_ids(poses: PoseDataset) -> dict[str, Any]:
     """By file name, of the pictures that the set's samples are in."""
     content = read_json(file_of(poses))
     by_name = {name_of(image): image["id"] for image in content["images"]}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.data.coco_annotation import AREA_OF_BOX
-from okdhp_edge.data.sample import PoseSet, Sample
+from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.pose.metrics import keypoint_similarity
 from okdhp_edge.pose.skeleton import Skeleton
 
@@ -36,7 +36,7 @@ class Kind(IntEnum):
     """Anywhere else."""
 
 
-class Errors(NamedTuple):
+class JointErrors(NamedTuple):
     """One set, one model.
 
     Attributes:
@@ -50,7 +50,7 @@ class Errors(NamedTuple):
     person: NDArray[np.float64]
 
 
-def classify(poses: PoseSet, xy_NK2: NDArray[np.floating]) -> Errors:
+def classify(poses: PoseDataset, xy_NK2: NDArray[np.floating]) -> JointErrors:
     """Classify predictions in picture pixels.
 
     Args:
@@ -72,7 +72,7 @@ def classify(poses: PoseSet, xy_NK2: NDArray[np.floating]) -> Errors:
     similarity = np.stack(similarities)
     labelled = np.stack([s.labelled for s in poses.samples])
     person = similarity.sum(axis=1) / np.maximum(labelled.sum(axis=1), 1)
-    return Errors(np.stack(kinds), similarity, person)
+    return JointErrors(np.stack(kinds), similarity, person)
 
 
 class _Matched(NamedTuple):

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.data.sample import PoseSet, Sample
-from okdhp_edge.evaluation.error_kinds import Errors, Kind
+from okdhp_edge.data.sample import PoseDataset, Sample
+from okdhp_edge.evaluation.error_kinds import JointErrors, Kind
 from okdhp_edge.pose.crop import crop_from_frame
 from okdhp_edge.pose.draw import draw_skeleton
 from okdhp_edge.pose.preprocess import Image, warp
@@ -22,7 +22,7 @@ _GROUPS = 4
 _COUNTED = (Kind.GOOD, Kind.JITTER, Kind.INVERSION, Kind.SWAP, Kind.MISS)
 
 
-def summary(poses: PoseSet, errors: Errors) -> dict[str, Any]:
+def summary(poses: PoseDataset, errors: JointErrors) -> dict[str, Any]:
     """Shares of each kind of error among labelled joints: in all, by joint, by size of person."""
     side = np.array([float(s.box[2:].max()) for s in poses.samples])
     edges = np.quantile(side, np.linspace(0, 1, _GROUPS + 1))
@@ -45,7 +45,7 @@ def summary(poses: PoseSet, errors: Errors) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _shares(errors: Errors, chosen: NDArray[np.bool_]) -> dict[str, float | int | None]:
+def _shares(errors: JointErrors, chosen: NDArray[np.bool_]) -> dict[str, float | int | None]:
     chosen = chosen & (errors.kind != Kind.UNLABELLED)
     count = int(chosen.sum())
     found: dict[str, float | int | None] = {"joints": count}
@@ -58,9 +58,9 @@ def _shares(errors: Errors, chosen: NDArray[np.bool_]) -> dict[str, float | int 
 
 
 def error_page(
-    poses: PoseSet,
+    poses: PoseDataset,
     xy_NK2: NDArray[np.floating],
-    errors: Errors,
+    errors: JointErrors,
     title: str,
     count: int,
     progress: Callable[[int], None],
@@ -82,7 +82,9 @@ def error_page(
     return page.replace("/*DATA*/", json.dumps(content).replace("</", "<\\/"))
 
 
-def _person(poses: PoseSet, index: int, xy: NDArray[np.floating], errors: Errors) -> dict[str, Any]:
+def _person(
+    poses: PoseDataset, index: int, xy: NDArray[np.floating], errors: JointErrors
+) -> dict[str, Any]:
     sample, kinds = poses.samples[index], errors.kind[index]
     counts = {kind.name.lower(): int((kinds == kind).sum()) for kind in _COUNTED}
     return {

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.artifacts.card import DecoderSpec, InputSpec
-from okdhp_edge.data.sample import PoseSet, Sample
+from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import apply, compose, crop_from_frame, heatmap_from_crop, invert
 from okdhp_edge.pose.heatmap import Decoded, Heatmaps
@@ -60,19 +60,19 @@ class Batching(TypedDict, total=False):
 
 
 def predict_joints(
-    poses: PoseSet,
+    poses: PoseDataset,
     spec: InputSpec,
     decoder: DecoderSpec,
     predict: Predict,
     **options: Unpack[Batching],
 ) -> dict[str, NDArray[np.float32]]:
     """Joints (N, K, 2) in picture pixels, for each of `predict`'s outputs."""
-    found = predict_scored(poses, spec, decoder, predict, **options)
+    found = predict_with_scores(poses, spec, decoder, predict, **options)
     return {name: decoded.xy_BK2 for name, decoded in found.items()}
 
 
-def predict_scored(
-    poses: PoseSet,
+def predict_with_scores(
+    poses: PoseDataset,
     spec: InputSpec,
     decoder: DecoderSpec,
     predict: Predict,
@@ -112,7 +112,7 @@ def with_flip_test(predict: Predict, skeleton: Skeleton) -> Predict:
 
 
 def evaluate(
-    poses: PoseSet,
+    poses: PoseDataset,
     spec: InputSpec,
     decoder: DecoderSpec,
     predict: Predict,
@@ -139,7 +139,7 @@ def check_metric(metric: str) -> None:
         raise DataError(f"unknown metric '{metric}'", "use pck@0.2, pckh@0.5 or oks")
 
 
-def score(poses: PoseSet, predicted_NK2: NDArray[np.floating], metric: str) -> Score:
+def score(poses: PoseDataset, predicted_NK2: NDArray[np.floating], metric: str) -> Score:
     """Evaluate joints in picture pixels against a set's labels."""
     check_metric(metric)
     truth = np.stack([s.xy for s in poses.samples])

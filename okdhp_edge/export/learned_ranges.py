@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from okdhp_edge.errors import ModelError
 from okdhp_edge.network.branches import PoseNet
-from okdhp_edge.network.fake_quant import QuantizedBranch, Site
+from okdhp_edge.network.fake_quant import QuantizationPoint, QuantizedBranch
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.files import write_text
@@ -20,7 +20,7 @@ Ranges = dict[str, tuple[float, float]]
 # Their outputs hold what their inputs hold, and share its steps.
 _PASSING = ("Clip", "Relu", "MaxPool", "Resize", "Pad")
 _TOLERANCE = 1e-3
-_PICTURE = Site("conv", 0, 0)
+_PICTURE = QuantizationPoint("conv", 0, 0)
 
 
 def write_learned_ranges(
@@ -63,7 +63,7 @@ def _check_same(graph: onnx.GraphProto, weights: Sequence[NDArray[np.float32]]) 
             )
 
 
-def _named(graph: onnx.GraphProto, learned: dict[Site, tuple[float, float]]) -> Ranges:
+def _named(graph: onnx.GraphProto, learned: dict[QuantizationPoint, tuple[float, float]]) -> Ranges:
     initializers = {i.name for i in graph.initializer}
     nodes = {
         "conv": [n for n in graph.node if n.op_type == "Conv"],

@@ -10,7 +10,7 @@ from okdhp_edge.evaluation.evaluate import Predict
 LIMIT_PX = 0.1
 
 
-def largest_shift(
+def max_joint_shift(
     reference: Predict, exported: Predict, crops_BHWC: NDArray[np.uint8], decoder: DecoderSpec
 ) -> float:
     """The largest distance in crop pixels between joints decoded from the two, over all crops.

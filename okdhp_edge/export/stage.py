@@ -21,14 +21,14 @@ from okdhp_edge.artifacts.card import (
     write_card,
 )
 from okdhp_edge.artifacts.model_store import mark_newest
-from okdhp_edge.backends.base import Request, predict_with
+from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.pytorch import WEIGHTS
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseSet, kinds_of
+from okdhp_edge.data.sample import PoseDataset, kinds_of
 from okdhp_edge.evaluation.evaluate import Predict, evaluate, inference_crop
 from okdhp_edge.export.learned_ranges import write_learned_ranges
-from okdhp_edge.export.parity import check_parity, largest_shift
+from okdhp_edge.export.parity import check_parity, max_joint_shift
 from okdhp_edge.export.strip import branch_config, choose_branch, strip
 from okdhp_edge.export.to_onnx import ensure_folded, set_metadata, simplify, write_onnx
 from okdhp_edge.network.build import build_network
@@ -141,11 +141,11 @@ def _hashed(card: ModelCard, folder: Path) -> ModelCard:
     return card.model_copy(update={"files": files})
 
 
-def _parity(card: ModelCard, folder: Path, single: nn.Module, val: PoseSet) -> float:
+def _parity(card: ModelCard, folder: Path, single: nn.Module, val: PoseDataset) -> float:
     samples = val.samples[:: max(1, len(val) // _PARITY_CROPS)][:_PARITY_CROPS]
     crops = np.stack([inference_crop(s, card.input, card.decoder.stride).image for s in samples])
-    with open_backend("onnxruntime", Request(folder, card, "fp32")) as backend:
-        shift = largest_shift(_torch_predict(single), predict_with(backend), crops, card.decoder)
+    with open_backend("onnxruntime", BackendConfig(folder, card, "fp32")) as backend:
+        shift = max_joint_shift(_torch_predict(single), predict_with(backend), crops, card.decoder)
     check_parity(shift)
     return shift
 
@@ -158,8 +158,8 @@ def _torch_predict(single: nn.Module) -> Predict:
     return predict
 
 
-def _measure(card: ModelCard, folder: Path, val: PoseSet, metric: str) -> Measured:
-    with open_backend("onnxruntime", Request(folder, card, "fp32")) as backend:
+def _measure(card: ModelCard, folder: Path, val: PoseDataset, metric: str) -> Measured:
+    with open_backend("onnxruntime", BackendConfig(folder, card, "fp32")) as backend:
         found = evaluate(val, card.input, card.decoder, predict_with(backend), metric)["model"]
     return Measured(
         metric=metric, data=kinds_of(val.source), split=val.split, persons=found.persons,

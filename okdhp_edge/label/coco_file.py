@@ -12,7 +12,7 @@ from okdhp_edge.data.reading import read_json
 from okdhp_edge.errors import DataError
 from okdhp_edge.label.images import (
     DuplicateFilter,
-    Item,
+    ImageItem,
     difference_hash,
     frame_file,
     images_of,
@@ -26,7 +26,7 @@ from okdhp_edge.system.files import write_text
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelResult:
     """What a run gave."""
 
     file: Path
@@ -37,8 +37,8 @@ class Labelled:
 
 
 def assemble(
-    options: LabelOptions, skeleton: Skeleton, records: Sequence[tuple[Item, Record]]
-) -> Labelled:
+    options: LabelOptions, skeleton: Skeleton, records: Sequence[tuple[ImageItem, Record]]
+) -> LabelResult:
     """The COCO file of what is left once pictures that are alike have been dropped."""
     left_out: Counter[str] = Counter()
     seen = DuplicateFilter(options.duplicates or 0)
@@ -71,10 +71,10 @@ def assemble(
         )
     write_text(options.out, json.dumps(_coco(skeleton, images, annotations, options)) + "\n")
     persons = len(annotations) - empty
-    return Labelled(options.out, len(images), persons, empty, +left_out)
+    return LabelResult(options.out, len(images), persons, empty, +left_out)
 
 
-def _image(out: Path, item: Item, record: Record, number: int) -> Record:
+def _image(out: Path, item: ImageItem, record: Record, number: int) -> Record:
     file = item.path if item.frame is None else frame_file(out, item)
     place = file.resolve()
     root = out.parent.resolve()

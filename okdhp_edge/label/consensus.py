@@ -1,6 +1,6 @@
-"""From several looks at one person to one label a joint: known, absent, or nothing said.
+"""From several predictions at one person to one label a joint: known, absent, or nothing said.
 
-L looks (teachers, each as it is and mirrored), K joints.
+L predictions (teachers, each as it is and mirrored), K joints.
 """
 
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from okdhp_edge.pose.skeleton import Skeleton
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Rules(BaseModel):
-    """When looks are believed."""
+class ConsensusRules(BaseModel):
+    """When predictions are believed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     min_score: Share = 0.3
-    """A joint is labelled where the looks' mean score reaches this."""
+    """A joint is labelled where the predictions' mean score reaches this."""
     max_spread: Share = 0.04
-    """... and no look puts it farther from their mean than this share of the box's longer side."""
+    """... and no prediction puts it farther from their mean than this share of the box's side."""
     max_absent_score: Share = 0.1
-    """A joint is absent where every look's score stays below this."""
+    """A joint is absent where every prediction's score stays below this."""
     min_joints: Annotated[int, Field(ge=1)] = 5
     """Persons with fewer labelled joints are left out."""
 
@@ -35,10 +35,10 @@ class Label(NamedTuple):
     """One person.
 
     Attributes:
-        xy: (K, 2) pixels of the picture, the looks' mean.
-        score: (K,) the looks' mean score; 0 where no look knows the joint.
+        xy: (K, 2) pixels of the picture, the predictions' mean.
+        score: (K,) the predictions' mean score; 0 where no prediction knows the joint.
         labelled: (K,) whether the position is believed.
-        absent: (K,) whether all looks are sure that the joint is not in the crop.
+        absent: (K,) whether all predictions are sure that the joint is not in the crop.
     """
 
     xy: NDArray[np.float64]
@@ -48,18 +48,18 @@ class Label(NamedTuple):
 
 
 def consensus(
-    looks: Sequence[tuple[Skeleton, TeacherPrediction]],
+    predictions: Sequence[tuple[Skeleton, TeacherPrediction]],
     skeleton: Skeleton,
     side: float,
-    rules: Rules,
+    rules: ConsensusRules,
 ) -> Label:
-    """The label on which looks agree; a joint that a teacher does not know is left to the others.
+    """The label on which predictions agree; a joint that a teacher lacks is left to the others.
 
     Args:
-        looks: each with the joints its teacher knows.
+        predictions: each with the joints its teacher knows.
         side: longer side of the person's box, in pixels of the picture.
     """
-    xy_LK2, score_LK, knows_LK = _stacked(looks, skeleton)
+    xy_LK2, score_LK, knows_LK = _stacked(predictions, skeleton)
     count_K = np.maximum(knows_LK.sum(axis=0), 1)
     xy_K2 = xy_LK2.sum(axis=0) / count_K[:, None]
     score_K = score_LK.sum(axis=0) / count_K
@@ -72,25 +72,25 @@ def consensus(
 
 
 def within(found: Label, size: tuple[int, int]) -> Label:
-    """The label for a picture of (width, height): a joint that the looks put beyond its border is
-    guessed, and absent."""
+    """The label for an image of (width, height): a joint that predictions put beyond its border
+    is guessed, and absent."""
     inside = ((found.xy >= 0) & (found.xy <= np.array(size) - 1)).all(axis=1)
     outside = found.labelled & ~inside
     return found._replace(labelled=found.labelled & inside, absent=found.absent | outside)
 
 
 def _stacked(
-    looks: Sequence[tuple[Skeleton, TeacherPrediction]], skeleton: Skeleton
+    predictions: Sequence[tuple[Skeleton, TeacherPrediction]], skeleton: Skeleton
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """(L, K, 2) places, (L, K) scores, (L, K) whether known; zeros where not."""
-    xy = np.zeros((len(looks), len(skeleton), 2))
-    score = np.zeros((len(looks), len(skeleton)))
-    knows = np.zeros((len(looks), len(skeleton)), dtype=np.bool_)
-    for row, (theirs, look) in enumerate(looks):
+    xy = np.zeros((len(predictions), len(skeleton), 2))
+    score = np.zeros((len(predictions), len(skeleton)))
+    knows = np.zeros((len(predictions), len(skeleton)), dtype=np.bool_)
+    for row, (theirs, prediction) in enumerate(predictions):
         columns = skeleton.columns_in(theirs)
         knows[row] = columns >= 0
-        xy[row, knows[row]] = look.xy[columns[knows[row]]]
-        score[row, knows[row]] = look.score[columns[knows[row]]]
+        xy[row, knows[row]] = prediction.xy[columns[knows[row]]]
+        score[row, knows[row]] = prediction.score[columns[knows[row]]]
     return xy, score, knows
 
 

@@ -18,7 +18,7 @@ _HASH_SIDE = 8
 _JPEG_QUALITY = 95
 
 
-class Item(NamedTuple):
+class ImageItem(NamedTuple):
     """A picture to label.
 
     Attributes:
@@ -35,7 +35,7 @@ class Item(NamedTuple):
         return str(self.path) if self.frame is None else f"{self.path}#{self.frame}"
 
 
-def items_in(sources: Sequence[Path], every: int) -> list[Item]:
+def items_in(sources: Sequence[Path], every: int) -> list[ImageItem]:
     """All pictures of files, folders and videos, in name order.
 
     Args:
@@ -47,16 +47,16 @@ def items_in(sources: Sequence[Path], every: int) -> list[Item]:
     return [item for source in sources for item in _items_of(source, every)]
 
 
-def _items_of(source: Path, every: int) -> list[Item]:
+def _items_of(source: Path, every: int) -> list[ImageItem]:
     if not source.exists():
         raise DataError(f"{source} does not exist", "give pictures, folders or videos")
     files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
-    found: list[Item] = []
+    found: list[ImageItem] = []
     for file in files:
         if file.suffix.lower() in IMAGE_SUFFIXES:
-            found.append(Item(file, None))
+            found.append(ImageItem(file, None))
         elif file.suffix.lower() in VIDEO_SUFFIXES:
-            found += [Item(file, number) for number in range(0, _frames(file), every)]
+            found += [ImageItem(file, number) for number in range(0, _frames(file), every)]
     if not found:
         raise DataError(
             f"{source} holds neither picture nor video",
@@ -72,7 +72,7 @@ def _frames(file: Path) -> int:
     return max(count, 1)  # one that cannot be opened is told as broken when it is read
 
 
-def images_of(items: Sequence[Item]) -> Iterator[tuple[Item, Image | DataError]]:
+def images_of(items: Sequence[ImageItem]) -> Iterator[tuple[ImageItem, Image | DataError]]:
     """Each item's picture, or why there is none; a video's frames in one pass."""
     open_video: tuple[Path, cv2.VideoCapture] | None = None
     try:
@@ -97,7 +97,7 @@ def _or_error(path: Path) -> Image | DataError:
         return error
 
 
-def _frame(capture: cv2.VideoCapture, item: Item) -> Image | DataError:
+def _frame(capture: cv2.VideoCapture, item: ImageItem) -> Image | DataError:
     assert item.frame is not None
     while capture.get(cv2.CAP_PROP_POS_FRAMES) < item.frame and capture.grab():
         pass
@@ -146,6 +146,6 @@ def save_frame(picture: Image, file: Path) -> None:
     cv2.imwrite(str(file), picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
 
 
-def frame_file(out: Path, item: Item) -> Path:
+def frame_file(out: Path, item: ImageItem) -> Path:
     """Where a video's frame is kept: in a folder of the label file's name."""
     return out.parent / out.stem / f"{item.path.stem}_{item.frame:06d}.jpg"

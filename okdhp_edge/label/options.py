@@ -7,7 +7,7 @@ from typing import Any
 
 from okdhp_edge import __version__
 from okdhp_edge.label.boxes import BoxFinder, Detect
-from okdhp_edge.label.consensus import Rules
+from okdhp_edge.label.consensus import ConsensusRules
 from okdhp_edge.label.teacher import fingerprint
 
 
@@ -37,7 +37,7 @@ class LabelOptions:
     teachers: Sequence[Path]
     find: BoxFinder | None = None
     open_detector: Callable[[], Detect] | None = None
-    rules: Rules = field(default_factory=Rules)
+    rules: ConsensusRules = field(default_factory=ConsensusRules)
     every: int = 10
     empty: int = 0
     smallest: float = 32.0

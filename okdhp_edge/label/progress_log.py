@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from okdhp_edge.errors import OutputError
-from okdhp_edge.label.images import Item
+from okdhp_edge.label.images import ImageItem
 from okdhp_edge.system.files import writing
 
 Record = dict[str, Any]
@@ -51,7 +51,7 @@ class ProgressLog:
                 self._write(self._settings)
         return self
 
-    def add(self, item: Item, record: Record) -> None:
+    def add(self, item: ImageItem, record: Record) -> None:
         """One picture is done."""
         record = {"key": item.key} | record
         self._write(record)

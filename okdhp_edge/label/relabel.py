@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Backend, predict_with
 from okdhp_edge.data.corrections import Corrections, make_corrections
-from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.evaluation.evaluate import Predict, Progress, predict_joints
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.pose.skeleton import Skeleton
@@ -37,7 +37,7 @@ class LabelErrors(NamedTuple):
     wrong: NDArray[np.bool_]
 
 
-def relabel(poses: PoseSet, backend: Backend, progress: Progress | None = None) -> Corrections:
+def relabel(poses: PoseDataset, backend: Backend, progress: Progress | None = None) -> Corrections:
     """What a model doubts in a set's labels.
 
     Raises:

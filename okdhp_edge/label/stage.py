@@ -7,9 +7,9 @@ where it was; the COCO file appears whole at the end.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from okdhp_edge.label.coco_file import Labelled, assemble
+from okdhp_edge.label.coco_file import LabelResult, assemble
 from okdhp_edge.label.consensus import union
-from okdhp_edge.label.images import Item, images_of, items_in
+from okdhp_edge.label.images import ImageItem, images_of, items_in
 from okdhp_edge.label.options import LabelOptions
 from okdhp_edge.label.progress_log import ProgressLog, Record
 from okdhp_edge.label.teacher import Teacher
@@ -19,7 +19,7 @@ from okdhp_edge.pose.skeleton import Skeleton
 _AHEAD = 4
 
 
-def label(options: LabelOptions) -> Labelled:
+def label(options: LabelOptions) -> LabelResult:
     """Label all sources.
 
     Raises:
@@ -49,11 +49,11 @@ def label(options: LabelOptions) -> Labelled:
 
 
 def _in_order(
-    options: LabelOptions, skeleton: Skeleton, items: Sequence[Item]
-) -> Iterator[tuple[Item, Record]]:
+    options: LabelOptions, skeleton: Skeleton, items: Sequence[ImageItem]
+) -> Iterator[tuple[ImageItem, Record]]:
     """Each item and its record, several in work at once."""
     worker = Worker(options, skeleton)
-    pending: list[tuple[Item, Future[Record]]] = []
+    pending: list[tuple[ImageItem, Future[Record]]] = []
     with ThreadPoolExecutor(options.workers) as pool:
         try:
             for item, picture in images_of(items):

@@ -6,7 +6,7 @@ import numpy as np
 
 from okdhp_edge.errors import DataError
 from okdhp_edge.label.consensus import Label, consensus, within
-from okdhp_edge.label.images import Item, difference_hash, frame_file, save_frame
+from okdhp_edge.label.images import ImageItem, difference_hash, frame_file, save_frame
 from okdhp_edge.label.negatives import negative_boxes
 from okdhp_edge.label.options import LabelOptions
 from okdhp_edge.label.progress_log import Record
@@ -25,7 +25,7 @@ class Worker:
         self._skeleton = skeleton
         self._of_thread = local()
 
-    def __call__(self, item: Item, picture: Image | DataError) -> Record:
+    def __call__(self, item: ImageItem, picture: Image | DataError) -> Record:
         """Label one picture; an error is recorded and skipped."""
         if isinstance(picture, DataError):
             return {"error": str(picture)}
@@ -34,7 +34,7 @@ class Worker:
         except DataError as error:
             return {"error": str(error)}
 
-    def _record(self, item: Item, picture: Image) -> Record:
+    def _record(self, item: ImageItem, picture: Image) -> Record:
         options = self._options
         boxes = self._boxes(item, picture)
         tall = [box for box in boxes if box[3] >= options.smallest]
@@ -58,7 +58,7 @@ class Worker:
             "unsure": len(tall) - len(kept),
         }
 
-    def _boxes(self, item: Item, picture: Image) -> list[Box]:
+    def _boxes(self, item: ImageItem, picture: Image) -> list[Box]:
         if self._options.nobody:
             return []
         found = self._options.find(item.path, picture) if self._options.find else None

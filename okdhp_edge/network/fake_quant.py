@@ -19,7 +19,7 @@ from okdhp_edge.network.quantizer import ActivationQuantizer, folded, quantized_
 _PASSING = {"aten.max_pool2d.default", "aten.upsample_nearest2d.vec", "aten.pad.default"}
 
 
-class Placement(NamedTuple):
+class QuantizerPlacement(NamedTuple):
     """What a target wants.
 
     Attributes:
@@ -35,7 +35,7 @@ class Placement(NamedTuple):
     fused: bool = False
 
 
-class Site(NamedTuple):
+class QuantizationPoint(NamedTuple):
     """Where a quantizer stands, told by operators so that an exported file can be matched.
 
     Attributes:
@@ -56,12 +56,12 @@ class QuantizedBranch(nn.Module):
     """
 
     def __init__(
-        self, net: PoseNet, branch: int, size: tuple[int, int], placement: Placement
+        self, net: PoseNet, branch: int, size: tuple[int, int], placement: QuantizerPlacement
     ) -> None:
         super().__init__()
         self.placement = placement
         self.quantizers = nn.ModuleList()
-        self.sites: list[list[Site]] = []
+        self.sites: list[list[QuantizationPoint]] = []
         # In lists, so that the network's weights are not registered a second time.
         self._live = [SingleBranch(net, branch)]
         with evaluating(net):
@@ -84,7 +84,7 @@ class QuantizedBranch(nn.Module):
         for quantizer in self._each():
             quantizer.finish_calibration()
 
-    def ranges(self) -> dict[Site, tuple[float, float]]:
+    def ranges(self) -> dict[QuantizationPoint, tuple[float, float]]:
         """What was learned, by site."""
         return {
             site: quantizer.range()
@@ -178,12 +178,12 @@ class _Insertion:
             fused = self._fused(node) if self._branch.placement.fused else None
             for argument in (0, 1):
                 if argument != fused:
-                    self._quantize_input(node, argument, Site("add", number, argument))
+                    self._quantize_input(node, argument, QuantizationPoint("add", number, argument))
             if self._branch.placement.sums:
-                self._quantize_output(node, Site("add", number, -1))
+                self._quantize_output(node, QuantizationPoint("add", number, -1))
         *convolutions, head = self._nodes(aten.conv2d.default)
         for number, node in enumerate(convolutions):
-            self._quantize_input(node, 0, Site("conv", number, 0))
+            self._quantize_input(node, 0, QuantizationPoint("conv", number, 0))
             self._replace(node, self._branch.placement.per_channel)
         self._replace(head, None)
         self._graph.eliminate_dead_code()
@@ -207,7 +207,7 @@ class _Insertion:
             if n.target is target and all(isinstance(a, fx.Node) for a in n.args[:2])
         ]  # fmt: skip
 
-    def _quantize_input(self, node: fx.Node, argument: int, site: Site) -> None:
+    def _quantize_input(self, node: fx.Node, argument: int, site: QuantizationPoint) -> None:
         """What only picks or repeats values shares the steps of what it reads."""
         producer = cast(fx.Node, node.args[argument])
         while str(producer.target) in _PASSING:
@@ -215,13 +215,13 @@ class _Insertion:
             producer = cast(fx.Node, node.args[0])
         node.update_arg(argument, self._quantizer_after(producer, site))
 
-    def _quantize_output(self, node: fx.Node, site: Site) -> None:
+    def _quantize_output(self, node: fx.Node, site: QuantizationPoint) -> None:
         users = list(node.users)
         quantizer = self._quantizer_after(node, site)
         for user in users:
             user.replace_input_with(node, quantizer)
 
-    def _quantizer_after(self, producer: fx.Node, site: Site) -> fx.Node:
+    def _quantizer_after(self, producer: fx.Node, site: QuantizationPoint) -> fx.Node:
         """One for each tensor, however many read it."""
         if producer not in self._by_producer:
             number = self._branch.add_quantizer()

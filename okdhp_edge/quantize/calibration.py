@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from okdhp_edge.artifacts.card import Calibration, DecoderSpec, InputSpec
 from okdhp_edge.data.frames import unlabelled
 from okdhp_edge.data.load import KINDS, load
-from okdhp_edge.data.sample import PoseSet, Sample, kinds_of
+from okdhp_edge.data.sample import PoseDataset, Sample, kinds_of
 from okdhp_edge.errors import DataError
 from okdhp_edge.evaluation.evaluate import inference_crop
 
@@ -92,7 +92,7 @@ def _read_list(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _drawn(train: PoseSet) -> Sequence[Sample]:
+def _drawn(train: PoseDataset) -> Sequence[Sample]:
     """300 of the better labelled half: ranges should come from whole people."""
     by_labels = sorted(train.samples, key=_labelled, reverse=True)
     half = by_labels[: max(len(by_labels) // 2, DEFAULT_COUNT)]

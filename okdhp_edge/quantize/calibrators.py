@@ -21,7 +21,7 @@ _SHRINKS = np.linspace(1.0, 0.2, 41)
 _TINY = 1e-12
 
 
-def ranges_of(statistics: StatisticsByTensor, method: str) -> dict[str, Range]:
+def compute_ranges(statistics: StatisticsByTensor, method: str) -> dict[str, Range]:
     """The range of each tensor by one of `METHODS`."""
     calibrate = METHODS[method]
     return {name: _with_zero(calibrate(seen)) for name, seen in statistics.items()}

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from okdhp_edge.artifacts.card import ModelCard
-from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.quantize.calibration import CalibrationSet
 from okdhp_edge.quantize.calibrators import Range
 from okdhp_edge.quantize.observe import StatisticsByTensor
@@ -15,26 +15,26 @@ class QuantizationInputs:
     """What every INT8 artefact of a model is made from.
 
     Attributes:
-        source: the float ONNX file.
+        float_model: the float ONNX file.
         card: its card.
-        learned: whether `known` holds ranges that training with quantization has found.
-        known: ranges that no calibrator needs to find: the picture's, and learned ones.
+        learned: whether `fixed_ranges` holds ranges that training with quantization has found.
+        fixed_ranges: ranges that no calibrator needs to find: the picture's, and learned ones.
         gate: the pictures that decide, by `metric`.
-        before: the metric of the float file on them, in points of 100.
+        float_metric: the metric of the float file on them, in points of 100.
         max_drop: points that may be lost.
-        reference_sha256: of the float file that `before` was measured of.
+        reference_sha256: of the float file that `float_metric` was measured of.
         command: what the person typed, for the card.
     """
 
-    source: Path
+    float_model: Path
     card: ModelCard
     crops: CalibrationSet
     statistics: StatisticsByTensor
     learned: bool = False
-    known: dict[str, Range] = field(default_factory=dict)
-    gate: PoseSet
+    fixed_ranges: dict[str, Range] = field(default_factory=dict)
+    gate: PoseDataset
     metric: str
-    before: float
+    float_metric: float
     max_drop: float
     reference_sha256: str
     command: str = ""

@@ -83,7 +83,7 @@ class Ladder:
         )
 
     def _passes(self, attempt: Attempt) -> bool:
-        return self._inputs.before - attempt.measured.value <= self._inputs.max_drop
+        return self._inputs.float_metric - attempt.measured.value <= self._inputs.max_drop
 
     def try_plan(self, plan: Plan) -> Attempt:
         """Make one artefact and measure it."""
@@ -96,7 +96,7 @@ class Ladder:
         return attempt
 
     def _correct_biases(self) -> None:
-        self.try_plan(replace(self.best.plan, corrected=True))
+        self.try_plan(replace(self.best.plan, bias_correction=True))
 
     def _keep_float(self) -> None:
         """Double the number of float layers until the gate holds, then halve the step back."""
@@ -124,11 +124,11 @@ class Ladder:
     def _control_accuracy(self) -> None:
         # NNCF chooses layers by itself, so it cannot be asked to keep certain ones.
         if self._profile.name == "openvino" and not self._asked:
-            self.try_plan(Plan("nncf", maker="accuracy-control"))
+            self.try_plan(Plan("nncf", method="accuracy-control"))
 
     def lines(self) -> list[dict[str, object]]:
         """Every attempt, for people and for `ladder.json`."""
-        before = self._inputs.before
+        before = self._inputs.float_metric
         return [
             {
                 "rung": str(a.plan), "value": round(a.measured.value, 3),

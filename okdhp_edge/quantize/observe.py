@@ -95,7 +95,7 @@ StatisticsByTensor = dict[str, TensorStatistics]
 
 
 def observe(model: Path, crops: Iterable[NDArray[np.uint8]]) -> StatisticsByTensor:
-    """StatisticsByTensor of every float tensor between a network's nodes.
+    """Statistics of every float tensor between a network's nodes.
 
     Args:
         model: a float ONNX file with one uint8 input.
@@ -133,7 +133,7 @@ def _observed(
             if not np.isfinite(value).all():
                 raise ModelError(
                     f"tensor '{name}' is not finite on a calibration picture",
-                    "train again with a lower rate or with optimiser.clip_norm",
+                    "train again with a lower rate or with optimizer.clip_norm",
                 )
             found[name].add(value[:1] if copies > 1 else value)
     return found

@@ -39,7 +39,9 @@ def _save(model: Any, target: Path) -> None:
     ov.save_model(model, str(target), compress_to_fp16=False)
 
 
-def control_accuracy(inputs: QuantizationInputs, target: Path, max_drop: float) -> None:
+def quantize_with_accuracy_control(
+    inputs: QuantizationInputs, target: Path, max_drop: float
+) -> None:
     """NNCF's accuracy control: layers go back to float, worst first, until the metric holds.
 
     Args:
@@ -51,7 +53,7 @@ def control_accuracy(inputs: QuantizationInputs, target: Path, max_drop: float) 
     # NNCF draws its progress on stdout, which belongs to the command's JSON line.
     with contextlib.redirect_stdout(sys.stderr):
         quantized = nncf.quantize_with_accuracy_control(
-            _core().read_model(str(inputs.source)),
+            _core().read_model(str(inputs.float_model)),
             calibration_dataset=nncf.Dataset(inputs.crops),
             validation_dataset=nncf.Dataset(range(len(inputs.gate))),
             validation_fn=_ValidationMetric(inputs),

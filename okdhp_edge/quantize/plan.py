@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from okdhp_edge.quantize.calibrators import METHODS, Range, ranges_of
+from okdhp_edge.quantize.calibrators import METHODS, Range, compute_ranges
 from okdhp_edge.quantize.inputs import QuantizationInputs
 
 LEARNED = "learned"
@@ -16,25 +16,25 @@ class Plan:
 
     Attributes:
         calibrator: one of `METHODS`, or `LEARNED`.
-        corrected: whether biases make up for what rounding the weights shifts.
+        bias_correction: whether biases make up for what rounding the weights shifts.
         keep_float: names of nodes that are not quantized.
-        maker: `qdq` is ours; `accuracy-control` is NNCF's, which finds its own ranges.
+        method: `qdq` is ours; `accuracy-control` is NNCF's, which finds its own ranges.
     """
 
     calibrator: str
-    corrected: bool = False
+    bias_correction: bool = False
     keep_float: tuple[str, ...] = ()
-    maker: Literal["qdq", "accuracy-control"] = "qdq"
+    method: Literal["qdq", "accuracy-control"] = "qdq"
 
     def ranges(self, inputs: QuantizationInputs) -> dict[str, Range]:
         """Of every tensor; where learned ones are silent, the first calibrator speaks."""
         method = self.calibrator if self.calibrator in METHODS else next(iter(METHODS))
-        return ranges_of(inputs.statistics, method) | inputs.known
+        return compute_ranges(inputs.statistics, method) | inputs.fixed_ranges
 
     def __str__(self) -> str:
-        if self.maker == "accuracy-control":
+        if self.method == "accuracy-control":
             return "NNCF accuracy control"
         parts = [self.calibrator]
-        parts += ["bias correction"] if self.corrected else []
+        parts += ["bias correction"] if self.bias_correction else []
         parts += [f"{len(self.keep_float)} layers float"] if self.keep_float else []
         return ", ".join(parts)

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from okdhp_edge.backends.base import Request, predict_with
+from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.onnxruntime import OnnxRuntimeBackend
 from okdhp_edge.quantize.calibrators import Ranges
 from okdhp_edge.quantize.inputs import QuantizationInputs
@@ -25,7 +25,7 @@ _EVALUATED = 12
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerSensitivity:
     """One convolution quantized alone.
 
     Attributes:
@@ -40,23 +40,25 @@ class Layer:
 
 def sensitivity(
     inputs: QuantizationInputs, profile: Profile, ranges: Ranges, report: Report
-) -> list[Layer]:
+) -> list[LayerSensitivity]:
     """Every convolution but the head, worst first; the worst twelve with the metric they cost."""
     crops = [crop for crop, _ in zip(inputs.crops, range(_CROPS), strict=False)]
-    reference = np.stack(list(_heatmaps(inputs.source, crops)))
-    names = convolutions(inputs.source)
+    reference = np.stack(list(_heatmaps(inputs.float_model, crops)))
+    names = convolutions(inputs.float_model)
     found = []
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "model.onnx"
         for number, name in enumerate(names):
             report("sensitivity", number, len(names), name)
-            write_qdq(inputs.source, file, ranges, profile, only=[name])
-            found.append(Layer(name, sqnr_db(reference, np.stack(list(_heatmaps(file, crops))))))
+            write_qdq(inputs.float_model, file, ranges, profile, only=[name])
+            found.append(
+                LayerSensitivity(name, sqnr_db(reference, np.stack(list(_heatmaps(file, crops)))))
+            )
         found.sort(key=lambda layer: layer.sqnr_db)
         for number, layer in enumerate(found[:_EVALUATED]):
             report("sensitivity", number, _EVALUATED, f"metric of {layer.name}")
-            write_qdq(inputs.source, file, ranges, profile, only=[layer.name])
-            found[number] = Layer(layer.name, layer.sqnr_db, _drop(inputs, file))
+            write_qdq(inputs.float_model, file, ranges, profile, only=[layer.name])
+            found[number] = LayerSensitivity(layer.name, layer.sqnr_db, _drop(inputs, file))
     return found
 
 
@@ -76,11 +78,11 @@ def _heatmaps(file: Path, crops: list[NDArray[np.uint8]]) -> Iterator[NDArray[np
 
 def _drop(inputs: QuantizationInputs, file: Path) -> float:
     card = inputs.card.model_copy(update={"model_file": file.name})
-    with OnnxRuntimeBackend(Request(file.parent, card, "int8")) as loaded:
-        return inputs.before - score_of(predict_with(loaded), inputs).value
+    with OnnxRuntimeBackend(BackendConfig(file.parent, card, "int8")) as loaded:
+        return inputs.float_metric - score_of(predict_with(loaded), inputs).value
 
 
-def write_sensitivity(layers: list[Layer], folder: Path, profile: str) -> None:
+def write_sensitivity(layers: list[LayerSensitivity], folder: Path, profile: str) -> None:
     """`sensitivity.json` and `sensitivity.png` into `folder`."""
     from matplotlib.figure import Figure
 

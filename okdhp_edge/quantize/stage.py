@@ -76,7 +76,7 @@ def quantize(fp32: Path, options: QuantizeOptions) -> Path:
 
 def _quantize(fp32: Path, options: QuantizeOptions, profiles: Sequence[Profile]) -> Path:
     inputs = quantization_inputs(fp32, options)
-    kept = tuple(matching(inputs.source, options.keep_float) if options.keep_float else ())
+    kept = tuple(matching(inputs.float_model, options.keep_float) if options.keep_float else ())
     target = (options.reference or fp32).parent / "int8"
     with staged_folder(target) as staging:
         _carry_over(target, staging, inputs.reference_sha256, options.profiles)
@@ -100,13 +100,13 @@ def quantization_inputs(fp32: Path, options: QuantizeOptions) -> QuantizationInp
     reference = options.reference or fp32
     held_against = read_card(reference)
     inputs = QuantizationInputs(
-        source=source, card=card, crops=crops, learned=bool(learned),
+        float_model=source, card=card, crops=crops, learned=bool(learned),
         statistics=statistics_of(source, crops, len(crops), options.report),
-        known=input_range(source) | learned, gate=gate,
-        metric=card.metrics[0].metric, before=0.0, max_drop=options.max_drop,
+        fixed_ranges=input_range(source) | learned, gate=gate,
+        metric=card.metrics[0].metric, float_metric=0.0, max_drop=options.max_drop,
         reference_sha256=held_against.files[held_against.model_file], command=options.command,
     )  # fmt: skip
-    return replace(inputs, before=verify(reference, "onnxruntime", inputs).value)
+    return replace(inputs, float_metric=verify(reference, "onnxruntime", inputs).value)
 
 
 def _learned_ranges(fp32: Path) -> dict[str, Range]:
@@ -141,7 +141,7 @@ def _quantize_one(
                 ladder.try_plan(Plan(calibrator, keep_float=kept))
         best = ladder.best
         check_drop(
-            wanted.name, inputs.metric, inputs.before, best.measured.value, options.max_drop,
+            wanted.name, inputs.metric, inputs.float_metric, best.measured.value, options.max_drop,
             f"{best.plan} was the best of {len(ladder.attempts)} rungs",
         )  # fmt: skip
         shutil.copytree(best.folder, staging / wanted.name)
@@ -149,5 +149,5 @@ def _quantize_one(
             shutil.copy(extra, staging / wanted.name)
         write_ladder(ladder, staging / wanted.name)
     card = read_card(staging / wanted.name)
-    measured = best.measured.model_copy(update={"parent_value": inputs.before})
+    measured = best.measured.model_copy(update={"parent_value": inputs.float_metric})
     write_card(card.model_copy(update={"metrics": (measured,)}), staging / wanted.name)

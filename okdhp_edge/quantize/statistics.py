@@ -1,4 +1,4 @@
-"""StatisticsByTensor of a network on a calibration set, kept between commands.
+"""Tensor statistics of a network on a calibration set, cached between commands.
 
 The key is a hash of the model file, of every crop's pixels after preprocessing, and of this
 project's version: whatever changes, the key does, and no stale entry can be used.

@@ -15,7 +15,7 @@ from okdhp_edge.quantize.graph_rewrites import drop_unused_initializers
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 
 
-def finish(path: Path) -> None:
+def to_strongly_typed(path: Path) -> None:
     """Free residual sums and turn the float remainder into FP16; inputs and outputs stay."""
     model = onnx.load(str(path))
     free_residuals(model.graph)

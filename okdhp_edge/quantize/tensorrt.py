@@ -28,7 +28,7 @@ from okdhp_edge.system.progress import Report, silent
 TARGETS = ("SM75", "SM86", "SM89", "SM120")
 
 
-def check_contract(path: Path) -> None:
+def check_qdq_rules(path: Path) -> None:
     """Check the rules of explicit quantization before TensorRT does, with the node's name.
 
     Raises:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from okdhp_edge.artifacts.card import Measured, read_card
-from okdhp_edge.backends.base import Request, predict_with
+from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.data.sample import PoseSet, kinds_of
+from okdhp_edge.data.sample import PoseDataset, kinds_of
 from okdhp_edge.evaluation.evaluate import Predict, evaluate
 from okdhp_edge.pose.metrics import Score
 from okdhp_edge.quantize.inputs import QuantizationInputs
@@ -15,7 +15,7 @@ from okdhp_edge.system.hardware import int8_units
 def verify(folder: Path, runtime: str, inputs: QuantizationInputs) -> Measured:
     """The metric of the artefact in `folder`, measured in `runtime`."""
     card = read_card(folder)
-    with open_backend(runtime, Request(folder, card, card.precision)) as loaded:
+    with open_backend(runtime, BackendConfig(folder, card, card.precision)) as loaded:
         found = score_of(predict_with(loaded), inputs)
     return Measured(
         metric=inputs.metric, data=kinds_of(inputs.gate.source), split=inputs.gate.split,
@@ -24,7 +24,9 @@ def verify(folder: Path, runtime: str, inputs: QuantizationInputs) -> Measured:
     )  # fmt: skip
 
 
-def score_of(predict: Predict, inputs: QuantizationInputs, data: PoseSet | None = None) -> Score:
+def score_of(
+    predict: Predict, inputs: QuantizationInputs, data: PoseDataset | None = None
+) -> Score:
     """The metric of a predict function on the gate's data, or on a part of it."""
     card = inputs.card
     poses = inputs.gate if data is None else data

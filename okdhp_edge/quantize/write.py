@@ -12,7 +12,7 @@ from okdhp_edge.quantize.onnx_qdq import head, write_qdq
 from okdhp_edge.quantize.plan import Plan
 from okdhp_edge.quantize.profiles import Profile
 from okdhp_edge.quantize.saturation import saturation_of
-from okdhp_edge.quantize.tensorrt import check_contract
+from okdhp_edge.quantize.tensorrt import check_qdq_rules
 
 
 def write_artefact(plan: Plan, profile: Profile, inputs: QuantizationInputs, folder: Path) -> None:
@@ -21,23 +21,23 @@ def write_artefact(plan: Plan, profile: Profile, inputs: QuantizationInputs, fol
     name = "model.xml" if profile.format == "openvino" else "model.onnx"
     with tempfile.TemporaryDirectory() as scratch:
         onnx_file = folder / name if profile.format == "onnx" else Path(scratch) / "qdq.onnx"
-        if plan.maker == "accuracy-control":
-            openvino.control_accuracy(inputs, folder / name, inputs.max_drop)
+        if plan.method == "accuracy-control":
+            openvino.quantize_with_accuracy_control(inputs, folder / name, inputs.max_drop)
         else:
             _write_qdq(plan, profile, inputs, onnx_file, Path(scratch))
             if profile.format == "openvino":
                 openvino.convert(onnx_file, folder / name)
         safe = _is_safe(plan, profile, onnx_file)
     if profile.name == "tensorrt":
-        strongly_typed.finish(folder / name)
-        check_contract(folder / name)
+        strongly_typed.to_strongly_typed(folder / name)
+        check_qdq_rules(folder / name)
     _write_card(plan, profile, inputs, folder, name, safe)
 
 
 def _is_safe(plan: Plan, profile: Profile, file: Path) -> bool | None:
     """Whether nothing can saturate; None of files without u8 x s8, and of NNCF's, which only
     OpenVINO can read."""
-    if profile.signed or plan.maker == "accuracy-control":
+    if profile.signed or plan.method == "accuracy-control":
         return None
     return not saturation_of(file).unsafe
 
@@ -45,12 +45,12 @@ def _is_safe(plan: Plan, profile: Profile, file: Path) -> bool | None:
 def _write_qdq(
     plan: Plan, profile: Profile, inputs: QuantizationInputs, target: Path, scratch: Path
 ) -> None:
-    source = inputs.source
-    if plan.corrected:
+    source = inputs.float_model
+    if plan.bias_correction:
         source = scratch / "corrected.onnx"
         # The head stays float, so nothing is lost in it that could be made up for.
-        kept = (*plan.keep_float, head(inputs.source))
-        apply_bias_correction(inputs.source, source, inputs.statistics, profile, kept)
+        kept = (*plan.keep_float, head(inputs.float_model))
+        apply_bias_correction(inputs.float_model, source, inputs.statistics, profile, kept)
     write_qdq(source, target, plan.ranges(inputs), profile, keep_float=plan.keep_float)
 
 
@@ -67,7 +67,7 @@ def _write_card(
         update={
             "format": profile.format, "profile": profile.name, "precision": "int8",
             "files": {file: sha256_of(folder / file) for file in files}, "model_file": name,
-            "parent_sha256": sha256_of(inputs.source),
+            "parent_sha256": sha256_of(inputs.float_model),
             "float_sha256": inputs.reference_sha256, "network": None, "parity_px": None,
             "metrics": (), "calibration": inputs.crops.facts(str(plan)),
             "kept_float": plan.keep_float, "saturation_free": safe, "command": inputs.command,

@@ -1,4 +1,4 @@
-"""Checkpoints: weights, optimiser state and the facts around them in one safetensors file.
+"""Checkpoints: weights, optimizer state and the facts around them in one safetensors file.
 
 The facts travel in the file's header, so a checkpoint is replaced in one atomic step and never
 half new; the `.json` beside it is for people.
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from okdhp_edge.artifacts.card import SkeletonSpec
 from okdhp_edge.data.sample import kinds_of
-from okdhp_edge.errors import ModelError
+from okdhp_edge.errors import ModelError, one_line
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.files import apply_umask, replace, write_text, writing
 
 _FACTS = "okdhp_edge"
-_NET, _OPTIMISER = "net.", "optimiser."
+_NET, _OPTIMISER = "net.", "optimizer."
 
 
 class CheckpointInfo(BaseModel):
@@ -47,10 +47,10 @@ def save(
     path: Path,
     facts: CheckpointInfo,
     net: nn.Module,
-    optimiser: torch.optim.Optimizer | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
     extra_modules: Mapping[str, nn.Module] | None = None,
 ) -> None:
-    """Write a checkpoint atomically; without `optimiser` it cannot be resumed from.
+    """Write a checkpoint atomically; without `optimizer` it cannot be resumed from.
 
     `extra_modules` are modules by name that learn beside the network.
 
@@ -58,8 +58,8 @@ def save(
         OutputError: the place cannot be written.
     """
     tensors = {_NET + k: v.detach().contiguous() for k, v in net.state_dict().items()}
-    if optimiser is not None:
-        tensors |= _optimiser_tensors(optimiser)
+    if optimizer is not None:
+        tensors |= _optimizer_tensors(optimizer)
     for name, module in (extra_modules or {}).items():
         tensors |= {f"{name}.{k}": v.detach().contiguous() for k, v in module.state_dict().items()}
     _write(path, tensors, facts)
@@ -153,30 +153,30 @@ def _load(path: Path, module: nn.Module, prefix: str) -> None:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise ModelError(
-            f"the weights of {path} are not those of the network it names ({error})",
+            f"the weights of {path} are not those of the network it names ({one_line(str(error), 60)})",
             "train again or use another checkpoint",
         ) from error
 
 
-def load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> None:
-    """Put a checkpoint's optimiser state back, exactly."""
+def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Put a checkpoint's optimizer state back, exactly."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in load_file(path).items():
         if key.startswith(_OPTIMISER):
             number, name = key.removeprefix(_OPTIMISER).split(".", 1)
             state.setdefault(int(number), {})[name] = tensor
-    current: dict[str, Any] = optimiser.state_dict()
-    optimiser.load_state_dict({"state": state, "param_groups": current["param_groups"]})
-    for parameter, values in optimiser.state.items():
+    current: dict[str, Any] = optimizer.state_dict()
+    optimizer.load_state_dict({"state": state, "param_groups": current["param_groups"]})
+    for parameter, values in optimizer.state.items():
         for name, value in values.items():
             if value.shape == parameter.shape:
-                # Fused optimisers walk through memory: the state must lie as the weights do.
+                # Fused optimizers walk through memory: the state must lie as the weights do.
                 values[name] = torch.empty_like(parameter).copy_(value)
 
 
-def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
         f"{_OPTIMISER}{number}.{name}": torch.as_tensor(value).detach().contiguous()
-        for number, state in optimiser.state_dict()["state"].items()
+        for number, state in optimizer.state_dict()["state"].items()
         for name, value in state.items()
     }

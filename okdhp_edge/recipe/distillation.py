@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from okdhp_edge.network.fake_quant import Placement
+from okdhp_edge.network.fake_quant import QuantizerPlacement
 from okdhp_edge.pose.heatmap import HeatmapKind
 
 Weight = Annotated[float, Field(ge=0)]
@@ -165,11 +165,11 @@ class QuantizationTable(_Table):
     temperature: Temperature = 1.0
 
     @property
-    def placement(self) -> Placement:
+    def placement(self) -> QuantizerPlacement:
         """Where the profile has its quantizers, and of what kind they are."""
         if self.profile == "tensorrt":
-            return Placement(signed=True, sums=False, fused=True)
-        return Placement(per_channel=self.profile != "generic")
+            return QuantizerPlacement(signed=True, sums=False, fused=True)
+        return QuantizerPlacement(per_channel=self.profile != "generic")
 
 
 DistillationTable = Annotated[

@@ -69,8 +69,8 @@ class HeatmapTable(_Table):
         return HeatmapKind.PRESENCE if self.presence else HeatmapKind.LOGITS
 
 
-class OptimiserTable(_Table):
-    """`[optimiser]`."""
+class OptimizerTable(_Table):
+    """`[optimizer]`."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 2e-3
@@ -119,7 +119,7 @@ class Recipe(_Table):
     """A file of `okdhp-edge data relabel` that puts labels of the training split right."""
     skeleton: SkeletonTable = SkeletonTable()
     metric: str | None = None
-    """Judged and selected by this; None takes the data set's own."""
+    """Evaluated and selected by this; None takes the data set's own."""
     terms: str = "no restriction known"
     """What may be done with the weights."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -128,12 +128,17 @@ class Recipe(_Table):
     heatmap: HeatmapTable = HeatmapTable()
     distillation: DistillationTable = OkdhpTable(method="okdhp")
     augmentation: Augmentation = Augmentation()
-    optimiser: OptimiserTable = OptimiserTable()
+    optimizer: OptimizerTable = OptimizerTable()
     start: str | None = None
     """A checkpoint of the same network to begin with, or the name of a model with float weights
     (`lite`); joints are matched by name. FPD's published gain needs one."""
     freeze: FreezeTable = FreezeTable()
     quantization: QuantizationTable | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed_keys(cls, content: Any) -> Any:
+        return with_new_keys(content) if isinstance(content, dict) else content
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
@@ -151,9 +156,9 @@ class Recipe(_Table):
             raise ValueError("distillation.own_view needs augmentation.views = number of branches")
         if self.quantization and self.quantization.branch not in self.deployable:
             raise ValueError(f"quantization.branch must be one of {list(self.deployable)}")
-        if self.quantization and self.optimiser.average:
+        if self.quantization and self.optimizer.average:
             # An average of weights is no INT8 network that any step has trained.
-            raise ValueError("optimiser.average and [quantization] exclude one another")
+            raise ValueError("optimizer.average and [quantization] exclude one another")
         size = method.peer_size if isinstance(method, OkdhpTable) else None
         if size and size[0] * self.input.size[1] != size[1] * self.input.size[0]:
             raise ValueError("distillation.peer_size needs the shape of input.size")
@@ -166,8 +171,8 @@ class Recipe(_Table):
 
     def changed(self, *, epochs: int | None = None, seed: int | None = None) -> "Recipe":
         """The same recipe with another length or seed, where given."""
-        optimiser = self.optimiser.model_copy(update={} if epochs is None else {"epochs": epochs})
-        update: dict[str, object] = {"optimiser": optimiser}
+        optimizer = self.optimizer.model_copy(update={} if epochs is None else {"epochs": epochs})
+        update: dict[str, object] = {"optimizer": optimizer}
         return self.model_copy(update=update if seed is None else update | {"seed": seed})
 
     def input_spec(self) -> InputSpec:
@@ -205,10 +210,13 @@ _TABLES: dict[str, tuple[type[BaseModel], ...]] = {
     "heatmap": (HeatmapTable,),
     "distillation": (*_METHODS.values(),),
     "augmentation": (Augmentation,),
-    "optimiser": (OptimiserTable,),
+    "optimizer": (OptimizerTable,),
     "freeze": (FreezeTable,),
     "quantization": (QuantizationTable,),
 }
+
+
+_RENAMED_KEYS = {"optimiser": "optimizer"}
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -222,6 +230,11 @@ def read_recipe(path: Path) -> Recipe:
         return Recipe.model_validate(content)
     except ValidationError as error:
         raise _explained(path, error) from error
+
+
+def with_new_keys(content: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's keys by their names of today: `[optimiser]` of 0.1 is `[optimizer]`."""
+    return {_RENAMED_KEYS.get(key, key): value for key, value in content.items()}
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -255,6 +268,7 @@ def recipe_content(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         text = " ".join(str(error).split())[:120]
         raise RecipeError(f"recipe {path} cannot be read ({text})", "mend the TOML") from error
+    content = with_new_keys(content)
     base = content.pop("base", None)
     if base is None:
         return content

@@ -5,8 +5,8 @@
     for frame, poses in stream("webcam", people="many", detector="yolox_nano.onnx"):
         ...
 
-`sources/` -> `reader` -> `pipeline` (`track` or `crowd` with `detect`, `estimate`, `smooth`) ->
-`loop` -> `sinks/` and `web/`, counted in `stats` and told in `report`.
+`sources/` -> `reader` -> `pipeline` (`single_person` or `multi_person` with `detect`, `estimate`,
+`smooth`) -> `loop` -> `sinks/` and `web/`, counted in `run_statistics` and told in `report`.
 """
 
 from okdhp_edge.run.stream import Result, stream

@@ -20,7 +20,7 @@ from okdhp_edge.run.single_person import SinglePersonTracker, Tracker
 from okdhp_edge.run.sinks.base import Sink
 from okdhp_edge.run.sinks.images import ImageSink
 from okdhp_edge.run.sinks.records import STDOUT, CocoSink, CsvSink, JsonSink
-from okdhp_edge.run.sinks.service import Watchdog, WatchdogSink
+from okdhp_edge.run.sinks.systemd import Watchdog, WatchdogSink
 from okdhp_edge.run.sinks.video import VideoSink
 from okdhp_edge.run.sinks.window import WindowSink, window_possible
 from okdhp_edge.run.smooth import Smoother

@@ -22,7 +22,7 @@ from okdhp_edge.pose.result import Pose
 from okdhp_edge.system.latency import StageClock
 
 MOST_AT_ONCE = 8
-"""People up to whom every number is met before a run begins."""
+"""Largest batch that is warmed up before a run begins."""
 
 
 class PreparedCrop(NamedTuple):
@@ -40,9 +40,9 @@ class Estimator:
 
     def __init__(self, backend: Backend, clock: StageClock) -> None:
         self.clock = clock
-        self.use(backend)
+        self.set_backend(backend)
 
-    def use(self, backend: Backend) -> None:
+    def set_backend(self, backend: Backend) -> None:
         """From now on this model."""
         self.backend = backend
         self._spec = backend.card.input
@@ -51,17 +51,17 @@ class Estimator:
         self._crop_from_heatmap = invert(heatmap_from_crop(self._decoder.stride))
 
     def warm_up(self, most: int) -> None:
-        """Meet every number of crops up to `most`: some runtimes compile for each."""
+        """Run every batch size up to `most` once: some runtimes compile for each."""
         for count in range(1, most + 1):
             crops = np.zeros((count, self._spec.height, self._spec.width, 3), dtype=np.uint8)
             self.backend.infer_all(crops)
 
-    def pose_in(self, frame: Image, box: Box) -> Pose:
+    def estimate(self, frame: Image, box: Box) -> Pose:
         """The joints of the person in `box` (x, y, w, h, unpadded), in frame pixels."""
-        return self.poses_in(frame, [box])[0]
+        return self.estimate_many(frame, [box])[0]
 
-    def poses_in(self, frame: Image, boxes: Sequence[Box]) -> list[Pose]:
-        """As `pose_in`, for several boxes together."""
+    def estimate_many(self, frame: Image, boxes: Sequence[Box]) -> list[Pose]:
+        """As `estimate`, for several boxes together."""
         if not boxes:
             return []
         spec = self._spec
@@ -79,14 +79,14 @@ class Estimator:
             ]
 
     def prepare(self, frame: Image, box: Box) -> "PreparedCrop":
-        """The first half of `pose_in`: the crop, whose inference can then be begun."""
+        """The first half of `estimate`: the crop, whose inference can then be begun."""
         started = self.clock.now()
         transform = crop_from_frame(box, self._spec.size, self._spec.box_padding)
         crop = warp(frame, transform, self._spec.size, self._spec.border)[None]
         return PreparedCrop(box, transform, crop, started, self.clock.now())
 
     def decode(self, prepared: "PreparedCrop", heatmaps: Heatmaps) -> Pose:
-        """The last part of `pose_in`."""
+        """The last part of `estimate`."""
         with self.clock.stage("decode"):
             decoded = self._decoder.decode(heatmaps)
             xy = self._in_frame(prepared.transform, decoded.xy_BK2[0])

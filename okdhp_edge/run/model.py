@@ -7,7 +7,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from okdhp_edge.backends.choose import open_chosen
+from okdhp_edge.backends.choose import load_backend
 from okdhp_edge.data.sample import read_image
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.preprocess import Image
@@ -44,7 +44,7 @@ class PoseModel:
         threads: int | None = None,
         detector: str | Path | None = None,
     ) -> None:
-        self._backend, self.precision = open_chosen(
+        self._backend, self.precision = load_backend(
             model, backend, precision, threads, lambda _: None
         )
         self._estimator = Estimator(self._backend, StageClock())
@@ -74,10 +74,10 @@ class PoseModel:
         """
         frame = _frame(picture)
         if boxes is not None:
-            return self._estimator.poses_in(frame, [_box(b) for b in boxes])
+            return self._estimator.estimate_many(frame, [_box(b) for b in boxes])
         if self._detect is not None:
             found = [d.box for d in self._detect(frame)]
-            return [p for p in self._estimator.poses_in(frame, found) if is_person(p)]
+            return [p for p in self._estimator.estimate_many(frame, found) if is_person(p)]
         self._search.reset()
         return self._search.update(frame)
 

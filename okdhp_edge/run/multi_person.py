@@ -106,7 +106,7 @@ class MultiPersonTracker:
         if detections is not None:
             self._since = 0
             self._match(detections)
-        poses = self._estimator.poses_in(frame, [track.box for track in self._tracks])
+        poses = self._estimator.estimate_many(frame, [track.box for track in self._tracks])
         for track, pose in zip(self._tracks, poses, strict=True):
             self._update(track, pose, frame)
         self._tracks = _without_doubles([t for t in self._tracks if t.lost <= _LOST_FRAMES])

@@ -18,7 +18,13 @@ from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.estimate import Estimator, PreparedCrop
-from okdhp_edge.run.reader import DEFAULT_POLICY, FramePolicy, FrameReader, Readers, SourceFrame
+from okdhp_edge.run.reader import (
+    DEFAULT_POLICY,
+    FramePolicy,
+    FrameReader,
+    FrameReaders,
+    SourceFrame,
+)
 from okdhp_edge.run.single_person import SinglePersonTracker, Tracker
 from okdhp_edge.run.smooth import Smoother
 from okdhp_edge.run.sources.base import Frame, Source
@@ -70,7 +76,7 @@ class Pipeline:
     ) -> None:
         self._sources, self._trackers, self._smoothers = sources, trackers, smoothers
         self._estimator, self._controls, self._policy = estimator, controls, policy
-        self._readers = Readers(sources, policy)
+        self._readers = FrameReaders(sources, policy)
         self._results: queue.SimpleQueue[FrameResult | BaseException | None] = queue.SimpleQueue()
         live = any(policy.drops(source) for source in sources)
         self._room = threading.Semaphore(_ROOM if live else _ROOM_IN_FILES)
@@ -161,7 +167,7 @@ class Pipeline:
     def _wait_for_turn(self) -> bool:
         """Wait until there is room for a result, nobody pauses, and the next frame is due.
 
-        A frame is source_frame only then, so that it does not age here.
+        A frame is taken only then, so that it does not age here.
         """
         stop = self._controls.stop
         while not (self._has_room or stop.is_set()):
@@ -217,7 +223,7 @@ class Pipeline:
         started = self._estimator.clock.now()
         if self._switch_to is not None:
             self._estimator.backend.close()
-            self._estimator.use(self._switch_to)
+            self._estimator.set_backend(self._switch_to)
             self._switch_to = None
             self.switches += 1
         tracker = self._trackers[source_frame.source_index]
@@ -250,7 +256,7 @@ class _InFlightRequest:
         self.source_frame, self.prepared = source_frame, prepared
         self._clock = estimator.clock
         self.begun_ns = self.done_ns = estimator.clock.now()
-        self._wait = estimator.backend.start(prepared.crop)
+        self._wait = estimator.backend.infer_async(prepared.crop)
 
     def result(self) -> Heatmaps:
         """Wait for it."""

@@ -116,7 +116,7 @@ class FrameReader:
             self._changed.notify_all()
 
 
-class Readers:
+class FrameReaders:
     """All sources together. Use as a context manager; leaving it stops threads and sources."""
 
     def __init__(self, sources: Sequence[Source], policy: FramePolicy = DEFAULT_POLICY) -> None:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from okdhp_edge import __version__
-from okdhp_edge.backends.base import Backend, Description
+from okdhp_edge.backends.base import Backend, BackendInfo
 from okdhp_edge.run.pipeline import TIME_TO_POSES
 from okdhp_edge.run.reader import FrameReader
 from okdhp_edge.run.run_statistics import AFTER_POSES, WARMUP, RunStatistics
@@ -46,7 +46,7 @@ class RunReport:
         fps: counted frames / wall seconds between the first and the last of them.
         first_frame_ms: age of the very first frame: what loading lazily and warming up cost.
         stages: by name; those of `pipeline.TIME_TO_POSES` add up to the age, `capture` comes
-            before it and those of `stats.AFTER_POSES` after.
+            before it and those of `run_statistics.AFTER_POSES` after.
         frame_age: capture to poses; None when no frame was counted.
         end_to_end: capture to the end of the last sink.
         drift: median age of the second half over that of the first, less one.
@@ -74,7 +74,7 @@ class RunReport:
     end_to_end: LatencyStats | None
     drift: float | None
     flags: tuple[str, ...]
-    backend: Description
+    backend: BackendInfo
     precision_asked: str
     model: str
     model_sha256: str
@@ -105,7 +105,7 @@ class RunReport:
         return self.to_dict() | {"samples_ms": self.samples_ms}
 
 
-def report_on(
+def build_report(
     source: Source,
     reader: FrameReader,
     stats: RunStatistics,

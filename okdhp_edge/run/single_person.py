@@ -78,7 +78,7 @@ class SinglePersonTracker:
     def update(self, frame: Image) -> list[Pose]:
         """The person's pose in this frame, none when nobody is found."""
         if self._box is not None:
-            return self.update_from(frame, self._box, self._estimator.pose_in(frame, self._box))
+            return self.update_from(frame, self._box, self._estimator.estimate(frame, self._box))
         if self._until_search > 0:
             self._until_search -= 1
             return []
@@ -106,14 +106,14 @@ class SinglePersonTracker:
         if self._since_widened < _WIDEN_EVERY or (pose.score >= JOINT_THRESHOLD).all():
             return pose
         self._since_widened = 0
-        wider = self._estimator.pose_in(frame, _grown(box, _WIDER))
+        wider = self._estimator.estimate(frame, _grown(box, _WIDER))
         return wider if wider.score.sum() >= pose.score.sum() + _WORTH else pose
 
     def _search(self, frame: Image) -> Pose:
         """The whole frame first; where nobody is found so, windows over it: all of them in a new
         scene, then a share of them in each search."""
         whole, *windows = search_boxes(frame)
-        best = self._refined(frame, self._estimator.pose_in(frame, whole))
+        best = self._refined(frame, self._estimator.estimate(frame, whole))
         if is_person(best):
             return best
         if self._turn is None:
@@ -121,7 +121,7 @@ class SinglePersonTracker:
         else:
             windows = windows[self._turn :: _TURNS]
             self._turn = (self._turn + 1) % _TURNS
-        others = self._estimator.poses_in(frame, windows)
+        others = self._estimator.estimate_many(frame, windows)
         likeliest = max(others, key=lambda p: p.confidence)
         return max(best, self._refined(frame, likeliest), key=lambda p: p.confidence)
 
@@ -130,7 +130,7 @@ class SinglePersonTracker:
         for _ in range(_REFINEMENTS):
             box = person_box(pose, frame)
             if box is not None:
-                again = self._estimator.pose_in(frame, box)
+                again = self._estimator.estimate(frame, box)
                 pose = max(pose, again, key=lambda p: p.confidence)
         return pose
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from okdhp_edge.backends.choose import open_chosen
+from okdhp_edge.backends.choose import load_backend
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.assemble import People, assemble
@@ -49,7 +49,7 @@ def stream(
         OkdhpError: model, source or detector cannot be used, or the source broke.
     """
     with ExitStack() as closing:
-        loaded, _ = open_chosen(model, backend, precision, threads, _log.info, tune_threads=True)
+        loaded, _ = load_backend(model, backend, precision, threads, _log.info, tune_threads=True)
         closing.enter_context(loaded)
         asked = People(
             how_many=people, detector=Path(detector) if detector else None, smooth=smooth

@@ -1,4 +1,4 @@
-"""Crops and joints for the optimiser, the same for every process count and every resume."""
+"""Crops and joints for the optimizer, the same for every process count and every resume."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
@@ -120,7 +120,7 @@ class CropDataset(Dataset[_Views | DataError]):
 class EpochBatches(Sampler[list[Key]]):
     """This process's share of every global batch of one epoch.
 
-    All processes shuffle alike and cut each global batch into equal parts, so that the optimiser
+    All processes shuffle alike and cut each global batch into equal parts, so that the optimizer
     sees the same batches whatever the number of processes. An incomplete last batch is left out,
     unless it is the only one.
     """
@@ -147,7 +147,7 @@ class EpochBatches(Sampler[list[Key]]):
 def build_loader(
     dataset: CropDataset, batches: EpochBatches, workers: int
 ) -> DataLoader[_Views | DataError]:
-    """Worker processes that decode and warp ahead of the optimiser."""
+    """Worker processes that decode and warp ahead of the optimizer."""
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -184,5 +184,5 @@ def _collate(items: list[_Views | DataError]) -> Batch | DataError:
 
 
 def _start_worker(_: int) -> None:
-    # One worker is one thread: OpenCV's own pool would fight the optimiser for the cores.
+    # One worker is one thread: OpenCV's own pool would fight the optimizer for the cores.
     cv2.setNumThreads(1)

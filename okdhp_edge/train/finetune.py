@@ -43,7 +43,7 @@ def finetuning_recipe(start: str, persons: int, metric: str | None = None) -> Re
     Raises:
         ModelError: there are no such weights.
     """
-    facts = checkpoint.read_info(model_store.weights(start))
+    facts = checkpoint.read_info(model_store.resolve_weights(start))
     plan = next(s for s in _SCHEDULES if persons <= s.persons)
     batch = max(1, min(plan.batch, persons))
     epochs = max(4, round(plan.steps * batch / max(persons, 1)) if persons < batch else
@@ -56,7 +56,7 @@ def finetuning_recipe(start: str, persons: int, metric: str | None = None) -> Re
             "metric": metric, "freeze": plan.freeze, "distillation": SupervisedTable(
                 method="supervised"),
             "augmentation": old.augmentation.model_copy(update={"views": 1}),
-            "optimiser": old.optimiser.model_copy(update={
+            "optimizer": old.optimizer.model_copy(update={
                 "name": "adamw", "lr": plan.lr, "epochs": epochs, "batch_size": batch,
                 "schedule": "one_cycle", "average": _average(plan.steps),
                 "patience": max(_EVERY_EPOCHS_WITHOUT_GAIN, epochs // 4),

@@ -13,7 +13,7 @@ from okdhp_edge.recipe.recipe import FreezeTable
 
 
 def freeze(net: PoseNet, table: FreezeTable) -> None:
-    """Before the optimiser is built: nothing of these parts gets a gradient."""
+    """Before the optimizer is built: nothing of these parts gets a gradient."""
     for part in _frozen_parts(net, table):
         part.requires_grad_(requires_grad=False)
     for norm in _norms(net) if table.norms else ():

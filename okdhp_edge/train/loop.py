@@ -74,11 +74,11 @@ def _train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     )
     dataset = training_set(run)
     batches = EpochBatches(
-        len(dataset), recipe.optimiser.batch_size, recipe.seed,
+        len(dataset), recipe.optimizer.batch_size, recipe.seed,
         run.fabric.global_rank, run.fabric.world_size,
     )  # fmt: skip
     loader = build_loader(dataset, batches, options.workers)
-    for epoch in range(run.epochs_done, recipe.optimiser.epochs):
+    for epoch in range(run.epochs_done, recipe.optimizer.epochs):
         batches.epoch = epoch
         if run.quantization and epoch == run.quantization.table.start_epoch:
             calibrate(run, run.quantization, cast(Any, loader))
@@ -97,7 +97,7 @@ def _train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
 
 def _should_stop_early(run: Run, options: TrainingOptions, epoch: int) -> bool:
     """Whether the recipe's patience is at its end."""
-    patience, best = run.recipe.optimiser.patience, options.out / BEST
+    patience, best = run.recipe.optimizer.patience, options.out / BEST
     if patience is None or not run.fabric.is_global_zero or not best.is_file():
         return False
     return epoch + 1 - checkpoint.read_info(best).epochs_done >= patience
@@ -132,7 +132,7 @@ def _loss(values: dict[str, float]) -> float:
 
 
 def _timed(loader: Any) -> Iterator[tuple[Batch, float]]:
-    """Batches, each with the seconds the optimiser had to wait for it."""
+    """Batches, each with the seconds the optimizer had to wait for it."""
     iterator = batches_of(loader)
     while True:
         asked = time.perf_counter()
@@ -143,8 +143,8 @@ def _timed(loader: Any) -> Iterator[tuple[Batch, float]]:
 
 
 def _set_rate(run: Run, step: int, steps_per_epoch: int) -> float:
-    rate = learning_rate(run.recipe.optimiser, step, steps_per_epoch)
-    for group in run.optimiser.param_groups:
+    rate = learning_rate(run.recipe.optimizer, step, steps_per_epoch)
+    for group in run.optimizer.param_groups:
         group["lr"] = rate
     return rate
 
@@ -158,14 +158,14 @@ def _step(run: Run, batch: Batch, epoch: float, *, measure: bool) -> dict[str, f
     if not np.isfinite(sum(values.values())):
         raise OkdhpError(
             f"the loss is no longer finite in epoch {int(epoch) + 1} ({values})",
-            "lower optimiser.lr or distillation.kd_weight",
+            "lower optimizer.lr or distillation.kd_weight",
         )
-    run.optimiser.zero_grad()
+    run.optimizer.zero_grad()
     run.fabric.backward(loss)
-    clip = run.recipe.optimiser.clip_norm
+    clip = run.recipe.optimizer.clip_norm
     if clip is not None:
-        run.fabric.clip_gradients(run.model, run.optimiser, max_norm=clip)
-    run.optimiser.step()
+        run.fabric.clip_gradients(run.model, run.optimizer, max_norm=clip)
+    run.optimizer.step()
     run.method.after_step(run.net)
     if run.average is not None:
         run.average.update_parameters(run.net)
@@ -204,7 +204,7 @@ def _validate_and_checkpoint(
             options.out / BEST, facts, run.evaluated_net, extra_modules=run.extra_modules
         )
         mark_newest(options.out / BEST)
-    checkpoint.save(options.out / LAST, facts, run.net, run.optimiser, run.resumable_modules)
+    checkpoint.save(options.out / LAST, facts, run.net, run.optimizer, run.resumable_modules)
 
 
 def _chosen(recipe: Recipe, scores: dict[str, float]) -> tuple[int, float]:

@@ -1,18 +1,18 @@
-"""Optimiser and learning rate. The rate is a function of the step, so a resume is exact."""
+"""Optimizer and learning rate. The rate is a function of the step, so a resume is exact."""
 
 import math
 
 import torch
 from torch import nn
 
-from okdhp_edge.recipe.recipe import OptimiserTable
+from okdhp_edge.recipe.recipe import OptimizerTable
 
 _START, _END = 1 / 25, 1e-4
 _DECAY = 0.1
 _MOMENTUM = 0.9
 
 
-def build_optimiser(net: nn.Module, table: OptimiserTable) -> torch.optim.Optimizer:
+def build_optimizer(net: nn.Module, table: OptimizerTable) -> torch.optim.Optimizer:
     """Adam(W) or SGD with momentum, over what is not frozen; biases and norms are not decayed."""
     learned = [p for p in net.parameters() if p.requires_grad]
     decayed = [p for p in learned if p.ndim > 1]
@@ -27,7 +27,7 @@ def build_optimiser(net: nn.Module, table: OptimiserTable) -> torch.optim.Optimi
     return kind(groups, lr=table.lr, fused=True)
 
 
-def learning_rate(table: OptimiserTable, step: int, steps_per_epoch: int) -> float:
+def learning_rate(table: OptimizerTable, step: int, steps_per_epoch: int) -> float:
     """Rate at an optimisation step counted from 0 over the whole run.
 
     `one_cycle` rises and falls along half cosines (Smith and Topin, 2018).

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.data.corrections import apply_corrections, read_corrections
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseSet, kinds_of
+from okdhp_edge.data.sample import PoseDataset, kinds_of
 from okdhp_edge.errors import DataError, OkdhpError, RecipeError
 from okdhp_edge.evaluation.evaluate import check_metric
 from okdhp_edge.network.branches import PoseNet
@@ -34,7 +34,7 @@ from okdhp_edge.train.freeze import freeze
 from okdhp_edge.train.initialize import initialize_from
 from okdhp_edge.train.methods import Method, build_method
 from okdhp_edge.train.quantization import QuantizationAware
-from okdhp_edge.train.schedule import build_optimiser
+from okdhp_edge.train.schedule import build_optimizer
 from okdhp_edge.train.step import TrainingStep
 
 _CALIBRATED_BATCHES = 8
@@ -61,18 +61,18 @@ class TrainingOptions:
 
 @dataclass(kw_only=True)
 class Run:
-    """A training run: data, network, method and optimiser on their devices, and how far it is."""
+    """A training run: data, network, method and optimizer on their devices, and how far it is."""
 
     recipe: Recipe
     fabric: Fabric
-    train: PoseSet
-    val: PoseSet
+    train: PoseDataset
+    val: PoseDataset
     metric: str
     net: PoseNet
     method: Method
     quantization: QuantizationAware | None
     model: Any
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     average: AveragedModel | None
     epochs_done: int = 0
     best_score: float = float("-inf")
@@ -89,7 +89,7 @@ class Run:
 
     @property
     def resumable_modules(self) -> dict[str, nn.Module]:
-        """What a resumed run needs besides network and optimiser."""
+        """What a resumed run needs besides network and optimizer."""
         return self.extra_modules | _those_there({"average": self.average})
 
     def in_int8(self, epoch: int) -> QuantizedBranch | None:
@@ -119,15 +119,15 @@ def training_set(run: Run) -> CropDataset:
 
 
 def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
-    """Data, network, method and optimiser, on their devices.
+    """Data, network, method and optimizer, on their devices.
 
     Raises:
         OkdhpError: data, recipe or device cannot be used.
     """
     table = recipe.quantization
-    if table and table.start_epoch >= recipe.optimiser.epochs:
+    if table and table.start_epoch >= recipe.optimizer.epochs:
         raise RecipeError(
-            f"INT8 would begin to learn after the last epoch ({recipe.optimiser.epochs})",
+            f"INT8 would begin to learn after the last epoch ({recipe.optimizer.epochs})",
             "lower quantization.start_epoch or give more --epochs",
         )
     train_set = load(data, recipe.train_split)
@@ -153,7 +153,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     torch.manual_seed(recipe.seed)
     net = build_network(recipe.network, len(train_set.skeleton))
     if recipe.start is not None:
-        path = model_store.weights(recipe.start)
+        path = model_store.resolve_weights(recipe.start)
         begun = initialize_from(path, net, recipe.network, train_set.skeleton)
         options.say(f"starts from {path}: {begun}")
     freeze(net, recipe.freeze)
@@ -164,7 +164,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     if fabric.world_size > 1:
         make_process_wide(step)
     cast(nn.Module, step).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model, optimiser = fabric.setup(step, build_optimiser(step, recipe.optimiser))
+    model, optimizer = fabric.setup(step, build_optimizer(step, recipe.optimizer))
     method.over_processes = lambda count: cast(
         # Summed over processes and divided among them, because DDP averages gradients.
         torch.Tensor,
@@ -172,22 +172,22 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     )
     return Run(
         recipe=recipe, fabric=fabric, train=train_set, val=val_set, metric=metric,
-        net=net, method=method, quantization=quantization, model=model, optimiser=optimiser,
-        average=averaged(net, recipe.optimiser.average) if recipe.optimiser.average else None,
+        net=net, method=method, quantization=quantization, model=model, optimizer=optimizer,
+        average=averaged(net, recipe.optimizer.average) if recipe.optimizer.average else None,
     )  # fmt: skip
 
 
-def _check_batch(recipe: Recipe, train_set: PoseSet) -> None:
+def _check_batch(recipe: Recipe, train_set: PoseDataset) -> None:
     """Raise DataError where a batch norm would see one value alone."""
-    batch = min(recipe.optimiser.batch_size, len(train_set)) * recipe.augmentation.views
+    batch = min(recipe.optimizer.batch_size, len(train_set)) * recipe.augmentation.views
     if batch < _FEWEST and not recipe.freeze.norms:
         raise DataError(
             f"{len(train_set)} persons in batches of {batch}: nothing can be normalised over one",
-            "give more persons, or a larger optimiser.batch_size",
+            "give more persons, or a larger optimizer.batch_size",
         )
 
 
-def validation_set(data: str, options: TrainingOptions, skeleton: Skeleton) -> PoseSet:
+def validation_set(data: str, options: TrainingOptions, skeleton: Skeleton) -> PoseDataset:
     """What the run is evaluated on: the `val` of a set of its own, or else the data's.
 
     Raises:
@@ -274,7 +274,7 @@ def resume(run: Run, last: Path) -> None:
             "resume with the recipe it was started with, or train into another --out",
         )
     checkpoint.load_net(last, run.net)
-    checkpoint.load_optimiser(last, run.optimiser)
+    checkpoint.load_optimizer(last, run.optimizer)
     for name, module in run.resumable_modules.items():
         checkpoint.load_extra_module(last, name, module)
     run.epochs_done, run.best_score = facts.epochs_done, facts.best_score

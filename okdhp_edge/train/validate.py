@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from okdhp_edge.artifacts.card import DecoderSpec, InputSpec
-from okdhp_edge.data.sample import PoseSet
+from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.evaluation.evaluate import predict_joints, score
 from okdhp_edge.network.branches import BranchOutputs, PoseNet, evaluating
 from okdhp_edge.network.fake_quant import QuantizedBranch
@@ -36,7 +36,7 @@ class Validation(NamedTuple):
 
 def validate(
     net: PoseNet,
-    poses: PoseSet,
+    poses: PoseDataset,
     spec: InputSpec,
     decoder: DecoderSpec,
     metric: str,
@@ -53,7 +53,7 @@ def validate(
     return Validation(scores, agreement(poses, branches), scores[_ENSEMBLE] - best)
 
 
-def agreement(poses: PoseSet, branches: Mapping[str, NDArray[np.float32]]) -> float:
+def agreement(poses: PoseDataset, branches: Mapping[str, NDArray[np.float32]]) -> float:
     """Share of labelled joints on which all branches lie within 5 % of the box of their mean."""
     xy_TNK2 = np.stack(list(branches.values()))
     labelled = np.stack([s.labelled for s in poses.samples])

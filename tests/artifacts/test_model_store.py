@@ -82,7 +82,7 @@ def test_int8_of_an_older_export_is_not_run(quantized, workplace):
 
 def test_models_are_found_by_path_or_name(workplace):
     _touch(workplace / "models/m/fp32/card.json", age=0)
-    assert model_store.named("m") == model_store.MODELS / "m"
-    assert model_store.named(str(workplace / "models/m")) == workplace / "models/m"
+    assert model_store.resolve_model("m") == model_store.MODELS / "m"
+    assert model_store.resolve_model(str(workplace / "models/m")) == workplace / "models/m"
     with pytest.raises(ModelError, match="no model 'nobody'"):
-        model_store.named("nobody")
+        model_store.resolve_model("nobody")

@@ -12,18 +12,18 @@ from okdhp_edge.errors import BackendError, ModelError
 def _timed(monkeypatch, **ms):
     """Milliseconds by precision, or by runtime and precision as in `openvino_int8`."""
 
-    def interleaved(loaded, crops, runs):
+    def time_interleaved(loaded, crops, runs):
         names = [(b.name, b.describe().precision.split()[0]) for b in loaded]
         return [[int(ms.get(f"{n}_{p}", ms.get(p, 99)) * 1e6)] for n, p in names]
 
-    monkeypatch.setattr(timing, "interleaved", interleaved)
+    monkeypatch.setattr(timing, "time_interleaved", time_interleaved)
 
 
 @pytest.mark.parametrize(("int8", "fp32", "chosen"), [(1.0, 3.0, "int8"), (4.0, 3.0, "fp32")])
 def test_the_fastest_is_taken_and_the_times_are_said(quantized, monkeypatch, int8, fp32, chosen):
     _timed(monkeypatch, int8=int8, fp32=fp32, bf16=9.0)
     said = []
-    loaded, asked = choose.open_chosen(str(quantized.parent), "openvino", "auto", 1, said.append)
+    loaded, asked = choose.load_backend(str(quantized.parent), "openvino", "auto", 1, said.append)
     loaded.close()
     assert asked == chosen
     assert any(f"int8 {int8:.2f} ms" in line for line in said)
@@ -35,7 +35,7 @@ def test_bf16_is_spoken_of_but_not_taken_unmeasured(quantized, monkeypatch):
     if found[2] not in choose._times(quantized.parent, found, 1)[0]:
         pytest.skip("this CPU has no bf16")
     said = []
-    loaded, asked = choose.open_chosen(str(quantized.parent), "openvino", "auto", 1, said.append)
+    loaded, asked = choose.load_backend(str(quantized.parent), "openvino", "auto", 1, said.append)
     loaded.close()
     assert asked == "int8" and any("bf16 would be faster" in line for line in said)
 
@@ -50,7 +50,7 @@ def test_an_int8_file_that_does_not_load_is_an_error_not_a_change_to_float(quant
 
     monkeypatch.setattr(choose, "open_backend", refuse)
     with pytest.raises(BackendError, match="broken"):
-        choose.open_chosen(str(quantized.parent), "onnxruntime", "auto", 1, print)
+        choose.load_backend(str(quantized.parent), "onnxruntime", "auto", 1, print)
 
 
 def test_a_runtime_that_cannot_load_its_int8_file_leaves_it_to_the_other(quantized, monkeypatch):
@@ -64,7 +64,7 @@ def test_a_runtime_that_cannot_load_its_int8_file_leaves_it_to_the_other(quantiz
     monkeypatch.setattr(choose, "open_backend", refuse)
     _timed(monkeypatch, int8=1.0, fp32=3.0)
     said = []
-    loaded, asked = choose.open_chosen(str(quantized.parent), "auto", "auto", 1, said.append)
+    loaded, asked = choose.load_backend(str(quantized.parent), "auto", "auto", 1, said.append)
     loaded.close()
     assert (loaded.name, asked) == ("onnxruntime", "int8")
     assert any("openvino int8 is left out: no kernel" in line for line in said)
@@ -81,7 +81,7 @@ def test_threads_are_timed_and_more_must_be_worth_it(quantized, monkeypatch, ms,
         lambda loaded, *_: [[int(ms[b.describe().threads] * 1e6)] for b in loaded],
     )
     said = []
-    loaded, _ = choose.open_chosen(
+    loaded, _ = choose.load_backend(
         str(quantized.parent), "onnxruntime", "int8", None, said.append, tune_threads=True
     )
     with loaded:
@@ -91,7 +91,7 @@ def test_threads_are_timed_and_more_must_be_worth_it(quantized, monkeypatch, ms,
 
 def test_an_engine_is_for_tensorrt_alone(quantized, tmp_path):
     with pytest.raises(BackendError, match="runs no engine; add --backend tensorrt"):
-        choose.open_chosen(
+        choose.load_backend(
             str(quantized.parent), "auto", "auto", 1, print, engine=tmp_path / "x.engine"
         )
 
@@ -108,7 +108,7 @@ def test_an_engine_is_for_tensorrt_alone(quantized, tmp_path):
 def test_the_fastest_runtime_is_taken_too(quantized, monkeypatch, ms, taken):
     _timed(monkeypatch, **ms)
     said = []
-    loaded, asked = choose.open_chosen(str(quantized.parent), "auto", "auto", 1, said.append)
+    loaded, asked = choose.load_backend(str(quantized.parent), "auto", "auto", 1, said.append)
     with loaded:
         assert (loaded.name, asked) == taken
     assert not any("pytorch" in line for line in said)
@@ -134,7 +134,7 @@ def test_what_may_saturate_here_is_left_out(quantized, monkeypatch, tmp_path):
     _without_vnni(monkeypatch)
     said = []
     folder = _unsafe(quantized, tmp_path)
-    loaded, asked = choose.open_chosen(str(folder), "auto", "auto", 1, said.append)
+    loaded, asked = choose.load_backend(str(folder), "auto", "auto", 1, said.append)
     with loaded:
         assert (loaded.name, asked) == ("onnxruntime", "int8")
     assert any("openvino int8 is left out" in line and "AVX2" in line for line in said)
@@ -144,7 +144,7 @@ def test_what_cannot_saturate_is_taken_anywhere(quantized, monkeypatch):
     _timed(monkeypatch, openvino_int8=1.0, onnxruntime_int8=2.0)
     _without_vnni(monkeypatch)
     said = []
-    loaded, asked = choose.open_chosen(str(quantized.parent), "auto", "auto", 1, said.append)
+    loaded, asked = choose.load_backend(str(quantized.parent), "auto", "auto", 1, said.append)
     with loaded:
         assert (loaded.name, asked) == ("openvino", "int8")
     assert not any("saturate" in line for line in said)
@@ -154,7 +154,7 @@ def test_who_asks_for_it_all_the_same_is_warned_in_one_line(quantized, monkeypat
     _without_vnni(monkeypatch)
     said = []
     folder = _unsafe(quantized, tmp_path)
-    loaded, _ = choose.open_chosen(str(folder), "openvino", "int8", 1, said.append)
+    loaded, _ = choose.load_backend(str(folder), "openvino", "int8", 1, said.append)
     loaded.close()
     warned = [line for line in said if "may saturate" in line]
     assert len(warned) == 1 and "AVX2" in warned[0]
@@ -164,4 +164,4 @@ def test_who_asks_for_it_all_the_same_is_warned_in_one_line(quantized, monkeypat
 def test_a_folder_with_somebody_elses_model_is_called_that(tmp_path, precision):
     (tmp_path / "model.onnx").write_bytes(b"theirs")
     with pytest.raises(ModelError, match=r"model.onnx and no card.json"):
-        choose.open_chosen(str(tmp_path), "auto", precision, 1, lambda _: None)
+        choose.load_backend(str(tmp_path), "auto", precision, 1, lambda _: None)

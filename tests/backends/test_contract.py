@@ -9,7 +9,7 @@ import pytest
 
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.artifacts.model_store import artefact
-from okdhp_edge.backends.base import Request, predict_with
+from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.registry import REGISTRY, installed, open_backend
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import BackendError
@@ -45,7 +45,7 @@ def loaded(request, quantized):
     try:
         backend = open_backend(
             name,
-            Request(
+            BackendConfig(
                 folder, read_card(folder), precision, threads=None if name == "tensorrt" else 1
             ),
         )
@@ -90,11 +90,11 @@ def test_a_batch_under_way_gives_what_it_would_at_once_and_others_may_run_beside
     pictures = [_pictures(seed=seed) for seed in range(6)]
     at_once = [loaded.infer(picture) for picture in pictures]
     for picture, expected in zip(pictures, at_once, strict=True):
-        wait = loaded.start(picture)
+        wait = loaded.infer_async(picture)
         np.testing.assert_array_equal(loaded.infer(pictures[0]), at_once[0])
         np.testing.assert_array_equal(wait(), expected)
     with pytest.raises(BackendError, match="takes uint8"):
-        loaded.start(np.zeros((1, 32, 64, 3), np.uint8))
+        loaded.infer_async(np.zeros((1, 32, 64, 3), np.uint8))
 
 
 def test_closed_is_closed(loaded):
@@ -121,7 +121,9 @@ def test_heatmaps_agree_with_pytorchs(loaded, exported):
     decoder = loaded.card.decoder
     samples = load("synthetic:96", "val").samples
     crops = np.stack([inference_crop(s, loaded.card.input, decoder.stride).image for s in samples])
-    with open_backend("pytorch", Request(exported, read_card(exported), "fp32")) as torch_backend:
+    with open_backend(
+        "pytorch", BackendConfig(exported, read_card(exported), "fp32")
+    ) as torch_backend:
         truth = predict_with(torch_backend)(crops)["model"]
     found = predict_with(loaded)(crops)["model"]
     if loaded.describe().precision.startswith("fp32"):
@@ -153,7 +155,7 @@ def test_between_two_inferences_the_cores_are_free_for_others(quantized, name):
     if not installed(name):
         pytest.skip(f"{name} is not installed")
     folder = artefact(quantized.parent, name, "int8")
-    with open_backend(name, Request(folder, read_card(folder), "int8", threads=2)) as backend:
+    with open_backend(name, BackendConfig(folder, read_card(folder), "int8", threads=2)) as backend:
         assert min(_busy_after_inference(backend) for _ in range(10)) < 0.25
 
 
@@ -169,11 +171,11 @@ def test_ctrl_c_still_works_after_two_openvino_models_were_closed(quantized):
     """In a process of its own: a failure is a segmentation fault."""
     code = (
         "import os, signal, sys, time\nfrom pathlib import Path\n"
-        "from okdhp_edge.backends.base import Request\n"
+        "from okdhp_edge.backends.base import BackendConfig\n"
         "from okdhp_edge.backends.registry import open_backend\n"
         "from okdhp_edge.artifacts.card import read_card\n"
         "folder = Path(sys.argv[1])\n"
-        "request = Request(folder, read_card(folder), 'fp32')\n"
+        "request = BackendConfig(folder, read_card(folder), 'fp32')\n"
         "for backend in [open_backend('openvino', request) for _ in range(2)]: backend.close()\n"
         "try:\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(5)\n"
         "except KeyboardInterrupt:\n    print('interrupted')\n"

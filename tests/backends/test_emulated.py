@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from okdhp_edge.quantize import openvino
-from okdhp_edge.quantize.calibrators import ranges_of
+from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
 from okdhp_edge.quantize.profiles import profile
@@ -47,11 +47,11 @@ def files(tmp_path_factory):
         weight.CopyFrom(numpy_helper.from_array(values.astype(np.float32), weight.name))
     onnx.save(model, str(net))
     pictures = rng.integers(200, 256, (4, 16, 16, 3)).astype(np.uint8)
-    ranges = ranges_of(observe(net, [p[None] for p in pictures]), "minmax")
+    ranges = compute_ranges(observe(net, [p[None] for p in pictures]), "minmax")
     made = {}
     for name, fits in (("unsafe", False), ("safe", True)):
         qdq = folder / f"{name}.onnx"
-        write_qdq(net, qdq, ranges, replace(profile("openvino"), fits=fits))
+        write_qdq(net, qdq, ranges, replace(profile("openvino"), saturation_free=fits))
         assert bool(saturation_of(qdq).unsafe) != fits
         openvino.convert(qdq, folder / f"{name}.xml")
         made[name] = folder / f"{name}.xml"

@@ -11,7 +11,7 @@ import pytest
 
 from okdhp_edge.artifacts.card import read_card, sha256_of
 from okdhp_edge.artifacts.model_store import cache_folder
-from okdhp_edge.backends.base import Request
+from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.engine import FOLDER, PORTABLE, Sidecar, runs_on, write_engine
 from okdhp_edge.backends.tensorrt import TensorRtBackend
 from okdhp_edge.errors import BackendError
@@ -183,7 +183,7 @@ def _install(monkeypatch, trt, cuda):
 
 def _request(quantized):
     folder = quantized / "tensorrt"
-    return Request(folder, read_card(folder), "int8")
+    return BackendConfig(folder, read_card(folder), "int8")
 
 
 def test_pictures_go_in_and_heatmaps_come_out(memory, quantized):
@@ -231,7 +231,7 @@ def test_anything_that_would_make_it_wrong_builds_another(
         shutil.copytree(quantized / "tensorrt", tmp_path / "other")
         with (tmp_path / "other" / "model.onnx").open("ab") as file:
             file.write(b" ")
-        request = Request(tmp_path / "other", request.card, "int8")
+        request = BackendConfig(tmp_path / "other", request.card, "int8")
     TensorRtBackend(request).close()
     assert memory.built == 2
 
@@ -246,7 +246,7 @@ def _with_engine(quantized, tmp_path, **facts):
         "targets": ("SM86", "SM89"), **facts,
     })  # fmt: skip
     write_engine(content, folder / FOLDER / "SM89.engine", sidecar)
-    return Request(folder, read_card(folder), "int8")
+    return BackendConfig(folder, read_card(folder), "int8")
 
 
 def test_an_engine_beside_the_model_is_loaded_if_its_sidecar_fits(memory, quantized, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from okdhp_edge.data.coco import load_coco
 from okdhp_edge.data.load import load
-from okdhp_edge.data.mask import Hull, Outlines
+from okdhp_edge.data.mask import HullMask, PolygonMask
 from okdhp_edge.pose.crop import apply, crop_from_frame
 from tests.helpers.made_data import coco_file
 
@@ -14,7 +14,7 @@ SAME = np.eye(3)[:2]
 
 
 def test_outlines_are_filled_where_they_lie():
-    mask = Outlines((SQUARE, SQUARE + 40)).warped(SAME, (80, 90))
+    mask = PolygonMask((SQUARE, SQUARE + 40)).warped(SAME, (80, 90))
     assert mask.shape == (90, 80)
     assert set(np.unique(mask)) == {0, 255}
     assert mask[20, 20] == mask[60, 60] == 255
@@ -24,7 +24,7 @@ def test_outlines_are_filled_where_they_lie():
 
 def test_they_follow_the_crop():
     to_crop = crop_from_frame(np.array([10.0, 10, 20, 20]), (64, 64), 1.0, rotation_deg=45)
-    mask = Outlines((SQUARE,)).warped(to_crop, (64, 64))
+    mask = PolygonMask((SQUARE,)).warped(to_crop, (64, 64))
     inside = apply(to_crop, np.array([[20.0, 20.0]]))[0].round().astype(int)
     assert mask[inside[1], inside[0]] == 255
     # The turned square covers the crop but for its four corners.
@@ -34,7 +34,7 @@ def test_they_follow_the_crop():
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_a_hull_covers_its_joints(count):
     joints = np.random.default_rng(count).uniform(20, 60, (count, 2)).astype(np.float32)
-    mask = Hull(joints).warped(SAME, (80, 80))
+    mask = HullMask(joints).warped(SAME, (80, 80))
     columns, rows = joints.round().astype(int).T
     assert (mask[rows, columns] == 255).all()
 
@@ -50,8 +50,8 @@ def test_the_renderer_knows_whom_it_drew():
 def test_coco_outlines_are_read_and_run_lengths_are_not(tmp_path):
     polygon = coco_file(tmp_path / "a", segmentation=[[10, 10, 50, 10, 50, 70], [1, 1, 2, 2]])
     first, second = load_coco(polygon, "all").samples
-    assert isinstance(first.outline, Outlines) and len(first.outline.polygons) == 1
-    assert isinstance(second.mask, Hull)
+    assert isinstance(first.outline, PolygonMask) and len(first.outline.polygons) == 1
+    assert isinstance(second.mask, HullMask)
     counted = coco_file(tmp_path / "b", segmentation={"counts": "abc", "size": [90, 120]})
     assert load_coco(counted, "all").samples[0].outline is None
 

@@ -14,7 +14,7 @@ kpt_shape: [3, 3]
 flip_idx: [0, 2, 1]
 names: {0: fish}
 """
-# Pictures are 120x90: class, box, three joints with visibility.
+# Images are 120x90: class, box, three joints with visibility.
 ROW = "0 0.5 0.5 0.5 0.6 0.25 0.5 2 0.5 0.25 1 0 0 0\n"
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from okdhp_edge.data.sample import PoseSet, Sample
+from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.evaluation.error_kinds import CLOSE, GOOD, Kind, classify
 from okdhp_edge.evaluation.error_page import error_page, summary
 from okdhp_edge.pose.metrics import oks
@@ -28,7 +28,7 @@ def _person(number, x):
 
 @pytest.fixture
 def poses():
-    return PoseSet("coco:x", "val", COCO17, [_person(0, 10), _person(1, 180)], "oks")
+    return PoseDataset("coco:x", "val", COCO17, [_person(0, 10), _person(1, 180)], "oks")
 
 
 def test_every_kind_is_found_where_it_was_made(poses):

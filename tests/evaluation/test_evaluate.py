@@ -71,5 +71,5 @@ def test_the_crop_is_the_one_that_run_cuts():
             return super()._infer(images_BHWC)
 
     sample, backend = POSES.samples[0], Looking()
-    Estimator(backend, StageClock()).pose_in(sample.image.read(), sample.box)
+    Estimator(backend, StageClock()).estimate(sample.image.read(), sample.box)
     np.testing.assert_array_equal(seen[0], inference_crop(sample, backend.card.input, 4).image)

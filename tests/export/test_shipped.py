@@ -15,8 +15,10 @@ from okdhp_edge.train.initialize import initialize_from
 @pytest.mark.slow
 @pytest.mark.parametrize("name", model_store.SHIPPED_MODELS)
 def test_their_export_is_the_file_that_int8_was_made_from(name, real_data, tmp_path):
-    weights = model_store.weights(name)
-    made_from = read_card(model_store.artefact(model_store.named(name), "onnxruntime", "int8"))
+    weights = model_store.resolve_weights(name)
+    made_from = read_card(
+        model_store.artefact(model_store.resolve_model(name), "onnxruntime", "int8")
+    )
     options = ExportOptions(
         out=tmp_path, data=f"coco:{real_data / 'coco_mini'}@all",
         box_padding=made_from.input.box_padding,
@@ -28,7 +30,7 @@ def test_their_export_is_the_file_that_int8_was_made_from(name, real_data, tmp_p
 @pytest.mark.parametrize("name", model_store.SHIPPED_MODELS)
 def test_training_goes_on_from_them_on_a_fresh_install(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where there is no models/
-    weights = model_store.weights(name)
+    weights = model_store.resolve_weights(name)
     assert weights.stat().st_size <= 8e6
     facts = read_info(weights)
     assert facts.skeleton.skeleton() == COCO17

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.backends.base import Request
+from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.errors import DataError, GateError, ModelError
 from okdhp_edge.export import stage
@@ -57,7 +57,7 @@ def test_a_free_batch_runs_at_one_and_many(trained, tmp_path):
     card = read_card(folder)
     assert card.batch is None
     images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3)).astype(np.uint8)
-    with open_backend("onnxruntime", Request(folder, card, "fp32")) as backend:
+    with open_backend("onnxruntime", BackendConfig(folder, card, "fp32")) as backend:
         together = backend.infer(images)
         alone = np.concatenate([backend.infer(images[i : i + 1]) for i in range(5)])
     np.testing.assert_allclose(together, alone, atol=1e-4)
@@ -111,6 +111,8 @@ def test_without_onnxsim_the_file_still_computes_the_same(trained, exported, tmp
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
     outputs = []
     for folder in (plain, exported):
-        with open_backend("onnxruntime", Request(folder, read_card(folder), "fp32")) as backend:
+        with open_backend(
+            "onnxruntime", BackendConfig(folder, read_card(folder), "fp32")
+        ) as backend:
             outputs.append(backend.infer(image))
     np.testing.assert_allclose(*outputs, atol=1e-3)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.backends.base import Request
+from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.engine import Sidecar
 from okdhp_edge.backends.engine import _sidecar as read_sidecar
 from okdhp_edge.backends.registry import open_backend
@@ -81,7 +81,7 @@ def _checkpoint(folder: Path) -> None:
 
 def _artefact(folder: Path) -> None:
     card = read_card(folder)
-    with open_backend("onnxruntime", Request(folder, card, "fp32", 1)) as backend:
+    with open_backend("onnxruntime", BackendConfig(folder, card, "fp32", 1)) as backend:
         backend.infer(np.zeros((1, card.input.height, card.input.width, 3), np.uint8))
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from okdhp_edge.artifacts.card import DecoderSpec, InputSpec, ModelCard, SkeletonSpec
-from okdhp_edge.backends.base import Backend, Description, Request
+from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo
 from okdhp_edge.pose.heatmap import HeatmapKind, gaussians
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.run.sources.base import Source
@@ -47,7 +47,7 @@ class FakeBackend(Backend):
     def __init__(self, score: float = 0.9, xy: np.ndarray | None = None) -> None:
         from pathlib import Path
 
-        super().__init__(Request(Path(), fake_card(), "fp32"))
+        super().__init__(BackendConfig(Path(), fake_card(), "fp32"))
         self.score = score
         # As wide as a box padded by 1.25 leaves it, so that following it keeps the box's size.
         self.xy = _SPREAD if xy is None else xy
@@ -60,8 +60,8 @@ class FakeBackend(Backend):
             raise RuntimeError("device lost")
         return np.asarray(gaussians(self.xy, (16, 16), 1.0)[None] * self.score)
 
-    def describe(self) -> Description:
-        return Description(self.name, "0", "none", "fp32", 1)
+    def describe(self) -> BackendInfo:
+        return BackendInfo(self.name, "0", "none", "fp32", 1)
 
 
 class ScriptedSource(Source):

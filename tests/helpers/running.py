@@ -7,7 +7,7 @@ from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.loop import Feed, run_loop
 from okdhp_edge.run.pipeline import FrameResult
 from okdhp_edge.run.reader import FramePolicy
-from okdhp_edge.run.report import report_on
+from okdhp_edge.run.report import build_report
 from okdhp_edge.run.sources.base import Frame
 from okdhp_edge.system.hardware import sensors
 from tests.helpers.fakes import FakeBackend
@@ -24,7 +24,7 @@ def run_on(sources, backend=None, sinks=(), *, policy=None, people=None, control
         run_loop(pipeline, feeds, controls, **options)
     state = sensors()
     return [
-        report_on(feed.source, reader, feed.stats, pipeline.backend, "fp32", (state, state),
+        build_report(feed.source, reader, feed.stats, pipeline.backend, "fp32", (state, state),
                   switches=pipeline.switches)
         for feed, reader in zip(feeds, pipeline.readers, strict=True)
     ]  # fmt: skip

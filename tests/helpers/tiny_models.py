@@ -21,7 +21,7 @@ def tiny_recipe(**changes: object) -> Recipe:
         "input": {"size": [64, 64]},
         "heatmap": {"hard_loss": "ce", "sigma": 1.0},
         "distillation": {"method": "okdhp", "ramp_epochs": 1},
-        "optimiser": {"epochs": 2, "batch_size": 16, "lr": 3e-3},
+        "optimizer": {"epochs": 2, "batch_size": 16, "lr": 3e-3},
     }
     return Recipe.model_validate({**content, **changes})
 
@@ -34,7 +34,7 @@ def write_tiny_recipe(folder: Path, extra: str = "") -> Path:
         f"{extra}\n"
         '[network]\nkind = "hourglass"\nwidth = 16\nbranches = [1, 1]\n'
         "[input]\nsize = [64, 64]\n[heatmap]\nsigma = 1.0\n"
-        "[optimiser]\nepochs = 1\nbatch_size = 16\n",
+        "[optimizer]\nepochs = 1\nbatch_size = 16\n",
         encoding="utf-8",
     )
     return path

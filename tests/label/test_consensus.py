@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from okdhp_edge.label.consensus import Rules, consensus, union, within
+from okdhp_edge.label.consensus import ConsensusRules, consensus, union, within
 from okdhp_edge.label.teacher import TeacherPrediction
 from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
 
@@ -17,7 +17,7 @@ def look(*points, score=0.9):
 
 
 def agreed(*looks, rules=None):
-    return consensus([(PAIR, each) for each in looks], PAIR, SIDE, rules or Rules())
+    return consensus([(PAIR, each) for each in looks], PAIR, SIDE, rules or ConsensusRules())
 
 
 def test_looks_that_agree_give_their_mean():
@@ -49,7 +49,7 @@ def test_one_look_that_finds_it_is_enough_not_to_call_it_absent():
 @pytest.mark.parametrize("threshold", [0.02, 0.05, 0.2])
 def test_how_far_apart_is_the_callers_choice(threshold):
     found = agreed(look((10, 10), (0, 0), (0, 0)), look((18, 10), (0, 0), (0, 0)),
-                   rules=Rules(max_spread=threshold))  # fmt: skip
+                   rules=ConsensusRules(max_spread=threshold))  # fmt: skip
     assert found.labelled[0] == (threshold >= 0.04)
 
 
@@ -68,7 +68,7 @@ def test_teachers_of_other_joints_are_matched_by_name():
     elsewhere = np.array([7.0, 7.0])
     xy = [coco.xy[COCO17.index(j)] if j in COCO17.joints else elsewhere for j in LSP14.joints]
     lsp = TeacherPrediction(np.stack(xy), np.ones(14))
-    found = consensus([(COCO17, coco), (LSP14, lsp)], both, SIDE, Rules())
+    found = consensus([(COCO17, coco), (LSP14, lsp)], both, SIDE, ConsensusRules())
     assert found.labelled.all()
     assert np.allclose(found.xy[:17], coco.xy) and np.allclose(found.xy[17:], 7)
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.backends.base import Request
+from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
 from okdhp_edge.label.relabel import find_label_errors, predict_with_flip, relabel
@@ -89,7 +89,9 @@ def test_mirrored_heatmaps_lie_where_the_straight_ones_do():
 
 def test_a_set_is_looked_through(exported):
     poses = load(DATA, "val")
-    with open_backend("onnxruntime", Request(exported, read_card(exported), "fp32")) as backend:
+    with open_backend(
+        "onnxruntime", BackendConfig(exported, read_card(exported), "fp32")
+    ) as backend:
         done = []
         found = relabel(poses, backend, done.append)
     assert done[-1] == len(poses)

@@ -7,13 +7,13 @@ import pytest
 
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError, OutputError
-from okdhp_edge.label.consensus import Rules
+from okdhp_edge.label.consensus import ConsensusRules
 from okdhp_edge.label.options import LabelOptions
 from okdhp_edge.label.sheet import write_sheet
 from okdhp_edge.label.stage import label
 from tests.helpers.made_teacher import dot_teacher, dotted
 
-RULES = Rules(min_joints=2)
+RULES = ConsensusRules(min_joints=2)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_run_of_other_settings_is_not_gone_on_with(options):
     with pytest.raises(KeyboardInterrupt):
         label(replace(options, report=stop))
     with pytest.raises(OutputError, match="other settings"):
-        label(replace(options, rules=Rules(min_joints=1)))
+        label(replace(options, rules=ConsensusRules(min_joints=1)))
 
 
 def test_a_broken_picture_is_told_and_the_rest_labelled(options, pictures):
@@ -148,7 +148,7 @@ def test_frames_of_a_video_are_kept_as_pictures(options, tmp_path):
 
 def test_nobody_at_all_is_an_error_with_the_counts(options):
     with pytest.raises(DataError, match="nobody was found in 4 pictures"):
-        label(replace(options, rules=Rules(min_joints=3, min_score=1.0)))
+        label(replace(options, rules=ConsensusRules(min_joints=3, min_score=1.0)))
 
 
 def test_pictures_without_boxes_and_without_a_detector_are_told(options, pictures):

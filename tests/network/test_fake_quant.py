@@ -5,7 +5,7 @@ import torch
 
 from okdhp_edge.network.branches import SingleBranch, evaluating
 from okdhp_edge.network.build import build_network
-from okdhp_edge.network.fake_quant import Placement, QuantizedBranch, Site
+from okdhp_edge.network.fake_quant import QuantizationPoint, QuantizedBranch, QuantizerPlacement
 from tests.helpers.tiny_models import tiny_recipe
 
 SIZE = (64, 64)
@@ -31,7 +31,7 @@ def _net(name):
 def test_it_is_close_to_the_float_branch_and_trains_its_weights(name):
     net, images = _net(name)
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    branch = QuantizedBranch(net, 0, SIZE, Placement())
+    branch = QuantizedBranch(net, 0, SIZE, QuantizerPlacement())
     branch.calibrate([images])
     with torch.no_grad(), evaluating(net):
         float_ = SingleBranch(net, 0)(images)
@@ -47,14 +47,14 @@ def test_it_is_close_to_the_float_branch_and_trains_its_weights(name):
 
 def test_only_the_quantizers_belong_to_it():
     net, _ = _net("hourglass")
-    branch = QuantizedBranch(net, 0, SIZE, Placement())
+    branch = QuantizedBranch(net, 0, SIZE, QuantizerPlacement())
     names = {name.split(".")[-1] for name in branch.state_dict()}
     assert names == {"log_scale", "zero_point"}
 
 
 def test_it_follows_the_networks_weights_and_statistics():
     net, images = _net("hourglass")
-    branch = QuantizedBranch(net, 0, SIZE, Placement())
+    branch = QuantizedBranch(net, 0, SIZE, QuantizerPlacement())
     branch.calibrate([images])
     before = branch(images).detach()
     with torch.no_grad():
@@ -68,23 +68,25 @@ def test_it_follows_the_networks_weights_and_statistics():
 def test_inputs_of_convolutions_and_additions_are_sites_but_not_the_heads():
     net, _ = _net("hourglass")
     convolutions = sum(isinstance(m, torch.nn.Conv2d) for m in SingleBranch(net, 0).modules())
-    sites = [s for found in QuantizedBranch(net, 0, SIZE, Placement()).sites for s in found]
+    sites = [
+        s for found in QuantizedBranch(net, 0, SIZE, QuantizerPlacement()).sites for s in found
+    ]
     assert {s.number for s in sites if s.kind == "conv"} == set(range(convolutions - 1))
-    assert any(s == Site("add", 0, -1) for s in sites)
-    without = QuantizedBranch(net, 0, SIZE, Placement(sums=False)).sites
+    assert any(s == QuantizationPoint("add", 0, -1) for s in sites)
+    without = QuantizedBranch(net, 0, SIZE, QuantizerPlacement(sums=False)).sites
     assert not any(s.argument < 0 for found in without for s in found)
 
 
 def test_a_tensor_that_several_read_is_quantized_once():
     net, _ = _net("hourglass")
-    branch = QuantizedBranch(net, 0, SIZE, Placement())
+    branch = QuantizedBranch(net, 0, SIZE, QuantizerPlacement())
     shared = [found for found in branch.sites if len(found) > 1]
     assert shared and len(branch.sites) == len(branch.quantizers)
 
 
 def test_a_single_crop_passes_though_two_were_traced():
     net, images = _net("lite0")
-    branch = QuantizedBranch(net, 1, SIZE, Placement())
+    branch = QuantizedBranch(net, 1, SIZE, QuantizerPlacement())
     branch.calibrate([images])
     assert branch(images[:1]).shape == (1, 14, 16, 16)
 
@@ -93,7 +95,9 @@ def test_a_sum_that_is_fused_takes_its_convolution_unrounded():
     net, images = _net("hourglass")
 
     def inputs(**changes):
-        branch = QuantizedBranch(net, 0, SIZE, Placement(signed=True, sums=False, **changes))
+        branch = QuantizedBranch(
+            net, 0, SIZE, QuantizerPlacement(signed=True, sums=False, **changes)
+        )
         branch.calibrate([images])
         assert torch.isfinite(branch(images)).all()
         sites = {s for found in branch.sites for s in found if s.kind == "add"}

@@ -26,16 +26,16 @@ def test_steps_are_learnt_towards_a_smaller_error():
     quantizer = ActivationQuantizer(signed=False)
     quantizer.calibrate(0.0, 50.0)
     x = torch.rand(1, 4000) * 2
-    optimiser = torch.optim.Adam(quantizer.parameters(), lr=0.05)
+    optimizer = torch.optim.Adam(quantizer.parameters(), lr=0.05)
 
     def error():
         return (quantizer(x) - x).square().mean()
 
     before = float(error().detach())
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         error().backward()
-        optimiser.step()
+        optimizer.step()
     assert float(error().detach()) < 0.3 * before
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from okdhp_edge.quantize.calibrators import METHODS, ranges_of
+from okdhp_edge.quantize.calibrators import METHODS, compute_ranges
 from okdhp_edge.quantize.observe import TensorStatistics
 
 
@@ -15,7 +15,7 @@ def _seen(*tensors):
 
 
 def _range(method, *tensors):
-    return ranges_of(_seen(*tensors), method)["t"]
+    return compute_ranges(_seen(*tensors), method)["t"]
 
 
 RNG = np.random.default_rng(0)

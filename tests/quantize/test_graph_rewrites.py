@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
-from okdhp_edge.quantize.calibrators import ranges_of
+from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.graph_rewrites import (
     absorb_normalization,
     batch_norms_to_convolutions,
@@ -52,7 +52,7 @@ def _quantized(exported, crop, path, mean=None):
         )
         source = path.with_name("float.onnx")
         onnx.save(model, str(source))
-    ranges = ranges_of(observe(source, [crop]), "minmax") | input_range(source)
+    ranges = compute_ranges(observe(source, [crop]), "minmax") | input_range(source)
     import dataclasses
 
     plain = dataclasses.replace(profile("onnxruntime"), rewrite=False)

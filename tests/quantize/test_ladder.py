@@ -18,7 +18,7 @@ from okdhp_edge.quantize.calibrators import METHODS
 from okdhp_edge.quantize.ladder import Ladder, calibrators_of
 from okdhp_edge.quantize.onnx_qdq import convolutions
 from okdhp_edge.quantize.profiles import profile
-from okdhp_edge.quantize.sensitivity import Layer
+from okdhp_edge.quantize.sensitivity import LayerSensitivity
 from okdhp_edge.quantize.stage import QuantizeOptions, quantization_inputs, quantize
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
@@ -32,7 +32,7 @@ def able(tmp_path_factory) -> Path:
     """The fp32 folder of a tiny model that has learned something to lose."""
     folder = tmp_path_factory.mktemp("able")
     recipe = tiny_recipe(
-        optimiser={"epochs": 6, "batch_size": 8, "lr": 4e-3},
+        optimizer={"epochs": 6, "batch_size": 8, "lr": 4e-3},
         network={"kind": "hourglass", "width": 16, "shared_stacks": 0, "branches": [1]},
         distillation={"method": "supervised"},
     )
@@ -97,7 +97,9 @@ class _Bench:
     def __init__(self, monkeypatch, tmp_path, able, worth, name="onnxruntime", layers=9):
         self.tried = []
         inputs = quantization_inputs(able, QuantizeOptions(data=DATA, max_drop=1.0))
-        self.ladder = Ladder(profile(name), replace(inputs, before=50.0), tmp_path, lambda *_: None)
+        self.ladder = Ladder(
+            profile(name), replace(inputs, float_metric=50.0), tmp_path, lambda *_: None
+        )
 
         def judge(folder, runtime, inputs):
             plan = self.tried[-1]
@@ -109,7 +111,9 @@ class _Bench:
         monkeypatch.setattr(module, "write_artefact", lambda plan, *_: self.tried.append(plan))
         monkeypatch.setattr(module, "verify", judge)
         monkeypatch.setattr(
-            module, "sensitivity", lambda *_: [Layer(f"c{i}", 10.0 + i) for i in range(layers)]
+            module,
+            "sensitivity",
+            lambda *_: [LayerSensitivity(f"c{i}", 10.0 + i) for i in range(layers)],
         )
 
     def climb(self, calibrator="moving-average", keep=()):
@@ -142,8 +146,10 @@ def test_auto_takes_the_best_of_all(bench):
 
 
 def test_biases_are_corrected_with_the_best_calibrator(bench):
-    made = bench(lambda plan: 49.5 if plan.corrected else {"mse": 45}.get(plan.calibrator, 40))
-    assert made.climb().corrected and made.tried[-1].calibrator == "mse"
+    made = bench(
+        lambda plan: 49.5 if plan.bias_correction else {"mse": 45}.get(plan.calibrator, 40)
+    )
+    assert made.climb().bias_correction and made.tried[-1].calibrator == "mse"
 
 
 @pytest.mark.parametrize("needed", [1, 2, 3, 5, 6])
@@ -168,10 +174,10 @@ def test_layers_kept_by_hand_stay_kept_on_every_rung(bench):
 def test_nncf_is_the_last_rung_for_openvino_alone(bench):
     made = bench(lambda plan: 40, name="openvino")
     made.climb()
-    assert made.tried[-1].maker == "accuracy-control"
+    assert made.tried[-1].method == "accuracy-control"
     made = bench(lambda plan: 40, name="tensorrt")
     made.climb()
-    assert all(p.maker == "qdq" for p in made.tried)
+    assert all(p.method == "qdq" for p in made.tried)
 
 
 def test_nncfs_accuracy_control_makes_a_file_that_is_judged(able, tmp_path):

@@ -4,10 +4,10 @@ import numpy as np
 import openvino as ov
 
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.backends.base import Request
+from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.openvino import OpenVinoBackend
 from okdhp_edge.export.stage import ExportOptions, export_branch
-from okdhp_edge.quantize.calibrators import ranges_of
+from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
 from okdhp_edge.quantize.openvino import convert
@@ -23,13 +23,13 @@ def test_every_convolution_but_the_head_runs_in_int8_depthwise_ones_too(tmp_path
     recipe = tiny_recipe(
         network={"kind": "mobilepose", "encoder": "efficientnet_lite0", "encoder_weights": None,
                  "branches": [1], "decoder_channels": [16, 16, 16]},
-        distillation={"method": "supervised"}, optimiser={"epochs": 1, "batch_size": 16},
+        distillation={"method": "supervised"}, optimizer={"epochs": 1, "batch_size": 16},
     )  # fmt: skip
     best = train(recipe, DATA, TrainingOptions(out=tmp_path, device="cpu", workers=0))
     fp32 = export_branch(best, ExportOptions(out=tmp_path))
     made = quantize(fp32, QuantizeOptions(data=DATA, max_drop=100.0, profiles=["openvino"]))
     folder = made / "openvino"
-    with OpenVinoBackend(Request(folder, read_card(folder), "int8")) as loaded:
+    with OpenVinoBackend(BackendConfig(folder, read_card(folder), "int8")) as loaded:
         ops = loaded._compiled.get_runtime_model().get_ops()
         kinds = [(str(o.get_rt_info()["layerType"].astype(str)),
                   str(o.get_rt_info()["runtimePrecision"].astype(str))) for o in ops
@@ -42,7 +42,7 @@ def test_every_convolution_but_the_head_runs_in_int8_depthwise_ones_too(tmp_path
 def test_the_ir_computes_what_the_qdq_file_does(exported, tmp_path):
     crop = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
     source, qdq, ir = exported / "model.onnx", tmp_path / "qdq.onnx", tmp_path / "model.xml"
-    write_qdq(source, qdq, ranges_of(observe(source, [crop]), "minmax"), profile("openvino"))
+    write_qdq(source, qdq, compute_ranges(observe(source, [crop]), "minmax"), profile("openvino"))
     convert(qdq, ir)
     core, config = ov.Core(), {"INFERENCE_PRECISION_HINT": "f32"}
     a, b = (core.compile_model(str(path), "CPU", config)(crop)[0] for path in (ir, qdq))

@@ -4,9 +4,14 @@ import numpy as np
 import onnx
 import pytest
 
-from okdhp_edge.quantize.calibrators import ranges_of
+from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.profiles import profile
-from okdhp_edge.quantize.sensitivity import Layer, sensitivity, sqnr_db, write_sensitivity
+from okdhp_edge.quantize.sensitivity import (
+    LayerSensitivity,
+    sensitivity,
+    sqnr_db,
+    write_sensitivity,
+)
 from okdhp_edge.quantize.stage import QuantizeOptions, quantization_inputs
 from tests.helpers.tiny_models import DATA
 
@@ -20,11 +25,11 @@ def test_sqnr_in_decibels():
 def test_the_layer_that_suffers_most_comes_first(exported, tmp_path):
     """One layer's incoming range is made a hundred times too wide: alone in INT8 it ruins all."""
     inputs = quantization_inputs(exported, QuantizeOptions(data=DATA, max_drop=100.0))
-    ranges = ranges_of(inputs.statistics, "minmax") | inputs.known
+    ranges = compute_ranges(inputs.statistics, "minmax") | inputs.fixed_ranges
     chosen = profile("tensorrt")
     before = sensitivity(inputs, chosen, ranges, lambda *_: None)
     victim = before[len(before) // 2].name
-    graph = onnx.load(str(inputs.source)).graph
+    graph = onnx.load(str(inputs.float_model)).graph
     tensor = next(n.input[0] for n in graph.node if n.name == victim)
     low, high = ranges[tensor]
     after = sensitivity(inputs, chosen, ranges | {tensor: (3e3 * low, 3e3 * high)}, lambda *_: None)
@@ -34,7 +39,7 @@ def test_the_layer_that_suffers_most_comes_first(exported, tmp_path):
 
 
 def test_table_and_plot_are_written(tmp_path):
-    layers = [Layer("worst", 12.0, 3.25), Layer("better", 40.0)]
+    layers = [LayerSensitivity("worst", 12.0, 3.25), LayerSensitivity("better", 40.0)]
     write_sensitivity(layers, tmp_path, "generic")
     content = json.loads((tmp_path / "sensitivity.json").read_text())
     assert content["layers"][0] == {"name": "worst", "sqnr_db": 12.0, "drop": 3.25}

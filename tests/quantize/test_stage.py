@@ -43,7 +43,7 @@ def test_the_gate_refuses_with_both_numbers_and_leaves_nothing(exported, tmp_pat
 
     def worse(folder, runtime, inputs):
         found = real(folder, runtime, inputs)
-        return found.model_copy(update={"value": inputs.before - 1.5})
+        return found.model_copy(update={"value": inputs.float_metric - 1.5})
 
     monkeypatch.setattr(ladder, "verify", worse)
     with pytest.raises(GateError, match=r"points below float .* \(limit 1\)"):

@@ -6,17 +6,17 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from okdhp_edge.quantize.calibrators import ranges_of
+from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
 from okdhp_edge.quantize.profiles import profile
-from okdhp_edge.quantize.strongly_typed import finish, free_residuals
+from okdhp_edge.quantize.strongly_typed import free_residuals, to_strongly_typed
 
 
 def _qdq(exported, path):
     crops = [np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)]
     source = exported / "model.onnx"
-    write_qdq(source, path, ranges_of(observe(source, crops), "minmax"), profile("tensorrt"))
+    write_qdq(source, path, compute_ranges(observe(source, crops), "minmax"), profile("tensorrt"))
     return path, crops[0]
 
 
@@ -43,7 +43,7 @@ def test_what_is_not_int8_is_fp16_but_for_what_goes_in_and_out(exported, tmp_pat
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     before = ort.InferenceSession(str(path), options).run(None, {"image": crop})[0]
-    finish(path)
+    to_strongly_typed(path)
     graph = onnx.load(str(path)).graph
     kinds = Counter(i.data_type for i in graph.initializer if np.prod(i.dims) > 1)
     assert set(kinds) <= {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT}

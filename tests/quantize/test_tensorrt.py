@@ -15,14 +15,14 @@ from okdhp_edge.errors import BackendError, ModelError
 from okdhp_edge.export.strip import strip
 from okdhp_edge.export.to_onnx import simplify, write_onnx
 from okdhp_edge.network.build import build_network
-from okdhp_edge.quantize.calibrators import ranges_of
+from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import convolutions, head, write_qdq
 from okdhp_edge.quantize.profiles import profile
-from okdhp_edge.quantize.strongly_typed import finish
+from okdhp_edge.quantize.strongly_typed import to_strongly_typed
 from okdhp_edge.quantize.tensorrt import (
     TARGETS,
-    check_contract,
+    check_qdq_rules,
     float_convolutions,
     write_engines,
 )
@@ -35,19 +35,19 @@ needs_rtx = pytest.mark.skipif(
 
 
 def test_our_file_keeps_the_contract(quantized):
-    check_contract(quantized / "tensorrt" / "model.onnx")
+    check_qdq_rules(quantized / "tensorrt" / "model.onnx")
     model = onnx.load(str(quantized / "tensorrt" / "model.onnx"))
     assert not any(i.data_type == onnx.TensorProto.INT32 for i in model.graph.initializer)
 
 
 def test_the_cpu_profile_breaks_it_and_the_node_is_named(quantized):
     with pytest.raises(ModelError, match=r"would refuse node '.+': it quantizes to"):
-        check_contract(quantized / "onnxruntime" / "model.onnx")
+        check_qdq_rules(quantized / "onnxruntime" / "model.onnx")
 
 
 def test_a_float_file_is_refused(exported):
     with pytest.raises(ModelError, match="has no Q/DQ node"):
-        check_contract(exported / "model.onnx")
+        check_qdq_rules(exported / "model.onnx")
 
 
 def test_a_zero_point_that_is_not_zero_is_named(quantized, tmp_path):
@@ -57,7 +57,7 @@ def test_a_zero_point_that_is_not_zero_is_named(quantized, tmp_path):
     zero.CopyFrom(numpy_helper.from_array(np.array(3, np.int8), zero.name))
     onnx.save(model, str(tmp_path / "m.onnx"))
     with pytest.raises(ModelError, match="zero-point other than 0"):
-        check_contract(tmp_path / "m.onnx")
+        check_qdq_rules(tmp_path / "m.onnx")
 
 
 NETWORKS = {
@@ -78,10 +78,10 @@ def full_size(request, tmp_path_factory):
     write_onnx(strip(net, recipe.network, 0), recipe.input_spec(), source, 1)
     simplify(source, 1)
     crops = [np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3)).astype(np.uint8)]
-    ranges = ranges_of(observe(source, crops), "minmax")
+    ranges = compute_ranges(observe(source, crops), "minmax")
     write_qdq(source, target, ranges, profile("tensorrt"))
-    finish(target)
-    check_contract(target)
+    to_strongly_typed(target)
+    check_qdq_rules(target)
     return source, target, ranges
 
 
@@ -96,7 +96,7 @@ def test_layers_kept_float_are_the_ones_found(full_size, tmp_path):
     source, _, ranges = full_size
     kept = convolutions(source)[3:5]
     write_qdq(source, tmp_path / "m.onnx", ranges, profile("tensorrt"), keep_float=kept)
-    finish(tmp_path / "m.onnx")
+    to_strongly_typed(tmp_path / "m.onnx")
     assert sorted(float_convolutions(tmp_path / "m.onnx")) == sorted([*kept, head(source)])
 
 

@@ -11,7 +11,7 @@ from tests.helpers.tiny_models import write_tiny_recipe
 
 @pytest.mark.parametrize(
     ("extra", "key", "near"),
-    [("sead = 3", "sead", "seed"), ("[optimiser]\nepoch = 3", "optimiser.epoch", "epochs")],
+    [("sead = 3", "sead", "seed"), ("[optimizer]\nepoch = 3", "optimizer.epoch", "epochs")],
 )
 def test_an_unknown_key_is_named_with_the_nearest(tmp_path, extra, key, near):
     path = write_tiny_recipe(tmp_path, extra if "[" not in extra else "")
@@ -31,7 +31,7 @@ def test_an_unknown_key_in_the_network_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [("size = [64, 64]", "size = [64, 65]", "input.size"),
-     ("batch_size = 16", "batch_size = 0", "optimiser.batch_size"),
+     ("batch_size = 16", "batch_size = 0", "optimizer.batch_size"),
      ('name = "tiny"', 'name = "../up"', "name"),
      ("[network]", "[network", "cannot be read")],
 )  # fmt: skip
@@ -83,7 +83,7 @@ def test_the_default_recipe_is_found():
 def test_overrides_keep_the_rest():
     recipe = read_recipe(recipe_path(None))
     changed = recipe.changed(epochs=7, seed=9)
-    assert (changed.optimiser.epochs, changed.seed) == (7, 9)
+    assert (changed.optimizer.epochs, changed.seed) == (7, 9)
     assert changed.network == recipe.network
     assert recipe.changed() == recipe
 
@@ -101,3 +101,11 @@ def test_a_damaged_recipe_is_one_line(tmp_path, content):
     with pytest.raises(RecipeError) as caught:
         read_recipe(tmp_path / "a.toml")
     assert "\n" not in str(caught.value)
+
+
+def test_the_old_spelling_of_a_table_is_read(tmp_path):
+    base = write_tiny_recipe(tmp_path)
+    base.write_text(base.read_text().replace("[optimizer]", "[optimiser]"))
+    assert read_recipe(base).optimizer.epochs == 1
+    (tmp_path / "more.toml").write_text(f'base = "{base.name}"\n[optimizer]\nepochs = 7\n')
+    assert read_recipe(tmp_path / "more.toml").optimizer.epochs == 7

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from okdhp_edge.errors import SourceError
-from okdhp_edge.run.reader import FramePolicy, Readers
+from okdhp_edge.run.reader import FramePolicy, FrameReaders
 from tests.helpers.fakes import ScriptedSource
 
 
@@ -18,7 +18,7 @@ def _all(readers):
 
 def test_a_file_loses_no_frame_however_slow_the_reader():
     source = ScriptedSource(30)
-    with Readers([source]) as readers:
+    with FrameReaders([source]) as readers:
         numbers = []
         while (taken := readers.take()) is not None:
             numbers.append(taken.frame.number)
@@ -51,7 +51,7 @@ def _wait_for(condition):
 
 def test_a_live_source_keeps_the_newest_and_counts_the_rest():
     source = _Gated(25, live=True)
-    with Readers([source]) as readers:
+    with FrameReaders([source]) as readers:
         reader = readers.each[0]
         _wait_for(lambda: reader.captured + reader.dropped >= 39)
         shown = [readers.take().frame.number]
@@ -66,7 +66,7 @@ def test_a_live_source_keeps_the_newest_and_counts_the_rest():
 def test_the_policy_can_be_given(live):
     source = _Gated(20, live=not live)
     source.gate.set()
-    with Readers([source], FramePolicy(live=live)) as readers:
+    with FrameReaders([source], FramePolicy(live=live)) as readers:
         _wait_for(lambda: readers.each[0].ended or readers.each[0].captured == 5)
         shown = len(_all(readers))
     assert shown + readers.each[0].dropped == 20
@@ -74,7 +74,7 @@ def test_the_policy_can_be_given(live):
 
 
 def test_a_stride_passes_over_and_counts():
-    with Readers([ScriptedSource(11)], FramePolicy(stride=3)) as readers:
+    with FrameReaders([ScriptedSource(11)], FramePolicy(stride=3)) as readers:
         numbers = [t.frame.number for t in _all(readers)]
     assert numbers == [0, 3, 6, 9]
     reader = readers.each[0]
@@ -84,7 +84,7 @@ def test_a_stride_passes_over_and_counts():
 @pytest.mark.parametrize("live", [False, True])
 def test_an_error_arrives_after_the_frames_before_it(live):
     source = ScriptedSource(1, live=live, error=SourceError("camera gone", "plug it in"))
-    with Readers([source]) as readers:
+    with FrameReaders([source]) as readers:
         assert readers.take().frame.number == 0
         with pytest.raises(SourceError, match="camera gone"):
             readers.take()
@@ -93,7 +93,7 @@ def test_an_error_arrives_after_the_frames_before_it(live):
 
 def test_several_sources_take_turns_and_all_of_each_is_seen():
     sources = [ScriptedSource(count) for count in (40, 40, 10)]
-    with Readers(sources) as readers:
+    with FrameReaders(sources) as readers:
         time.sleep(0.05)
         taken = _all(readers)
     assert Counter(t.source_index for t in taken) == {0: 40, 1: 40, 2: 10}
@@ -106,7 +106,7 @@ def test_several_sources_take_turns_and_all_of_each_is_seen():
 
 def test_leaving_early_stops_the_threads():
     source = ScriptedSource(10**9)
-    with Readers([source]) as readers:
+    with FrameReaders([source]) as readers:
         readers.take()
     assert source.closed
     assert not readers.each[0].thread.is_alive()
@@ -114,7 +114,7 @@ def test_leaving_early_stops_the_threads():
 
 def test_waiting_can_be_called_off():
     source, off = _Gated(21), threading.Event()
-    with Readers([source]) as readers:
+    with FrameReaders([source]) as readers:
         for _ in range(20):
             readers.take()
         threading.Timer(0.05, off.set).start()

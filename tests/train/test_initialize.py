@@ -78,10 +78,10 @@ def test_frozen_layers_and_norms_stay_as_they_are(neck, stride):
     keep_frozen(net, table)
     before = {k: v.clone() for k, v in net.state_dict().items()}
     learned = [p for p in net.parameters() if p.requires_grad]
-    optimiser = torch.optim.SGD(learned, lr=0.1)
+    optimizer = torch.optim.SGD(learned, lr=0.1)
     image = torch.randint(0, 255, (2, 64, 64, 3), dtype=torch.uint8)
     net(image).last(0).square().sum().backward()
-    optimiser.step()
+    optimizer.step()
     changed = {k for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
     assert changed and not any("running" in k or "_bn" in k for k in changed)
     first = next(n for n, _ in net.named_parameters())
@@ -102,17 +102,17 @@ def test_an_hourglass_freezes_its_stem(trained):
 @pytest.mark.parametrize("persons", [1, 5, 20, 100, 500, 5000])
 def test_a_schedule_by_the_size_of_the_set(trained, persons):
     recipe = finetuning_recipe(str(trained), persons)
-    optimiser = recipe.optimiser
-    steps = optimiser.epochs * max(1, persons // optimiser.batch_size)
+    optimizer = recipe.optimizer
+    steps = optimizer.epochs * max(1, persons // optimizer.batch_size)
     assert 200 <= steps <= 5000 or persons < 5
-    assert optimiser.batch_size <= persons or persons == 1
-    assert optimiser.patience < optimiser.epochs
+    assert optimizer.batch_size <= persons or persons == 1
+    assert optimizer.patience < optimizer.epochs
     assert bool(recipe.freeze.to_stride) == (persons <= 300)
     assert recipe.network == read_info(trained).recipe.network
 
 
 def test_a_run_ends_when_val_no_longer_rises(tmp_path):
-    recipe = tiny_recipe(optimiser={"epochs": 9, "batch_size": 16, "lr": 1e-9, "patience": 2})
+    recipe = tiny_recipe(optimizer={"epochs": 9, "batch_size": 16, "lr": 1e-9, "patience": 2})
     options = TrainingOptions(out=tmp_path / "m", device="cpu", workers=0)
     best = train(recipe, DATA, options)
     rows = (tmp_path / "m" / "metrics.csv").read_text().splitlines()[1:]

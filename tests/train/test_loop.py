@@ -67,7 +67,7 @@ def test_resuming_after_a_kill_gives_bit_identical_weights(tmp_path, method):
         network={"kind": "hourglass", "width": 16, "shared_stacks": 0, "branches": [1, 1, 1]},
         augmentation={"views": 2},
         distillation={**method, "ramp_epochs": 1},
-        optimiser={"epochs": 3, "batch_size": 16, "lr": 3e-3},
+        optimizer={"epochs": 3, "batch_size": 16, "lr": 3e-3},
     )
     train(recipe, DATA, _options(tmp_path / "whole"))
 
@@ -78,15 +78,15 @@ def test_resuming_after_a_kill_gives_bit_identical_weights(tmp_path, method):
     whole, cut = (load_file(tmp_path / n / "last.safetensors") for n in ("whole", "cut"))
     assert whole.keys() == cut.keys()
     assert all(torch.equal(whole[k], cut[k]) for k in whole)
-    assert any(k.startswith("optimiser.") for k in whole)
+    assert any(k.startswith("optimizer.") for k in whole)
     learns_itself = method["method"] == "okddip" or "ema_peer" in method
     assert any(k.startswith("method.") for k in whole) == learns_itself
     assert len((tmp_path / "cut" / "metrics.csv").read_text().splitlines()) == 4
 
 
 def test_an_average_of_the_weights_is_judged_kept_and_resumed(tmp_path):
-    optimiser = {"epochs": 2, "batch_size": 16, "lr": 3e-3, "average": 0.9}
-    recipe = tiny_recipe(optimiser=optimiser)
+    optimizer = {"epochs": 2, "batch_size": 16, "lr": 3e-3, "average": 0.9}
+    recipe = tiny_recipe(optimizer=optimizer)
     train(recipe, DATA, _options(tmp_path / "whole"))
     with pytest.raises(_Killed):
         train(recipe, DATA, _options(tmp_path / "cut", report=_kill))
@@ -104,9 +104,9 @@ def test_an_average_of_the_weights_is_judged_kept_and_resumed(tmp_path):
 
 def test_unlabelled_pictures_lengthen_the_epoch_and_teach(tmp_path, trained):
     table = {"method": "fpd", "teacher": {"path": str(trained)}, "unlabelled": "val"}
-    optimiser = {"epochs": 1, "batch_size": 16}
+    optimizer = {"epochs": 1, "batch_size": 16}
     recipe = tiny_recipe(
-        distillation=table, optimiser=optimiser, train_split="train[:32]", augmentation={}
+        distillation=table, optimizer=optimizer, train_split="train[:32]", augmentation={}
     )
     seen = []
     train(recipe, DATA, _options(tmp_path / "m", report=lambda *told: seen.append(told)))
@@ -124,15 +124,15 @@ def test_another_recipe_cannot_resume(trained):
 
 def test_unbalanced_branches_select_among_targets_only(tmp_path):
     network = {"kind": "hourglass", "width": 16, "shared_stacks": 1, "branches": [1, 2]}
-    optimiser = {"epochs": 1, "batch_size": 16}
-    best = train(tiny_recipe(network=network, optimiser=optimiser), DATA, _options(tmp_path / "m"))
+    optimizer = {"epochs": 1, "batch_size": 16}
+    best = train(tiny_recipe(network=network, optimizer=optimizer), DATA, _options(tmp_path / "m"))
     assert read_info(best).best_branch == 0
 
 
 def test_a_loss_that_explodes_stops_the_run(tmp_path):
     recipe = tiny_recipe(
         heatmap={"hard_loss": "mse", "sigma": 1.0},
-        optimiser={"epochs": 1, "batch_size": 16, "lr": 1e30, "name": "adam"},
+        optimizer={"epochs": 1, "batch_size": 16, "lr": 1e30, "name": "adam"},
     )
     with pytest.raises(OkdhpError, match="no longer finite"):
         train(recipe, DATA, _options(tmp_path / "m"))
@@ -184,9 +184,9 @@ def test_two_processes_train_the_model_of_one(tmp_path, changes):
         "from okdhp_edge.train.loop import train\n"
         "from okdhp_edge.train.setup import TrainingOptions\n"
         "from tests.helpers.tiny_models import tiny_recipe\n"
-        "optimiser = {'epochs': 1, 'batch_size': 16, 'lr': 1e-3, 'name': 'sgd'}\n"
+        "optimizer = {'epochs': 1, 'batch_size': 16, 'lr': 1e-3, 'name': 'sgd'}\n"
         "options = TrainingOptions(out=Path(sys.argv[1]), device='cpu', workers=0)\n"
-        "recipe = tiny_recipe(optimiser=optimiser, **json.loads(sys.argv[2]))\n"
+        "recipe = tiny_recipe(optimizer=optimizer, **json.loads(sys.argv[2]))\n"
         "train(recipe, 'synthetic:48', options)\n"
     )
     with socket.socket() as free:

@@ -40,7 +40,7 @@ def test_absent_joints_of_regressed_heatmaps_are_to_be_zero():
 @pytest.mark.parametrize("kind", ["ce", "mse"])
 def test_training_on_absence_lowers_the_score(kind):
     maps = torch.zeros(1, 1, 8, 8).add_(0.5).requires_grad_()
-    optimiser = torch.optim.SGD([maps], lr=20.0)
+    optimizer = torch.optim.SGD([maps], lr=20.0)
     read = HeatmapKind.PRESENCE if kind == "ce" else HeatmapKind.GAUSSIAN
 
     def score():
@@ -48,9 +48,9 @@ def test_training_on_absence_lowers_the_score(kind):
 
     before = score()
     for _ in range(20):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         presence_loss(maps, torch.zeros(1, 1), torch.ones(1, 1), ONE, kind).backward()
-        optimiser.step()
+        optimizer.step()
     assert score() < 0.5 * before
 
 

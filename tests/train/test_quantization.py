@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.backends.base import Request, predict_with
+from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import RecipeError
@@ -27,7 +27,7 @@ def _options(folder, **changes):
 def _recipe(trained, profile="generic", epochs=1, **changes):
     return tiny_recipe(
         start=str(trained), quantization={"profile": profile, **changes},
-        optimiser={"epochs": epochs, "batch_size": 16, "lr": 3e-4},
+        optimizer={"epochs": epochs, "batch_size": 16, "lr": 3e-4},
     )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def test_the_artefact_computes_what_was_trained(aware):
     card = read_card(made / profile)
     assert card.calibration.method == "learned"
     val = load(DATA, "val")
-    with open_backend("onnxruntime", Request(made / profile, card, "int8")) as loaded:
+    with open_backend("onnxruntime", BackendConfig(made / profile, card, "int8")) as loaded:
         found = evaluate(val, card.input, card.decoder, predict_with(loaded), "pck@0.2")["model"]
     assert found.value == pytest.approx(scores["int8"], abs=6.0)  # ten persons, a joint or two
 
@@ -118,7 +118,7 @@ def test_the_branch_must_be_one_that_can_be_deployed():
 
 def test_terms_are_the_hard_loss_and_the_kl_from_the_ensemble(trained):
     from okdhp_edge.network.build import build_network
-    from okdhp_edge.network.fake_quant import Placement, QuantizedBranch
+    from okdhp_edge.network.fake_quant import QuantizedBranch, QuantizerPlacement
     from okdhp_edge.pose.skeleton import LSP14
     from okdhp_edge.train.losses import pixelwise_kl
     from okdhp_edge.train.methods import build_method
@@ -127,7 +127,7 @@ def test_terms_are_the_hard_loss_and_the_kl_from_the_ensemble(trained):
 
     recipe = _recipe(trained, hard_weight=2.0, kd_weight=3.0)
     net, method = build_network(recipe.network, 14), build_method(recipe, LSP14)
-    branch = QuantizedBranch(net, 0, (64, 64), Placement())
+    branch = QuantizedBranch(net, 0, (64, 64), QuantizerPlacement())
     batch = made_batch()._replace(
         xy=torch.tensor(np.random.default_rng(0).uniform(0, 15, (2, 14, 2)), dtype=torch.float32)
     )

@@ -14,7 +14,7 @@ from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.checkpoint import CheckpointInfo
 from okdhp_edge.recipe.recipe import Recipe, read_recipe
 from okdhp_edge.train.methods import build_method
-from okdhp_edge.train.schedule import build_optimiser
+from okdhp_edge.train.schedule import build_optimizer
 from okdhp_edge.train.step import TrainingStep
 from tests.conftest import REPOSITORY
 from tests.helpers.fixed_net import made_batch
@@ -59,7 +59,7 @@ def _step(recipe: Recipe):
     net, method = build_network(recipe.network, len(skeleton)), build_method(recipe, skeleton)
     method.prepare(net)
     model = TrainingStep(net, method).train()
-    optimiser = build_optimiser(model, recipe.optimiser)
+    optimizer = build_optimizer(model, recipe.optimizer)
     before = [p.detach().clone() for p in net.branches[0].parameters()]
     width, height = recipe.input.size
     crops = 2 * recipe.augmentation.views
@@ -72,7 +72,7 @@ def _step(recipe: Recipe):
     )
     terms = model(batch, 1.0, measure=False).terms
     sum(terms.values()).backward()
-    optimiser.step()
+    optimizer.step()
     after = list(net.branches[0].parameters())
     return terms, any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 

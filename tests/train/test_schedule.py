@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from okdhp_edge.recipe.recipe import OptimiserTable
-from okdhp_edge.train.schedule import build_optimiser, learning_rate
+from okdhp_edge.recipe.recipe import OptimizerTable
+from okdhp_edge.train.schedule import build_optimizer, learning_rate
 
 
 def test_one_cycle_rises_then_falls_to_nearly_nothing():
-    table = OptimiserTable(lr=1.0, epochs=10, warmup=0.2)
+    table = OptimizerTable(lr=1.0, epochs=10, warmup=0.2)
     rates = [learning_rate(table, s, 10) for s in range(100)]
     assert rates[0] == pytest.approx(1 / 25)
     assert max(rates) == pytest.approx(1.0, abs=1e-2)
@@ -16,7 +16,7 @@ def test_one_cycle_rises_then_falls_to_nearly_nothing():
 
 
 def test_steps_divide_by_ten_at_each_milestone():
-    table = OptimiserTable(lr=2.5e-4, epochs=150, schedule="steps", milestones=(90, 120))
+    table = OptimizerTable(lr=2.5e-4, epochs=150, schedule="steps", milestones=(90, 120))
     assert [learning_rate(table, e * 7, 7) for e in (0, 89, 90, 120)] == pytest.approx(
         [2.5e-4, 2.5e-4, 2.5e-5, 2.5e-6]
     )
@@ -24,5 +24,5 @@ def test_steps_divide_by_ten_at_each_milestone():
 
 def test_biases_and_norms_are_not_decayed():
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
-    groups = build_optimiser(net, OptimiserTable(weight_decay=0.1)).param_groups
+    groups = build_optimizer(net, OptimizerTable(weight_decay=0.1)).param_groups
     assert [(g["weight_decay"], len(g["params"])) for g in groups] == [(0.1, 1), (0.0, 3)]

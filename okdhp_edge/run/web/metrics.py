@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
 from prometheus_client.registry import Collector
 
-__all__ = ["CONTENT_TYPE", "exposition"]
+__all__ = ["CONTENT_TYPE", "render_metrics"]
 
 _COUNTERS = {
     "captured": "Frames the source gave.",
@@ -62,7 +62,7 @@ class _Numbers(Collector):
         yield from (rate, people, age, stage)
 
 
-def exposition(numbers: dict[str, Any]) -> bytes:
+def render_metrics(numbers: dict[str, Any]) -> bytes:
     """The text of `/metrics`.
 
     Args:

@@ -29,7 +29,7 @@ from okdhp_edge.run.controls import Choice
 from okdhp_edge.run.pages import live_page
 from okdhp_edge.run.web.guards import COOKIE, SafeHeaders, TokenGuard
 from okdhp_edge.run.web.hub import Hub
-from okdhp_edge.run.web.metrics import CONTENT_TYPE, exposition
+from okdhp_edge.run.web.metrics import CONTENT_TYPE, render_metrics
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _BOUNDARY = "frame"
@@ -82,7 +82,7 @@ class WebServer:
         self._socket = _bound(address)
         self.address = address._replace(port=self._socket.getsockname()[1])
         config = uvicorn.Config(
-            application(hub, address), access_log=False, lifespan="off",
+            create_app(hub, address), access_log=False, lifespan="off",
             timeout_graceful_shutdown=1,
             log_config=None,  # logging is whoever's program this runs in
         )  # fmt: skip
@@ -117,7 +117,7 @@ def _bound(address: Address) -> socket.socket:
     return listener
 
 
-def application(hub: Hub, address: Address) -> Starlette:
+def create_app(hub: Hub, address: Address) -> Starlette:
     """The routes, behind the token or the check of the host."""
     routes = [
         Route("/", _page(address)),
@@ -254,7 +254,7 @@ def _act(hub: Hub, wishes: dict[str, Any]) -> str:
 
 def _metrics(hub: Hub) -> Any:
     async def metrics(request: Request) -> Response:  # noqa: ARG001
-        return Response(exposition(hub.numbers()), media_type=CONTENT_TYPE)
+        return Response(render_metrics(hub.numbers()), media_type=CONTENT_TYPE)
 
     return metrics
 

@@ -21,7 +21,7 @@ class Losses(NamedTuple):
     Attributes:
         terms: weighted terms by name, `hard` from labels and `kd` from teachers among them; their
             sum is the loss.
-        stacks: the heatmaps that the terms evaluate, for measuring gradients at them.
+        stacks: the heatmaps that the terms are computed on, for measuring gradients at them.
         ensemble: (N, K, h, w) of the student's branches, for whoever else learns from it.
     """
 
@@ -30,7 +30,7 @@ class Losses(NamedTuple):
     ensemble: Tensor
 
 
-class Stack(NamedTuple):
+class SupervisedStack(NamedTuple):
     """Heatmaps (N, K, h, w) of one stack, and how it is taught."""
 
     heatmaps: Tensor
@@ -62,7 +62,7 @@ class Method(nn.Module):
         self.large = widest if widest > self.recipe.input.size else None
 
     def prepare(self, net: PoseNet) -> None:
-        """Called once, before the optimiser is built: initial weights, frozen parts, own layers."""
+        """Called once, before the optimizer is built: initial weights, frozen parts, own layers."""
 
     def on_train_mode(self, net: PoseNet) -> None:
         """Called whenever the network enters training mode: frozen parts go back to eval mode."""
@@ -85,15 +85,17 @@ class Method(nn.Module):
         outputs: BranchOutputs = net(batch.image[..., : net.channels])
         return outputs
 
-    def stacks(self, outputs: BranchOutputs) -> list[Stack]:
+    def stacks(self, outputs: BranchOutputs) -> list[SupervisedStack]:
         """Every stack that the recipe weighs above zero: the trunk's, then branch by branch."""
         table = self.recipe.heatmap
         sigmas = table.branch_sigmas or (table.sigma,) * len(outputs.branches)
-        found = [Stack(s, table.shared_stack_weight, table.sigma, None) for s in outputs.shared]
+        found = [
+            SupervisedStack(s, table.shared_stack_weight, table.sigma, None) for s in outputs.shared
+        ]
         for number, (stacks, sigma) in enumerate(zip(outputs.branches, sigmas, strict=True)):
             *inner, last = stacks.unbind(dim=1)
-            found += [Stack(s, table.intermediate_weight, sigma, number) for s in inner]
-            found.append(Stack(last, 1.0, sigma, number))
+            found += [SupervisedStack(s, table.intermediate_weight, sigma, number) for s in inner]
+            found.append(SupervisedStack(last, 1.0, sigma, number))
         return [stack for stack in found if stack.weight]
 
     def hard(self, heatmaps: Tensor, batch: Batch, weight: Tensor, sigma: float) -> Tensor:
@@ -107,7 +109,7 @@ class Method(nn.Module):
         presence = presence_loss(heatmaps, weight, batch.absent, known, table.hard_loss)
         return loss + table.presence * presence
 
-    def hard_term(self, stacks: list[Stack], batch: Batch) -> Tensor:
+    def hard_term(self, stacks: list[SupervisedStack], batch: Batch) -> Tensor:
         """The weighted sum of all stacks' hard losses."""
         return weighted_sum(
             stacks, lambda stack: self.hard(stack.heatmaps, batch, batch.weight, stack.sigma)
@@ -118,6 +120,8 @@ class Method(nn.Module):
         return labelled_total(self.over_processes(weight.sum()))
 
 
-def weighted_sum(stacks: list[Stack], loss: Callable[[Stack], Tensor]) -> Tensor:
+def weighted_sum(
+    stacks: list[SupervisedStack], loss: Callable[[SupervisedStack], Tensor]
+) -> Tensor:
     """Sum over stacks of weight times loss."""
     return torch.stack([stack.weight * loss(stack) for stack in stacks]).sum()

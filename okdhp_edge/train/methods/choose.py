@@ -12,7 +12,7 @@ from okdhp_edge.train.methods.okdhp import Okdhp
 from okdhp_edge.train.methods.selfkd import Selfkd
 from okdhp_edge.train.methods.supervised import Supervised
 
-_METHODS: dict[str, type[Any]] = {
+METHODS: dict[str, type[Any]] = {
     "supervised": Supervised,
     "okdhp": Okdhp,
     "okddip": Okddip,
@@ -28,5 +28,5 @@ def build_method(recipe: Recipe, skeleton: Skeleton) -> Method:
     Raises:
         OkdhpError: a teacher cannot be used.
     """
-    method: Method = _METHODS[recipe.distillation.method](recipe, skeleton)
+    method: Method = METHODS[recipe.distillation.method](recipe, skeleton)
     return method

@@ -32,7 +32,7 @@ class Odkd(OfflineMethod):
         """The terms of the loss, see `Method.forward`."""
         outputs = self.student_outputs(net, batch)
         stacks = self.stacks(outputs)
-        first = epoch < self.table.switch * self.recipe.optimiser.epochs
+        first = epoch < self.table.switch * self.recipe.optimizer.epochs
         targets = teacher_targets(self.primary if first else self.senior, batch, grid_of(stacks))
         if self.table.binarise is not None:
             targets = targets._replace(heatmaps=binarised(targets.heatmaps, self.table.binarise))

@@ -8,7 +8,7 @@ from okdhp_edge.recipe.distillation import FpdTable, SelfkdTable
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.losses import hard_loss
-from okdhp_edge.train.methods.base import Losses, Method, Stack, weighted_sum
+from okdhp_edge.train.methods.base import Losses, Method, SupervisedStack, weighted_sum
 from okdhp_edge.train.targets import gaussian_targets
 from okdhp_edge.train.teacher import Teacher, TeacherTargets, open_teacher
 
@@ -18,7 +18,7 @@ class OfflineMethod(Method):
 
     def combined_losses(
         self,
-        stacks: list[Stack],
+        stacks: list[SupervisedStack],
         ensemble: Tensor,
         targets: TeacherTargets,
         batch: Batch,
@@ -29,7 +29,7 @@ class OfflineMethod(Method):
         total = self.total(weight)
         kind = self.recipe.heatmap.hard_loss
 
-        def distance(stack: Stack) -> Tensor:
+        def distance(stack: SupervisedStack) -> Tensor:
             return hard_loss(stack.heatmaps, targets.heatmaps, weight, total, kind)
 
         terms = {"kd": alpha * weighted_sum(stacks, distance)}
@@ -61,7 +61,7 @@ def teacher_targets(teacher: Teacher, batch: Batch, grid: tuple[int, int]) -> Te
     return targets._replace(heatmaps=targets.heatmaps * torch.where(known, near, 1.0))
 
 
-def grid_of(stacks: list[Stack]) -> tuple[int, int]:
+def grid_of(stacks: list[SupervisedStack]) -> tuple[int, int]:
     """(height, width) of the student's heatmaps."""
     height, width = stacks[0].heatmaps.shape[2:]
     return height, width

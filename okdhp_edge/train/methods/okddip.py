@@ -14,7 +14,7 @@ from okdhp_edge.recipe.distillation import OkddipTable
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.losses import distribution_kl, log_distribution, ramped
-from okdhp_edge.train.methods.base import Losses, Method, Stack, weighted_sum
+from okdhp_edge.train.methods.base import Losses, Method, SupervisedStack, weighted_sum
 
 
 class Okddip(Method):
@@ -38,7 +38,7 @@ class Okddip(Method):
         targets = self._targets(outputs)
         total = self.total(batch.weight)
 
-        def kl(stack: Stack) -> Tensor:
+        def kl(stack: SupervisedStack) -> Tensor:
             student = log_distribution(stack.heatmaps, self.table.temperature)
             teacher = targets[stack.branch or 0]
             return distribution_kl(student, teacher, batch.weight, total)

@@ -23,7 +23,7 @@ from okdhp_edge.recipe.distillation import OkdhpTable, TeacherTable
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.losses import pixelwise_kl, ramped
-from okdhp_edge.train.methods.base import Losses, Method, Stack, weighted_sum
+from okdhp_edge.train.methods.base import Losses, Method, SupervisedStack, weighted_sum
 from okdhp_edge.train.methods.offline import teacher_targets
 from okdhp_edge.train.teacher import Teacher, TeacherTargets, open_teacher
 from okdhp_edge.train.views import mean_over_views
@@ -101,7 +101,7 @@ class Okdhp(Method):
             terms["kd"] = ramped(table, epoch) * kl
         return Losses(terms, [s.heatmaps for s in stacks], outputs.ensemble)
 
-    def _hard(self, stack: Stack, batch: Batch) -> Tensor:
+    def _hard(self, stack: SupervisedStack, batch: Batch) -> Tensor:
         weight = batch.weight
         if self.table.own_view and stack.branch is not None:
             view = torch.arange(len(weight), device=weight.device) * self.views // len(weight)
@@ -135,7 +135,7 @@ class Okdhp(Method):
             teacher = mixed(teacher, targets, self.table.teacher_share)
         return teacher.detach() if self.table.detach else teacher
 
-    def _kl(self, stack: Stack, teacher: Tensor, batch: Batch) -> Tensor:
+    def _kl(self, stack: SupervisedStack, teacher: Tensor, batch: Batch) -> Tensor:
         weight = batch.weight
         if self.table.kd_joints == "all":
             weight = torch.ones_like(weight)

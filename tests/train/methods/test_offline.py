@@ -134,10 +134,10 @@ def test_binarised_heatmaps_are_one_or_zero():
 def test_a_senior_teacher_sees_the_mask_and_the_student_does_not(tmp_path):
     """Through the real loop: a teacher trained with masks, then a student taught by it."""
     network = {"kind": "hourglass", "width": 16, "shared_stacks": 0, "branches": [1]}
-    optimiser = {"epochs": 1, "batch_size": 16}
+    optimizer = {"epochs": 1, "batch_size": 16}
     options = {"device": "cpu", "workers": 0}
     senior = train(
-        tiny_recipe(network={**network, "mask": True}, optimiser=optimiser,
+        tiny_recipe(network={**network, "mask": True}, optimizer=optimizer,
                     distillation={"method": "supervised"}),
         DATA, TrainingOptions(out=tmp_path / "senior", **options),
     )  # fmt: skip
@@ -149,7 +149,7 @@ def test_a_senior_teacher_sees_the_mask_and_the_student_does_not(tmp_path):
     method(net, made_batch(channels=4), 0.0)
     assert net.seen.shape[-1] == 3
     best = train(
-        tiny_recipe(network=network, optimiser=optimiser, distillation=table), DATA,
+        tiny_recipe(network=network, optimizer=optimizer, distillation=table), DATA,
         TrainingOptions(out=tmp_path / "student", **options),
     )  # fmt: skip
     assert read_info(best).epochs_done == 1

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from okdhp_edge.errors import OutputError
-from okdhp_edge.run.sinks.service import Watchdog, WatchdogSink
+from okdhp_edge.run.sinks.systemd import Watchdog, WatchdogSink
 from tests.helpers.fakes import ScriptedSource
 from tests.helpers.running import run_on
 
