@@ -52,7 +52,8 @@ def card(kind: HeatmapKind) -> ModelCard:
     return ModelCard(
         name="prepared", format="onnx", profile="float", precision="fp32", input=spec,
         decoder=DecoderSpec(kind=kind, sigma=SIGMA, stride=STRIDE),
-        skeleton=SkeletonSpec.of(LSP14), files={"-": "-"}, model_file="-", branch=0,
+        skeleton=SkeletonSpec.of(LSP14), files={"model.onnx": "0" * 64},
+        model_file="model.onnx", branch=0,
         parent_sha256="-", training_data="-", terms="-", command="-", version="-",
     )  # fmt: skip
 

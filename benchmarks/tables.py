@@ -41,8 +41,8 @@ def with_interval(value: float, low: float | None, high: float | None) -> str:
 def peers() -> str:
     rows = {row["name"]: row for row in read("peers.json")["rows"]}
     return table(
-        ("", "mean OKS, COCO persons", "PCK@0.2, LSPET `test`", "joint there or not, AUROC",
-         "somebody or nobody, AUROC", "p50 ms", "of Lightning's time"),
+        ("", "mean OKS, COCO persons", "PCK@0.2, LSPET `test`", "joint visibility, AUROC",
+         "person presence, AUROC", "p50 ms", "latency relative to Lightning"),
         [(
             label, with_interval(*row["coco"]["oks"]), with_interval(*row["lspet"]["pck@0.2"]),
             f"{row['scores']['joint_auroc']:.2f}", f"{row['scores']['somebody_auroc']:.3f}",
