@@ -2,10 +2,14 @@
 
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
-from collections.abc import Callable
-from dataclasses import dataclass
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass
+from functools import cache
 from pathlib import Path
 
 from okdhp_edge import __version__
@@ -18,6 +22,7 @@ _INT8 = {
     "SSE": "no AVX2",
     "NEON": "NEON without dot product",
 }  # others have a unit of their own
+_ASK_S = 60
 _SLOW_INT8 = ("SSE", "unknown")
 _LIBC_OPENVINO = (2, 35)
 _BF16_UNITS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX", "bf16": "bf16"}
@@ -97,13 +102,19 @@ def _no_wheels(name: str) -> str:
 
 
 def _version(module: str) -> str:
-    for package in importlib.metadata.packages_distributions().get(module, []):
+    for package in _distributions().get(module, []):
         return f"{package} {importlib.metadata.version(package)}"
     return ""
 
 
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Reading every package's metadata takes a second."""
+    return importlib.metadata.packages_distributions()
+
+
 def _openvino_devices() -> CheckResult:
-    return _asked("openvino devices", "openvino", _list_openvino)
+    return _asked("openvino devices", "openvino")
 
 
 def _list_openvino() -> CheckResult:
@@ -116,7 +127,7 @@ def _list_openvino() -> CheckResult:
 
 
 def _cuda() -> CheckResult:
-    return _asked("cuda", "cuda", _list_cuda)
+    return _asked("cuda", "cuda")
 
 
 def _list_cuda() -> CheckResult:
@@ -129,12 +140,29 @@ def _list_cuda() -> CheckResult:
         return CheckResult("cuda", error.cause, error.remedy)
 
 
-def _asked(what: str, module: str, ask: Callable[[], CheckResult]) -> CheckResult:
+def _asked(what: str, module: str) -> CheckResult:
+    """What the vendor's library says, asked in a child: one that is broken may end its process."""
     if importlib.util.find_spec(module) is None:
         remedy = "pip install okdhp-edge[tensorrt]" if module == "cuda" else ""
         remedy = _no_wheels(module) or remedy
         return CheckResult(what, "not installed", remedy)
-    return ask()
+    command = [sys.executable, "-P", "-m", "okdhp_edge.doctor", what]
+    try:
+        child = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, timeout=_ASK_S, check=False
+        )
+        return CheckResult(*json.loads(child.stdout))
+    except subprocess.TimeoutExpired:
+        return CheckResult(what, f"does not answer within {_ASK_S} s", "install it again")
+    except (ValueError, TypeError):
+        last = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
+        return CheckResult(what, f"breaks when it is asked ({last[:80]})", "install it again")
+
+
+_QUESTIONS: dict[str, Callable[[], CheckResult]] = {
+    "openvino devices": _list_openvino,
+    "cuda": _list_cuda,
+}
 
 
 def _packages() -> list[CheckResult]:
@@ -183,3 +211,7 @@ def _display() -> CheckResult:
         return CheckResult("window", "possible")
     lacking = "no display" if not os.environ.get("DISPLAY") else "OpenCV was built without windows"
     return CheckResult("window", lacking, "use --save, or pip install opencv-python on a desktop")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(astuple(_QUESTIONS[sys.argv[1]]())))

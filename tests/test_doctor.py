@@ -1,6 +1,7 @@
 from okdhp_edge import doctor
 from okdhp_edge.backends.registry import REGISTRY
 from okdhp_edge.system import hardware
+from tests.conftest import REPOSITORY
 
 
 def test_every_runtime_is_examined():
@@ -40,3 +41,13 @@ def test_it_tells_versions_video_readers_extras_and_library_paths(monkeypatch):
     assert "FFmpeg" in by["opencv"].state
     assert "LD_LIBRARY_PATH /opt/trt/lib" in by["libraries"].state
     assert {"web", "screen", "cameras", "window"} <= by.keys()
+
+
+def test_a_library_that_breaks_its_process_is_told(monkeypatch, tmp_path):
+    """In the child a module of this name is found first, and dies."""
+    broken = tmp_path / "openvino" / "__init__.py"
+    broken.parent.mkdir()
+    broken.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{REPOSITORY}")
+    found = doctor._openvino_devices()
+    assert "breaks when it is asked (exit code -11)" in found.state and found.remedy
