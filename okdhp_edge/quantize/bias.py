@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from okdhp_edge.quantize.observe import StatisticsByTensor
 from okdhp_edge.quantize.profiles import Profile
-from okdhp_edge.quantize.saturation import quantized, weight_scales
+from okdhp_edge.quantize.weight_scales import quantized, weight_scales
 
 
 def apply_bias_correction(

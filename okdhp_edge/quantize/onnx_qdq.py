@@ -22,7 +22,7 @@ from okdhp_edge.errors import ModelError
 from okdhp_edge.quantize import graph_rewrites
 from okdhp_edge.quantize.calibrators import Ranges
 from okdhp_edge.quantize.profiles import Profile
-from okdhp_edge.quantize.saturation import weight_scales
+from okdhp_edge.quantize.weight_scales import weight_scales
 
 
 def write_qdq(

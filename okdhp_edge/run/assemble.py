@@ -11,9 +11,10 @@ from okdhp_edge.backends.base import Backend
 from okdhp_edge.errors import ModelError, OutputError
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.detect import PersonDetector
+from okdhp_edge.run.detection_scheduler import DetectionScheduler
 from okdhp_edge.run.estimate import MOST_AT_ONCE, Estimator
 from okdhp_edge.run.loop import Feed
-from okdhp_edge.run.multi_person import EVERY, DetectionScheduler, MultiPersonTracker
+from okdhp_edge.run.multi_person import EVERY, MultiPersonTracker
 from okdhp_edge.run.pipeline import Pipeline
 from okdhp_edge.run.reader import FramePolicy
 from okdhp_edge.run.single_person import SinglePersonTracker, Tracker

@@ -1,7 +1,6 @@
 """Follow several persons: a detector finds them now and then, their joints carry the boxes on."""
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +9,8 @@ from numpy.typing import NDArray
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
-from okdhp_edge.run.detect import Detect, Detection
+from okdhp_edge.run.detect import Detection
+from okdhp_edge.run.detection_scheduler import DetectionScheduler
 from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.run.single_person import is_person, next_box, person_box
 
@@ -28,42 +28,6 @@ _SAME_PERSON = 0.12
 # Detections that may miss a lost person, and one whose joints are seen; frames without a pose; then
 # it is gone.
 _MISSES_LOST, _MISSES_SEEN, _LOST_FRAMES = 2, 5, 15
-
-
-class DetectionScheduler:
-    """When and where the detector runs.
-
-    Args:
-        background: beside the loop, its answer some frames late, so that no frame waits for it;
-            else at once, so that every run of a file gives the same.
-    """
-
-    def __init__(self, detect: Detect, *, background: bool) -> None:
-        self._detect = detect
-        self._pool = ThreadPoolExecutor(1, "detector") if background else None
-        self._asked: Future[list[Detection]] | None = None
-
-    def detections(self, frame: Image, *, wanted: bool) -> list[Detection] | None:
-        """Persons' boxes, where an answer is there."""
-        if self._pool is None:
-            return self._detect(frame) if wanted else None
-        if self._asked is not None:
-            if not self._asked.done():
-                return None
-            answer, self._asked = self._asked.result(), None
-            return answer
-        if wanted:
-            self._asked = self._pool.submit(self._detect, frame)
-        return None
-
-    def reset(self) -> None:
-        """What was asked concerns another scene."""
-        self._asked = None
-
-    def close(self) -> None:
-        """End the detector's thread."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass

@@ -90,7 +90,7 @@ class FrameReader:
             while not self._stop.is_set() and (frame := self._source.read()) is not None:
                 self.captured += 1
                 self._publish(frame)
-                self._pass_over()
+                self._skip_stride()
         except BaseException as error:
             self.error = error
         finally:
@@ -98,7 +98,7 @@ class FrameReader:
                 self.ended = True
                 self._changed.notify_all()
 
-    def _pass_over(self) -> None:
+    def _skip_stride(self) -> None:
         for _ in range(self._stride - 1):
             if self._stop.is_set() or not self._source.skip():
                 return

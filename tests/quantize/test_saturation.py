@@ -11,10 +11,9 @@ from okdhp_edge.quantize.saturation import (
     LIMIT,
     STEPS,
     pair_sums,
-    quantized,
     saturation_of,
-    weight_scales,
 )
+from okdhp_edge.quantize.weight_scales import quantized, weight_scales
 
 FILTERS = st.tuples(st.integers(1, 3), st.integers(2, 7), st.just(3), st.just(3)).flatmap(
     lambda shape: hnp.arrays(np.int8, shape, elements=st.integers(-127, 127))

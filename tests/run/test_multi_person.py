@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from okdhp_edge.run.detect import Detection
+from okdhp_edge.run.detection_scheduler import DetectionScheduler
 from okdhp_edge.run.estimate import Estimator
-from okdhp_edge.run.multi_person import DetectionScheduler, MultiPersonTracker
+from okdhp_edge.run.multi_person import MultiPersonTracker
 from okdhp_edge.system.latency import StageClock
 from tests.helpers.fakes import FakeBackend
 

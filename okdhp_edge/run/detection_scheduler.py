@@ -1,0 +1,42 @@
+"""When and where the person detector runs: at once, or in the background of a live source."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.run.detect import Detect, Detection
+
+
+class DetectionScheduler:
+    """Runs a detector when it is asked for.
+
+    Args:
+        background: beside the loop, its answer some frames late, so that no frame waits for it;
+            else at once, so that every run of a file gives the same.
+    """
+
+    def __init__(self, detect: Detect, *, background: bool) -> None:
+        self._detect = detect
+        self._pool = ThreadPoolExecutor(1, "detector") if background else None
+        self._asked: Future[list[Detection]] | None = None
+
+    def detections(self, frame: Image, *, wanted: bool) -> list[Detection] | None:
+        """Persons' boxes, where an answer is there."""
+        if self._pool is None:
+            return self._detect(frame) if wanted else None
+        if self._asked is not None:
+            if not self._asked.done():
+                return None
+            answer, self._asked = self._asked.result(), None
+            return answer
+        if wanted:
+            self._asked = self._pool.submit(self._detect, frame)
+        return None
+
+    def reset(self) -> None:
+        """What was asked concerns another scene."""
+        self._asked = None
+
+    def close(self) -> None:
+        """End the detector's thread."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
