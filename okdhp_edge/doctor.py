@@ -27,7 +27,7 @@ _SLOW_INT8 = ("SSE", "unknown")
 _LIBC_OPENVINO = (2, 35)
 _BF16_UNITS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX", "bf16": "bf16"}
 _NO_INT8 = "INT8 may be no faster than float here: measure with `okdhp-edge bench`"
-_NO_DOT_PRODUCT = "it runs no INT8 on this CPU: pip install okdhp-edge[onnxruntime]"
+_NO_DOT_PRODUCT = "it runs no INT8 on this CPU: use onnxruntime"
 _OPENVINO_ELSE = "okdhp-edge runs on its CPU device alone"
 
 
@@ -88,10 +88,11 @@ def _unit(what: str, units: dict[str, str], remedy: str) -> CheckResult:
 
 def _runtime(name: str) -> CheckResult:
     entry = REGISTRY[name]
-    if not installed(name):
-        return CheckResult(name, "not installed", _no_wheels(name) or entry.install)
-    version = ", ".join(filter(None, map(_version, entry.needs))) or "installed"
     neon = name == "openvino" and int8_units() == "NEON"
+    if not installed(name):
+        remedy = "it would run no INT8 on this CPU" if neon else _no_wheels(name) or entry.install
+        return CheckResult(name, "not installed", remedy)
+    version = ", ".join(filter(None, map(_version, entry.needs))) or "installed"
     return CheckResult(name, version, _NO_DOT_PRODUCT if neon else "")
 
 

@@ -29,7 +29,7 @@ from tests.helpers.fixed_net import made_batch
 from tests.helpers.tiny_models import tiny_recipe
 
 PAGES = sorted([
-    *REPOSITORY.glob("*.md"), *REPOSITORY.glob(".github/*.md"), *REPOSITORY.glob("docs/*.md"),
+    REPOSITORY / "README.md", *REPOSITORY.glob(".github/*.md"), *REPOSITORY.glob("docs/*.md"),
     *REPOSITORY.glob("models/**/*.md"), *REPOSITORY.glob("recipes/*.md"),
     *REPOSITORY.glob("benchmarks/*.md"), *REPOSITORY.glob("calibration/*.md"),
 ])  # fmt: skip

@@ -32,7 +32,7 @@ def _judged(monkeypatch, holds):
     def judge(folder, runtime, material):
         found = real(folder, runtime, material)
         good = read_card(folder).calibration.method in holds
-        return found.model_copy(update={"value": material.before - (0.0 if good else 9.0)})
+        return found.model_copy(update={"value": material.float_metric - (0.0 if good else 9.0)})
 
     monkeypatch.setattr(ladder, "verify", judge)
 

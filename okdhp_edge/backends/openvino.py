@@ -39,7 +39,7 @@ class OpenVinoBackend(Backend):
             if request.precision == "int8" and int8_units() == "NEON":
                 raise BackendError(
                     "openvino runs no INT8 on this CPU (NEON without dot product)",
-                    "pip install okdhp-edge[onnxruntime], and --backend onnxruntime",
+                    "use --backend onnxruntime (pip install okdhp-edge[onnxruntime])",
                 ) from error
             raise BackendError(
                 f"openvino cannot run {request.model_file.name} ({str(error)[:160]})",

@@ -237,7 +237,8 @@ def show_report(result: "RunReport") -> None:
     ran = result.backend
     skipped = f", {result.skipped} skipped" if result.skipped else ""
     rate = f"{result.fps:.1f} FPS; " if stages else ""  # of warm-up alone there is none
-    say(f"{rate}{result.frames} frames, somebody in {result.frames_with_people}, "
+    frames = "1 frame" if result.frames == 1 else f"{result.frames} frames"
+    say(f"{rate}{frames}, somebody in {result.frames_with_people}, "
         f"{result.dropped} dropped{skipped}")  # fmt: skip
     if granted := result.source_facts.get("granted"):
         say(f"the camera grants {granted['width']}x{granted['height']} at {granted['fps']:g} FPS "

@@ -153,7 +153,7 @@ def _load(path: Path, module: nn.Module, prefix: str) -> None:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise ModelError(
-            f"the weights of {path} are not those of the network it names "
+            f"weights that are not those of the network named beside them: {path} "
             f"({one_line(str(error), 60)})",
             "train again or use another checkpoint",
         ) from error

@@ -77,7 +77,7 @@ def test_threads_are_timed_and_more_must_be_worth_it(quantized, monkeypatch, ms,
     monkeypatch.setattr(choose, "usable_cores", lambda: 4)
     monkeypatch.setattr(
         timing,
-        "interleaved",
+        "time_interleaved",
         lambda loaded, *_: [[int(ms[b.describe().threads] * 1e6)] for b in loaded],
     )
     said = []

@@ -100,7 +100,7 @@ def test_a_batch_under_way_gives_what_it_would_at_once_and_others_may_run_beside
 def test_closed_is_closed(loaded):
     loaded.close()
     loaded.close()
-    for call in (loaded.infer, loaded.infer_all, loaded.start):
+    for call in (loaded.infer, loaded.infer_all, loaded.infer_async):
         with pytest.raises(BackendError, match="closed"):
             call(_pictures())
 

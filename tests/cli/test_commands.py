@@ -74,7 +74,7 @@ _REAL_VERIFY = quantize_ladder.verify
 
 def _worse_in_int8(folder, runtime, material):
     found = _REAL_VERIFY(folder, runtime, material)
-    return found.model_copy(update={"value": material.before - 2.0})
+    return found.model_copy(update={"value": material.float_metric - 2.0})
 
 
 def test_option_names_are_frozen():

@@ -49,7 +49,7 @@ def test_an_offset_of_the_decoder_would_be_seen():
 
 
 @pytest.mark.parametrize(
-    ("metric", "message"), [("pckh@0.5", "can be evaluated"), ("oks", "can be judged"),
+    ("metric", "message"), [("pckh@0.5", "can be evaluated"), ("oks", "can be evaluated"),
                             ("accuracy", "unknown metric"), ("pck@2", "unknown metric")]
 )  # fmt: skip
 def test_metrics_that_do_not_fit_say_so(metric, message):

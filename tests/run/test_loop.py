@@ -111,7 +111,7 @@ def test_a_live_frame_is_not_begun_beside_another_and_a_file_gives_the_same_eith
 
         def infer_async(self, images):
             self.begun += 1
-            return super().start(images)
+            return super().infer_async(images)
 
     backend, sink = Counting(), Picturing()
     run_on([ScriptedSource(30)], backend, [sink], policy=FramePolicy(live=live))
@@ -140,7 +140,7 @@ def test_even_and_odd_frames_do_not_part_ways():
 def test_a_backend_that_breaks_in_a_request_under_way_is_heard():
     class Breaking(FakeBackend):
         def infer_async(self, images):
-            wait = super().start(images)
+            wait = super().infer_async(images)
 
             def broken():
                 wait()
