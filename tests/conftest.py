@@ -2,10 +2,12 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 from okdhp_edge.export.stage import ExportOptions, export_branch
@@ -55,19 +57,42 @@ def browser():  # type: ignore[no-untyped-def]
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(
+    tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Callable[[str, Callable[[Path], Path]], Path]:
+    """Makes something in a folder that all worker processes of this test run share."""
+    base = tmp_path_factory.getbasetemp()
+    root = base if worker_id == "master" else base.parent
+
+    def make_once(name: str, make: Callable[[Path], Path]) -> Path:
+        made = root / f"{name}.made"
+        with FileLock(f"{made}.lock"):
+            if not made.is_file():
+                made.write_text(str(make(root)))
+        return Path(made.read_text())
+
+    return make_once
+
+
+@pytest.fixture(scope="session")
+def trained(once: Callable[[str, Callable[[Path], Path]], Path]) -> Path:
     """The best checkpoint of a tiny model."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    return train(tiny_recipe(), DATA, TrainingOptions(out=folder, device="cpu", workers=0))
+
+    def make(root: Path) -> Path:
+        options = TrainingOptions(out=root / "shared" / "tiny", device="cpu", workers=0)
+        return train(tiny_recipe(), DATA, options)
+
+    return once("trained", make)
 
 
 @pytest.fixture(scope="session")
-def exported(trained: Path) -> Path:
+def exported(once: Callable[[str, Callable[[Path], Path]], Path], trained: Path) -> Path:
     """Its fp32 folder."""
-    return export_branch(trained, ExportOptions(out=trained.parent))
+    return once("exported", lambda _: export_branch(trained, ExportOptions(out=trained.parent)))
 
 
 @pytest.fixture(scope="session")
-def quantized(exported: Path) -> Path:
+def quantized(once: Callable[[str, Callable[[Path], Path]], Path], exported: Path) -> Path:
     """Its int8 folder; the gate is wide because a model this small has no accuracy to keep."""
-    return quantize(exported, QuantizeOptions(data=DATA, max_drop=100.0, profiles=PROFILES))
+    options = QuantizeOptions(data=DATA, max_drop=100.0, profiles=PROFILES)
+    return once("quantized", lambda _: quantize(exported, options))
