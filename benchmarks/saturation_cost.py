@@ -1,6 +1,6 @@
 """What weights that cannot saturate cost in speed: the same INT8 file with and without the limit.
 
-    python benchmarks/saturation_cost.py --data lspet:PATH [--models lite full] [--rounds 300]
+    python benchmarks/saturation_cost.py --data coco:PATH@all [--models lite full] [--rounds 300]
 
 Exports the shipped float weights, quantizes them twice for each runtime, once with scales at which
 no pair of u8 x s8 products leaves 16 bits and once at full 8 bits, and times the two in turns. The
@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.artifacts.model_store import weights
-from okdhp_edge.backends.base import Request
+from okdhp_edge.artifacts.model_store import resolve_weights
+from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.backends.timing import interleaved
+from okdhp_edge.backends.timing import time_interleaved
 from okdhp_edge.export.stage import ExportOptions, export_branch
 from okdhp_edge.quantize.plan import Plan
 from okdhp_edge.quantize.profiles import profile
@@ -37,13 +37,13 @@ RUNTIMES = ("openvino", "onnxruntime")
 def ratio(safe: Path, full: Path, runtime: str, rounds: int, threads: int) -> float:
     """Time with the limit over time without."""
     loaded = [
-        open_backend(runtime, Request(folder, read_card(folder), "int8", threads))
+        open_backend(runtime, BackendConfig(folder, read_card(folder), "int8", threads))
         for folder in (safe, full)
     ]
     spec = loaded[0].card.input
     shape = (1, spec.height, spec.width, 3)
     crop = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    limited, unlimited = interleaved(loaded, crop, rounds)
+    limited, unlimited = time_interleaved(loaded, crop, rounds)
     for backend in loaded:
         backend.close()
     return float(np.median(np.array(limited) / np.array(unlimited)))
@@ -53,7 +53,7 @@ def measure(model: str, data: str, rounds: int, threads: int) -> list[dict[str, 
     rows = []
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
-        fp32 = export_branch(weights(model), ExportOptions(out=out, data=data))
+        fp32 = export_branch(resolve_weights(model), ExportOptions(out=out, data=data))
         inputs = quantization_inputs(fp32, QuantizeOptions(data=data))
         for runtime in RUNTIMES:
             wanted = profile(runtime)
@@ -82,7 +82,7 @@ def main() -> None:
         for row in measure(model, asked.data, asked.rounds, asked.threads)
     ]
     record = {
-        "command": f"python benchmarks/saturation_cost.py --data lspet:PATH --rounds "
+        "command": f"python benchmarks/saturation_cost.py --data coco:PATH@all --rounds "
         f"{asked.rounds} --threads {asked.threads}",
         "machine": describe_machine(), "rows": rows,
     }  # fmt: skip

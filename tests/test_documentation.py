@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -95,6 +96,17 @@ def test_scripts_and_targets_exist(page):
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     for command in _commands(text, "make "):
         assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE), command
+
+
+@pytest.mark.parametrize(
+    "script",
+    [*REPOSITORY.glob("benchmarks/*.py"), *REPOSITORY.glob("models/people/*.py")],
+    ids=lambda script: script.stem,
+)
+def test_scripts_find_what_they_import(script, monkeypatch):
+    """They run seldom; a name that moved would be noticed late."""
+    monkeypatch.syspath_prepend(str(script.parent))
+    runpy.run_path(str(script), run_name="imported")
 
 
 def test_the_documentation_builds(tmp_path):
