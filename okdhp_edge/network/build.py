@@ -9,30 +9,13 @@ from torch.nn import functional as F
 
 from okdhp_edge.network.aggregation import FeatureAggregationUnit
 from okdhp_edge.network.branches import Normalise, PoseNet, TrunkOutputs
-from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig
+from okdhp_edge.network.config import STRIDE, HourglassConfig, MobilePoseConfig, normalization
 from okdhp_edge.network.decoder import Decoder, DucDecoder, UpsampleDecoder
 from okdhp_edge.network.encoders import Encoder, build_encoder, channels_of
 from okdhp_edge.network.hourglass import HourglassBranch, Stacks, Stem
 from okdhp_edge.network.neck import TopDownNeck
 
-STRIDE = 4
-"""Every network here gives heatmaps at a quarter of its input."""
-
-# ImageNet's channel statistics times 255, in BGR order.
-_IMAGENET_MEAN = (103.53, 116.28, 123.675)
-_IMAGENET_STD = (57.375, 57.12, 58.395)
-# EfficientNet-Lite was trained on (x - 127) / 128.
-_LITE_MEAN, _LITE_STD = (127.0,) * 3, (128.0,) * 3
 _MASK_STD = 255.0
-
-
-def normalisation(
-    config: HourglassConfig | MobilePoseConfig,
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the input, BGR, in units of 0..255."""
-    if isinstance(config, MobilePoseConfig) and config.encoder == "efficientnet_lite0":
-        return _LITE_MEAN, _LITE_STD
-    return _IMAGENET_MEAN, _IMAGENET_STD
 
 
 def build_network(
@@ -48,7 +31,7 @@ def build_network(
     Raises:
         RecipeError: encoder weights that are missing or do not fit.
     """
-    mean, std = normalisation(config)
+    mean, std = normalization(config)
     if config.mask:
         mean, std = (*mean, 0.0), (*std, _MASK_STD)
     normalise = Normalise(mean, std)

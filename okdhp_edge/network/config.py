@@ -1,8 +1,17 @@
 """What a network is made of: the `[network]` table of a recipe."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+STRIDE = 4
+"""Every network here gives heatmaps at a quarter of its input."""
+
+# ImageNet's channel statistics times 255, in BGR order.
+_IMAGENET_MEAN = (103.53, 116.28, 123.675)
+_IMAGENET_STD = (57.375, 57.12, 58.395)
+# EfficientNet-Lite was trained on (x - 127) / 128.
+_LITE_MEAN, _LITE_STD = (127.0,) * 3, (128.0,) * 3
 
 Aggregation = Literal["released", "paper", "depthwise", "mean"]
 EncoderName = Literal[
@@ -79,3 +88,28 @@ def hourglass(stacks: int, width: int, branches: int = 1) -> HourglassConfig:
         branches=(stacks - shared,) * branches,
         aggregation="released" if branches > 1 else "mean",
     )
+
+
+def normalization(
+    config: HourglassConfig | MobilePoseConfig,
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the input, BGR, in units of 0..255."""
+    if isinstance(config, MobilePoseConfig) and config.encoder == "efficientnet_lite0":
+        return _LITE_MEAN, _LITE_STD
+    return _IMAGENET_MEAN, _IMAGENET_STD
+
+
+class QuantizerPlacement(NamedTuple):
+    """What a target wants.
+
+    Attributes:
+        signed: activations in int8 around zero, else uint8 with a zero-point.
+        per_channel: one scale for each output channel of a weight, else one for all.
+        sums: whether the outputs of additions are quantized too.
+        fused: whether an addition takes one convolution's output as it is, which alone it reads.
+    """
+
+    signed: bool = False
+    per_channel: bool = True
+    sums: bool = True
+    fused: bool = False

@@ -14,25 +14,10 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from okdhp_edge.network.branches import PoseNet, SingleBranch, evaluating
+from okdhp_edge.network.config import QuantizerPlacement
 from okdhp_edge.network.quantizer import ActivationQuantizer, folded, quantized_weight
 
 _PASSING = {"aten.max_pool2d.default", "aten.upsample_nearest2d.vec", "aten.pad.default"}
-
-
-class QuantizerPlacement(NamedTuple):
-    """What a target wants.
-
-    Attributes:
-        signed: activations in int8 around zero, else uint8 with a zero-point.
-        per_channel: one scale for each output channel of a weight, else one for all.
-        sums: whether the outputs of additions are quantized too.
-        fused: whether an addition takes one convolution's output as it is, which alone it reads.
-    """
-
-    signed: bool = False
-    per_channel: bool = True
-    sums: bool = True
-    fused: bool = False
 
 
 class QuantizationPoint(NamedTuple):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from okdhp_edge.network.fake_quant import QuantizerPlacement
+from okdhp_edge.network.config import QuantizerPlacement
 from okdhp_edge.pose.heatmap import HeatmapKind
 
 Weight = Annotated[float, Field(ge=0)]

@@ -10,8 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from okdhp_edge.artifacts.card import DecoderSpec, InputSpec
 from okdhp_edge.data.augment import Augmentation
 from okdhp_edge.errors import RecipeError
-from okdhp_edge.network.build import STRIDE, normalisation
-from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig, NetworkConfig
+from okdhp_edge.network.config import (
+    STRIDE,
+    HourglassConfig,
+    MobilePoseConfig,
+    NetworkConfig,
+    normalization,
+)
 from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.recipe.distillation import (
     DistillationTable,
@@ -177,7 +182,7 @@ class Recipe(_Table):
 
     def input_spec(self) -> InputSpec:
         """How the network is fed."""
-        mean, std = normalisation(self.network)
+        mean, std = normalization(self.network)
         return InputSpec.model_validate(
             {
                 "width": self.input.size[0],

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from okdhp_edge.network.branches import PoseNet
-from okdhp_edge.network.build import STRIDE
+from okdhp_edge.network.config import STRIDE
 from okdhp_edge.network.encoders import Encoder, up_to_stride
 from okdhp_edge.network.neck import TopDownNeck
 from okdhp_edge.recipe.recipe import FreezeTable

@@ -5,7 +5,8 @@ import torch
 
 from okdhp_edge.network.branches import SingleBranch, evaluating
 from okdhp_edge.network.build import build_network
-from okdhp_edge.network.fake_quant import QuantizationPoint, QuantizedBranch, QuantizerPlacement
+from okdhp_edge.network.config import QuantizerPlacement
+from okdhp_edge.network.fake_quant import QuantizationPoint, QuantizedBranch
 from tests.helpers.tiny_models import tiny_recipe
 
 SIZE = (64, 64)

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from okdhp_edge.artifacts.card import read_card
@@ -109,3 +112,8 @@ def test_the_old_spelling_of_a_table_is_read(tmp_path):
     assert read_recipe(base).optimizer.epochs == 1
     (tmp_path / "more.toml").write_text(f'base = "{base.name}"\n[optimizer]\nepochs = 7\n')
     assert read_recipe(tmp_path / "more.toml").optimizer.epochs == 7
+
+
+def test_reading_a_recipe_needs_no_torch():
+    code = "import sys, okdhp_edge.recipe.recipe; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0

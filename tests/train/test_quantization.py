@@ -118,7 +118,8 @@ def test_the_branch_must_be_one_that_can_be_deployed():
 
 def test_terms_are_the_hard_loss_and_the_kl_from_the_ensemble(trained):
     from okdhp_edge.network.build import build_network
-    from okdhp_edge.network.fake_quant import QuantizedBranch, QuantizerPlacement
+    from okdhp_edge.network.config import QuantizerPlacement
+    from okdhp_edge.network.fake_quant import QuantizedBranch
     from okdhp_edge.pose.skeleton import LSP14
     from okdhp_edge.train.losses import pixelwise_kl
     from okdhp_edge.train.methods import build_method
