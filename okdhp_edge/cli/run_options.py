@@ -32,10 +32,7 @@ Policy = Annotated[
     ),
 ]
 Stride = Annotated[int, _input(min=1, help="Look at every n-th frame only.")]
-MaxFps = Annotated[
-    float | None,
-    _input(min=0.1, help="Look at no more frames a second."),
-]
+MaxFps = Annotated[float | None, _input(min=0.1, help="Look at no more frames a second.")]
 MaxFrames = Annotated[int | None, _input(min=1, help="Stop after so many.")]
 PeopleCount = Annotated[
     Literal["one", "many"],
@@ -48,35 +45,20 @@ Detector = Annotated[
         "describes)."
     ),
 ]
-DetectEvery = Annotated[
-    int,
-    _people(min=1, help="Frames from one detection to the next."),
-]
+DetectEvery = Annotated[int, _people(min=1, help="Frames from one detection to the next.")]
 Smooth = Annotated[
     bool,
     _people("--smooth", help="Steady the joints (One-Euro filter); not for metrics."),
 ]  # fmt: skip
-Threshold = Annotated[
-    float,
-    _people(min=0, max=1, help="Score from which a joint is drawn."),
-]
-Model = Annotated[
-    str | None,
-    _model(help=MODEL_HELP),
-]
-BackendName = Annotated[
-    str,
-    _model(help="auto, openvino, onnxruntime, tensorrt or pytorch."),
-]
+Threshold = Annotated[float, _people(min=0, max=1, help="Score from which a joint is drawn.")]
+Model = Annotated[str | None, _model(help=MODEL_HELP)]
+BackendName = Annotated[str, _model(help="auto, openvino, onnxruntime, tensorrt or pytorch.")]
 Precision = Annotated[str, _model(help="auto, int8, fp32 or bf16.")]
 Threads = Annotated[
     int | None,
     _model(min=1, help="CPU threads. Default: the fastest of a few numbers, timed here."),
 ]
-Engine = Annotated[
-    Path | None,
-    _model(help="A TensorRT engine, in place of building one."),
-]
+Engine = Annotated[Path | None, _model(help="A TensorRT engine, in place of building one.")]
 TrustEngine = Annotated[
     bool,
     _model("--trust-engine", help="Load an engine that no sidecar vouches for: it is code."),
@@ -85,23 +67,14 @@ Save = Annotated[
     Path | None,
     _output(help="Annotated video (.mp4, .mkv, .mov, .avi), image, or folder of images."),
 ]
-JsonLines = Annotated[
-    Path | None,
-    _output("--json", help="Poses, one JSON object a frame."),
-]
-Coco = Annotated[
-    Path | None,
-    _output(help="Poses as COCO results, for evaluation."),
-]
+JsonLines = Annotated[Path | None, _output("--json", help="Poses, one JSON object a frame.")]
+Coco = Annotated[Path | None, _output(help="Poses as COCO results, for evaluation.")]
 Csv = Annotated[Path | None, _output(help="Poses, a row for each person.")]
 Report = Annotated[
     Path | None,
     _output(help="The report: .json with raw times, or .html to look at."),
 ]
-Window = Annotated[
-    bool | None,
-    _output(help="Show a window. Default: where there is a display."),
-]
+Window = Annotated[bool | None, _output(help="Show a window. Default: where there is a display.")]
 Watchdog = Annotated[
     bool,
     _output("--watchdog", help="Tell systemd that frames come (Type=notify, WatchdogSec=)."),
@@ -115,5 +88,5 @@ Web = Annotated[
 ]
 WebToken = Annotated[
     str | None,
-    _web(help="What other hosts must know. Default: made up, and said."),
+    _web(help="Access token for other hosts. Default: generated and printed."),
 ]
