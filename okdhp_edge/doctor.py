@@ -14,6 +14,7 @@ from pathlib import Path
 
 from okdhp_edge import __version__
 from okdhp_edge.backends.registry import REGISTRY, installed
+from okdhp_edge.system.child import last_words, run_module
 from okdhp_edge.system.hardware import cpu_flags, describe_machine, int8_units
 
 _INT8 = {
@@ -147,17 +148,14 @@ def _asked(what: str, module: str) -> CheckResult:
         remedy = "pip install okdhp-edge[tensorrt]" if module == "cuda" else ""
         remedy = _no_wheels(module) or remedy
         return CheckResult(what, "not installed", remedy)
-    command = [sys.executable, "-P", "-m", "okdhp_edge.doctor", what]
     try:
-        child = subprocess.run(  # noqa: S603
-            command, capture_output=True, text=True, timeout=_ASK_S, check=False
-        )
+        child = run_module("okdhp_edge.doctor", what, timeout_s=_ASK_S)
         return CheckResult(*json.loads(child.stdout))
     except subprocess.TimeoutExpired:
         return CheckResult(what, f"does not answer within {_ASK_S} s", "install it again")
     except (ValueError, TypeError):
-        last = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
-        return CheckResult(what, f"breaks when it is asked ({last[:80]})", "install it again")
+        last = last_words(child)[:80]
+        return CheckResult(what, f"breaks when it is asked ({last})", "install it again")
 
 
 _QUESTIONS: dict[str, Callable[[], CheckResult]] = {

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.errors import DataError
+from okdhp_edge.system.child import last_words, run_module
 
 _LONGEST_S = 120
 
@@ -21,20 +22,17 @@ def read_matlab(path: Path, variable: str) -> NDArray[np.float64]:
     """
     import scipy.io  # noqa: F401  # where it is missing, the command says so
 
-    # -P: a file named numpy.py in the working directory is not imported.
-    command = [sys.executable, "-P", "-m", "okdhp_edge.data.matlab", str(path.resolve()), variable]
     remedy = "download it again"
     try:
-        child = subprocess.run(  # noqa: S603
-            command, capture_output=True, timeout=_LONGEST_S, check=False
+        child = run_module(
+            "okdhp_edge.data.matlab", str(path.resolve()), variable, timeout_s=_LONGEST_S
         )
     except subprocess.TimeoutExpired as error:
         raise DataError(f"{path} is not read within {_LONGEST_S} s", remedy) from error
     if child.returncode < 0:
         raise DataError(f"{path} is broken: it crashes SciPy's reader", remedy)
     if child.returncode:
-        cause = child.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise DataError(f"{path} holds no readable '{variable}' ({cause[-1]})", remedy)
+        raise DataError(f"{path} holds no readable '{variable}' ({last_words(child)})", remedy)
     return np.asarray(np.load(io.BytesIO(child.stdout), allow_pickle=False), dtype=np.float64)
 
 

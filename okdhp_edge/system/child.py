@@ -1,0 +1,23 @@
+"""A module of ours run in a child process: what crashes there ends the child, not the command."""
+
+import subprocess
+import sys
+
+
+def run_module(
+    module: str, *arguments: str, timeout_s: float
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `python -m module`; the exit code is the negative number of a signal that ended it.
+
+    Raises:
+        subprocess.TimeoutExpired: it took longer.
+    """
+    # -P: a file named numpy.py in the working directory is not imported.
+    command = [sys.executable, "-P", "-m", module, *arguments]
+    return subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)  # noqa: S603
+
+
+def last_words(child: subprocess.CompletedProcess[bytes]) -> str:
+    """The last line on its standard error, or else its exit code."""
+    lines = child.stderr.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit code {child.returncode}"
