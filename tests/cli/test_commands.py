@@ -1,6 +1,7 @@
 """The commands as a person types them: exit codes, one line of text, JSON at the end."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from okdhp_edge.cli.main import app
 from okdhp_edge.quantize import ladder as quantize_ladder
+from tests.conftest import REPOSITORY
 from tests.helpers.made_data import coco_file
 from tests.helpers.made_detector import constant_detector, yolox_rows
 from tests.helpers.made_teacher import dot_teacher, dotted
@@ -294,3 +296,17 @@ def test_help_imports_no_runtime():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_numpys_library_starts_no_threads_that_memory_may_not_hold():
+    """OpenBLAS ends the process where it cannot start them; it is told when numpy is imported."""
+    code = (
+        "import os, sys; from okdhp_edge.cli.main import main\n"
+        "assert 'numpy' not in sys.modules\n"
+        "sys.argv = ['okdhp-edge', '--version']\n"
+        "try: main()\n"
+        "except SystemExit: sys.exit(os.environ['OPENBLAS_NUM_THREADS'] != '1')"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, check=False, cwd=REPOSITORY)
+    assert ran.returncode == 0
