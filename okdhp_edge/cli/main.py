@@ -1,7 +1,5 @@
 """The command `okdhp-edge`."""
 
-import os
-
 import typer
 
 from okdhp_edge import __version__
@@ -41,7 +39,4 @@ def _options(
 
 def main() -> None:
     """Entry point."""
-    # Read when numpy is imported. Its arrays are small here, and threads that OpenBLAS cannot start
-    # for want of memory end the process without a word of ours.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     app()
