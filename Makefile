@@ -1,18 +1,24 @@
 # make demo / make test do their own set-up: a virtual environment in .venv, pinned by constraints.txt.
-PYTHON ?= python3
+#   PYTHON=python3.13       the interpreter of that environment
+#   TORCH_BACKEND=cpu       PyTorch's build: auto, cpu, cu130, ..., or index (see tools/install.sh)
+export PYTHON ?= python3
+export TORCH_BACKEND
 BIN := .venv/bin
 # A process for each core; a free one takes tests over from the others.
 PARALLEL := -n logical --dist worksteal
-STAMP := .venv/.installed
+DEMO := .venv/.demo
+TEST := .venv/.test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint check test slow docs bench fuzz soak targets gpu clean
+.PHONY: help setup demo lint check test slow docs fresh constraints bench fuzz soak targets gpu clean
 
 help:
 	@echo "make demo   train, export, quantize and run on synthetic people (under 10 minutes)"
 	@echo "make test   lint, types, import contracts and all tests"
 	@echo "make check  the same without the slow tests"
 	@echo "make docs   the documentation, into build/docs"
+	@echo "make fresh  install, demo and quick tests from the package index alone, on the oldest and newest Python"
+	@echo "make constraints  pin the newest versions for every Python and system"
 	@echo "make fuzz   read 10,000 broken files of every kind"
 	@echo "make soak   an hour of a run: memory, descriptors and threads stay flat"
 	@echo "make bench  measure what surrounds the network's inference"
@@ -20,19 +26,22 @@ help:
 	@echo "make gpu DATA=KIND:PATH@SPLIT  all that needs an NVIDIA GPU, in ten minutes"
 	@echo "make clean  remove what can be remade"
 
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
-	touch $(STAMP)
+$(DEMO): pyproject.toml constraints.txt tools/install.sh
+	tools/install.sh all
+	touch $@
 
-setup: $(STAMP)
+$(TEST): pyproject.toml constraints.txt tools/install.sh
+	tools/install.sh dev
+	touch $@ $(DEMO)
 
-demo: setup
+setup: $(TEST)
+
+demo: $(DEMO)
 	$(BIN)/okdhp-edge demo
 
 lint: setup
-	$(BIN)/ruff format --check okdhp_edge tests benchmarks
-	$(BIN)/ruff check okdhp_edge tests benchmarks
+	$(BIN)/ruff format --check okdhp_edge tests benchmarks tools
+	$(BIN)/ruff check okdhp_edge tests benchmarks tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -48,6 +57,15 @@ slow: setup
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "build/docs/index.html"
+
+# PYTHONS=... names others; in each an empty folder and the package index as it is.
+fresh: setup
+	$(BIN)/python tools/fresh.py $(PYTHONS)
+
+constraints: setup
+	printf '%s\n' '# The versions this project is tested with, for every supported Python and system.' '# Remade by `make constraints`.' > build.constraints
+	$(BIN)/python -m uv pip compile --quiet --no-config --universal --python-version 3.11 --no-header --no-annotate --extra dev --extra screen pyproject.toml >> build.constraints
+	mv build.constraints constraints.txt
 
 bench: setup
 	$(BIN)/python benchmarks/overhead.py

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,17 @@ settings.load_profile("fixed")
 
 # Tiny tensors: a second thread would only wait for the first.
 torch.set_num_threads(1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was skipped for want of what, a line a reason, each with the command that adds it."""
+    reasons = Counter(
+        str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr)
+        for report in terminalreporter.stats.get("skipped", [])
+    )
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
+
 
 REPOSITORY = Path(__file__).parent.parent
 _REAL_DATA = Path(os.environ.get("OKDHP_EDGE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from okdhp_edge.artifacts.card import sha256_of
 from okdhp_edge.backends.onnx_file import OnnxFile
 from okdhp_edge.errors import ModelError, first_fault
-from okdhp_edge.pose.crop import Affine, Box, apply, crop_from_frame, heatmap_from_crop, invert
+from okdhp_edge.pose.crop import Box, HeatmapGrid, apply, crop_from_frame, invert
 from okdhp_edge.pose.heatmap import HeatmapKind, decode
 from okdhp_edge.pose.preprocess import Image, warp
 from okdhp_edge.pose.skeleton import COCO17, KNOWN, Skeleton, skeleton_from_names
@@ -42,6 +42,12 @@ class TeacherSpec(BaseModel):
     kind: HeatmapKind = HeatmapKind.GAUSSIAN
     sigma: Annotated[float, Field(gt=0)] = 2.0
     """Of the heatmaps' Gaussians, in heatmap pixels."""
+    grid: HeatmapGrid = HeatmapGrid.CENTERS
+    """Where heatmap cells lie in the input."""
+    offset: tuple[float, float] | tuple[tuple[float, float], ...] = (0.0, 0.0)
+    """x and y, in heatmap cells, added to decoded positions: of all joints, or of each."""
+    smoothing: Annotated[float, Field(ge=0)] = 0.0
+    """Standard deviation, in heatmap cells, of a Gaussian applied before the peak is located."""
 
 
 class TeacherPrediction(NamedTuple):
@@ -68,6 +74,11 @@ class Teacher:
         self.spec = read_teacher_spec(path)
         self._file = OnnxFile(path, threads, self.spec.output, precision)
         self.size = self.spec.size or self._size_of_file()
+        if np.shape(self.spec.offset) not in ((2,), (len(self.skeleton), 2)):
+            raise ModelError(
+                f"{path.with_suffix('.toml')} has {len(self.spec.offset)} rows of `offset`",
+                f"give x and y, or x and y of each of the {len(self.skeleton)} joints",
+            )
         self._mean, self._std = (
             np.array(v, dtype=np.float32) for v in (self.spec.mean, self.spec.std)
         )
@@ -107,9 +118,10 @@ class Teacher:
             return rows[:, 1::-1] * np.array(self.size) - 0.5, rows[:, 2]
         height, width = output.shape[-2:]
         maps = self._shaped(output, (1, joints, height, width))
-        decoded = decode(maps, self.spec.kind, self.spec.sigma)
-        crop_from_heatmap: Affine = invert(heatmap_from_crop(self.size[0] // width))
-        return apply(crop_from_heatmap, decoded.xy_BK2[0]), decoded.score_BK[0].astype(np.float64)
+        decoded = decode(maps, self.spec.kind, self.spec.sigma, self.spec.smoothing)
+        crop_from_heatmap = self.spec.grid.input_from_heatmap(self.size, (width, height))
+        xy = decoded.xy_BK2[0] + np.array(self.spec.offset)
+        return apply(crop_from_heatmap, xy), decoded.score_BK[0].astype(np.float64)
 
     def _shaped(self, output: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
         if output.size != np.prod(shape):

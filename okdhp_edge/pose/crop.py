@@ -4,6 +4,8 @@ Pixel centres lie at whole numbers in every image. A transform is a (2, 3) float
 `<to>_from_<from>` and applied with `apply(to_from_from, xy_from)`.
 """
 
+from enum import StrEnum
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,6 +54,28 @@ def heatmap_from_crop(stride: int) -> Affine:
     """Heatmap cell i covers crop pixels stride*i .. stride*i + stride-1; its centre is theirs."""
     offset = (0.5 / stride) - 0.5
     return np.array([[1 / stride, 0.0, offset], [0.0, 1 / stride, offset]])
+
+
+class HeatmapGrid(StrEnum):
+    """Where the cells of a network's heatmaps lie in its input; implementations differ."""
+
+    CENTERS = "centers"
+    """Cell i covers `stride` pixels and lies at their center, as in this project."""
+    ORIGIN = "origin"
+    """Cell i lies at pixel stride * i, with no half cell between (PaddleDetection's TinyPose)."""
+    CORNERS = "corners"
+    """First and last cell lie on the first and last pixel (Huang et al., "The Devil Is in the
+    Details", CVPR 2020: unit length is size - 1)."""
+
+    def input_from_heatmap(
+        self, input_size: tuple[int, int], heatmap_size: tuple[int, int]
+    ) -> Affine:
+        """The (2, 3) transform of heatmap cells to input pixels; sizes are (width, height)."""
+        image, cells = np.array(input_size, float), np.array(heatmap_size, float)
+        last = np.maximum(cells - 1, 1)
+        scale = (image - 1) / last if self is HeatmapGrid.CORNERS else image / cells
+        shift = (scale - 1) / 2 if self is HeatmapGrid.CENTERS else np.zeros(2)
+        return np.column_stack([np.diag(scale), shift])
 
 
 def invert(transform: Affine) -> Affine:

@@ -22,7 +22,10 @@ from tests.helpers.made_onnx import conv_net
 QEMU = "qemu-x86_64-static"
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(shutil.which(QEMU) is None, reason="apt-get install qemu-user-static"),
+    pytest.mark.skipif(
+        shutil.which(QEMU) is None,
+        reason="no emulator of other CPUs: apt-get install qemu-user-static",
+    ),
 ]
 GUEST = """
 import sys, numpy as np, openvino as ov

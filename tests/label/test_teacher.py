@@ -32,6 +32,33 @@ def test_an_absent_joint_scores_low(tmp_path):
         assert look.score[0] > 0.3 > look.score[1:].max()
 
 
+@pytest.mark.parametrize(
+    ("key", "shift"),
+    [('grid = "origin"', (-1.5, -1.5)), ("offset = [0.5, -0.25]", (2, -1)),
+     ("offset = [[1, 0], [0, 1], [0, 0]]", ((4, 0), (0, 4), (0, 0)))],
+)  # fmt: skip
+def test_grid_and_offset_move_what_heatmaps_say(tmp_path, key, shift):
+    """In pixels of an input that is as large as the picture, at 4 pixels a cell."""
+    plain, moved = (
+        Teacher(dot_teacher(tmp_path / f"{name}.onnx", f"{TOML}{more}"))
+        for name, more in (("plain", "box_padding = 1"), ("moved", f"box_padding = 1\n{key}"))
+    )
+    (before, _), (after, _) = (t.predict(dotted(DOTS), WHOLE) for t in (plain, moved))
+    np.testing.assert_allclose(after.xy - before.xy, np.broadcast_to(shift, (3, 2)), atol=1e-9)
+
+
+def test_an_offset_of_another_number_of_joints_is_refused(tmp_path):
+    file = dot_teacher(tmp_path / "t.onnx", f"{TOML}offset = [[1, 0], [0, 1]]")
+    with pytest.raises(ModelError, match="offset"):
+        Teacher(file)
+
+
+def test_smoothing_finds_the_middle_of_a_broad_peak(tmp_path):
+    smooth = Teacher(dot_teacher(tmp_path / "t.onnx", f"{TOML}smoothing = 1.0"))
+    for look in smooth.predict(dotted(DOTS), WHOLE):
+        assert np.abs(look.xy - list(DOTS.values())).max() < 1.5
+
+
 def test_the_mirror_image_exchanges_sides(tmp_path):
     toml = TOML.replace('"nose", "tail", "crest"', '"left_hand", "right_hand", "crest"')
     teacher = Teacher(dot_teacher(tmp_path / "t.onnx", toml))

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okdhp_edge.pose.crop import (
+    HeatmapGrid,
     apply,
     box_around,
     compose,
@@ -77,3 +78,22 @@ def test_box_around_is_tight():
 def test_overlap_is_intersection_over_union(other, expected):
     box = np.array([0.0, 0, 10, 10])
     assert overlap(box, np.array(other, float)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("grid", "first", "last"),
+    [
+        (HeatmapGrid.CENTERS, 1.5, 253.5),
+        (HeatmapGrid.ORIGIN, 0, 252),
+        (HeatmapGrid.CORNERS, 0, 255),
+    ],
+)
+def test_heatmap_cells_lie_where_the_grid_has_them(grid, first, last):
+    transform = grid.input_from_heatmap((192, 256), (48, 64))
+    ends = apply(transform, np.array([[0.0, 0.0], [0.0, 63.0]]))
+    np.testing.assert_allclose(ends[:, 1], [first, last])
+
+
+def test_the_projects_own_grid_is_that_of_centers():
+    transform = HeatmapGrid.CENTERS.input_from_heatmap((128, 96), (32, 24))
+    np.testing.assert_allclose(transform, invert(heatmap_from_crop(4)))

@@ -30,7 +30,7 @@ from tests.helpers.tiny_models import tiny_recipe
 
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,
-    reason="tensorrt-rtx is not installed",
+    reason="TensorRT for RTX is not installed: pip install okdhp-edge[tensorrt]",
 )
 
 
