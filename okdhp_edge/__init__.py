@@ -26,6 +26,8 @@ __all__ = ["PoseModel", "__version__", "load"]
 
 # A picture of few bytes may claim any size; OpenCV reads this when it is loaded.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))
+# FFmpeg's own lines show addresses with their passwords; 16 brings its errors back.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 __version__ = "0.1.0"
 

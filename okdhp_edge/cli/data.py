@@ -36,9 +36,11 @@ def show(
     from okdhp_edge.data.load import load
     from okdhp_edge.recipe.recipe import read_recipe
     from okdhp_edge.system.files import write_bytes
+    from okdhp_edge.system.outputs import check_outputs
 
     chosen = read_recipe(model_store.recipe_path(recipe))
     poses = load(data, split)
+    check_outputs({"--out": out}, poses.places_read())
     for note in poses.notes:
         say(note)
     sheet = contact_sheet(poses, chosen.input_spec(), chosen.augmentation, chosen.heatmap.sigma,
@@ -95,8 +97,10 @@ def relabel(
     from okdhp_edge.data.load import load
     from okdhp_edge.label.relabel import relabel as look
     from okdhp_edge.system.files import write_text
+    from okdhp_edge.system.outputs import check_outputs
 
     poses = load(data, split)
+    check_outputs({"--out": out}, poses.places_read())
     loaded, _ = load_backend(model, backend, "auto", None, say)
     with loaded, progress() as report:
         found = look(poses, loaded, counter(report, "look", len(poses)))
@@ -138,8 +142,10 @@ def crops(
     """
     from okdhp_edge.data.crops import ANNOTATIONS, CropOptions, write_crops
     from okdhp_edge.data.load import load
+    from okdhp_edge.system.outputs import check_outputs
 
     poses = load(data, split)
+    check_outputs({"--out": out}, poses.places_read())
     options = CropOptions(side, crop_scale, suffix, quality, threads)
     with progress() as report:
         written = write_crops(poses, out, options, counter(report, "cut", len(poses)))
@@ -166,11 +172,13 @@ def errors(
     from okdhp_edge.evaluation.error_page import error_page, summary
     from okdhp_edge.evaluation.evaluate import predict_joints
     from okdhp_edge.system.files import write_text
+    from okdhp_edge.system.outputs import check_outputs
 
     loaded, asked = load_backend(model, backend, precision, None, say)
     with loaded, progress() as report:
         card = loaded.card
         poses = load(data, split).with_skeleton(card.skeleton.skeleton())
+        check_outputs({"--out": out}, poses.places_read())
         xy = predict_joints(
             poses, card.input, card.decoder, predict_with(loaded),
             progress=counter(report, "evaluate", len(poses)),

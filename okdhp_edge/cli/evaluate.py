@@ -54,7 +54,11 @@ def evaluate(
     """Measure a model's accuracy, with a 95 % bootstrap interval over persons."""
     from okdhp_edge.artifacts.results import add_result
     from okdhp_edge.backends.choose import load_backend
+    from okdhp_edge.system.outputs import check_outputs
 
+    place = Path(data.partition(":")[2])
+    read = [path for path in (results, detector, place) if path and path.is_file()]
+    check_outputs({"--predictions": predictions, "--record": record}, read)
     if results is not None:
         evaluate_results(data, split, results)
         return

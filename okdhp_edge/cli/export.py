@@ -86,12 +86,15 @@ def export(
     from okdhp_edge.quantize.profiles import RUNTIMES
     from okdhp_edge.quantize.stage import QuantizeOptions
     from okdhp_edge.recipe.checkpoint import read_info
+    from okdhp_edge.system.outputs import check_outputs
 
     batch_size = _batch(batch)
     if not int8 and (qat or profile or keep_float or calibration):
         raise ModelError("options of INT8 without --int8", "add --int8")
     source = checkpoint or model_store.default_checkpoint()
     folder = out or source.parent
+    read = [source, *([Path(calibration)] if calibration and Path(calibration).exists() else ())]
+    check_outputs({"--out": folder / "fp32", "--int8": folder / "int8"}, read)
     say(f"exporting branch {branch} of {source}")
     with progress() as report:
         fp32 = export_branch(source, ExportOptions(

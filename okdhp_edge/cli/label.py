@@ -91,7 +91,12 @@ def label(
     from okdhp_edge.label.options import LabelOptions
     from okdhp_edge.label.sheet import write_sheet
     from okdhp_edge.label.stage import label as run
+    from okdhp_edge.system.outputs import check_outputs
 
+    read = [*sources, *teacher, *(unlike or ()), *([detector] if detector else ())]
+    read += [] if boxes in (_BESIDE, _NONE) else [Path(boxes)]
+    check_outputs({"--out": out, "the record of --out": out.with_suffix(".partial"),
+                   "--sheet": sheet}, read)  # fmt: skip
     rules = ConsensusRules(
         min_score=min_score, max_spread=max_spread, max_absent_score=max_absent_score,
         min_joints=min_joints,

@@ -20,7 +20,9 @@ def report(
     from okdhp_edge.run.compare import compared, read_report
     from okdhp_edge.run.pages import report_page
     from okdhp_edge.system.files import write_text
+    from okdhp_edge.system.outputs import check_outputs
 
+    check_outputs({"--html": html}, files)
     reports = [read_report(path) for path in files]
     rows = compared(reports)
     table("side by side", ("", *(r["label"] for r in reports)),

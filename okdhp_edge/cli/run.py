@@ -58,12 +58,12 @@ def run(
     from okdhp_edge.run.sources.camera import CameraSettings
 
     wanted = source or ["webcam"]
-    _check(report, wanted)
     who = People(how_many=people, detector=detector, every=detect_every, smooth=smooth)
     live = {"live": True, "every": False}.get(policy)
     pace = FramePolicy(live=live, stride=stride, max_fps=max_fps)
     outputs = Outputs(save, json_lines, coco, csv, window=window, watchdog=watchdog)
     controls = Controls(threshold=threshold)
+    _check(report, wanted, outputs)
     with ExitStack() as closing:
         loaded, asked = load_backend(
             model, backend, precision, threads, say, engine=engine, trust_engine=trust_engine,
@@ -99,9 +99,10 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _check(path: Path | None, sources: Sequence[str]) -> None:
-    """What can be refused before a model is loaded and timed: the report's path, absent sources."""
+def _check(path: Path | None, sources: Sequence[str], outputs: "Outputs") -> None:
+    """What can be refused before a model is loaded and timed: absent sources, outputs on them."""
     from okdhp_edge.run.sources.open import check_source
+    from okdhp_edge.system.outputs import check_outputs
 
     for source in sources:
         check_source(source)
@@ -109,6 +110,12 @@ def _check(path: Path | None, sources: Sequence[str]) -> None:
         raise OutputError(f"{path} is neither .json nor .html", "choose one of the two")
     if path and not path.parent.is_dir():
         raise OutputError(f"folder {path.parent} does not exist", "create it first")
+    named = {"--report": path}
+    for i in range(len(sources)):
+        files = outputs.files(i if len(sources) > 1 else None)
+        named |= {f"--{kind} of source {i}": file for kind, file in files.items()}
+    read = [p for p in (Path(text).expanduser() for text in sources) if p.is_file() or p.is_dir()]
+    check_outputs(named, read)
 
 
 def _serve(

@@ -180,6 +180,13 @@ class PoseDataset:
             self.source, self.split, self.skeleton, [by_id[i] for i in ids], self.metric, self.notes
         )
 
+    def places_read(self) -> list[Path]:
+        """The files that hold the annotations, and the folders of the images."""
+        named = (Path(part.partition(":")[2].rpartition("@")[0] or part.partition(":")[2])
+                 for part in self.source.split(","))  # fmt: skip
+        folders = {s.image.path.parent for s in self.samples if isinstance(s.image, ImageFile)}
+        return [*(path for path in named if path.is_file()), *sorted(folders)]
+
     def with_skeleton(self, skeleton: Skeleton) -> "PoseDataset":
         """The same persons with a model's joints, matched by name; joints the set lacks are
         unlabelled.

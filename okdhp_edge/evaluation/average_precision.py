@@ -6,9 +6,9 @@ apart, easy, medium and hard pictures are.
 """
 
 import contextlib
+import io
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from okdhp_edge.data.coco_layout import name_of
 from okdhp_edge.data.reading import read_json
 from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.errors import DataError
+from okdhp_edge.pose.metrics import Score
 from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
 from okdhp_edge.system.files import write_text
 
@@ -32,6 +33,7 @@ CROWD_NAMES = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP-easy", "AP-medium
 # Below the first a picture is easy, from the second on it is hard.
 _EASY_BELOW, _HARD_FROM = 0.2, 0.8
 _AT_50, _AT_75 = 0, 5
+_BOOTSTRAP_ROUNDS = 200
 _FAR = 1e9
 # The score of a person is the mean of its joints' scores above this (Xiao et al., ECCV 2018, and
 # every top-down code since), times that of its box.
@@ -56,8 +58,8 @@ def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
     file = file_of(poses)
     skeleton = _skeleton(file)
     _check(results, skeleton)
-    # It talks on stdout, which belongs to the command's JSON line.
-    with contextlib.redirect_stdout(sys.stderr):
+    # It prints to stdout, which belongs to the command's JSON line.
+    with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(file))
         ids = sorted(image_ids(poses).values())
         wanted = [r for r in results if r["image_id"] in set(ids)]
@@ -75,12 +77,59 @@ def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
     return {n: 100 * float(v) for n, v in zip(NAMES, evaluator.stats, strict=True)}
 
 
-def _evaluated(truth: Any, results: Results, skeleton: Skeleton, ids: Sequence[Any]) -> Any:
+def average_precision_score(
+    poses: PoseDataset, xy_NK2: NDArray[np.floating], score_NK: NDArray[np.floating]
+) -> Score:
+    """COCO's AP of one person a box, with a 95 % bootstrap interval over pictures.
+
+    Args:
+        poses: a set of `coco:`, with the skeleton of the predictions.
+        xy_NK2: joints in pixels of the pictures.
+        score_NK: each joint's score in 0..1.
+
+    Raises:
+        DataError: the set is no COCO file.
+    """
+    columns = _skeleton(file_of(poses)).columns_in(poses.skeleton)
+    known = columns >= 0
+    results = results_of(poses, xy_NK2[:, columns] * known[:, None], score_NK[:, columns] * known)
+    value = average_precision(poses, results)[NAMES[0]]
+    low, high = _ap_interval(poses, results)
+    return Score(value, low, high, len(poses), np.full(len(poses.skeleton), np.nan))
+
+
+def _ap_interval(poses: PoseDataset, results: Results) -> tuple[float, float]:
+    """95 % of the AP of as many pictures drawn with replacement."""
+    from pycocotools.coco import COCO
+
+    file = file_of(poses)
+    ids = sorted(image_ids(poses).values())
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(file))
+        _complete(truth)
+        evaluator = _evaluated(truth, results, _skeleton(file), ids, sizes=False)
+        images = evaluator.evalImgs
+        rng = np.random.default_rng(0)
+        values = []
+        for _ in range(_BOOTSTRAP_ROUNDS):
+            evaluator.evalImgs = [images[i] for i in rng.integers(0, len(images), len(images))]
+            evaluator.accumulate()
+            values.append(_mean(evaluator.eval["precision"]))
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _evaluated(
+    truth: Any, results: Results, skeleton: Skeleton, ids: Sequence[Any], *, sizes: bool = True
+) -> Any:
     from pycocotools.cocoeval import COCOeval
 
     evaluator = COCOeval(truth, truth.loadRes(results), "keypoints")
     evaluator.params.imgIds = list(ids)
     evaluator.params.kpt_oks_sigmas = skeleton.sigmas
+    if not sizes:
+        evaluator.params.areaRng = evaluator.params.areaRng[:1]
+        evaluator.params.areaRngLbl = evaluator.params.areaRngLbl[:1]
     evaluator.evaluate()
     evaluator.accumulate()
     return evaluator

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from okdhp_edge.artifacts.card import DecoderSpec, InputSpec
 from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
+from okdhp_edge.evaluation.average_precision import average_precision_score
 from okdhp_edge.pose.crop import apply, compose, crop_from_frame, heatmap_from_crop, invert
 from okdhp_edge.pose.heatmap import Decoded, Heatmaps
 from okdhp_edge.pose.metrics import Score, oks, pck, torso_diagonals
@@ -23,7 +24,7 @@ Progress = Callable[[int], None]
 
 # MPII's evaluation leaves these out of its mean.
 _NOT_IN_PCKH = ("pelvis", "thorax")
-_METRIC = re.compile(r"(pck|pckh)@(0?\.\d+|1\.0)|oks")
+_METRIC = re.compile(r"(pck|pckh)@(0?\.\d+|1\.0)|oks|ap")
 
 
 class Crop(NamedTuple):
@@ -123,25 +124,37 @@ def evaluate(
 
     Args:
         metric: `pck@T` (normalised by the longer torso diagonal), `pckh@T` (by the head's size,
-            without pelvis and thorax, as MPII's evaluation has it) or `oks`.
+            without pelvis and thorax, as MPII's evaluation has it), `oks`, or `ap`, COCO's.
 
     Raises:
         DataError: the metric is unknown or the set lacks what it needs.
     """
     check_metric(metric)
-    joints = predict_joints(poses, spec, decoder, predict, **options)
-    return {name: score(poses, xy, metric) for name, xy in joints.items()}
+    found = predict_with_scores(poses, spec, decoder, predict, **options)
+    return {n: score(poses, d.xy_BK2, metric, d.score_BK) for n, d in found.items()}
 
 
 def check_metric(metric: str) -> None:
     """Raise DataError unless `metric` is one we know."""
     if not _METRIC.fullmatch(metric):
-        raise DataError(f"unknown metric '{metric}'", "use pck@0.2, pckh@0.5 or oks")
+        raise DataError(f"unknown metric '{metric}'", "use pck@0.2, pckh@0.5, oks or ap")
 
 
-def score(poses: PoseDataset, predicted_NK2: NDArray[np.floating], metric: str) -> Score:
-    """Evaluate joints in picture pixels against a set's labels."""
+def score(
+    poses: PoseDataset,
+    predicted_NK2: NDArray[np.floating],
+    metric: str,
+    score_NK: NDArray[np.floating] | None = None,
+) -> Score:
+    """Evaluate joints in picture pixels against a set's labels.
+
+    Args:
+        score_NK: each joint's score; `ap` ranks persons by them, without they are equal.
+    """
     check_metric(metric)
+    if metric == "ap":
+        scores = np.ones(predicted_NK2.shape[:2]) if score_NK is None else score_NK
+        return average_precision_score(poses, predicted_NK2, scores)
     truth = np.stack([s.xy for s in poses.samples])
     labelled = np.stack([s.labelled for s in poses.samples])
     if metric == "oks":

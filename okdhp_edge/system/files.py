@@ -1,16 +1,21 @@
 """Writing so that whatever happens leaves the old or the new, whole: renames, rights, locks."""
 
-import hashlib
+import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from okdhp_edge.errors import OutputError
 
+MANIFEST = ".okdhp-edge-files"
+"""In a folder that a command replaces as a whole: the names of the files it wrote, a line each."""
 _OLD = "-old"
+_STAGING = ".okdhp-edge-"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -85,70 +90,56 @@ def _finalize(folder: Path) -> None:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """While the block runs, nobody else who asks works in `folder`; the lock ends with the process,
-    however that ends.
+    """While the block runs, no other process that asks works in `folder`; the lock ends with the
+    process, however that ends. It lies beside the folder, so that all who can write there see the
+    same one, and a link in its place is refused.
 
     Raises:
-        OutputError: somebody does, or the place cannot be written.
+        OutputError: another process does, or the place cannot be written.
     """
-    lock = _lock_of(folder)
-    with writing(lock):
-        lock.parent.mkdir(mode=0o700, exist_ok=True)
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        if not _locked(handle):
-            holder = os.read(handle, 20).decode("ascii", "replace").strip() or "another one"
+    path = folder.resolve()
+    file = path.with_name(f".{path.name}.lock")
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_symlink():
+            raise OutputError(f"{file} is a link", "remove it: a lock is a file")
+        lock = FileLock(file, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
             raise OutputError(
-                f"{folder} is being written by process {holder}", "wait for it, or choose --out"
-            )
-        with writing(lock):
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
+                f"{folder} is being written by another process", "wait for it, or choose --out"
+            ) from None
+    try:
         yield
     finally:
-        os.close(handle)
-
-
-def _lock_of(folder: Path) -> Path:
-    """Not in the folder itself, where it would be one file more to wonder about."""
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]
-    return Path(tempfile.gettempdir()) / f"okdhp-edge-{user}" / f"{name}.lock"
-
-
-def _locked(handle: int) -> bool:
-    """Take the lock of an open file; where the system has none it is taken."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # file systems without locks
-        return True
-    return True
+        lock.release()
 
 
 @contextmanager
 def staged_folder(target: Path) -> Iterator[Path]:
     """A temporary folder that becomes `target` when the block succeeds, and vanishes otherwise;
-    what processes that were killed have left of theirs goes too.
+    what killed processes have left of theirs goes too.
+
+    `MANIFEST` in the folder lists what was written. Of a `target` that is there already only what
+    its list names is replaced or removed; other files stay.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: the place cannot be written, or a file of the same name is not on the list.
     """
     new_parent = not target.parent.exists()
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target)
-        prefix = f".{target.name}-{os.getpid()}-"
+        prefix = f".{target.name}{_STAGING}{os.getpid()}-"
         staging = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
     old = staging.with_name(f"{staging.name}{_OLD}")
     try:
         with writing(target):
             yield staging
+            _write_manifest(staging)
+            if target.exists():
+                _check_replaceable(target, staging)
             _finalize(staging)
             if target.exists():
                 # Aside first: whatever fails now, the old one or the new one is whole.
@@ -158,23 +149,71 @@ def staged_folder(target: Path) -> Iterator[Path]:
     finally:
         if old.exists() and not target.exists():
             old.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+        if old.exists():
+            _retire(old, target)
         shutil.rmtree(staging, ignore_errors=True)
         if new_parent and not any(target.parent.iterdir()):
             target.parent.rmdir()
 
 
+def _names_in(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+
+
+def _write_manifest(folder: Path) -> None:
+    names = sorted(_names_in(folder))
+    (folder / MANIFEST).write_text("".join(f"{n}\n" for n in names), encoding="utf-8")
+
+
+def _listed(folder: Path) -> set[str]:
+    """What `staged_folder` wrote there."""
+    try:
+        names = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return set()
+    return {*names, MANIFEST}
+
+
+def _check_replaceable(target: Path, staging: Path) -> None:
+    if not target.is_dir() or target.is_symlink():
+        raise OutputError(f"{target} is no folder of its own", "choose another place")
+    foreign = sorted((_names_in(target) - _listed(target)) & _names_in(staging))
+    if foreign:
+        raise OutputError(
+            f"{target / foreign[0]} was not written by this program", "move it, or choose --out"
+        )
+
+
+def _retire(old: Path, target: Path) -> None:
+    """Remove from a replaced folder what its list names; what is not ours moves to the new one."""
+    ours = _listed(old)
+    for name in sorted(_names_in(old)):
+        if name in ours:
+            (old / name).unlink(missing_ok=True)
+        elif not (target / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (old / name).rename(target / name)
+    for folder in sorted((p for p in old.rglob("*") if p.is_dir()), reverse=True):
+        with suppress(OSError):
+            folder.rmdir()
+    with suppress(OSError):  # something of this name was made meanwhile: it stays where it is
+        old.rmdir()
+
+
 def _sweep(target: Path) -> None:
     """Put the old result back where a process was killed between two renames, and remove the
     temporary folders of processes that are no more."""
-    for path in sorted(target.parent.glob(f".{target.name}-*-*")):
-        number = path.name.removeprefix(f".{target.name}-").split("-")[0]
+    prefix = f".{target.name}{_STAGING}"
+    for path in sorted(target.parent.glob(f"{glob.escape(prefix)}*-*")):
+        number = path.name.removeprefix(prefix).split("-")[0]
         if not number.isdigit() or _runs(int(number)):
             continue
-        if path.name.endswith(_OLD) and not target.exists():
-            path.rename(target)
-        else:
+        if not path.name.endswith(_OLD):
             shutil.rmtree(path, ignore_errors=True)
+        elif target.exists():
+            _retire(path, target)
+        else:
+            path.rename(target)
 
 
 def _runs(process: int) -> bool:

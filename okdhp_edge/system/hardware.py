@@ -117,7 +117,8 @@ def sensors() -> dict[str, float | int]:
 def _numbers(folder: Path, pattern: str) -> list[float]:
     """Of all files that can be read; sensors may vanish or refuse."""
     numbers = []
-    for path in folder.glob(pattern):
-        with suppress(OSError, ValueError):
-            numbers.append(float(path.read_text(encoding="utf-8")))
+    with suppress(OSError):  # no descriptor left to list the folder
+        for path in folder.glob(pattern):
+            with suppress(OSError, ValueError):
+                numbers.append(float(path.read_text(encoding="utf-8")))
     return numbers

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.artifacts.card import DecoderSpec, InputSpec
 from okdhp_edge.data.sample import PoseDataset
-from okdhp_edge.evaluation.evaluate import predict_joints, score
+from okdhp_edge.evaluation.evaluate import predict_with_scores, score
 from okdhp_edge.network.branches import BranchOutputs, PoseNet, evaluating
 from okdhp_edge.network.fake_quant import QuantizedBranch
 from okdhp_edge.pose.heatmap import Heatmaps
@@ -46,9 +46,9 @@ def validate(
     """Evaluate all outputs of a network in one pass, and its branch in INT8 where there is one."""
     device = next(net.parameters()).device
     predict = all_outputs(net, device, int8)
-    joints = predict_joints(poses, spec, decoder, predict, progress=progress)
-    scores = {name: score(poses, xy, metric).value for name, xy in joints.items()}
-    branches = {name: xy for name, xy in joints.items() if name.startswith("branch")}
+    found = predict_with_scores(poses, spec, decoder, predict, progress=progress)
+    scores = {n: score(poses, d.xy_BK2, metric, d.score_BK).value for n, d in found.items()}
+    branches = {name: d.xy_BK2 for name, d in found.items() if name.startswith("branch")}
     best = max(scores[name] for name in branches)
     return Validation(scores, agreement(poses, branches), scores[_ENSEMBLE] - best)
 

@@ -8,6 +8,7 @@ from okdhp_edge.data.augment import NO_AUGMENTATION, training_crop
 from okdhp_edge.data.crops import ANNOTATIONS, CropOptions, write_crops
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError, OutputError
+from okdhp_edge.system.files import MANIFEST
 from tests.helpers.tiny_models import tiny_recipe
 
 
@@ -16,7 +17,9 @@ def _cut(tmp_path, **options):
     counted = []
     written = write_crops(poses, tmp_path, CropOptions(**options), counted.append)
     assert counted == list(range(1, len(poses) + 1))
-    assert written == sum(p.stat().st_size for p in tmp_path.glob("*.*") if p.suffix != ".json")
+    assert written == sum(
+        p.stat().st_size for p in tmp_path.glob("*.*") if p.suffix != ".json" and p.name != MANIFEST
+    )
     return poses, load(f"coco:{tmp_path / ANNOTATIONS}@all", "train")
 
 
@@ -61,7 +64,10 @@ def test_other_files_are_not_replaced_but_older_crops_are(tmp_path):
     poses = load("synthetic:4", "train")
     for _ in range(2):
         write_crops(poses, tmp_path / "crops", CropOptions(), lambda _: None)
-    assert len(list((tmp_path / "crops").iterdir())) == len(poses) + 1
+    assert len(list((tmp_path / "crops").iterdir())) == len(poses) + 2
+    (tmp_path / "crops" / "notes.txt").write_text("mine")
+    write_crops(poses, tmp_path / "crops", CropOptions(), lambda _: None)
+    assert (tmp_path / "crops" / "notes.txt").read_text() == "mine"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years")
     with pytest.raises(OutputError, match="something else"):

@@ -15,6 +15,7 @@ from okdhp_edge.evaluation.average_precision import (
     results_of,
     write_results,
 )
+from okdhp_edge.evaluation.evaluate import score
 from tests.helpers.made_crowd import crowd_files
 from tests.helpers.made_data import coco_file
 
@@ -155,3 +156,22 @@ def test_crowdposes_numbers_are_its_own_evaluations(tmp_path):
 def test_real_crowdpose_files_are_judged_so(real_data):
     poses = load(f"coco:{real_data}/formats/crowdpose/test_crowdpose.json", "all")
     assert tuple(average_precision(poses, results_of(poses, *_noisy(poses)))) == CROWD_NAMES
+
+
+def test_ap_as_a_metric_ranks_like_the_evaluator_and_has_an_interval(real_data):
+    poses = load(f"coco:{real_data / 'coco_mini'}", "all")
+    truth = np.stack([s.xy for s in poses.samples])
+    perfect = score(poses, truth, "ap")
+    assert perfect.value == pytest.approx(100) == perfect.high
+    side = np.array([s.box[2:].max() for s in poses.samples])[:, None, None]
+    moved = truth + np.random.default_rng(0).normal(0, 0.05, truth.shape) * side
+    worse = score(poses, moved, "ap")
+    assert worse.low < worse.value < worse.high
+    results = results_of(poses, moved, np.ones(truth.shape[:2]))
+    assert worse.value == pytest.approx(average_precision(poses, results)["AP"])
+
+
+def test_ap_needs_a_coco_file():
+    poses = load("synthetic:12", "all")
+    with pytest.raises(DataError, match="needs one COCO annotation file"):
+        score(poses, np.stack([s.xy for s in poses.samples]), "ap")

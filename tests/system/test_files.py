@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from okdhp_edge.system.files import staged_folder
+from okdhp_edge.errors import OutputError
+from okdhp_edge.system.files import MANIFEST, exclusive, staged_folder
 
 KILLED_WHILE_WRITING = """
 import os
@@ -51,10 +52,86 @@ def test_the_old_result_is_there_and_nothing_beside_it(tmp_path, code):
 
 
 def test_a_folder_of_a_process_that_lives_is_left_alone(tmp_path):
-    theirs = tmp_path / f".int8-{os.getppid()}-abc"
-    other = tmp_path / ".int8-of-mine"
-    for folder in (theirs, other):
+    theirs = tmp_path / f".int8.okdhp-edge-{os.getppid()}-abc"
+    others = [tmp_path / ".int8-of-mine", tmp_path / ".int8-2019-old", tmp_path / ".int8-7-x"]
+    for folder in (theirs, *others):
         folder.mkdir()
     with staged_folder(tmp_path / "int8") as folder:
         (folder / "x").write_text("x")
-    assert theirs.is_dir() and other.is_dir()
+    assert theirs.is_dir() and all(folder.is_dir() for folder in others)
+
+
+def _write(target, **files):
+    with staged_folder(target) as folder:
+        for name, text in files.items():
+            (folder / name).write_text(text)
+
+
+def _read(target):
+    return {p.name: p.read_text() for p in target.iterdir() if p.name != MANIFEST}
+
+
+def test_only_what_is_on_the_list_is_removed(tmp_path):
+    target = tmp_path / "int8"
+    _write(target, a="1", b="1")
+    (target / "mine").write_text("mine")
+    (target / "notes").mkdir()
+    (target / "notes" / "deep").write_text("mine")
+    _write(target, a="2", c="2")
+    assert (target / "notes" / "deep").read_text() == "mine"
+    (target / "notes" / "deep").unlink()
+    (target / "notes").rmdir()
+    assert _read(target) == {"a": "2", "c": "2", "mine": "mine"}
+    assert [p.name for p in tmp_path.iterdir()] == ["int8"]
+
+
+def test_a_file_of_somebody_else_is_not_written_over(tmp_path):
+    target = tmp_path / "int8"
+    target.mkdir()
+    (target / "a").write_text("mine")
+    with pytest.raises(OutputError, match=r"int8/a was not written by this program"):
+        _write(target, a="new")
+    assert _read(target) == {"a": "mine"}
+    assert [p.name for p in tmp_path.iterdir()] == ["int8"]
+
+
+def test_a_link_or_file_in_the_place_is_left_alone(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "file").write_text("mine")
+    for name in ("link", "file"):
+        with pytest.raises(OutputError, match="no folder of its own"):
+            _write(tmp_path / name, a="new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_text() == "mine"
+
+
+LOCKED = """
+import sys
+from pathlib import Path
+from okdhp_edge.system.files import exclusive
+with exclusive(Path(sys.argv[1])):
+    print("in")
+"""
+
+
+def _lock_in_child(folder, **environment):
+    run = [sys.executable, "-c", LOCKED, str(folder)]
+    return subprocess.run(run, capture_output=True, text=True, check=False,
+                          env=os.environ | environment)  # fmt: skip
+
+
+def test_two_writers_exclude_each_other_wherever_their_temporary_folders_are(tmp_path):
+    with exclusive(tmp_path / "model"):
+        (tmp_path / "tmp").mkdir()
+        child = _lock_in_child(tmp_path / "model", TMPDIR=str(tmp_path / "tmp"))
+        assert "is being written by another process" in child.stderr
+    assert _lock_in_child(tmp_path / "model").stdout == "in\n"
+    assert _lock_in_child(tmp_path / "other").stdout == "in\n"
+
+
+def test_a_link_in_the_place_of_a_lock_is_refused(tmp_path):
+    (tmp_path / "precious").write_text("years")
+    (tmp_path / ".model.lock").symlink_to("precious")
+    with pytest.raises(OutputError, match="is a link"), exclusive(tmp_path / "model"):
+        pass
+    assert (tmp_path / "precious").read_text() == "years"

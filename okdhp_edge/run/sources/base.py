@@ -1,27 +1,11 @@
 """What every source of frames is."""
 
-import re
 import threading
 import time
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 from okdhp_edge.pose.preprocess import Image
-
-_SECRETS = re.compile(
-    r"(?i)([?&;][^=&;]*(?:pass|pwd|token|secret|key|auth|user|login|sig)[^=&;]*=)[^&;#]*"
-)
-
-
-def public_name(address: str) -> str:
-    """An address for names, reports and errors: without user, password and secret parameters.
-
-    Passwords may hold `@` and `/` as they are: what stands before the last `@` goes, where there is
-    a colon in it.
-    """
-    bare = re.sub(r"//[^/?#@]*:.*@", "//", address)
-    bare = re.sub(r"//[^/?#@]*@", "//", bare)
-    return _SECRETS.sub(r"\1***", bare)
 
 
 class Frame(NamedTuple):

@@ -8,7 +8,8 @@ import numpy as np
 
 from okdhp_edge.errors import SourceError
 from okdhp_edge.pose.preprocess import Image
-from okdhp_edge.run.sources.base import Source, public_name
+from okdhp_edge.run.sources.base import Source
+from okdhp_edge.system.redact import public_name
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 4.0
 _PATIENCE_S = 60.0
@@ -159,7 +160,7 @@ def gstreamer(pipeline: str) -> CameraSource:
     if "GStreamer:                   YES" not in cv2.getBuildInformation():
         raise SourceError(
             "this OpenCV was built without GStreamer",
-            f"pipe it in: gst-launch-1.0 -q {pipeline} ! "
+            "pipe it in: gst-launch-1.0 -q PIPELINE ! "
             "video/x-raw,format=BGR,width=640,height=480 ! fdsink | "
             "okdhp-edge run --source stdin:640x480@30",
         )

@@ -9,7 +9,8 @@ from okdhp_edge.data.frames import IMAGE_SUFFIXES
 from okdhp_edge.data.sample import read_image
 from okdhp_edge.errors import DataError, SourceError
 from okdhp_edge.pose.preprocess import Image
-from okdhp_edge.run.sources.base import Source, public_name
+from okdhp_edge.run.sources.base import Source
+from okdhp_edge.system.redact import public_name
 
 _HIGHEST_RATE = 1000.0
 # How far before its announced end a whole video may stop.

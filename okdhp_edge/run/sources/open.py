@@ -9,7 +9,7 @@ from typing import Any, cast
 from okdhp_edge.data.frames import IMAGE_SUFFIXES
 from okdhp_edge.errors import SourceError
 from okdhp_edge.run.sources import synthetic
-from okdhp_edge.run.sources.base import Source, public_name
+from okdhp_edge.run.sources.base import Source
 from okdhp_edge.run.sources.camera import (
     NO_WEBCAM,
     CameraSettings,
@@ -19,6 +19,7 @@ from okdhp_edge.run.sources.camera import (
 )
 from okdhp_edge.run.sources.files import ImageSource, VideoSource
 from okdhp_edge.run.sources.raw import RawSource, ScreenSource
+from okdhp_edge.system.redact import public_name
 
 _MOST_PIXELS = 1 << 27
 _WEBCAM = re.compile(r"webcam(?::(\d+))?")

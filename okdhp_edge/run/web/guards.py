@@ -20,6 +20,7 @@ class SafeHeaders:
         (b"x-content-type-options", b"nosniff"),
         (b"x-frame-options", b"DENY"),
         (b"referrer-policy", b"no-referrer"),
+        (b"cross-origin-resource-policy", b"same-origin"),
     )
 
     def __init__(self, app: ASGIApp) -> None:
@@ -36,10 +37,33 @@ class SafeHeaders:
         await self._app(scope, receive, with_headers)
 
 
-class TokenGuard:
-    """Answers nobody without the token, but for `/healthz`.
+class OriginGuard:
+    """Refuses what browsers say a foreign page asked for: neither the image nor the controls are
+    for other sites (Fetch Metadata, and `Origin` of browsers that lack it)."""
 
-    A client (by its address) that sent a wrong token has to wait before it may try another one.
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve an ASGI request."""
+        headers = Request(scope).headers
+        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+        host = headers.get("host", "").lower()
+        # A link on another page may lead here; what a page embeds or sends may not.
+        followed = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
+        foreign = site in ("cross-site", "same-site") and not followed
+        if foreign or (origin and origin.partition("://")[2].lower() != host):
+            answer = JSONResponse({"error": "asked for by another site"}, status_code=403)
+            return await answer(scope, receive, send)
+        return await self._app(scope, receive, send)
+
+
+class TokenGuard:
+    """Answers only requests with the token, but for `/healthz`.
+
+    The path is the request's own, never one read out of an address that the `Host` header is part
+    of. A right token is answered at once, whatever else came from its address; wrong ones are
+    answered 429 when they come faster than one a second.
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
@@ -48,14 +72,9 @@ class TokenGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an ASGI request."""
-        request = Request(scope)
-        if request.url.path == "/healthz":
+        if scope["path"] == "/healthz":
             return await self._app(scope, receive, send)
-        client = request.client.host if request.client else ""
-        now = time.monotonic()
-        if now - self._wrong_at.get(client, -_GUESS_EVERY_S) < _GUESS_EVERY_S:
-            answer = JSONResponse({"error": "wait before the next token"}, status_code=429)
-            return await answer(scope, receive, send)
+        request = Request(scope)
         given = (
             request.query_params.get("token")
             or request.cookies.get(COOKIE)
@@ -63,13 +82,18 @@ class TokenGuard:
         )
         if hmac.compare_digest(given.encode(), self._token):
             return await self._app(scope, receive, send)
-        if given:
-            self._remember(client, now)
+        if given and self._is_too_fast(request.client.host if request.client else ""):
+            answer = JSONResponse({"error": "wait before the next token"}, status_code=429)
+            return await answer(scope, receive, send)
         answer = JSONResponse({"error": "token missing or wrong"}, status_code=401)
         return await answer(scope, receive, send)
 
-    def _remember(self, client: str, now: float) -> None:
-        """Bounded: addresses are cheap to have."""
-        if len(self._wrong_at) >= _MOST_CLIENTS:
+    def _is_too_fast(self, client: str) -> bool:
+        """Whether this wrong token came within a second of the client's last counted one."""
+        now = time.monotonic()
+        if now - self._wrong_at.get(client, -_GUESS_EVERY_S) < _GUESS_EVERY_S:
+            return True
+        if len(self._wrong_at) >= _MOST_CLIENTS:  # bounded: addresses are cheap to have
             self._wrong_at.clear()
         self._wrong_at[client] = now
+        return False

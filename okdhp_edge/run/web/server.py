@@ -7,7 +7,8 @@ import secrets
 import socket
 import threading
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple, Self
+from functools import partial
+from typing import Any, NamedTuple, Self, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -27,7 +28,8 @@ from starlette.routing import Route
 from okdhp_edge.errors import OutputError
 from okdhp_edge.run.controls import Choice
 from okdhp_edge.run.pages import live_page
-from okdhp_edge.run.web.guards import COOKIE, SafeHeaders, TokenGuard
+from okdhp_edge.run.web.connections import limited_protocol, max_connections, run_quietly
+from okdhp_edge.run.web.guards import COOKIE, OriginGuard, SafeHeaders, TokenGuard
 from okdhp_edge.run.web.hub import Hub
 from okdhp_edge.run.web.metrics import CONTENT_TYPE, render_metrics
 
@@ -84,12 +86,15 @@ class WebServer:
         config = uvicorn.Config(
             create_app(hub, address), access_log=False, lifespan="off",
             timeout_graceful_shutdown=1,
+            http=cast("Any", limited_protocol(max_connections())), ws="none",
+            loop="none",
             log_config=None,  # logging is whoever's program this runs in
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
-            target=self._server.run, args=([self._socket],), name="web", daemon=True
-        )
+            target=run_quietly, args=(partial(self._server.serve, [self._socket]),), name="web",
+            daemon=True,
+        )  # fmt: skip
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -132,7 +137,8 @@ def create_app(hub: Hub, address: Address) -> Starlette:
         guard = Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, "[::1]"])
     else:
         guard = Middleware(TokenGuard, token=address.token)
-    return Starlette(routes=routes, middleware=[Middleware(SafeHeaders), guard])
+    middleware = [Middleware(SafeHeaders), guard, Middleware(OriginGuard)]
+    return Starlette(routes=routes, middleware=middleware)
 
 
 def _page(address: Address) -> Any:
@@ -208,10 +214,12 @@ def _control(hub: Hub) -> Any:
         try:
             wishes = json.loads(body)
             problem = _act(hub, wishes)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
             problem = "send {paused, threshold or switch: {backend, precision}}"
         if problem:
-            return JSONResponse({"error": problem}, status_code=400)
+            # A lone surrogate cannot be encoded.
+            readable = problem.encode("ascii", "backslashreplace").decode()
+            return JSONResponse({"error": readable}, status_code=400)
         return JSONResponse(hub.numbers()["controls"])
 
     return control

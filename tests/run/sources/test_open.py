@@ -1,4 +1,6 @@
 import functools
+import subprocess
+import sys
 import threading
 import time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -9,8 +11,8 @@ import numpy as np
 import pytest
 
 from okdhp_edge.errors import SourceError
-from okdhp_edge.run.sources.base import public_name
 from okdhp_edge.run.sources.open import check_source, open_source
+from okdhp_edge.system.redact import public_name
 from tests.helpers.made_data import picture
 
 
@@ -127,14 +129,43 @@ def _text(path):
         ("rtsp://user:p@ss@host/s", "rtsp://host/s"),
         ("rtsp://user:pa/ss@host/s", "rtsp://host/s"),
         ("rtsp://user@host/s", "rtsp://host/s"),
-        ("http://host/s?password=geheim&x=1", "http://host/s?password=***&x=1"),
-        ("http://host/s?x=1&auth_token=abc#t", "http://host/s?x=1&auth_token=***#t"),
-        ("http://host:8080/a?x=1", "http://host:8080/a?x=1"),
+        ("http://host/s?password=geheim&x=1", "http://host/s"),
+        ("http://host/s?x=1&auth_token=abc#t", "http://host/s"),
+        ("http://host:8080/a.mp4?pw=abc", "http://host:8080/a.mp4"),
+        ("http://host/s#password=abc", "http://host/s"),
+        ("rtsp://host:554/user=admin_password=abc_channel=1.sdp", "rtsp://host:554/***"),
+        ("rtsp://host/live;p=abc/x", "rtsp://host/***"),
+        ("tcp://u:pw@host:9", "tcp://host:9"),
+        ("rtsp:/u:pw@host/x", "rtsp://host/x"),
+        ("u:pw@host/x", "***@host/x"),
         ("video.mp4", "video.mp4"),
+        ("a@b.mp4", "a@b.mp4"),
+        ("C:/clips/x.mp4", "C:/clips/x.mp4"),
     ],
 )
 def test_passwords_stay_out_of_names(address, shown):
     assert public_name(address) == shown
+
+
+_SECRET = "5ecret"  # noqa: S105
+_SLOTS = (
+    "rtsp://u:{}@127.0.0.1:9/x", "http://127.0.0.1:9/a.mp4?pw={}", "tcp://u:{}@127.0.0.1:9",
+    "http://127.0.0.1:9/user=admin_password={}_channel=1", "rtsp:/u:{}@127.0.0.1/x",
+    "rtsp://127.0.0.1:9/x#password={}", "gst:rtspsrc location=rtsp://u:{}@h user-pw={} ! appsink",
+    "http://127.0.0.1:9/x?credentials={}&access={}", "rtmp://127.0.0.1:9/x?p={}&psw={}",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slot", _SLOTS)
+def test_no_secret_of_an_address_is_printed(slot, tmp_path):
+    """Through the command line, where FFmpeg's own lines would show it."""
+    command = [sys.executable, "-m", "okdhp_edge", "run", "--source", slot.replace("{}", _SECRET),
+               "--model", "lite", "--backend", "openvino", "--threads", "1", "--report",
+               str(tmp_path / "r.json")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert _SECRET not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("text", ["stdin:0x0", "stdin:99999x99999"])
