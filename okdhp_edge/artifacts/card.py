@@ -8,12 +8,13 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from okdhp_edge.errors import ModelError, first_fault
 from okdhp_edge.pose.heatmap import Decoded, HeatmapKind, Heatmaps, decode
-from okdhp_edge.pose.skeleton import Skeleton
+from okdhp_edge.pose.skeleton import MAX_JOINTS, Skeleton
 from okdhp_edge.system.files import write_text
+from okdhp_edge.system.reading import MAX_CONFIG_BYTES, read_file
 
 CARD_NAME = "card.json"
 RANGES = "ranges.json"
@@ -76,7 +77,7 @@ class SkeletonSpec(_Strict):
     """A skeleton as data."""
 
     name: str
-    joints: tuple[str, ...]
+    joints: Annotated[tuple[str, ...], Field(max_length=MAX_JOINTS)]
     limbs: tuple[tuple[str, str], ...]
     twins: tuple[tuple[str, str], ...] = ()
 
@@ -181,10 +182,10 @@ def read_card(folder: Path) -> ModelCard:
             f"no {CARD_NAME} in {folder}", "use a folder written by `okdhp-edge export`"
         )
     try:
-        card = ModelCard.model_validate_json(path.read_bytes())
+        card = ModelCard.model_validate_json(read_file(path, MAX_CONFIG_BYTES))
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror})", "check its rights") from error
-    except ValidationError as error:
+    except ValueError as error:
         raise ModelError(
             f"{path} is not a valid model card ({first_fault(error)})",
             "export the model again with this version",

@@ -9,6 +9,7 @@ from okdhp_edge import __version__
 from okdhp_edge.errors import DataError
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
+from okdhp_edge.system.reading import read_json
 
 _KEY = (
     "model", "profile", "backend", "precision", "data", "split", "metric", "boxes", "flip_test",
@@ -39,7 +40,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))["results"]
+        results = read_json(path)["results"]
         return [dict(result) for result in results]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no results file", "choose another --record") from error

@@ -1,10 +1,12 @@
 """How every command talks: people on stderr, one JSON line at the end of stdout, exit codes."""
 
+import errno
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
 import typer
@@ -19,7 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from okdhp_edge.errors import OkdhpError
+from okdhp_edge.errors import OkdhpError, OutputError
 from okdhp_edge.system.progress import Report
 
 P = ParamSpec("P")
@@ -57,22 +59,45 @@ _NO_MEMORY = (
 
 
 def _expected(error: Exception) -> str | None:
-    """The line for an error that is nobody's mistake in this code; None for all others."""
+    """The line for an error that is not a mistake in this code; None for all others."""
     if isinstance(error, OkdhpError):
         return str(error)
     if isinstance(error, ModuleNotFoundError):
-        package = (error.name or "").split(".")[0]
-        if package == __package__.split(".")[0]:
-            return None
-        return (f"package '{package}' is not installed; install the extra that this command needs "
-                "(`okdhp-edge doctor` lists them), as pip install okdhp-edge[all]")  # fmt: skip
-    text = str(error)
-    if isinstance(error, MemoryError) or any(sign in text for sign in _NO_MEMORY):
+        return _missing_package(error)
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
         return ("the memory of this machine or process is used up; end other programs, or give "
                 "smaller pictures, batches or fewer --workers")  # fmt: skip
-    if isinstance(error, RuntimeError) and "home directory" in text:  # pathlib's, of ~somebody
-        return "a path begins with ~ of somebody who is not known; give the whole path"
-    return None
+    return _refusal(error)
+
+
+def _missing_package(error: ModuleNotFoundError) -> str | None:
+    package = (error.name or "").split(".")[0]
+    if package == __package__.split(".")[0]:
+        return None
+    return (f"package '{package}' is not installed; install the extra that this command needs "
+            "(`okdhp-edge doctor` lists them), as pip install okdhp-edge[all]")  # fmt: skip
+
+
+def _refusal(error: Exception) -> str | None:
+    """Of the operating system: what it says, of which file, and what can be done."""
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # pathlib's, of ~name
+        return "a path begins with ~ of an unknown user; give the whole path"
+    if isinstance(error, UnicodeEncodeError):
+        return ("a name is not text in UTF-8; rename the file, or set PYTHONUTF8=1 where the name "
+                "is right")  # fmt: skip
+    if not isinstance(error, OSError):
+        return None
+    remedy = _REMEDIES.get(error.errno or 0, "check the path and its permissions")
+    name = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or error}{name}; {remedy}"
+
+
+_REMEDIES = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENOSPC: "free space, or choose another place",
+    errno.EPIPE: "the program that reads the output has ended",
+    errno.ENOENT: "check that the folder of this command still exists",
+}
 
 
 def _plain(text: str) -> str:
@@ -86,9 +111,24 @@ def say(text: str) -> None:
 
 
 def emit(record: Mapping[str, Any]) -> None:
-    """The command's result: the last line of stdout, JSON."""
-    sys.stdout.write(json.dumps(record, allow_nan=False) + "\n")
-    sys.stdout.flush()
+    """The command's result: the last line of stdout, JSON. A closed stdout wants none."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(json.dumps(record, allow_nan=False) + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        drop_stdout()
+        raise OutputError(
+            f"the result cannot be written to standard output ({error.strerror})",
+            "check what reads it",
+        ) from error
+
+
+def drop_stdout() -> None:
+    """Let what is still buffered go nowhere: the interpreter would try it again at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

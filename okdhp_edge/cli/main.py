@@ -1,9 +1,13 @@
 """The command `okdhp-edge`."""
 
+import sys
+from pathlib import Path
+
 import typer
 
 from okdhp_edge import __version__
 from okdhp_edge.cli import bench, data, demo, doctor, evaluate, export, report, run, train
+from okdhp_edge.cli.console import drop_stdout
 
 app = typer.Typer(
     name="okdhp-edge",
@@ -39,4 +43,11 @@ def _options(
 
 def main() -> None:
     """Entry point."""
-    app()
+    try:
+        # Some libraries end the process without a word where there is none.
+        Path.cwd()
+        app()
+    except OSError as error:
+        # Before a command began: help to a full disk, a working folder that is gone.
+        drop_stdout()
+        sys.exit(f"error: {error.strerror or error}; check standard output and the working folder")

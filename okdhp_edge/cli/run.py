@@ -101,6 +101,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 def _check(path: Path | None, sources: Sequence[str], outputs: "Outputs") -> None:
     """What can be refused before a model is loaded and timed: absent sources, outputs on them."""
+    from okdhp_edge.run.sinks.base import check_writable
     from okdhp_edge.run.sources.open import check_source
     from okdhp_edge.system.outputs import check_outputs
 
@@ -108,8 +109,8 @@ def _check(path: Path | None, sources: Sequence[str], outputs: "Outputs") -> Non
         check_source(source)
     if path and path.suffix not in (".json", ".html"):
         raise OutputError(f"{path} is neither .json nor .html", "choose one of the two")
-    if path and not path.parent.is_dir():
-        raise OutputError(f"folder {path.parent} does not exist", "create it first")
+    if path:
+        check_writable(path)
     named = {"--report": path}
     for i in range(len(sources)):
         files = outputs.files(i if len(sources) > 1 else None)

@@ -13,6 +13,7 @@ from okdhp_edge.data.reading import SPLITS, read_json, split_by_name
 from okdhp_edge.data.sample import ImageFile, PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
+from okdhp_edge.system.reading import read_text
 
 # A category without keypoint names (MPII-TRB and others) cannot be matched by name.
 _UNNAMED = "point_{}"
@@ -270,7 +271,7 @@ def _chosen(file: Path, samples: list[Sample], split: str) -> list[Sample]:
     if not listing.is_file():
         return split_by_name(samples, split, key=lambda s: s.image_name)
     try:
-        wanted = {line.strip() for line in listing.read_text(encoding="utf-8").splitlines()}
-    except (OSError, UnicodeDecodeError) as error:
+        wanted = {line.strip() for line in read_text(listing).splitlines()}
+    except (OSError, ValueError) as error:
         raise DataError(f"{listing} cannot be read ({error})", "write it as UTF-8") from error
     return [s for s in samples if s.image_name in wanted]

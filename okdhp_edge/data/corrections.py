@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from okdhp_edge.data.sample import PoseDataset, Sample, kinds_of
 from okdhp_edge.errors import DataError, first_fault
 from okdhp_edge.pose.skeleton import Skeleton
+from okdhp_edge.system.reading import read_text
 
 
 class Corrections(BaseModel):
@@ -64,8 +65,8 @@ def read_corrections(path: Path) -> Corrections:
         DataError: there is none, or it is something else.
     """
     try:
-        return Corrections.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        return Corrections.model_validate_json(read_text(path))
+    except (OSError, ValueError) as error:
         raise DataError(
             f"{path} is no file of corrections ({first_fault(error)})",
             "make one with `okdhp-edge data relabel`",

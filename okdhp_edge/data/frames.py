@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from okdhp_edge.data.sample import ImageFile, LazyImage, Sample
+from okdhp_edge.data.video import VideoReader
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.preprocess import Image
 
@@ -27,17 +27,17 @@ class VideoFrame:
         Raises:
             DataError: the video has no such frame.
         """
-        capture = cv2.VideoCapture(str(self.path))
+        reader = VideoReader(self.path)
         try:
-            capture.set(cv2.CAP_PROP_POS_FRAMES, self.number)
-            found, image = capture.read()
+            reader.seek(self.number / reader.fps)
+            found = reader.read()
         finally:
-            capture.release()
-        if not found:
+            reader.close()
+        if found is None:
             raise DataError(
                 f"frame {self.number} of {self.path} cannot be decoded", "re-encode the video"
             )
-        return np.asarray(image, dtype=np.uint8)
+        return found.image
 
 
 def unlabelled(kind: str, path: Path, most: int) -> Sequence[Sample]:
@@ -59,9 +59,9 @@ def _of_folder(path: Path) -> list[tuple[str, LazyImage]]:
 
 
 def _of_video(path: Path) -> list[tuple[str, LazyImage]]:
-    capture = cv2.VideoCapture(str(path))
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
-    capture.release()
+    reader = VideoReader(path)
+    count = reader.count_frames()
+    reader.close()
     return [(f"{path.name}#{n}", VideoFrame(path, n)) for n in range(count)]
 
 

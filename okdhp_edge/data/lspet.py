@@ -11,6 +11,7 @@ from okdhp_edge.data.sample import ImageFile, PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import box_around
 from okdhp_edge.pose.skeleton import LSP14
+from okdhp_edge.system.reading import read_text
 
 # The coordinates were written by MATLAB, which counts pixels from 1.
 _MATLAB_ORIGIN = 1.0
@@ -49,8 +50,8 @@ def _names(path: Path, split: str, count: int) -> list[str]:
     if not listing.is_file():
         raise DataError(f"{listing} does not exist", "write one picture name a line, as im00001")
     try:
-        names = listing.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
+        names = read_text(listing).split()
+    except (OSError, ValueError) as error:
         raise DataError(f"{listing} cannot be read ({error})", "write it as UTF-8") from error
     for name in names:
         if not name[2:].isdigit() or not 1 <= int(name[2:]) <= count:

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.errors import DataError
-from okdhp_edge.system.child import last_words, run_module
+from okdhp_edge.system.child import last_words, limit_memory, run_module
 
 _LONGEST_S = 120
+# What a compressed variable claims is allocated before it is read.
+_MAX_BYTES = 1 << 31
 
 
 def read_matlab(path: Path, variable: str) -> NDArray[np.float64]:
@@ -40,6 +42,7 @@ def _write_array(path: str, variable: str) -> None:
     """The child: the array in NumPy's format on standard output."""
     from scipy.io import loadmat
 
+    limit_memory(_MAX_BYTES)
     array = np.asarray(loadmat(path, variable_names=[variable])[variable], dtype=np.float64)
     np.save(sys.stdout.buffer, array, allow_pickle=False)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from okdhp_edge.errors import DataError
+from okdhp_edge.system import reading
 
 T = TypeVar("T")
 
@@ -22,13 +23,13 @@ def read_json(file: Path) -> Any:
         DataError: missing, unreadable or not JSON.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return reading.read_json(file)
     except FileNotFoundError:
         raise DataError(f"{file} does not exist", "check the path after the colon") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read ({error})", "check the file") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{file} is not valid JSON ({error})", "check that it is whole") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read ({error})", "check the file") from error
 
 
 def split_by_name(samples: Sequence[T], split: str, key: Callable[[T], str]) -> list[T]:

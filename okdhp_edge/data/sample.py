@@ -15,9 +15,14 @@ from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import Skeleton
+from okdhp_edge.system.reading import read_file
 
+_MAX_BYTES = 1 << 28
 _REMEDY = "replace the file or take it out of the list"
 _JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+# Encoders write about ten; each costs a pass over the whole picture (libjpeg-turbo's advisory on
+# progressive JPEG).
+_MAX_SCANS = 200
 _PNG, _PNG_END = b"\x89PNG", b"IEND"
 _OTHER_KINDS = {b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIF", b"ftypavif": "AVIF",
                 b"JXL ": "JPEG XL", b"GIF8": "GIF"}  # fmt: skip
@@ -53,7 +58,7 @@ def read_image(path: Path) -> Image:
         DataError: the file is missing, truncated or no picture.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path, _MAX_BYTES)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise DataError(
             f"picture {path} does not exist", "check the path or the data set's images"
@@ -71,6 +76,10 @@ def decode_image(data: bytes, name: Path | str) -> Image:
     """
     if _is_cut_off(data):
         raise DataError(f"picture {name} is cut off", "copy or download it again")
+    if data.startswith(_JPEG) and data.count(_JPEG_SCAN) > _MAX_SCANS:
+        raise DataError(
+            f"picture {name} has more than {_MAX_SCANS} scans, each of which is decoded", _REMEDY
+        )
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:

@@ -16,7 +16,8 @@ from okdhp_edge.data.frames import IMAGE_SUFFIXES
 from okdhp_edge.data.reading import split_by_name
 from okdhp_edge.data.sample import ImageFile, PoseDataset, Sample, read_image
 from okdhp_edge.errors import DataError
-from okdhp_edge.pose.skeleton import COCO17, Skeleton, skeleton_from_names
+from okdhp_edge.pose.skeleton import COCO17, MAX_JOINTS, Skeleton, skeleton_from_names
+from okdhp_edge.system.reading import read_text, read_yaml
 
 _KEYS = {"train": "train", "val": "val", "test": "test"}
 _UNNAMED = "point_{}"
@@ -60,19 +61,18 @@ def load_yolo(path: Path, split: str) -> PoseDataset:
 
 
 def _facts(file: Path) -> _Facts:
-    import yaml
-
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = read_yaml(file)
     except FileNotFoundError:
         raise DataError(f"{file} does not exist", "point yolo: at data.yaml") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         text = " ".join(str(error).split())[:120]
         raise DataError(f"{file} is no YAML ({text})", "mend it") from error
     shape = content.get("kpt_shape") if isinstance(content, dict) else None
     if (
         not isinstance(shape, list) or len(shape) != 2
-        or not all(isinstance(v, int) for v in shape) or shape[0] < 1 or shape[1] not in (2, 3)
+        or not all(isinstance(v, int) for v in shape)
+        or not 1 <= shape[0] <= MAX_JOINTS or shape[1] not in (2, 3)
     ):  # fmt: skip
         raise DataError(
             f"{file} has no `kpt_shape` of [joints, 2 or 3]",
@@ -132,8 +132,15 @@ def _pictures(place: Path) -> list[Path]:
     """Of a folder, or of a list with one picture a line."""
     if place.is_dir():
         return sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    lines = place.read_text(encoding="utf-8").splitlines()
+    lines = _text(place).splitlines()
     return [place.parent / line.strip() for line in lines if line.strip()]
+
+
+def _text(place: Path) -> str:
+    try:
+        return read_text(place)
+    except (OSError, ValueError) as error:
+        raise DataError(f"list {place} cannot be read ({error})", "write it as UTF-8") from error
 
 
 def _labels_of(picture: Path) -> Path:
@@ -177,7 +184,7 @@ def _rows(facts: _Facts, labels: Path) -> list[np.ndarray]:
     count = 5 + facts.joints * facts.values
     rows = []
     try:
-        for number, line in enumerate(labels.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(read_text(labels).splitlines(), start=1):
             if not line.strip():
                 continue
             row = np.array([float(word) for word in line.split()])
@@ -187,7 +194,7 @@ def _rows(facts: _Facts, labels: Path) -> list[np.ndarray]:
                     "each line is class, box and joints as `kpt_shape` says",
                 )
             rows.append(row)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{labels} is no YOLO label file ({error})", "mend or remove it") from error
     return rows
 

@@ -17,6 +17,7 @@ from okdhp_edge.data.reading import read_json
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.system.reading import read_text
 
 FOLDERS = ("", "../labels", "../Annotations", "../annotations", "../XMLAnnotations")
 _ENTITY = "<!ENTITY"
@@ -62,7 +63,7 @@ def voc_boxes(file: Path, name: str) -> list[Box]:
         DataError: it is no such file.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file)
         if _ENTITY in text:
             raise DataError(f"{file} declares entities, which no box file needs", "remove them")
         root = ET.fromstring(text)  # noqa: S314  no entities, see above
@@ -74,7 +75,7 @@ def voc_boxes(file: Path, name: str) -> list[Box]:
                 for box in thing.findall("bndbox")
             ]
         )
-    except (OSError, UnicodeDecodeError, ET.ParseError, ValueError) as error:
+    except (OSError, ET.ParseError, ValueError) as error:
         raise DataError(f"{file} is no VOC file ({error})", "mend or remove it") from error
 
 
@@ -95,12 +96,12 @@ def yolo_boxes(file: Path, number: str, width: int, height: int) -> list[Box]:
     scale = np.array([width, height], dtype=np.float64)
     found = []
     try:
-        for row in file.read_text(encoding="utf-8").splitlines():
+        for row in read_text(file).splitlines():
             kind, *numbers = row.split() or [""]
             if kind != number:
                 continue
             found.append(_shares_of_row(np.array([float(v) for v in numbers])))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{file} is no YOLO box file ({error})", "mend or remove it") from error
     return _usable([box * np.tile(scale, 2) for box in found])
 

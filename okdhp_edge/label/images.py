@@ -1,6 +1,7 @@
 """What is to be labelled: picture files, folders of them, every Nth frame of videos."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.data.frames import IMAGE_SUFFIXES
 from okdhp_edge.data.sample import read_image
+from okdhp_edge.data.video import VideoReader
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.preprocess import Image
 
@@ -66,28 +68,52 @@ def _items_of(source: Path, every: int) -> list[ImageItem]:
 
 
 def _frames(file: Path) -> int:
-    capture = cv2.VideoCapture(str(file))
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
-    capture.release()
-    return max(count, 1)  # one that cannot be opened is told as broken when it is read
+    try:
+        reader = VideoReader(file)
+    except DataError:
+        return 1  # it is reported as broken when it is read
+    count = reader.count_frames()
+    reader.close()
+    return max(count, 1)
 
 
 def images_of(items: Sequence[ImageItem]) -> Iterator[tuple[ImageItem, Image | DataError]]:
     """Each item's picture, or why there is none; a video's frames in one pass."""
-    open_video: tuple[Path, cv2.VideoCapture] | None = None
+    for path, group in itertools.groupby(items, key=lambda item: item.path):
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            yield from _frames_of(path, group)
+        else:
+            yield from ((item, _or_error(path)) for item in group)
+
+
+def _frames_of(
+    path: Path, items: Iterable[ImageItem]
+) -> Iterator[tuple[ImageItem, Image | DataError]]:
+    try:
+        reader = VideoReader(path)
+    except DataError as error:
+        yield from ((item, error) for item in items)
+        return
+    number = 0
     try:
         for item in items:
-            if item.frame is None:
-                yield item, _or_error(item.path)
-                continue
-            if open_video is None or open_video[0] != item.path:
-                if open_video is not None:
-                    open_video[1].release()
-                open_video = item.path, cv2.VideoCapture(str(item.path))
-            yield item, _frame(open_video[1], item)
+            assert item.frame is not None
+            while number < item.frame and reader.skip():
+                number += 1
+            yield item, _next_frame(reader, item)
+            number += 1
     finally:
-        if open_video is not None:
-            open_video[1].release()
+        reader.close()
+
+
+def _next_frame(reader: VideoReader, item: ImageItem) -> Image | DataError:
+    try:
+        found = reader.read()
+    except DataError as error:
+        return error
+    if found is not None:
+        return found.image
+    return DataError(f"frame {item.frame} of {item.path} cannot be decoded", "re-encode the video")
 
 
 def _or_error(path: Path) -> Image | DataError:
@@ -95,16 +121,6 @@ def _or_error(path: Path) -> Image | DataError:
         return read_image(path)
     except DataError as error:
         return error
-
-
-def _frame(capture: cv2.VideoCapture, item: ImageItem) -> Image | DataError:
-    assert item.frame is not None
-    while capture.get(cv2.CAP_PROP_POS_FRAMES) < item.frame and capture.grab():
-        pass
-    good, image = capture.read()
-    if good:
-        return np.asarray(image, dtype=np.uint8)
-    return DataError(f"frame {item.frame} of {item.path} cannot be decoded", "re-encode the video")
 
 
 def difference_hash(picture: Image) -> int:

@@ -7,8 +7,10 @@ from typing import Any
 from okdhp_edge.errors import OutputError
 from okdhp_edge.label.images import ImageItem
 from okdhp_edge.system.files import writing
+from okdhp_edge.system.reading import read_file
 
 Record = dict[str, Any]
+_MAX_BYTES = 1 << 31
 
 
 class ProgressLog:
@@ -26,7 +28,7 @@ class ProgressLog:
             self._read()
 
     def _read(self) -> None:
-        text = self.path.read_text(encoding="utf-8", errors="replace")
+        text = read_file(self.path, _MAX_BYTES).decode("utf-8", "replace")
         # What follows the last line's end was being written when the run was stopped.
         lines = text[: text.rfind("\n") + 1].splitlines()
         try:

@@ -1,13 +1,12 @@
 """A pose network that labels: any ONNX file, described by a TOML file beside it."""
 
-import tomllib
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from okdhp_edge.artifacts.card import sha256_of
 from okdhp_edge.backends.onnx_file import OnnxFile
@@ -16,6 +15,7 @@ from okdhp_edge.pose.crop import Box, HeatmapGrid, apply, crop_from_frame, inver
 from okdhp_edge.pose.heatmap import HeatmapKind, decode
 from okdhp_edge.pose.preprocess import Image, warp
 from okdhp_edge.pose.skeleton import COCO17, KNOWN, Skeleton, skeleton_from_names
+from okdhp_edge.system.reading import read_toml
 
 _BORDER = (128, 128, 128)
 
@@ -171,8 +171,8 @@ def read_teacher_spec(path: Path) -> TeacherSpec:
     if not beside.is_file():
         raise ModelError(f"teacher {path} has no {beside.name} beside it", f"write one: {keys}")
     try:
-        return TeacherSpec.model_validate(tomllib.loads(beside.read_text(encoding="utf-8")))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
+        return TeacherSpec.model_validate(read_toml(beside))
+    except (OSError, ValueError) as error:
         raise ModelError(
             f"{beside} is no description of a teacher ({first_fault(error)})",
             f"use the keys {keys}",

@@ -1,8 +1,9 @@
 """What a network is made of: the `[network]` table of a recipe."""
 
+from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 STRIDE = 4
 """Every network here gives heatmaps at a quarter of its input."""
@@ -17,7 +18,15 @@ Aggregation = Literal["released", "paper", "depthwise", "mean"]
 EncoderName = Literal[
     "efficientnet_lite0", "mobilenet_v2", "shufflenet_v2", "resnet18", "squeezenet1_1"
 ]
-Branches = Annotated[tuple[Annotated[int, Field(ge=1, le=8)], ...], Field(min_length=1)]
+Branches = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=8)], ...], Field(min_length=1, max_length=32)
+]
+_Channels = Annotated[int, Field(ge=1, le=4096)]
+_MAX_WEIGHTS = 1e9
+# Of one stack, in squares of its width (Newell et al.: 3.2 million at 256).
+_STACK_WEIGHTS = 49
+# Of the largest encoder here.
+_ENCODER_WEIGHTS = 12e6
 
 
 class _Network(BaseModel):
@@ -41,8 +50,13 @@ class HourglassConfig(_Network):
     """Stacked hourglass (Newell et al., ECCV 2016) with OKDHP branches; depths count stacks."""
 
     kind: Literal["hourglass"]
-    width: Annotated[int, Field(ge=8, multiple_of=4)] = 256
+    width: Annotated[int, Field(ge=8, le=4096, multiple_of=4)] = 256
     shared_stacks: Annotated[int, Field(ge=0, le=8)] = 0
+
+    @model_validator(mode="after")
+    def _affordable(self) -> "HourglassConfig":
+        _check_weights(_STACK_WEIGHTS * self.width**2 * (self.shared_stacks + sum(self.branches)))
+        return self
 
 
 class MobilePoseConfig(_Network):
@@ -63,13 +77,29 @@ class MobilePoseConfig(_Network):
     """The stride to which the encoder's own finer maps are merged into its coarsest, top down,
     before the branches part; with the `upsample` decoder. None: branches see the coarsest alone."""
     decoder: Literal["upsample", "duc"] = "upsample"
-    decoder_channels: tuple[PositiveInt, ...] = (128, 96, 64)
+    decoder_channels: Annotated[tuple[_Channels, ...], Field(max_length=8)] = (128, 96, 64)
 
     @model_validator(mode="after")
     def _neck_fits(self) -> "MobilePoseConfig":
         if self.neck and (self.share_to is not None or self.decoder != "upsample"):
             raise ValueError("network.neck needs decoder = 'upsample' and no share_to")
         return self
+
+    @model_validator(mode="after")
+    def _affordable(self) -> "MobilePoseConfig":
+        channels = (*self.decoder_channels, 1)
+        block = sum(9 * a * max(a, b) for a, b in pairwise(channels))
+        encoders = len(self.branches) if self.share_to else 1
+        _check_weights(_ENCODER_WEIGHTS * encoders + block * sum(self.branches))
+        return self
+
+
+def _check_weights(count: float) -> None:
+    """Refuse a network before any of it is built."""
+    if count > _MAX_WEIGHTS:
+        raise ValueError(
+            f"a network of {count / 1e9:.1f} billion weights is more than {_MAX_WEIGHTS / 1e9:.0f}"
+        )
 
 
 NetworkConfig = Annotated[HourglassConfig | MobilePoseConfig, Field(discriminator="kind")]

@@ -20,6 +20,10 @@ _OTHER_SIGMAS = {"head_top": 0.079, "neck": 0.079}
 _DEFAULT_SIGMA = 0.079
 
 
+MAX_JOINTS = 1000
+"""Of a skeleton; whole-body sets have 133."""
+
+
 @dataclass(frozen=True)
 class Skeleton:
     """A named, ordered set of joints.
@@ -41,6 +45,11 @@ class Skeleton:
     twins: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        if len(self.joints) > MAX_JOINTS:
+            raise DataError(
+                f"skeleton '{self.name}' has {len(self.joints)} joints, more than {MAX_JOINTS}",
+                "check the file that names them",
+            )
         if not self.joints or len(set(self.joints)) != len(self.joints):
             raise DataError(
                 f"skeleton '{self.name}' has no joints or repeats one: {list(self.joints)}",

@@ -13,6 +13,7 @@ from okdhp_edge.data.load import KINDS, load
 from okdhp_edge.data.sample import PoseDataset, Sample, kinds_of
 from okdhp_edge.errors import DataError
 from okdhp_edge.evaluation.evaluate import inference_crop
+from okdhp_edge.system.reading import read_text
 
 DEFAULT_COUNT = 300
 _FLOOR = 16
@@ -83,8 +84,8 @@ def calibration_set(
 
 def _read_list(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read ({error})",
             f"give --calibration a list, or one of {', '.join((*KINDS, *_UNLABELLED))}:PATH",

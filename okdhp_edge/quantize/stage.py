@@ -1,6 +1,5 @@
 """The quantize stage: fp32/ -> int8/<profile>/, each measured and gated, or nothing."""
 
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from okdhp_edge.quantize.statistics import input_range, statistics_of
 from okdhp_edge.quantize.verify import verify
 from okdhp_edge.system.files import exclusive, staged_folder, write_text
 from okdhp_edge.system.progress import Report, silent
+from okdhp_edge.system.reading import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ def _learned_ranges(fp32: Path) -> dict[str, Range]:
     path = fp32 / RANGES
     if not path.is_file():
         return {}
-    return {name: (low, high) for name, (low, high) in json.loads(path.read_text()).items()}
+    return {name: (low, high) for name, (low, high) in read_json(path).items()}
 
 
 def _carry_over(target: Path, staging: Path, reference: str, profiles: Sequence[str]) -> None:

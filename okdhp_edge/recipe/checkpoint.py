@@ -149,6 +149,12 @@ def net_tensors(path: Path) -> dict[str, Tensor]:
 def _load(path: Path, module: nn.Module, prefix: str) -> None:
     tensors = load_file(path)
     state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    broken = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
+    if broken:
+        raise ModelError(
+            f"{path} holds weights that are not numbers ({broken[0]})",
+            "train again, or use an earlier checkpoint",
+        )
     try:
         module.load_state_dict(state)
     except RuntimeError as error:

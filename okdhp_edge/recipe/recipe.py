@@ -1,7 +1,6 @@
 """The training recipe: a TOML file, validated so that it can be wrong only loudly."""
 
 import difflib
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +28,7 @@ from okdhp_edge.recipe.distillation import (
     SupervisedTable,
     Weight,
 )
+from okdhp_edge.system.reading import read_toml
 
 HardLoss = Literal["mse", "ce"]
 
@@ -37,12 +37,17 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_Side = Annotated[int, Field(ge=32, le=2048, multiple_of=32)]
+# An hourglass halves its quarter-size maps four times.
+_HOURGLASS_MULTIPLE = 64
+# Sixteen times what an H200 trains on at once.
+_MAX_STEP_PIXELS = 1 << 28
+
+
 class InputTable(_Table):
     """`[input]`: the crop."""
 
-    size: tuple[
-        Annotated[int, Field(ge=32, multiple_of=32)], Annotated[int, Field(ge=32, multiple_of=32)]
-    ] = (128, 128)
+    size: tuple[_Side, _Side] = (128, 128)
     """Width and height in pixels."""
     box_padding: Annotated[float, Field(ge=1.0, le=3.0)] = 1.25
 
@@ -150,6 +155,7 @@ class Recipe(_Table):
         branches, sigmas = len(self.network.branches), self.heatmap.branch_sigmas
         if sigmas and (len(sigmas) != branches or sigmas[0] != self.heatmap.sigma):
             raise ValueError("heatmap.branch_sigmas needs one sigma a branch, the first = sigma")
+        self._check_cost()
         method = self.distillation
         if isinstance(method, OkddipTable) and branches < 3:
             raise ValueError("okddip needs a leader and two peers: three branches or more")
@@ -168,6 +174,20 @@ class Recipe(_Table):
         if size and size[0] * self.input.size[1] != size[1] * self.input.size[0]:
             raise ValueError("distillation.peer_size needs the shape of input.size")
         return self
+
+    def _check_cost(self) -> None:
+        """Refuse, by arithmetic alone, what no machine could build."""
+        width, height = self.input.size
+        if self.network.kind == "hourglass" and (
+            width % _HOURGLASS_MULTIPLE or height % _HOURGLASS_MULTIPLE
+        ):
+            raise ValueError(f"input.size of an hourglass needs multiples of {_HOURGLASS_MULTIPLE}")
+        pixels = self.optimizer.batch_size * self.augmentation.views * width * height
+        if pixels > _MAX_STEP_PIXELS:
+            raise ValueError(
+                f"a step of {pixels / 1e6:.0f} million pixels (batch_size x views x input.size) is "
+                f"more than {_MAX_STEP_PIXELS / 1e6:.0f} million"
+            )
 
     @property
     def deployable(self) -> tuple[int, ...]:
@@ -267,10 +287,10 @@ def recipe_content(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path.resolve() in above:
         raise RecipeError(f"recipe {path} is its own base", "mend `base`")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_toml(path)
     except FileNotFoundError:
         raise RecipeError(f"recipe {path} does not exist", "check --recipe") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         text = " ".join(str(error).split())[:120]
         raise RecipeError(f"recipe {path} cannot be read ({text})", "mend the TOML") from error
     content = with_new_keys(content)

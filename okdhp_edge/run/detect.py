@@ -1,6 +1,5 @@
 """Find persons in a frame with any one-stage detector in an ONNX file; how is configuration."""
 
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -8,12 +7,13 @@ from typing import Annotated, Literal, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from okdhp_edge.backends.onnx_file import OnnxFile
 from okdhp_edge.errors import ModelError, first_fault
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.system.reading import read_toml
 
 Rows = NDArray[np.float32]
 
@@ -34,7 +34,7 @@ class DetectorSpec(BaseModel):
     """Where the picture lies in the square; the rest is grey 114."""
     boxes: Literal["grid", "cxcywh", "xyxy"] = "grid"
     """`grid`: offsets to cells and logarithms of sizes (YOLOX); else input pixels."""
-    strides: tuple[int, ...] = (8, 16, 32)
+    strides: tuple[Annotated[int, Field(ge=1)], ...] = (8, 16, 32)
     """Of the grid's levels."""
     transposed: bool = False
     """Whether candidates are columns and not rows."""
@@ -90,6 +90,7 @@ class PersonDetector:
         picture, offset = self._letterboxed(frame, scale)
         rows = self._file(picture)[0]
         rows = rows.T if self.spec.transposed else rows
+        self._check_shape(rows.shape)
         first = 5 if self.spec.objectness else 4
         score = rows[:, first + self.spec.person_class]
         score = score * rows[:, 4] if self.spec.objectness else score
@@ -100,6 +101,16 @@ class PersonDetector:
             boxes.tolist(), score[likely].tolist(), self.spec.min_score, self.spec.max_overlap
         )
         return [Detection(boxes[i], float(score[likely][i])) for i in np.ravel(kept).astype(int)]
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        """Whether the output can be what the description says."""
+        columns = (5 if self.spec.objectness else 4) + self.spec.person_class + 1
+        cells = len(self._cells) if self.spec.boxes == "grid" else shape[0]
+        if len(shape) != 2 or shape[0] != cells or shape[1] < columns:
+            raise ModelError(
+                f"{self.name} gives {shape} where its description makes ({cells}, {columns}+)",
+                "check `boxes`, `strides`, `objectness` and `transposed` in its .toml",
+            )
 
     def _letterboxed(self, frame: Image, scale: float) -> tuple[Rows, NDArray[np.float64]]:
         width, height = round(frame.shape[1] * scale), round(frame.shape[0] * scale)
@@ -135,8 +146,8 @@ def read_spec(path: Path) -> DetectorSpec | None:
     if not beside.is_file():
         return None
     try:
-        return DetectorSpec.model_validate(tomllib.loads(beside.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
+        return DetectorSpec.model_validate(read_toml(beside))
+    except (OSError, ValueError) as error:
         raise ModelError(
             f"{beside} is no description of a detector ({first_fault(error)})",
             f"use the keys {', '.join(DetectorSpec.model_fields)}",

@@ -86,11 +86,15 @@ def _show(feed: Feed, seen: FrameResult, controls: Controls) -> bool:
 
 @contextmanager
 def _signals_stop(controls: Controls) -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks to stop, the next one acts as usual."""
+    """The first SIGINT, SIGTERM or SIGHUP (a terminal that closes) asks to stop, the next one acts
+    as usual."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    # Who ignores a signal, as nohup does SIGHUP, wants it ignored.
+    before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in before.items():

@@ -17,6 +17,17 @@ def run_module(
     return subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)  # noqa: S603
 
 
+def limit_memory(max_bytes: int) -> None:
+    """In a child: what would take this process beyond so many bytes of address space fails. Without
+    effect where the system has no such limits."""
+    try:
+        import resource
+    except ImportError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (max_bytes, hard))
+
+
 def last_words(child: subprocess.CompletedProcess[bytes]) -> str:
     """The last line on its standard error, or else its exit code."""
     lines = child.stderr.decode(errors="replace").strip().splitlines()

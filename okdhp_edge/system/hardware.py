@@ -7,6 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from okdhp_edge.errors import OutputError
+
+# torch shares every tensor of a batch by a descriptor.
+_MIN_DESCRIPTORS = 32
+
 
 @cache
 def cpu_flags() -> frozenset[str]:
@@ -70,6 +75,24 @@ def _cgroup_quota() -> float | None:
     except (OSError, ValueError):
         return None
     return None if limit == "max" else float(limit) / float(period)
+
+
+def check_descriptors(workers: int) -> None:
+    """Refuse worker processes under a limit of open files in which they hang.
+
+    Raises:
+        OutputError: the limit is too low.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if workers and soft < _MIN_DESCRIPTORS * (1 + workers):
+        raise OutputError(
+            f"{soft} open files are too few for {workers} worker processes",
+            "raise the limit: ulimit -n 1024, or give --workers 0",
+        )
 
 
 def describe_machine() -> dict[str, Any]:

@@ -26,6 +26,7 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.distillation import FpdTable
 from okdhp_edge.recipe.recipe import Recipe
+from okdhp_edge.system.hardware import check_descriptors
 from okdhp_edge.system.progress import Report, silent
 from okdhp_edge.train.allocator import retain_freed_memory
 from okdhp_edge.train.batchnorm import make_process_wide
@@ -130,6 +131,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
             f"INT8 would begin to learn after the last epoch ({recipe.optimizer.epochs})",
             "lower quantization.start_epoch or give more --epochs",
         )
+    check_descriptors(options.workers)
     train_set = load(data, recipe.train_split)
     if recipe.skeleton.pairs:
         skeleton = train_set.skeleton.with_twins(recipe.skeleton.pairs)

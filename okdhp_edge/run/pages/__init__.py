@@ -19,8 +19,8 @@ def report_page(reports: Sequence[dict[str, Any]], comparison: Sequence[dict[str
         comparison: rows of `compare.compared`; none for a single report.
     """
     data = json.dumps({"reports": list(reports), "comparison": list(comparison)})
-    # A name that ends the script would end it inside a string too.
-    return _assembled("report.html").replace("/*DATA*/", data.replace("</", "<\\/"))
+    # `</script` ends a script inside a string too, and `<!--<script` keeps it from ending.
+    return _assembled("report.html").replace("/*DATA*/", data.replace("<", "\\u003c"))
 
 
 def _assembled(name: str) -> str:

@@ -2,19 +2,15 @@
 
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from okdhp_edge.data.frames import IMAGE_SUFFIXES
 from okdhp_edge.data.sample import read_image
+from okdhp_edge.data.video import VideoReader
 from okdhp_edge.errors import DataError, SourceError
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.sources.base import Source
 from okdhp_edge.system.redact import public_name
 
-_HIGHEST_RATE = 1000.0
-# How far before its announced end a whole video may stop.
-_END_WITHIN_S, _END_WITHIN_SHARE = 1.0, 0.05
+_SHOWN_JUMPS = 3
 
 
 class VideoSource(Source):
@@ -23,56 +19,54 @@ class VideoSource(Source):
     def __init__(self, place: Path | str) -> None:
         super().__init__()
         self.name = public_name(str(place))
-        self._capture = cv2.VideoCapture(str(place))
-        if not self._capture.isOpened():
-            raise SourceError(
-                f"video {self.name} cannot be opened", "check that it is a video OpenCV can decode"
-            )
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self._announced = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self._length = self._announced / fps if fps > 0 else 0.0
-        self.fps = fps if 0 < fps <= _HIGHEST_RATE else 30.0
-        self._seconds = 0.0
+        try:
+            self._reader = VideoReader(place)
+        except DataError as error:
+            # The cause names the place as it was given, with its password.
+            raise SourceError(error.cause.replace(str(place), self.name), error.remedy) from error
+        self.fps = self._reader.fps
+        if not self._reader.is_rate_known:
+            self.notes.append(f"the stream says no rate: times are counted at {self.fps:g} FPS")
 
     def _next(self) -> Image | None:
-        good, image = self._capture.read()
-        if good:
-            self._seconds = self._time()
-            return np.asarray(image, dtype=np.uint8)
+        found = self._reader.read()
+        if found is not None:
+            return found.image
         self._check_end()
         return None
 
     def _check_end(self) -> None:
         """A file that ends long before its announced end is cut off, and that is no end."""
+        reader = self._reader
         if self._number == 0:
-            raise SourceError(f"video {self.name} has no frame that decodes", "check the file")
-        missing = self._length - self._seconds
-        if missing > max(_END_WITHIN_S, _END_WITHIN_SHARE * self._length):
+            why = f" ({reader.error})" if reader.error else ""
             raise SourceError(
-                f"video {self.name} is cut off: {self._number} of {self._announced:.0f} announced "
-                f"frames could be read, {self._seconds:.1f} of {self._length:.1f} s",
+                f"video {self.name} has no frame that decodes{why}",
+                "check the file: whole, of a kind that FFmpeg decodes, and no larger than 8K",
+            )
+        for number, gap in reader.jumps[:_SHOWN_JUMPS]:
+            self.notes.append(
+                f"the file's clock jumps by {gap:.0f} s at frame {number}: times go on from there"
+            )
+        if reader.is_cut_off:
+            raise SourceError(
+                f"video {self.name} is cut off: {self._number} of {reader.count_frames()} "
+                f"announced frames could be read, {reader.seconds:.1f} of "
+                f"{reader.duration_s:.1f} s",
                 "copy it again or re-encode it; what was read is kept",
             )
-
-    def _time(self) -> float:
-        """Where the file puts the frame; by its rate where it does not say."""
-        seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        known = seconds > self._seconds or self._number == 0
-        return float(seconds) if known else self._seconds + 1 / (self.fps or 30.0)
+        if reader.error:
+            self.notes.append(f"decoding ended early: {reader.error}")
 
     def _seconds_in(self, now_ns: int) -> float:  # noqa: ARG002
-        return self._seconds
+        return self._reader.seconds
 
     def _pass_over(self) -> bool:
-        # Decoded all the same, since later frames build on it, but not converted to a picture.
-        if not self._capture.grab():
-            return False
-        self._seconds = self._time()
-        return True
+        return self._reader.skip()
 
     def close(self) -> None:
         """Close the video file."""
-        self._capture.release()
+        self._reader.close()
 
 
 class ImageSource(Source):

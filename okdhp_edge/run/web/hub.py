@@ -82,6 +82,8 @@ class Hub:
         self.controls, self.names = controls, names
         self.channels = [Channel(self) for _ in names]
         self.viewers = 0
+        self.closed = False
+        """Whether the server ends, and with it every stream."""
         self._pipeline: Pipeline | None = None
         self._feeds: Sequence[Feed] = ()
         self._started = time.monotonic()

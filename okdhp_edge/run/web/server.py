@@ -32,6 +32,7 @@ from okdhp_edge.run.web.connections import limited_protocol, max_connections, ru
 from okdhp_edge.run.web.guards import COOKIE, OriginGuard, SafeHeaders, TokenGuard
 from okdhp_edge.run.web.hub import Hub
 from okdhp_edge.run.web.metrics import CONTENT_TYPE, render_metrics
+from okdhp_edge.system.reading import parse_json
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _BOUNDARY = "frame"
@@ -81,6 +82,7 @@ class WebServer:
     """
 
     def __init__(self, hub: Hub, address: Address) -> None:
+        self._hub = hub
         self._socket = _bound(address)
         self.address = address._replace(port=self._socket.getsockname()[1])
         config = uvicorn.Config(
@@ -88,6 +90,7 @@ class WebServer:
             timeout_graceful_shutdown=1,
             http=cast("Any", limited_protocol(max_connections())), ws="none",
             loop="none",
+            log_level="critical",
             log_config=None,  # logging is whoever's program this runs in
         )  # fmt: skip
         self._server = uvicorn.Server(config)
@@ -101,6 +104,8 @@ class WebServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Streams end by themselves: cancelled ones fill the log with tracebacks.
+        self._hub.closed = True
         self._server.should_exit = True
         self._thread.join(_END_S)
         self._socket.close()
@@ -165,7 +170,7 @@ def _video(hub: Hub) -> Any:
         hub.viewers += 1
         number = -1
         try:
-            while True:
+            while not hub.closed:
                 found = await run_in_threadpool(hub.channels[place].jpeg, number)
                 if found is not None:
                     number, jpeg = found
@@ -191,7 +196,7 @@ def _video(hub: Hub) -> Any:
 
 def _events(hub: Hub) -> Any:
     async def numbers() -> AsyncIterator[str]:
-        while True:
+        while not hub.closed:
             yield f"data: {json.dumps(hub.numbers())}\n\n"
             await asyncio.sleep(_EVENT_EVERY_S)
 
@@ -212,7 +217,7 @@ def _control(hub: Hub) -> Any:
         if body is None:
             return JSONResponse({"error": f"more than {_LARGEST_CONTROL} bytes"}, status_code=413)
         try:
-            wishes = json.loads(body)
+            wishes = parse_json(body.decode())
             problem = _act(hub, wishes)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
             problem = "send {paused, threshold or switch: {backend, precision}}"

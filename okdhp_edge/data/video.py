@@ -1,0 +1,222 @@
+"""The frames of a video file, or of an address that has an end: every one, in its own shape.
+
+OpenCV's reader scales all frames to the size of the first and guesses rates and ends; here what the
+stream itself says is used.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from okdhp_edge.errors import DataError
+from okdhp_edge.pose.preprocess import Image
+
+# 8K: a decoder keeps up to sixteen frames beside the one in hand.
+_MAX_PIXELS = 7680 * 4320
+_FALLBACK_FPS, _MAX_FPS = 30.0, 1000.0
+_TIMEOUT_S = 10.0
+_MAX_GAP_S = 300.0
+# How far before its announced end a whole video may stop.
+_END_S, _END_SHARE = 1.0, 0.05
+_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+
+
+class TimedImage(NamedTuple):
+    """A decoded frame.
+
+    Attributes:
+        image: (H, W, 3) BGR, turned as the file says.
+        seconds: since the stream's own start.
+    """
+
+    image: Image
+    seconds: float
+
+
+class VideoReader:
+    """Reads a video from its first frame to its last. Use from one thread at a time.
+
+    Attributes:
+        fps: the stream's rate.
+        is_rate_known: whether the stream says its rate; else times are counted with 30 a second.
+        frame_count: frames that the file announces; 0 where it does not say.
+        duration_s: length of the video stream itself, without what sound or a late start add; 0
+            where the file does not say.
+        error: why decoding ended before the end of the file; empty where it did not.
+        jumps: (number of the frame, seconds) where the file's clock leaps by minutes, as in joined
+            recordings; the times that are given go on with the next step there.
+
+    Raises:
+        DataError: no video, or frames larger than 8K.
+    """
+
+    def __init__(self, place: Path | str) -> None:
+        self._name = str(place)
+        try:
+            self._name.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"the name of video {self._name} is not text in UTF-8",
+                "rename the file, or set PYTHONUTF8=1 where the name is right",
+            ) from None
+        try:
+            self._container = av.open(self._name, options=_OPTIONS, timeout=_TIMEOUT_S)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise DataError(
+                f"video {self._name} cannot be opened ({_reason(error)})",
+                "check that it is a video that FFmpeg can decode",
+            ) from error
+        if not self._container.streams.video:
+            self.close()
+            raise DataError(f"{self._name} holds no video stream", "check the file")
+        self._stream = self._container.streams.video[0]
+        self._check_size(self._stream.codec_context.width, self._stream.codec_context.height)
+        self._stream.thread_type = "AUTO"
+        self._stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
+        self._convert = VideoReformatter()
+        self._frames = self._decode()
+        self.fps, self.is_rate_known = self._rate()
+        self.frame_count = int(self._stream.frames)
+        self.duration_s = self._duration()
+        self.error = ""
+        self.jumps: list[tuple[int, float]] = []
+        self._offset: float | None = None
+        self._seconds = -1 / self.fps
+        self._read = 0
+
+    def read(self) -> TimedImage | None:
+        """The next frame; None at the end, also of a file that breaks off (see `error`).
+
+        Raises:
+            DataError: a frame larger than 8K.
+        """
+        frame = next(self._frames, None)
+        if frame is None:
+            return None
+        seconds = self._time_of(frame)
+        self._check_size(frame.width, frame.height)
+        return TimedImage(self._image(frame), seconds)
+
+    def skip(self) -> bool:
+        """Decode the next frame without converting it; False at the end."""
+        frame = next(self._frames, None)
+        if frame is not None:
+            self._time_of(frame)
+        return frame is not None
+
+    def seek(self, seconds: float) -> None:
+        """Go to the first frame at or after a time; what follows is read from there."""
+        base = self._stream.time_base
+        start = float((self._stream.start_time or 0) * (base or 0))
+        if base:
+            self._container.seek(round((start + seconds) / base), stream=self._stream)
+        self._offset, self._seconds = start, -math.inf
+        self._frames = itertools.dropwhile(
+            lambda frame: frame.time is not None and frame.time < start + seconds - 1e-3,
+            self._decode(),
+        )
+
+    def count_frames(self) -> int:
+        """Frames that the file announces, else as many as its length and rate make."""
+        return self.frame_count or round(self.duration_s * self.fps)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """After the last frame: whether the file ended long before the end it announces."""
+        if self.frame_count:
+            return self._read < self.frame_count * (1 - _END_SHARE) - self.fps * _END_S
+        missing = self.duration_s - self.seconds - sum(gap for _, gap in self.jumps)
+        return missing > max(_END_S, _END_SHARE * self.duration_s)
+
+    @property
+    def seconds(self) -> float:
+        """Of the frame that was read last."""
+        return max(self._seconds, 0.0)
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        self._container.close()
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        try:
+            yield from self._container.decode(self._stream)
+        except (av.FFmpegError, OSError) as error:
+            self.error = _reason(error)
+
+    def _image(self, frame: av.VideoFrame) -> Image:
+        converted = self._convert.reformat(frame, format="bgr24")
+        plane = converted.planes[0]
+        rows = np.frombuffer(cast("bytes", plane), np.uint8).reshape(-1, plane.line_size)
+        image = rows[: frame.height, : 3 * frame.width].reshape(frame.height, frame.width, 3)
+        turn = _TURNS.get(round(frame.rotation) % 360)
+        return np.asarray(image if turn is None else cv2.rotate(image, turn), dtype=np.uint8)
+
+    def _time_of(self, frame: av.VideoFrame) -> float:
+        """Where the file puts the frame; by the rate where it does not say, or goes back."""
+        step = 1 / self.fps
+        self._read += 1
+        if frame.time is None or self._is_raw:
+            self._seconds += step
+            return self._seconds
+        if self._offset is None:
+            self._offset = frame.time
+        time = frame.time - self._offset
+        gap = time - self._seconds
+        if gap > _MAX_GAP_S:
+            self.jumps.append((self._read - 1, gap))
+            self._offset += gap - step
+            time = self._seconds + step
+        self._seconds = time if gap > 0 else self._seconds + step
+        return self._seconds
+
+    def _rate(self) -> tuple[float, bool]:
+        """Raw streams have no times; their rate is in the codec's own header, if anywhere."""
+        self._is_raw = self._container.format.name in _RAW_FORMATS
+        rates = (
+            (self._stream.codec_context.framerate,)
+            if self._is_raw
+            else (self._stream.average_rate, self._stream.guessed_rate)
+        )
+        for rate in rates:
+            if rate and 0 < float(rate) <= _MAX_FPS:
+                return float(rate), True
+        return _FALLBACK_FPS, False
+
+    def _duration(self) -> float:
+        base = self._stream.time_base
+        if self._stream.duration and base:
+            return float(self._stream.duration * base)
+        # Matroska has the stream's length in its tags alone, as 00:00:03.000000000.
+        hours, _, rest = self._stream.metadata.get("DURATION", "").partition(":")
+        minutes, _, seconds = rest.partition(":")
+        begins = float((self._stream.start_time or 0) * (base or 0))
+        try:
+            # It counts from zero, whenever the stream begins.
+            return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - begins
+        except ValueError:
+            return 0.0
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > _MAX_PIXELS:
+            self.close()
+            raise DataError(
+                f"video {self._name} has frames of {width}x{height}, more than 8K",
+                "make it smaller: ffmpeg -i FILE -vf scale=1920:-2 SMALLER.mp4",
+            )
+
+
+_RAW_FORMATS = ("h264", "hevc", "m4v", "mpegvideo", "obu", "av1")
+# Before a decoder is made, frames are decoded to find out what the stream is.
+_OPTIONS = {"max_pixels": str(_MAX_PIXELS)}
+
+
+def _reason(error: Exception) -> str:
+    """FFmpeg's words, without the place, which the caller names."""
+    return getattr(error, "strerror", None) or str(error).splitlines()[0][:80]
