@@ -19,7 +19,7 @@ help:
 	@echo "make docs   the documentation, into build/docs"
 	@echo "make fresh  install, demo and quick tests from the package index alone, on the oldest and newest Python"
 	@echo "make constraints  pin the newest versions for every Python and system"
-	@echo "make fuzz   read 10,000 broken files of every kind"
+	@echo "make fuzz   read 10,000 broken and 2,000 extreme files of every kind"
 	@echo "make soak   an hour of a run: memory, descriptors and threads stay flat"
 	@echo "make bench  measure what surrounds the network's inference"
 	@echo "make targets LSPET=PATH   the shipped INT8 files on emulated processors (root, Debian)"
@@ -72,6 +72,7 @@ bench: setup
 
 fuzz: setup
 	$(BIN)/python benchmarks/fuzz.py
+	$(BIN)/python benchmarks/fuzz_grammar.py
 
 soak: setup
 	$(BIN)/python benchmarks/soak.py

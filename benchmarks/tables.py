@@ -99,6 +99,9 @@ def reliability() -> str:
             f"{found['hostile_files']['cases']:,} files, {found['hostile_files']['bad']} bad",
         )
     ]
+    if extreme := found.get("extreme_files"):
+        files = f"{extreme['cases']:,} files, {extreme['bad']} bad"
+        rows.append(("extreme files", extreme["command"], files))
     kills = found["kills"]
     stages = {name: part for name, part in kills.items() if isinstance(part, dict)}
     damaged = sum(part.get("damaged", 0) for part in stages.values())

@@ -19,8 +19,9 @@ from threading import local
 import numpy as np
 from numpy.typing import NDArray
 
+from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import ImageFile, Sample
+from okdhp_edge.data.sample import Sample
 from okdhp_edge.label.consensus import ConsensusRules, Label, consensus
 from okdhp_edge.label.relabel import find_label_errors
 from okdhp_edge.label.teacher import Teacher, TeacherPrediction

@@ -21,13 +21,22 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from okdhp_edge.errors import OkdhpError, OutputError
+from okdhp_edge.errors import OkdhpError, OutputError, one_line
 from okdhp_edge.system.progress import Report
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 console = Console(stderr=True)
+
+
+class _Settings:
+    """Options of the command itself, before a subcommand's."""
+
+    json_summary = False
+
+
+settings = _Settings()
 
 
 def guarded(command: Callable[P, R]) -> Callable[P, R]:
@@ -88,8 +97,8 @@ def _refusal(error: Exception) -> str | None:
     if not isinstance(error, OSError):
         return None
     remedy = _REMEDIES.get(error.errno or 0, "check the path and its permissions")
-    name = f" ({error.filename})" if error.filename else ""
-    return f"{error.strerror or error}{name}; {remedy}"
+    name = f" ({one_line(str(error.filename), 120)})" if error.filename else ""
+    return f"{one_line(error.strerror or str(error), 120)}{name}; {remedy}"
 
 
 _REMEDIES = {
@@ -111,8 +120,9 @@ def say(text: str) -> None:
 
 
 def emit(record: Mapping[str, Any]) -> None:
-    """The command's result: the last line of stdout, JSON. A closed stdout wants none."""
-    if sys.stdout is None:
+    """The command's result: the last line of stdout, JSON, for programs. On a terminal, where the
+    table has said it, only with `--json-summary`; a closed stdout wants none."""
+    if sys.stdout is None or (sys.stdout.isatty() and not settings.json_summary):
         return
     try:
         sys.stdout.write(json.dumps(record, allow_nan=False) + "\n")

@@ -8,6 +8,7 @@ import typer
 from okdhp_edge.cli import MODEL_HELP
 from okdhp_edge.cli.console import emit, guarded, progress, say, table
 from okdhp_edge.cli.label import label
+from okdhp_edge.errors import DataError
 from okdhp_edge.system.progress import counter
 
 app = typer.Typer(help="Look at a data set before training on it.", no_args_is_help=True)
@@ -76,6 +77,8 @@ def check(
           "joints_labelled": found.joints_labelled, "fatal": found.fatal,
           "problems": [{"sample": p.sample, "what": p.what, "fatal": p.fatal}
                        for p in found.problems]})  # fmt: skip
+    if not found.samples:
+        raise DataError(f"{data} holds no person that can be used", "check paths and labels")
     if found.fatal:
         raise typer.Exit(1)
 

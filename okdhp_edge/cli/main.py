@@ -7,7 +7,7 @@ import typer
 
 from okdhp_edge import __version__
 from okdhp_edge.cli import bench, data, demo, doctor, evaluate, export, report, run, train
-from okdhp_edge.cli.console import drop_stdout
+from okdhp_edge.cli.console import drop_stdout, settings
 
 app = typer.Typer(
     name="okdhp-edge",
@@ -34,11 +34,15 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(
+    version: bool = typer.Option(  # noqa: ARG001
         False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+    json_summary: bool = typer.Option(
+        False, "--json-summary", help="Print the result as JSON on a terminal too."
     ),
 ) -> None:
     """Options of the command itself."""
+    settings.json_summary = json_summary
 
 
 def main() -> None:

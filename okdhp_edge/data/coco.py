@@ -1,7 +1,7 @@
 """COCO person keypoints, and every set in its format: the joints are the category's own."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,8 +9,9 @@ import numpy as np
 
 from okdhp_edge.data import coco_annotation as read
 from okdhp_edge.data.coco_layout import ImageLocator, name_of
+from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.reading import SPLITS, read_json, split_by_name
-from okdhp_edge.data.sample import ImageFile, PoseDataset, Sample
+from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
 from okdhp_edge.system.reading import read_text
@@ -70,11 +71,16 @@ def _annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
     found = [f for d in folders for f in sorted(d.glob("*.json")) if "_det_" not in f.name]
     # COCO's own folder holds captions and outlines of things beside the joints.
     files = [f for f in found if "keypoints" in f.stem] or found
-    for file in files:
-        if split != "all" and split in file.stem:
-            return [(file, False)]
-    if len(files) == 1 and (split == "all" or not _names_a_split(files[0])):
+    named = [file for file in files if _names_a_split(file)]
+    if split == "all" and len(files) > 1 and named:
+        return [(file, False) for file in named]
+    # A file for training alone is divided, since something has to be evaluated on; persons of val or
+    # test are never trained on.
+    if len(files) == 1 and (split == "all" or not _names_a_split(files[0], ("val", "test"))):
         return [(files[0], True)]
+    for file in files:
+        if split in file.stem:
+            return [(file, False)]
     raise DataError(
         f"no *{split}*.json under {path}" if files else f"no annotation file under {path}",
         "point coco: at the JSON file or at a folder with annotations/",
@@ -102,8 +108,8 @@ def _files_by_folder(path: Path) -> dict[str, Path]:
     return found
 
 
-def _names_a_split(file: Path) -> bool:
-    return any(split in file.stem for split in SPLITS if split != "all")
+def _names_a_split(file: Path, splits: Sequence[str] = SPLITS[:-1]) -> bool:
+    return any(split in file.stem for split in splits)
 
 
 class _Content(NamedTuple):
@@ -158,7 +164,7 @@ def _persons(
     for place, annotation in enumerate(annotations):
         name = str(annotation.get("id", f"number {place}"))
         points = read.keypoints(annotation, name)
-        nobody = any(annotation.get("absent") or ())
+        nobody = read.numbers(annotation.get("absent"), "absent", name).any()
         if read.is_crowd(annotation):
             left_out["crowds"] += 1
         elif not (points[:, 2] > 0).any() and not nobody:

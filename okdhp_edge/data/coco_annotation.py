@@ -19,6 +19,7 @@ _PIXEL_STD = 200.0
 # the annotated area where there is one); sets without `area` get the box's.
 AREA_OF_BOX = 0.53
 _HEAD_SIZE_OF_BOX = 0.6
+_MIN_PERSON_PX = 16.0
 
 
 def numbers(values: Any, what: str, name: str) -> NDArray[np.float64]:
@@ -29,7 +30,7 @@ def numbers(values: Any, what: str, name: str) -> NDArray[np.float64]:
     """
     try:
         flat = np.array(_flattened(values), dtype=np.float64)
-    except (TypeError, ValueError, RecursionError):
+    except (TypeError, ValueError, OverflowError, RecursionError):
         raise DataError(f"annotation {name}: `{what}` is no list of numbers", "mend it") from None
     return flat
 
@@ -65,6 +66,10 @@ def is_crowd(annotation: Mapping[str, Any]) -> bool:
 def box(annotation: Mapping[str, Any], labelled_xy: NDArray[np.float64], name: str) -> Box:
     """Of the annotation; round its joints where it has none."""
     given = numbers(annotation.get("bbox"), "bbox", name)
+    # CVAT gives a single point a box of no size.
+    empty = given.size == 4 and not given[2:].any() and len(labelled_xy) > 0
+    if empty:
+        return _box_of_points(labelled_xy)
     if given.size == 4:
         return given
     if given.size:
@@ -76,6 +81,13 @@ def box(annotation: Mapping[str, Any], labelled_xy: NDArray[np.float64], name: s
     if not len(labelled_xy):
         raise DataError(f"annotation {name} has neither `bbox` nor labelled joints", "remove it")
     return box_around(labelled_xy)
+
+
+def _box_of_points(xy: NDArray[np.float64]) -> Box:
+    """Their extent, at least as large as a person that can be seen."""
+    extent = box_around(xy)
+    size = np.maximum(extent[2:], _MIN_PERSON_PX)
+    return np.concatenate([extent[:2] - (size - extent[2:]) / 2, size])
 
 
 def area(annotation: Mapping[str, Any], found: Box, name: str) -> float:

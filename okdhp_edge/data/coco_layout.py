@@ -6,6 +6,7 @@ from typing import Any
 
 _LONGEST = 1024
 """Characters of a file name; Linux takes 4096 bytes."""
+_PROBES = 20
 
 
 def name_of(image: Mapping[str, Any]) -> str | None:
@@ -18,18 +19,23 @@ def name_of(image: Mapping[str, Any]) -> str | None:
 
 
 class ImageLocator:
-    """Where a file's pictures lie: by its layout, told by the first that is found."""
+    """Where a file's pictures lie: the place that holds most of a few of them, so that one that is
+    missing does not decide."""
 
     def __init__(self, file: Path, path: Path, images: Iterable[dict[str, Any]]) -> None:
         names = [name for name in map(name_of, images) if name]
         self._root = file.parent / "images"
         self._bare = False
+        probes = names[:: max(1, len(names) // _PROBES)][:_PROBES]
+        most = 0
         for root in _roots(file, path):
             for bare in (False, True):
-                first = names[0] if names else ""
-                inside = root / (PurePosixPath(first).name if bare else first)
-                if first and _there(inside):
-                    self._root, self._bare = root, bare
+                found = sum(
+                    _there(root / (PurePosixPath(name).name if bare else name)) for name in probes
+                )
+                if found > most:
+                    most, self._root, self._bare = found, root, bare
+                if most == len(probes):
                     return
 
     def of(self, file_name: str) -> Path:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from okdhp_edge.data.sample import ImageFile, LazyImage, Sample
+from okdhp_edge.data.image_file import IMAGE_SUFFIXES, ImageFile
+from okdhp_edge.data.sample import LazyImage, Sample
 from okdhp_edge.data.video import VideoReader
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.preprocess import Image
-
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)

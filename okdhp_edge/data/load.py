@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from okdhp_edge.data.coco import load_coco
+from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.lspet import load_lspet
 from okdhp_edge.data.mpii import load_mpii
 from okdhp_edge.data.reading import SPLITS
-from okdhp_edge.data.sample import ImageFile, PoseDataset, Sample, kinds_of
+from okdhp_edge.data.sample import PoseDataset, Sample, kinds_of, split_sources
 from okdhp_edge.data.synthetic import load_synthetic
 from okdhp_edge.data.yolo import load_yolo
 from okdhp_edge.errors import DataError
@@ -45,7 +46,8 @@ def read_annotations(source: str, split: str) -> PoseDataset:
             `synthetic:COUNT`; or several with commas between: the first is the set, its joints and
             its splits, all persons of the others, or of their split named as in
             `lspet:DIR@train`, are added to what it has to train on, and to `all`. Joints are
-            matched by name, those that a set lacks count as unlabelled. A split named behind an @
+            matched by name, those that a set lacks count as unlabelled. A comma in a path is
+            written `\\,`. A split named behind an @
             holds whatever is asked for: `coco:DIR@all` is all of it, to evaluate on too.
         split: train, val, test or all; with a part of it in samples, as in `train[:3000]`, and
             sums of such, as in `train[-3000:]+test` (the notation of Hugging Face datasets).
@@ -53,7 +55,7 @@ def read_annotations(source: str, split: str) -> PoseDataset:
     Raises:
         DataError: unknown kind or split, unreadable files.
     """
-    named, *more = source.split(",")
+    named, *more = split_sources(source)
     first, own = with_split(named)
     poses = _of_one_kind(first, own or split)
     if not more or not any(part.startswith((_TRAIN, _ALL)) for part in split.split("+")):

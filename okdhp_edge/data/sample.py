@@ -1,31 +1,20 @@
 """One labelled person, wherever it comes from."""
 
-import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.mask import HullMask, Mask
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import Skeleton
-from okdhp_edge.system.reading import read_file
-
-_MAX_BYTES = 1 << 28
-_REMEDY = "replace the file or take it out of the list"
-_JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-# Encoders write about ten; each costs a pass over the whole picture (libjpeg-turbo's advisory on
-# progressive JPEG).
-_MAX_SCANS = 200
-_PNG, _PNG_END = b"\x89PNG", b"IEND"
-_OTHER_KINDS = {b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIF", b"ftypavif": "AVIF",
-                b"JXL ": "JPEG XL", b"GIF8": "GIF"}  # fmt: skip
 
 
 class LazyImage(Protocol):
@@ -34,72 +23,6 @@ class LazyImage(Protocol):
     def read(self) -> Image:
         """The picture (H, W, 3) uint8 BGR."""
         ...
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """A picture on disk, read when needed."""
-
-    path: Path
-
-    def read(self) -> Image:
-        """Decode the file.
-
-        Raises:
-            DataError: the file is missing, truncated or no picture.
-        """
-        return read_image(self.path)
-
-
-def read_image(path: Path) -> Image:
-    """Decode a picture file to (H, W, 3) uint8 BGR, rotated as its EXIF says.
-
-    Raises:
-        DataError: the file is missing, truncated or no picture.
-    """
-    try:
-        data = read_file(path, _MAX_BYTES)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise DataError(
-            f"picture {path} does not exist", "check the path or the data set's images"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"picture {path} cannot be read ({error})", "check the file") from error
-    return decode_image(data, path)
-
-
-def decode_image(data: bytes, name: Path | str) -> Image:
-    """As `read_image`, of a file's content.
-
-    Raises:
-        DataError: truncated, too large, of a kind that cannot be decoded here, or no picture.
-    """
-    if _is_cut_off(data):
-        raise DataError(f"picture {name} is cut off", "copy or download it again")
-    if data.startswith(_JPEG) and data.count(_JPEG_SCAN) > _MAX_SCANS:
-        raise DataError(
-            f"picture {name} has more than {_MAX_SCANS} scans, each of which is decoded", _REMEDY
-        )
-    try:
-        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        limit = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "2^30")
-        reason = f"more than {limit} pixels" if "pixels" in str(error) else "no picture"
-        raise DataError(f"picture {name} cannot be decoded ({reason})", _REMEDY) from error
-    if image is None:
-        kind = next((k for mark, k in _OTHER_KINDS.items() if mark in data[:32]), None)
-        if kind:
-            raise DataError(f"picture {name} is {kind}, which this OpenCV cannot decode",
-                            "convert it to JPEG or PNG")  # fmt: skip
-        raise DataError(f"picture {name} cannot be decoded (no picture)", _REMEDY)
-    return np.asarray(image, dtype=np.uint8)
-
-
-def _is_cut_off(data: bytes) -> bool:
-    """Whether a JPEG's last scan or a PNG has no end; OpenCV fills the rest with grey."""
-    if data.startswith(_JPEG):
-        return data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)
-    return data.startswith(_PNG) and _PNG_END not in data[-64:]
 
 
 @dataclass(frozen=True)
@@ -145,9 +68,14 @@ class Sample:
         return self.outline or HullMask(self.xy[self.labelled])
 
 
+def split_sources(source: str) -> list[str]:
+    """`KIND:PATH` of each set of a source; a comma in a path is written `\\,`."""
+    return [part.replace("\\,", ",") for part in re.split(r"(?<!\\),", source)]
+
+
 def kinds_of(source: str) -> str:
     """A source without its places, as cards and results name it: `lspet+coco`."""
-    return "+".join(part.partition(":")[0] for part in source.split(","))
+    return "+".join(part.partition(":")[0] for part in split_sources(source))
 
 
 @dataclass(frozen=True)
@@ -192,7 +120,7 @@ class PoseDataset:
     def places_read(self) -> list[Path]:
         """The files that hold the annotations, and the folders of the images."""
         named = (Path(part.partition(":")[2].rpartition("@")[0] or part.partition(":")[2])
-                 for part in self.source.split(","))  # fmt: skip
+                 for part in split_sources(self.source))  # fmt: skip
         folders = {s.image.path.parent for s in self.samples if isinstance(s.image, ImageFile)}
         return [*(path for path in named if path.is_file()), *sorted(folders)]
 

@@ -59,6 +59,8 @@ class VideoReader:
 
     def __init__(self, place: Path | str) -> None:
         self._name = str(place)
+        # Or a colon in a file's name would be taken for a protocol.
+        url = f"file:{place}" if isinstance(place, Path) else place
         try:
             self._name.encode()
         except UnicodeEncodeError:
@@ -67,7 +69,7 @@ class VideoReader:
                 "rename the file, or set PYTHONUTF8=1 where the name is right",
             ) from None
         try:
-            self._container = av.open(self._name, options=_OPTIONS, timeout=_TIMEOUT_S)
+            self._container = av.open(url, options=_OPTIONS, timeout=_TIMEOUT_S)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise DataError(
                 f"video {self._name} cannot be opened ({_reason(error)})",

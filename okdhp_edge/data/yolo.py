@@ -12,15 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from okdhp_edge.data.coco_annotation import AREA_OF_BOX
-from okdhp_edge.data.frames import IMAGE_SUFFIXES
+from okdhp_edge.data.image_file import IMAGE_SUFFIXES, ImageFile, read_image
 from okdhp_edge.data.reading import split_by_name
-from okdhp_edge.data.sample import ImageFile, PoseDataset, Sample, read_image
+from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import COCO17, MAX_JOINTS, Skeleton, skeleton_from_names
 from okdhp_edge.system.reading import read_text, read_yaml
 
 _KEYS = {"train": "train", "val": "val", "test": "test"}
 _UNNAMED = "point_{}"
+_PERSON = "person"
 
 
 class _Facts(NamedTuple):
@@ -31,6 +32,7 @@ class _Facts(NamedTuple):
     joints: int
     values: int
     skeleton: Skeleton
+    classes: dict[int, str]
 
 
 def load_yolo(path: Path, split: str) -> PoseDataset:
@@ -51,7 +53,11 @@ def load_yolo(path: Path, split: str) -> PoseDataset:
             f"add `{split}:` to it, or name a split with --val-data KIND:PATH@SPLIT",
         )
     wanted = named if split == "all" else [split] if split in named else named
-    samples = [s for part in wanted for s in _samples(facts, facts.folders[part], left_out)]
+    labelled = [
+        found for part in wanted for found in _labelled(facts, facts.folders[part], left_out)
+    ]
+    persons = _person_class(facts, labelled, left_out)
+    samples = [s for found in labelled for s in _of_picture(facts, found, persons, left_out)]
     if split != "all" and named == ["train"]:
         samples = split_by_name(samples, split, key=lambda s: s.image_name)
     notes = [f"left out: {count} {what}" for what, count in left_out.items()]
@@ -64,7 +70,7 @@ def _facts(file: Path) -> _Facts:
     try:
         content = read_yaml(file)
     except FileNotFoundError:
-        raise DataError(f"{file} does not exist", "point yolo: at data.yaml") from None
+        raise DataError(f"{file} does not exist", _missing_yaml(file.parent)) from None
     except (OSError, ValueError) as error:
         text = " ".join(str(error).split())[:120]
         raise DataError(f"{file} is no YAML ({text})", "mend it") from error
@@ -85,7 +91,26 @@ def _facts(file: Path) -> _Facts:
     folders = {split: _places(file, root, content.get(key)) for split, key in _KEYS.items()}
     if not any(folders.values()):
         raise DataError(f"{file} names no pictures", "it needs `train:` and `val:`")
-    return _Facts(root, folders, shape[0], shape[1], _skeleton(file, content, shape[0]))
+    skeleton = _skeleton(file, content, shape[0])
+    return _Facts(root, folders, shape[0], shape[1], skeleton, _classes(content.get("names")))
+
+
+def _missing_yaml(folder: Path) -> str:
+    """Label Studio exports labels without it."""
+    if not (folder / "notes.json").is_file():
+        return "point yolo: at data.yaml"
+    return (
+        "write it: `path: .`, `train: images`, `kpt_shape: [K, 3]`, `names: {0: person}` "
+        "(notes.json has the names)"
+    )
+
+
+def _classes(names: Any) -> dict[int, str]:
+    """By number, from a list or a table."""
+    listed = dict(enumerate(names)) if isinstance(names, list) else names
+    if not isinstance(listed, dict):
+        return {}
+    return {k: str(v) for k, v in listed.items() if isinstance(k, int)}
 
 
 def _places(file: Path, root: Path, value: Any) -> list[Path]:
@@ -118,14 +143,38 @@ def _skeleton(file: Path, content: dict[str, Any], joints: int) -> Skeleton:
     return skeleton_from_names(file.parent.name, unnamed, (), flip)
 
 
-def _samples(facts: _Facts, places: list[Path], left_out: Counter[str]) -> Iterator[Sample]:
+class _Labelled(NamedTuple):
+    """A picture and the rows of its text file."""
+
+    picture: Path
+    rows: list[np.ndarray]
+
+
+def _labelled(facts: _Facts, places: list[Path], left_out: Counter[str]) -> Iterator[_Labelled]:
     for place in places:
         for picture in _pictures(place):
             labels = _labels_of(picture)
             if not labels.is_file():
                 left_out["pictures without labels"] += 1
                 continue
-            yield from _of_picture(facts, picture, labels, left_out)
+            rows = _rows(facts, labels)
+            if not rows:
+                left_out["pictures without persons"] += 1
+            elif not picture.is_file():
+                left_out[f"missing pictures, such as {picture.name}"] += 1
+            else:
+                yield _Labelled(picture, rows)
+
+
+def _person_class(facts: _Facts, labelled: list[_Labelled], left_out: Counter[str]) -> int:
+    """The class called `person`, else the most frequent one; the others are counted."""
+    counts = Counter(int(row[0]) for found in labelled for row in found.rows)
+    named = [k for k in counts if facts.classes.get(k, "").lower() == _PERSON]
+    chosen = named[0] if named else max(counts, key=lambda k: counts[k], default=0)
+    for other in sorted(counts.keys() - {chosen}):
+        name = facts.classes.get(other, str(other))
+        left_out[f"rows of class '{name}'"] += counts[other]
+    return chosen
 
 
 def _pictures(place: Path) -> list[Path]:
@@ -133,7 +182,8 @@ def _pictures(place: Path) -> list[Path]:
     if place.is_dir():
         return sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     lines = _text(place).splitlines()
-    return [place.parent / line.strip() for line in lines if line.strip()]
+    # Written on Windows it has other slashes.
+    return [place.parent / line.strip().replace("\\", "/") for line in lines if line.strip()]
 
 
 def _text(place: Path) -> str:
@@ -154,16 +204,15 @@ def _labels_of(picture: Path) -> Path:
 
 
 def _of_picture(
-    facts: _Facts, picture: Path, labels: Path, left_out: Counter[str]
+    facts: _Facts, found: _Labelled, person_class: int, left_out: Counter[str]
 ) -> Iterator[Sample]:
-    rows = _rows(facts, labels)
-    if not rows:
-        left_out["pictures without persons"] += 1
-        return
+    picture, rows = found
     width, height = _size(picture)
     scale = np.array([width, height], dtype=np.float64)
     name = picture.relative_to(facts.root) if picture.is_relative_to(facts.root) else picture
     for number, row in enumerate(rows):
+        if int(row[0]) != person_class:
+            continue
         centre, size = row[1:3] * scale, row[3:5] * scale
         points = row[5:].reshape(facts.joints, facts.values)
         # Without visibility Ultralytics takes (0, 0) for a joint that is not labelled.

@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.data.frames import IMAGE_SUFFIXES
-from okdhp_edge.data.sample import read_image
+from okdhp_edge.data.image_file import IMAGE_SUFFIXES, read_image
 from okdhp_edge.data.video import VideoReader
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.preprocess import Image

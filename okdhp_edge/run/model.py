@@ -1,14 +1,15 @@
 """A model as a function: picture in, poses out."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from okdhp_edge.backends.choose import load_backend
-from okdhp_edge.data.sample import read_image
+from okdhp_edge.data.image_file import read_image, several_images_note
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
@@ -18,7 +19,8 @@ from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.run.single_person import SinglePersonTracker, is_person
 from okdhp_edge.system.latency import StageClock
 
-Picture = str | Path | NDArray[np.uint8]
+Picture = str | Path | NDArray[np.uint8] | Any
+"""Besides: a PIL image, or a frame of PyAV."""
 
 
 class PoseModel:
@@ -65,7 +67,8 @@ class PoseModel:
         """The poses in a picture, in its pixels.
 
         Args:
-            picture: a path, or (H, W, 3) uint8 BGR as OpenCV reads it.
+            picture: a path, (H, W, 3) uint8 BGR as OpenCV reads it, a PIL image, or a frame of
+                PyAV.
             boxes: x, y, width, height of each person in pixels, one pose each; without, the
                 detector's persons, or without a detector the one person that is found.
 
@@ -108,8 +111,22 @@ def load(
 
 def _frame(picture: Picture) -> Image:
     if isinstance(picture, str | Path):
+        if note := several_images_note(Path(picture)):
+            warnings.warn(note, stacklevel=3)
         return read_image(Path(picture))
-    array = np.asarray(picture)
+    # By their modules, which are not imported for it: what they hold is RGB, not BGR.
+    kind = type(picture)
+    library = kind.__module__.partition(".")[0]
+    if library == "PIL" and hasattr(picture, "convert"):
+        return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1])
+    if library == "av" and hasattr(picture, "to_ndarray"):
+        return np.asarray(picture.to_ndarray(format="bgr24"), dtype=np.uint8)
+    if not isinstance(picture, np.ndarray):
+        raise DataError(
+            f"a picture of type {kind.__module__}.{kind.__name__} does not say its order of colors",
+            "give uint8 (height, width, 3) BGR as numpy array, a PIL image or a path",
+        )
+    array = picture
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise DataError(
             f"a picture is uint8 (height, width, 3), not {array.dtype} {array.shape}",

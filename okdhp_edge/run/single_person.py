@@ -14,6 +14,7 @@ JOINT_THRESHOLD = 0.3
 """A joint's score from which it is drawn and steers the box."""
 PERSON_THRESHOLD = 0.5
 """A pose's confidence from which somebody is there."""
+# Of a person who is searched for; a skeleton of fewer joints has to be seen whole.
 _MIN_JOINTS = 4
 _REFINEMENTS = 2
 # Windows tried in a search, as shares of the frame's shorter side.
@@ -142,16 +143,15 @@ def _grown(box: Box, factor: float) -> Box:
 
 def is_person(pose: Pose) -> bool:
     """Whether somebody is there."""
-    return (
-        pose.confidence >= PERSON_THRESHOLD
-        and int((pose.score >= JOINT_THRESHOLD).sum()) >= _MIN_JOINTS
-    )
+    return pose.confidence >= PERSON_THRESHOLD and int(
+        (pose.score >= JOINT_THRESHOLD).sum()
+    ) >= min(_MIN_JOINTS, len(pose.skeleton))
 
 
 def person_box(pose: Pose, frame: Image) -> Box | None:
     """The extent of the joints that are seen, None when too few are or they lie in a point."""
     seen = pose.score >= JOINT_THRESHOLD
-    if seen.sum() < _MIN_JOINTS:
+    if seen.sum() < min(_MIN_JOINTS, len(pose.skeleton)):
         return None
     box = box_around(pose.xy[seen])
     smallest = 0.02 * min(frame.shape[:2])

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.data.corrections import apply_corrections, read_corrections
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseDataset, kinds_of
+from okdhp_edge.data.sample import PoseDataset, kinds_of, split_sources
 from okdhp_edge.errors import DataError, OkdhpError, RecipeError
 from okdhp_edge.evaluation.evaluate import check_metric
 from okdhp_edge.network.branches import PoseNet
@@ -114,7 +114,7 @@ def training_set(run: Run) -> CropDataset:
         run.train.samples, run.train.skeleton, spec, recipe.decoder_spec().stride,
         recipe.augmentation, recipe.seed,
         # Of the first set alone: all persons of those added to it are there already.
-        unlabelled=load(run.train.source.split(",")[0], extra).samples if extra else (),
+        unlabelled=load(split_sources(run.train.source)[0], extra).samples if extra else (),
         large=run.method.large,
     )  # fmt: skip
 

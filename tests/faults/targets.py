@@ -20,8 +20,8 @@ from okdhp_edge.backends.engine import _sidecar as read_sidecar
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.check import check
 from okdhp_edge.data.corrections import apply_corrections, read_corrections
+from okdhp_edge.data.image_file import read_image
 from okdhp_edge.data.load import load, read_annotations
-from okdhp_edge.data.sample import read_image
 from okdhp_edge.evaluation.average_precision import average_precision, read_results
 from okdhp_edge.label.teacher import Teacher
 from okdhp_edge.network.build import build_network

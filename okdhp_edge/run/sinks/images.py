@@ -4,7 +4,7 @@ from pathlib import Path
 
 import cv2
 
-from okdhp_edge.data.frames import IMAGE_SUFFIXES
+from okdhp_edge.data.image_file import IMAGE_SUFFIXES
 from okdhp_edge.errors import OutputError
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.pipeline import FrameResult

@@ -77,7 +77,7 @@ class VideoSink:
         # AVI knows no times, only a rate.
         self._step = 1 / rate if suffix == ".avi" else Fraction(1, 1000)
         with _writing(self._path):
-            self._container = av.open(str(self._growing), "w", options=_OPTIONS[suffix])
+            self._container = av.open(f"file:{self._growing}", "w", options=_OPTIONS[suffix])
         self._size = size
         stream = cast(av.VideoStream, self._container.add_stream(self._codec, rate=rate))
         stream.width, stream.height = (side + side % 2 for side in size)

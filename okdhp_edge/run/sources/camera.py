@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import av
 import cv2
 import numpy as np
 
@@ -34,7 +35,7 @@ class CameraSource(Source):
 
     Args:
         open_capture: a fresh capture, opened or not.
-        remedy: what a person can do if it does not open.
+        remedy: tells what a person can do if it does not open.
         patience_s: how long a lost camera is waited for.
     """
 
@@ -44,7 +45,7 @@ class CameraSource(Source):
         self,
         name: str,
         open_capture: Callable[[], cv2.VideoCapture],
-        remedy: str,
+        remedy: Callable[[], str],
         patience_s: float = _PATIENCE_S,
     ) -> None:
         super().__init__()
@@ -52,7 +53,7 @@ class CameraSource(Source):
         self._open, self._remedy, self._patience_s = open_capture, remedy, patience_s
         self._capture = open_capture()
         if not self._capture.isOpened():
-            raise SourceError(f"{name} cannot be opened", remedy)
+            raise SourceError(f"{name} cannot be opened", remedy())
         self.facts = {"granted": granted(self._capture), "reconnects": 0}
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else None
@@ -60,7 +61,7 @@ class CameraSource(Source):
     def _next(self) -> Image | None:
         image = self._read()
         if image is None and self._number == 0:
-            raise SourceError(f"{self.name} gives no frame", self._remedy)
+            raise SourceError(f"{self.name} gives no frame", self._remedy())
         pause, waited = _FIRST_PAUSE_S, 0.0
         while image is None:
             if waited >= self._patience_s:
@@ -131,7 +132,7 @@ def webcam(device: int | str, wanted: CameraSettings = CameraSettings()) -> Came
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         return capture
 
-    return CameraSource(f"webcam {device}", opened, NO_WEBCAM)
+    return CameraSource(f"webcam {device}", opened, lambda: NO_WEBCAM)
 
 
 def network_camera(address: str) -> CameraSource:
@@ -147,8 +148,23 @@ def network_camera(address: str) -> CameraSource:
     return CameraSource(
         public_name(address),
         lambda: cv2.VideoCapture(address, cv2.CAP_FFMPEG, timeouts),
-        "check the address, the network, and that a player such as ffplay can open it",
+        lambda: _network_remedy(address),
     )
+
+
+def _network_remedy(address: str) -> str:
+    """By what FFmpeg says of the address, asked once more."""
+    if "#" in address.rpartition("@")[0]:
+        return "write # in a user or password as %23"
+    try:
+        av.open(address, timeout=_NETWORK_TIMEOUT_MS / 1000).close()
+    except (av.HTTPUnauthorizedError, av.HTTPForbiddenError):
+        return "the camera refuses this user and password: rtsp://USER:PASSWORD@HOST/..."
+    except av.HTTPNotFoundError:
+        return "the host answers, but has no such path: see the camera's manual"
+    except (av.FFmpegError, OSError):
+        pass
+    return "check the address, the network, and that a player such as ffplay can open it"
 
 
 def gstreamer(pipeline: str) -> CameraSource:
@@ -168,5 +184,5 @@ def gstreamer(pipeline: str) -> CameraSource:
     return CameraSource(
         "GStreamer pipeline",
         lambda: cv2.VideoCapture(whole, cv2.CAP_GSTREAMER),
-        "try it with gst-launch-1.0",
+        lambda: "try it with gst-launch-1.0",
     )

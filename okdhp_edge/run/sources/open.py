@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from okdhp_edge.data.frames import IMAGE_SUFFIXES
+from okdhp_edge.data.image_file import IMAGE_SUFFIXES
 from okdhp_edge.errors import SourceError
 from okdhp_edge.run.sources import synthetic
 from okdhp_edge.run.sources.base import Source

@@ -151,7 +151,7 @@ def _page(address: Address) -> Any:
         response: Response
         if address.token and "token" in request.query_params:
             # The token goes into a cookie, for pictures and events, and out of the address bar.
-            response = RedirectResponse("/", status_code=303)
+            response = RedirectResponse("./", status_code=303)
             response.set_cookie(COOKIE, address.token, httponly=True, samesite="strict")
             return response
         response = HTMLResponse(live_page())

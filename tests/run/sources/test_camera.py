@@ -156,7 +156,7 @@ def test_a_decoder_that_throws_is_a_frame_that_did_not_come(monkeypatch):
                 raise cv2.error("broken stream")
             return True, np.zeros((4, 4, 3), np.uint8)
 
-    source = CameraSource("c", Throwing, "look")
+    source = CameraSource("c", Throwing, lambda: "look")
     assert source.read().number == 0
     assert source.read().number == 1
     assert source.facts["reconnects"] == 1

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from okdhp_edge.data.sample import read_image
+from okdhp_edge.data.image_file import read_image
 from okdhp_edge.errors import DataError, SourceError
 from okdhp_edge.run.sources.files import ImageSource, VideoSource
 

@@ -219,7 +219,7 @@ def test_other_hosts_need_the_token(hub):
         assert _ask(server, "/metrics", **right).status == 200
         page = _ask(server, f"/?token={address.token}")
         # Out of the address bar, where a screen shot or a log would keep it.
-        assert (page.status, page.headers["Location"]) == (303, "/")
+        assert (page.status, page.headers["Location"]) == (303, "./")
         cookie = page.headers["Set-Cookie"]
         assert "HttpOnly" in cookie and "SameSite=strict" in cookie
         for path in ("/", "/metrics"):

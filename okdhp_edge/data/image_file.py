@@ -1,0 +1,191 @@
+"""Image files: read whole, refused in one line, or with a word that they hold more than one."""
+
+import importlib.util
+import io
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from okdhp_edge.errors import DataError
+from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.system.reading import read_file
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif",
+                  ".avif", ".mpo"}  # fmt: skip
+_MAX_BYTES = 1 << 28
+_REMEDY = "replace the file or take it out of the list"
+_MAX_PIXELS = 1 << 27
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+# Encoders write about ten; each costs a pass over the whole picture (libjpeg-turbo's advisory on
+# progressive JPEG).
+_MAX_SCANS = 200
+_PNG, _PNG_END = b"\x89PNG", b"IEND"
+_OTHER_KINDS = {b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIF", b"ftypavif": "AVIF",
+                b"JXL ": "JPEG XL", b"GIF8": "GIF"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A picture on disk, read when needed."""
+
+    path: Path
+
+    def read(self) -> Image:
+        """Decode the file.
+
+        Raises:
+            DataError: the file is missing, truncated or no picture.
+        """
+        return read_image(self.path)
+
+
+def several_images_note(path: Path) -> str | None:
+    """What to say of a file that holds more than the one image that is read; None of others."""
+    try:
+        count = count_images(read_file(path, _MAX_BYTES))
+    except (OSError, ValueError):  # said when it is read
+        return None
+    return f"{path.name} holds {count} images: the first is read" if count > 1 else None
+
+
+def read_image(path: Path) -> Image:
+    """Decode a picture file to (H, W, 3) uint8 BGR, rotated as its EXIF says.
+
+    Raises:
+        DataError: the file is missing, truncated or no picture.
+    """
+    try:
+        data = read_file(path, _MAX_BYTES)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise DataError(
+            f"picture {path} does not exist", "check the path or the data set's images"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"picture {path} cannot be read ({error})", "check the file") from error
+    return decode_image(data, path)
+
+
+def decode_image(data: bytes, name: Path | str) -> Image:
+    """As `read_image`, of a file's content.
+
+    Raises:
+        DataError: truncated, too large, of a kind that cannot be decoded here, or no picture.
+    """
+    if _is_cut_off(data):
+        raise DataError(f"picture {name} is cut off", "copy or download it again")
+    if data.startswith(_JPEG) and data.count(_JPEG_SCAN) > _MAX_SCANS:
+        raise DataError(
+            f"picture {name} has more than {_MAX_SCANS} scans, each of which is decoded", _REMEDY
+        )
+    whole = _decode_heif(data, name)
+    if whole is not None:
+        return whole
+    try:
+        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        limit = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "2^30")
+        reason = f"more than {limit} pixels" if "pixels" in str(error) else "no picture"
+        raise DataError(f"picture {name} cannot be decoded ({reason})", _REMEDY) from error
+    if image is None:
+        raise _undecodable(data, name)
+    return np.asarray(image, dtype=np.uint8)
+
+
+def _undecodable(data: bytes, name: Path | str) -> DataError:
+    kind = next((k for mark, k in _OTHER_KINDS.items() if mark in data[:32]), None)
+    if kind in ("HEIC", "HEIF"):
+        return DataError(
+            f"picture {name} is {kind}, which OpenCV cannot decode",
+            "pip install okdhp-edge[heif], or convert it to JPEG",
+        )
+    if kind:
+        return DataError(
+            f"picture {name} is {kind}, which this OpenCV cannot decode",
+            "convert it to JPEG or PNG",
+        )
+    return DataError(f"picture {name} cannot be decoded (no picture)", _REMEDY)
+
+
+def _decode_heif(data: bytes, name: Path | str) -> Image | None:
+    """A phone's photo, put together from its tiles; None where it is no HEIF, or nothing here
+    reads it."""
+    if data[8:12] not in _HEIF_BRANDS or importlib.util.find_spec("pillow_heif") is None:
+        return None
+    import pillow_heif
+
+    try:
+        photo = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True, bgr_mode=True)
+        if photo.size[0] * photo.size[1] > _MAX_PIXELS:
+            raise DataError(f"picture {name} has more than {_MAX_PIXELS} pixels", _REMEDY)
+        return np.ascontiguousarray(np.asarray(photo)[..., :3])
+    except (ValueError, RuntimeError, OSError, EOFError) as error:
+        reason = f"HEIC that cannot be decoded ({error})"
+        raise DataError(f"picture {name} is {reason}", _REMEDY) from error
+
+
+def count_images(data: bytes) -> int:
+    """How many images a file holds: of animations their frames, of TIFF and MPO their pages."""
+    try:
+        for mark, count in _COUNTERS.items():
+            if mark in data[:12]:
+                return max(1, count(data))
+    except (struct.error, IndexError):  # a file that is broken says so when it is decoded
+        pass
+    return 1
+
+
+def _count_webp(data: bytes) -> int:
+    return data.count(b"ANMF")
+
+
+def _count_png(data: bytes) -> int:
+    place = data.find(b"acTL", 0, data.find(b"IDAT"))
+    return 1 if place < 0 else int(struct.unpack_from(">I", data, place + 4)[0])
+
+
+def _count_tiff(data: bytes) -> int:
+    order = "<" if data[:2] == b"II" else ">"
+    (place,) = struct.unpack_from(f"{order}I", data, 4)
+    places: set[int] = set()
+    while place and place not in places and len(places) < _MAX_PAGES:
+        places.add(place)
+        (entries,) = struct.unpack_from(f"{order}H", data, place)
+        (place,) = struct.unpack_from(f"{order}I", data, place + 2 + 12 * entries)
+    return len(places)
+
+
+def _count_jpeg(data: bytes) -> int:
+    """CIPA DC-007, multi-picture format: an index of all in the first one's APP2."""
+    start = data.find(b"MPF\0")
+    if start < 0:
+        return 1
+    base = start + 4
+    order = "<" if data[base : base + 2] == b"II" else ">"
+    (place,) = struct.unpack_from(f"{order}I", data, base + 4)
+    (entries,) = struct.unpack_from(f"{order}H", data, base + place)
+    for entry in range(entries):
+        tag, _, _, value = struct.unpack_from(f"{order}HHII", data, base + place + 2 + 12 * entry)
+        if tag == _MPF_NUMBER_OF_IMAGES:
+            return int(value)
+    return 1
+
+
+_MPF_NUMBER_OF_IMAGES = 0xB001
+_MAX_PAGES = 10_000
+_COUNTERS: dict[bytes, Callable[[bytes], int]] = {
+    b"WEBP": _count_webp, _PNG: _count_png, b"II*\0": _count_tiff, b"MM\0*": _count_tiff,
+    _JPEG: _count_jpeg,
+}  # fmt: skip
+
+
+def _is_cut_off(data: bytes) -> bool:
+    """Whether a JPEG's last scan or a PNG has no end; OpenCV fills the rest with grey."""
+    if data.startswith(_JPEG):
+        return data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)
+    return data.startswith(_PNG) and _PNG_END not in data[-64:]
