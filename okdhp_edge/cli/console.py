@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
@@ -28,6 +29,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 console = Console(stderr=True)
+_LOG_EVERY_S = 60.0
 
 
 class _Settings:
@@ -143,7 +145,11 @@ def drop_stdout() -> None:
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """Bars with time left, one per stage; a stage that is done leaves its line."""
+    """Bars with time left, one per stage; a stage that is done leaves its line. In a log, where no
+    terminal is, a plain line for each stage that ends, and one a minute."""
+    if not console.is_terminal:
+        yield _log_lines()
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(24),
@@ -158,10 +164,26 @@ def progress() -> Iterator[Report]:
         def report(stage: str, done: int, total: int, note: str) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total, note=note)
+            total = max(total, done) if total == 0 else total
             bars.update(tasks[stage], completed=min(done, total), total=total,
                         note=_plain(note))  # fmt: skip
 
         yield report
+
+
+def _log_lines() -> Report:
+    """Lines of a stage: when it ends, and once a minute."""
+    written: dict[str, float] = {}
+
+    def report(stage: str, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        ended = 0 < total <= done
+        if not ended and now - written.setdefault(stage, now) < _LOG_EVERY_S:
+            return
+        written[stage] = now
+        say(f"{stage} {done}/{total or '?'} {note}".rstrip())
+
+    return report
 
 
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -194,7 +194,7 @@ def _followed(
         try:
             run_loop(
                 pipeline, feeds, controls, max_frames=max_frames,
-                progress=lambda done: bars("frames", done, max(done, max_frames or 0), ""),
+                progress=lambda done: bars("frames", done, max_frames or 0, ""),
             )  # fmt: skip
         except OkdhpError as error:
             failure = error

@@ -74,8 +74,8 @@ def _annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
     named = [file for file in files if _names_a_split(file)]
     if split == "all" and len(files) > 1 and named:
         return [(file, False) for file in named]
-    # A file for training alone is divided, since something has to be evaluated on; persons of val or
-    # test are never trained on.
+    # A file for training alone is divided, since something has to be evaluated on; persons of val
+    # or test are never trained on.
     if len(files) == 1 and (split == "all" or not _names_a_split(files[0], ("val", "test"))):
         return [(files[0], True)]
     for file in files:

@@ -13,7 +13,7 @@ from okdhp_edge.system.child import last_words, limit_memory, run_module
 
 _LONGEST_S = 120
 # What a compressed variable claims is allocated before it is read.
-_MAX_BYTES = 1 << 31
+_MAX_BYTES = 3 << 29
 
 
 def read_matlab(path: Path, variable: str) -> NDArray[np.float64]:

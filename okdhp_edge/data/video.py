@@ -6,6 +6,7 @@ stream itself says is used.
 
 import itertools
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -59,15 +60,15 @@ class VideoReader:
 
     def __init__(self, place: Path | str) -> None:
         self._name = str(place)
-        # Or a colon in a file's name would be taken for a protocol.
-        url = f"file:{place}" if isinstance(place, Path) else place
         try:
-            self._name.encode()
-        except UnicodeEncodeError:
+            # Under a locale without UTF-8 its letters are surrogates in Python.
+            name = os.fsencode(self._name).decode()
+        except UnicodeError:
             raise DataError(
-                f"the name of video {self._name} is not text in UTF-8",
-                "rename the file, or set PYTHONUTF8=1 where the name is right",
+                f"the name of video {self._name} is not text in UTF-8", "rename the file"
             ) from None
+        # Or a colon in a file's name would be taken for a protocol.
+        url = f"file:{name}" if isinstance(place, Path) else name
         try:
             self._container = av.open(url, options=_OPTIONS, timeout=_TIMEOUT_S)
         except (av.FFmpegError, OSError, ValueError) as error:

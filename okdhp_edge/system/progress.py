@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 Report = Callable[[str, int, int, str], None]
-"""Called with the stage's name, steps done, steps in all, and a note."""
+"""Called with the stage's name, steps done, steps in all (0: not known), and a note."""
 
 
 def silent(stage: str, done: int, total: int, note: str) -> None:

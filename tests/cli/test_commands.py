@@ -230,7 +230,7 @@ def test_nothing_trained_says_what_to_run(call):
 def test_data_check_lists_and_exits_1_on_what_cannot_be_trained_on(call, tmp_path):
     fine = _json(call("data", "check", "--data", f"coco:{coco_file(tmp_path)}"))
     assert fine["samples"] == 2
-    broken = call("data", "check", "--data", f"coco:{coco_file(tmp_path, bbox=[1, 1, 0, 0])}")
+    broken = call("data", "check", "--data", f"coco:{coco_file(tmp_path, bbox=[1, 1, 0, 30])}")
     assert broken.exit_code == 1
     assert json.loads(broken.stdout.splitlines()[-1])["fatal"] == 1
 

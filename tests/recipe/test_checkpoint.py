@@ -67,3 +67,14 @@ def test_weights_that_are_not_the_networks_are_one_line(trained, tmp_path):
     net = build_network(facts.recipe.network, len(facts.skeleton.joints), load_encoder=False)
     with pytest.raises(ModelError, match="not those of the network"):
         checkpoint.load_net(damaged, net)
+
+
+def test_weights_that_are_no_numbers_are_refused(trained, tmp_path):
+    facts = checkpoint.read_info(trained)
+    net = build_network(facts.recipe.network, len(facts.skeleton.joints), load_encoder=False)
+    checkpoint.load_net(trained, net)
+    with torch.no_grad():
+        next(net.parameters()).view(-1)[0] = float("nan")
+    checkpoint.save(tmp_path / "nan.safetensors", facts, net)
+    with pytest.raises(ModelError, match="weights that are not numbers"):
+        checkpoint.load_net(tmp_path / "nan.safetensors", net)

@@ -117,3 +117,16 @@ def test_the_old_spelling_of_a_table_is_read(tmp_path):
 def test_reading_a_recipe_needs_no_torch():
     code = "import sys, okdhp_edge.recipe.recipe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [('[network]\nkind = "hourglass"\nwidth = 4000\nbranches = [8, 8]', "billion weights"),
+     ('[network]\nkind = "mobilepose"\nbranches = [' + "1, " * 1000 + "1]", "at most 32"),
+     ('[network]\nkind = "hourglass"\n[input]\nsize = [32, 32]', "multiples of 64"),
+     ('[network]\nkind = "mobilepose"\n[optimizer]\nbatch_size = 1000000', "more than 268 million")],
+)  # fmt: skip
+def test_what_no_machine_could_build_is_refused_with_the_number(tmp_path, text, says):
+    (tmp_path / "recipe.toml").write_text(f'name = "x"\n{text}\n')
+    with pytest.raises(RecipeError, match=says):
+        read_recipe(tmp_path / "recipe.toml")

@@ -235,7 +235,7 @@ def test_a_sink_that_fails_to_close_does_not_keep_others_open(tmp_path):
     assert (tmp_path / "p.jsonl").is_file()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_well(tmp_path, number):
     source = ScriptedSource(10**9)
     before = signal.getsignal(number)

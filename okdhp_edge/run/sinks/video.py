@@ -21,6 +21,9 @@ _CODECS = {
     ".mp4": ("mpeg4", "yuv420p"), ".mov": ("mpeg4", "yuv420p"), ".mkv": ("mpeg4", "yuv420p"),
     ".avi": ("mjpeg", "yuvj420p"),
 }  # fmt: skip
+_MAX_MPEG4_PX = 8191
+# Of a container's rate; the frames stand at their own times whatever it is.
+_MIN_FPS, _MAX_FPS = 0.01, 1000.0
 _FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
 _OPTIONS = {
     ".mp4": _FRAGMENTED, ".mov": _FRAGMENTED, ".avi": {"flush_packets": "1"},
@@ -73,7 +76,13 @@ class VideoSink:
 
     def _open(self, size: tuple[int, int]) -> None:
         suffix = self._path.suffix.lower()
-        rate = Fraction(self._fps).limit_denominator(1001)
+        if max(size) > _MAX_MPEG4_PX and self._codec == "mpeg4":
+            raise OutputError(
+                f"{self._path}: MPEG-4 holds at most {_MAX_MPEG4_PX} pixels a side, not "
+                f"{size[0]}x{size[1]}",
+                "save it as .avi",
+            )
+        rate = Fraction(min(max(self._fps, _MIN_FPS), _MAX_FPS)).limit_denominator(1001)
         # AVI knows no times, only a rate.
         self._step = 1 / rate if suffix == ".avi" else Fraction(1, 1000)
         with _writing(self._path):

@@ -129,3 +129,18 @@ def test_a_suffix_that_is_no_video_is_said_before_the_run(tmp_path):
 def test_a_place_that_does_not_exist_is_said_before_the_run(tmp_path):
     with pytest.raises(OutputError, match="does not exist"):
         VideoSink(tmp_path / "gone" / "out.mp4", 25.0)
+
+
+def test_frames_too_large_for_the_codec_name_another(tmp_path):
+    sink = VideoSink(tmp_path / "v.mp4", 30.0)
+    with pytest.raises(OutputError, match=r"at most 8191 pixels a side, not 8192x16; save it as"):
+        sink.put(frame_result(0), np.zeros((16, 8192, 3), np.uint8))
+
+
+@pytest.mark.parametrize("fps", [1e-5, 1e6])
+def test_any_rate_can_be_saved(tmp_path, fps):
+    sink = VideoSink(tmp_path / "v.mp4", fps)
+    for number in range(3):
+        sink.put(frame_result(number), IMAGE)
+    sink.close(good=True)
+    assert len(_playable(tmp_path / "v.mp4")) == 3

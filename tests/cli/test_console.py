@@ -1,0 +1,20 @@
+"""What commands say to people and to logs."""
+
+from okdhp_edge.cli import console
+
+
+def test_a_log_gets_a_line_when_a_stage_ends_and_one_a_minute(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with console.progress() as report:
+        for second in range(200):
+            now[0] = float(second)
+            report("epoch 1", second, 150, "40 img/s") if second <= 150 else None
+            report("frames", second, 0, "")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("epoch")] == [
+        "epoch 1 60/150 40 img/s", "epoch 1 120/150 40 img/s", "epoch 1 150/150 40 img/s",
+    ]  # fmt: skip
+    assert [line for line in lines if line.startswith("frames")] == [
+        "frames 60/?", "frames 120/?", "frames 180/?",
+    ]  # fmt: skip
