@@ -12,6 +12,8 @@ python=.venv/bin/python
 pip() { "$python" -m pip --disable-pip-version-check "$@"; }
 "$python" -c 'import uv' 2> /dev/null || pip install --quiet -c constraints.txt uv
 
+# The system's certificates, as pip has them; the second name is that of newer releases.
+export UV_NATIVE_TLS=1 UV_SYSTEM_CERTS=1
 # What pip was configured with holds for uv too.
 setting() { pip config list 2> /dev/null | sed -n "s/^[^=]*\.$1='\(.*\)'$/\1/p" | tail -n 1; }
 links=$(setting find-links)

@@ -22,7 +22,8 @@ def compile_requirements(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`uv pip compile` with nothing configured: what somebody else's machine would do."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_CLEARED)}
     # torch has wheels for macOS 14 and newer.
-    environment |= {"PIP_CONFIG_FILE": os.devnull, "MACOSX_DEPLOYMENT_TARGET": "14.0"}
+    environment |= {"PIP_CONFIG_FILE": os.devnull, "MACOSX_DEPLOYMENT_TARGET": "14.0",
+                    "UV_NATIVE_TLS": "1", "UV_SYSTEM_CERTS": "1"}  # fmt: skip
     command = [sys.executable, "-m", "uv", "pip", "compile", "--no-config", "--quiet", *arguments]
     return subprocess.run(
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
