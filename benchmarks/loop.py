@@ -35,10 +35,10 @@ from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import Backend, BackendConfig
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.synthetic import SyntheticScene
+from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.pose.crop import box_around
 from okdhp_edge.run.assemble import People, assemble
 from okdhp_edge.run.controls import Controls
-from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.run.loop import Feed, run_loop
 from okdhp_edge.run.reader import FramePolicy
 from okdhp_edge.run.report import RunReport, build_report
@@ -173,7 +173,7 @@ def around(opened: Callable[[], Backend]) -> Any:
     whole: dict[int, list[int]] = {1: [], 8: []}
     with opened() as backend:
         clock = StageClock()
-        estimator = Estimator(backend, clock)
+        estimator = PoseEstimator(backend, clock)
         estimator.warm_up(8)
         for number in range(40 * 20):
             people = 1 if number // 20 % 2 else 8

@@ -16,12 +16,12 @@ import numpy as np
 from okdhp_edge.artifacts.card import DecoderSpec, InputSpec, ModelCard, SkeletonSpec
 from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo
 from okdhp_edge.data.synthetic import SyntheticScene
+from okdhp_edge.inference.pose_estimator import PoseEstimator
+from okdhp_edge.inference.tracking.single_person import JOINT_THRESHOLD, SinglePersonTracker
 from okdhp_edge.pose.crop import apply, box_around, compose, crop_from_frame, heatmap_from_crop
 from okdhp_edge.pose.heatmap import HeatmapKind, gaussians
 from okdhp_edge.pose.skeleton import LSP14
-from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.run.loop import overlay
-from okdhp_edge.run.single_person import JOINT_THRESHOLD, SinglePersonTracker
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.system.latency import StageClock, StageLog
@@ -66,7 +66,7 @@ def measure(kind: HeatmapKind) -> dict[str, dict[str, float]]:
     if kind is HeatmapKind.LOGITS:
         heatmaps = np.log(np.maximum(heatmaps, 1e-4))
     clock, log = StageClock(), StageLog()
-    tracker = SinglePersonTracker(Estimator(PreparedBackend(card(kind), heatmaps), clock))
+    tracker = SinglePersonTracker(PoseEstimator(PreparedBackend(card(kind), heatmaps), clock))
     for number in range(WARMUP + FRAMES):
         # What is neither stage is the tracker's own work: timed with it, then subtracted below.
         with clock.stage("find"):

@@ -35,19 +35,20 @@ from paired import gain, hits
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import BackendConfig
-from okdhp_edge.backends.onnx_file import OnnxFile
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseDataset, Sample, kinds_of
 from okdhp_edge.evaluation.evaluate import score
 from okdhp_edge.export.stage import ExportOptions, export_branch
+from okdhp_edge.inference.onnx_model import OnnxModel
+from okdhp_edge.inference.pose_estimator import PoseEstimator
+from okdhp_edge.inference.top_down import crop_person, to_image
 from okdhp_edge.label.negatives import negative_boxes
-from okdhp_edge.pose.crop import Box, apply, box_around, crop_from_frame, invert
+from okdhp_edge.pose.crop import Box, box_around
 from okdhp_edge.pose.metrics import auroc
-from okdhp_edge.pose.preprocess import Image, warp
+from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
-from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.system.latency import LatencyStats, StageClock
@@ -95,12 +96,11 @@ class MoveNet:
 
     def joints(self, frame: Image, box: Box) -> Found:
         size = (MOVENET_SIDE, MOVENET_SIDE)
-        transform = crop_from_frame(box, size, PADDING)
-        crop = warp(frame, transform, size, (0, 0, 0))
+        crop, transform = crop_person(frame, box, size, PADDING, (0, 0, 0))
         self._net.set_tensor(self._in, cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)[None])
         self._net.invoke()
         rows = self._net.get_tensor(self._out)[0, 0]
-        xy = apply(invert(transform), rows[:, 1::-1] * MOVENET_SIDE - 0.5)
+        xy = to_image(transform, rows[:, 1::-1] * MOVENET_SIDE - 0.5)
         return _found(Pose(COCO17, xy.astype(np.float32), rows[:, 2].astype(np.float32)))
 
     def infer(self) -> None:
@@ -112,16 +112,15 @@ class Thunder:
 
     def __init__(self, path: Path, threads: int) -> None:
         self.name, self.megabytes = "MoveNet Thunder f32", path.stat().st_size / 1e6
-        self._net = OnnxFile(path, threads, "keypoints")
+        self._net = OnnxModel(path, threads, "keypoints")
         self._seen = np.zeros(self._net.input_shape, np.int32)
 
     def joints(self, frame: Image, box: Box) -> Found:
         side = self._seen.shape[1]
-        transform = crop_from_frame(box, (side, side), PADDING)
-        crop = warp(frame, transform, (side, side), (0, 0, 0))
+        crop, transform = crop_person(frame, box, (side, side), PADDING, (0, 0, 0))
         self._seen = cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)[None].astype(np.int32)
         rows = self._net(self._seen)[0, 0]
-        xy = apply(invert(transform), rows[:, 1::-1] * side - 0.5)
+        xy = to_image(transform, rows[:, 1::-1] * side - 0.5)
         return _found(Pose(COCO17, xy.astype(np.float32), rows[:, 2]))
 
     def infer(self) -> None:
@@ -146,7 +145,7 @@ class Ours:
         self._backend = closing.enter_context(
             open_backend(runtime, BackendConfig(folder, card, precision, threads))
         )
-        self._estimator = Estimator(self._backend, StageClock())
+        self._estimator = PoseEstimator(self._backend, StageClock())
         self._crop = np.zeros((1, card.input.height, card.input.width, 3), np.uint8)
 
     def joints(self, frame: Image, box: Box) -> Found:

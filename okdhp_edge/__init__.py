@@ -14,15 +14,17 @@ In Python:
     import okdhp_edge
     model = okdhp_edge.load("lite")
     poses = model("picture.jpg")
+    for frame, poses in okdhp_edge.stream("webcam"):
+        ...
 """
 
 import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from okdhp_edge.run.model import PoseModel, load
+    from okdhp_edge.api import PoseModel, Result, load, stream
 
-__all__ = ["PoseModel", "__version__", "load"]
+__all__ = ["PoseModel", "Result", "__version__", "load", "stream"]
 
 # A picture of few bytes may claim any size; OpenCV reads this when it is loaded.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 27))
@@ -33,9 +35,9 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """`load` and `PoseModel`, imported when they are asked for."""
-    if name in ("load", "PoseModel"):
-        from okdhp_edge.run import model
+    """The names of `api`, imported when they are asked for."""
+    if name in ("load", "stream", "PoseModel", "Result"):
+        from okdhp_edge import api
 
-        return getattr(model, name)
+        return getattr(api, name)
     raise AttributeError(f"module 'okdhp_edge' has no attribute '{name}'")

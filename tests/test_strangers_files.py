@@ -240,9 +240,9 @@ def test_points_without_boxes_get_one_that_can_be_seen(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("joints", [1, 2, 3])
 def test_a_model_of_few_joints_finds_somebody(joints):
+    from okdhp_edge.inference.tracking.single_person import is_person
     from okdhp_edge.pose.result import Pose
     from okdhp_edge.pose.skeleton import skeleton_from_names
-    from okdhp_edge.run.single_person import is_person
 
     skeleton = skeleton_from_names("few", [f"k{i}" for i in range(joints)])
     pose = Pose(skeleton, np.zeros((joints, 2)), np.full(joints, 0.9))

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import Sample
+from okdhp_edge.inference.external_pose_model import ExternalPoseModel, PosePrediction
 from okdhp_edge.label.consensus import ConsensusRules, Label, consensus
 from okdhp_edge.label.relabel import find_label_errors
-from okdhp_edge.label.teacher import Teacher, TeacherPrediction
 from okdhp_edge.pose.skeleton import COCO17
 from okdhp_edge.system.files import write_text
 
@@ -40,10 +40,10 @@ class Fused:
         self.path, self.rules, self.precision = teacher, rules, precision
         self.local = local()
 
-    def __call__(self, sample: Sample) -> tuple[tuple[TeacherPrediction, TeacherPrediction], Label]:
+    def __call__(self, sample: Sample) -> tuple[tuple[PosePrediction, PosePrediction], Label]:
         if not hasattr(self.local, "teacher"):
-            self.local.teacher = Teacher(self.path, 1, self.precision)
-        teacher: Teacher = self.local.teacher
+            self.local.teacher = ExternalPoseModel(self.path, 1, self.precision)
+        teacher: ExternalPoseModel = self.local.teacher
         looks = teacher.predict(sample.image.read(), sample.box)
         named = [(teacher.skeleton, look) for look in looks]
         return looks, consensus(named, COCO17, float(sample.box[2:].max()), self.rules)

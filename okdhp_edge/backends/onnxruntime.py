@@ -82,7 +82,7 @@ class _OnnxModel:
 
 
 def open_onnx(path: Path, threads: int | None, output: str | None, precision: str) -> _OnnxModel:
-    """See `onnx_file.OnnxFile`."""
+    """See `onnx_file.OnnxModel`."""
     if precision != "fp32":
         raise BackendError(
             f"onnxruntime does not run {path.name} in {precision}", "install openvino, or use fp32"

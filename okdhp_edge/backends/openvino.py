@@ -157,7 +157,7 @@ class _OnnxModel:
 
 
 def open_onnx(path: Path, threads: int | None, output: str | None, precision: str) -> _OnnxModel:
-    """See `onnx_file.OnnxFile`."""
+    """See `onnx_file.OnnxModel`."""
     return _OnnxModel(path, threads, output, precision)
 
 

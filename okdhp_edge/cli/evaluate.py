@@ -89,8 +89,8 @@ def _evaluate_with_metric(
     from okdhp_edge.backends.base import predict_with
     from okdhp_edge.data.load import load
     from okdhp_edge.data.sample import kinds_of
-    from okdhp_edge.evaluation.evaluate import Predict, with_flip_test
     from okdhp_edge.evaluation.evaluate import evaluate as evaluate_set
+    from okdhp_edge.inference.flip_test import Predict, with_flip_test
 
     card = loaded.card
     poses = load(data, split).with_skeleton(card.skeleton.skeleton())

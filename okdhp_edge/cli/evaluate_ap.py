@@ -38,7 +38,8 @@ def evaluate_with_coco(
     from okdhp_edge.backends.base import predict_with
     from okdhp_edge.data.load import load
     from okdhp_edge.evaluation.average_precision import average_precision, results_of, write_results
-    from okdhp_edge.evaluation.evaluate import Predict, predict_with_scores, with_flip_test
+    from okdhp_edge.evaluation.evaluate import predict_with_scores
+    from okdhp_edge.inference.flip_test import Predict, with_flip_test
 
     truth = load(data, split)
     card = loaded.card
@@ -79,7 +80,7 @@ def _boxed(
         return truth, None
     import numpy as np
 
-    from okdhp_edge.run.detect import PersonDetector
+    from okdhp_edge.inference.person_detector import PersonDetector
 
     detect = PersonDetector(detector)
     pictures = {s.image_name: s for s in truth.samples}

@@ -1,6 +1,5 @@
 """`okdhp-edge data label`."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +8,7 @@ import typer
 from okdhp_edge.cli.console import emit, guarded, progress, say
 
 if TYPE_CHECKING:
-    from okdhp_edge.label.boxes import BoxFinder, Detect
+    from okdhp_edge.label.boxes import BoxFinder
 
 _BESIDE, _NONE = "beside", "none"
 
@@ -104,7 +103,7 @@ def label(
     with progress() as report:
         result = run(LabelOptions(
             sources=sources, out=out, teachers=teacher, find=_finder(boxes, person_class),
-            open_detector=_opener(detector), rules=rules, every=every, empty=empty, nobody=nobody,
+            detector=detector, rules=rules, every=every, empty=empty, nobody=nobody,
             smallest=smallest, duplicates=None if duplicates < 0 else duplicates,
             unlike=unlike or (), precision=precision, workers=workers, seed=seed, report=report,
             warn=say,
@@ -124,15 +123,3 @@ def _finder(boxes: str, person_class: str) -> "BoxFinder | None":
     if boxes == _NONE:
         return None
     return boxes_from_sidecars(person_class) if boxes == _BESIDE else boxes_of_coco(Path(boxes))
-
-
-def _opener(detector: Path | None) -> "Callable[[], Detect] | None":
-    if detector is None:
-        return None
-    from okdhp_edge.run.detect import PersonDetector
-
-    def open_one() -> "Detect":
-        find = PersonDetector(detector, threads=1)
-        return lambda picture: [found.box for found in find(picture)]
-
-    return open_one

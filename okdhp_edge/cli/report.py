@@ -17,8 +17,8 @@ def report(
     html: Annotated[Path | None, typer.Option(help="A page that needs nothing but itself.")] = None,
 ) -> None:
     """Compare runs and hardware targets side by side, with 95 % intervals."""
-    from okdhp_edge.run.compare import compared, read_report
-    from okdhp_edge.run.pages import report_page
+    from okdhp_edge.report.compare import compared, read_report
+    from okdhp_edge.report.pages import report_page
     from okdhp_edge.system.files import write_text
     from okdhp_edge.system.outputs import check_outputs
 

@@ -211,7 +211,7 @@ def _followed(
 
 
 def _tell(results: "Sequence[RunReport]", report: Path | None) -> None:
-    from okdhp_edge.run.pages import report_page
+    from okdhp_edge.report.pages import report_page
     from okdhp_edge.system.files import write_text
 
     for result in results:

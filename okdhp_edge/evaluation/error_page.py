@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.evaluation.error_kinds import JointErrors, Kind
-from okdhp_edge.pose.crop import crop_from_frame
+from okdhp_edge.inference.top_down import crop_person
+from okdhp_edge.pose.crop import apply
 from okdhp_edge.pose.draw import draw_skeleton
-from okdhp_edge.pose.preprocess import Image, warp
+from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import Skeleton
 
 _TILE, _PADDING, _QUALITY = 220, 1.5, 80
@@ -97,11 +98,11 @@ def _person(
 def _pair(sample: Sample, xy: NDArray[np.floating], skeleton: Skeleton) -> str:
     """Labels and predictions side by side, as a data URL."""
     size = (_TILE, _TILE)
-    placed = crop_from_frame(sample.box, size, _PADDING)
+    crop = crop_person(sample.image.read(), sample.box, size, _PADDING, (230, 230, 230))
     tiles: list[Image] = []
     for joints in (sample.xy, xy):
-        tile = warp(sample.image.read(), placed, size, (230, 230, 230))
-        inside = joints @ placed[:, :2].T + placed[:, 2]
+        tile = crop.image.copy()
+        inside = apply(crop.crop_from_image, joints)
         draw_skeleton(tile, skeleton, inside, sample.labelled, 1)
         tiles.append(tile)
     jpeg = cv2.imencode(".jpg", np.hstack(tiles), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]

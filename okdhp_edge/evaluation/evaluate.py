@@ -1,7 +1,7 @@
 """Predict function + samples -> metrics. Every stage that claims an accuracy measures it here."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
@@ -11,14 +11,13 @@ from okdhp_edge.artifacts.card import DecoderSpec, InputSpec
 from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.evaluation.average_precision import average_precision_score
-from okdhp_edge.pose.crop import apply, compose, crop_from_frame, heatmap_from_crop, invert
-from okdhp_edge.pose.heatmap import Decoded, Heatmaps
+from okdhp_edge.inference.flip_test import Predict
+from okdhp_edge.inference.top_down import crop_for, image_from_heatmap
+from okdhp_edge.pose.crop import Affine, apply
+from okdhp_edge.pose.heatmap import Decoded
 from okdhp_edge.pose.metrics import Score, oks, pck, torso_diagonals
-from okdhp_edge.pose.preprocess import Image, warp
-from okdhp_edge.pose.skeleton import Skeleton
+from okdhp_edge.pose.preprocess import Image
 
-Predict = Callable[[NDArray[np.uint8]], Mapping[str, Heatmaps]]
-"""uint8 BGR crops (B, H, W, 3) to named heatmaps (B, K, h, w)."""
 Progress = Callable[[int], None]
 """Told how many samples are done so far."""
 
@@ -27,25 +26,23 @@ _NOT_IN_PCKH = ("pelvis", "thorax")
 _METRIC = re.compile(r"(pck|pckh)@(0?\.\d+|1\.0)|oks|ap")
 
 
-class Crop(NamedTuple):
-    """A sample as the network sees it."""
+class EvaluationCrop(NamedTuple):
+    """A sample as the network sees it; where it reads a mask, that is the fourth channel."""
 
     image: Image
-    frame_from_heatmap: NDArray[np.float64]
+    image_from_heatmap: Affine
 
 
-def inference_crop(sample: Sample, spec: InputSpec, stride: int) -> Crop:
+def inference_crop(sample: Sample, spec: InputSpec, stride: int) -> EvaluationCrop:
     """The crop exactly as `run` makes it: this is what is calibrated and evaluated on.
 
     Raises:
         DataError: the picture cannot be read.
     """
-    transform = crop_from_frame(sample.box, spec.size, spec.box_padding)
-    image = warp(sample.image.read(), transform, spec.size, spec.border)
+    image, transform = crop_for(spec, sample.image.read(), sample.box)
     if spec.mask:
         image = np.dstack([image, sample.mask.warped(transform, spec.size)])
-    frame_from_heatmap = compose(invert(transform), invert(heatmap_from_crop(stride)))
-    return Crop(image, frame_from_heatmap)
+    return EvaluationCrop(image, image_from_heatmap(transform, stride))
 
 
 class Batching(TypedDict, total=False):
@@ -90,26 +87,13 @@ def predict_with_scores(
         for name, heatmaps in predict(np.stack([c.image for c in crops])).items():
             decoded = decoder.decode(heatmaps)
             placed = [
-                apply(c.frame_from_heatmap, xy) for c, xy in zip(crops, decoded.xy_BK2, strict=True)
+                apply(c.image_from_heatmap, xy) for c, xy in zip(crops, decoded.xy_BK2, strict=True)
             ]
             joints.setdefault(name, []).extend(np.asarray(j, dtype=np.float32) for j in placed)
             scores.setdefault(name, []).append(decoded.score_BK)
         if progress:
             progress(start + len(batch))
     return {n: Decoded(np.stack(joints[n]), np.concatenate(scores[n])) for n in joints}
-
-
-def with_flip_test(predict: Predict, skeleton: Skeleton) -> Predict:
-    """The mean of the heatmaps of each crop and of its mirror image (the flip test of papers; it
-    doubles what a crop costs)."""
-
-    def both(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
-        straight = predict(images_BHWC)
-        mirrored = predict(np.ascontiguousarray(images_BHWC[:, :, ::-1]))
-        turned = {n: h[:, skeleton.flip_index, :, ::-1] for n, h in mirrored.items()}
-        return {n: np.asarray((h + turned[n]) / 2, np.float32) for n, h in straight.items()}
-
-    return both
 
 
 def evaluate(

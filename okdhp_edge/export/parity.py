@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.artifacts.card import DecoderSpec
 from okdhp_edge.errors import GateError
-from okdhp_edge.evaluation.evaluate import Predict
+from okdhp_edge.inference.flip_test import Predict
 
 LIMIT_PX = 0.1
 

@@ -26,11 +26,12 @@ from okdhp_edge.backends.pytorch import WEIGHTS
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseDataset, kinds_of
-from okdhp_edge.evaluation.evaluate import Predict, evaluate, inference_crop
+from okdhp_edge.evaluation.evaluate import evaluate, inference_crop
 from okdhp_edge.export.learned_ranges import write_learned_ranges
 from okdhp_edge.export.parity import check_parity, max_joint_shift
 from okdhp_edge.export.strip import branch_config, choose_branch, strip
 from okdhp_edge.export.to_onnx import ensure_folded, set_metadata, simplify, write_onnx
+from okdhp_edge.inference.flip_test import Predict
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.recipe.checkpoint import CheckpointInfo, load_net, read_info

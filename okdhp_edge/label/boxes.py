@@ -5,7 +5,7 @@ its VOC XML or YOLO text; a COCO JSON names many pictures.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 from xml.etree import ElementTree as ET
@@ -148,6 +148,3 @@ def covered(box: Box, other: Box) -> float:
     """The share of `box` that `other` covers."""
     low, high = np.maximum(box[:2], other[:2]), np.minimum(box[:2] + box[2:], other[:2] + other[2:])
     return float(np.prod(np.clip(high - low, 0, None)) / max(math.prod(box[2:]), 1e-9))
-
-
-Detect = Callable[[Image], list[Box]]

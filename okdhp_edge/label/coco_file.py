@@ -10,6 +10,7 @@ from okdhp_edge import __version__
 from okdhp_edge.data.coco_annotation import AREA_OF_BOX
 from okdhp_edge.data.reading import read_json
 from okdhp_edge.errors import DataError
+from okdhp_edge.inference.external_pose_model import fingerprint
 from okdhp_edge.label.images import (
     DuplicateFilter,
     ImageItem,
@@ -20,7 +21,6 @@ from okdhp_edge.label.images import (
 )
 from okdhp_edge.label.options import LabelOptions
 from okdhp_edge.label.progress_log import Record
-from okdhp_edge.label.teacher import fingerprint
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.system.files import write_text
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from okdhp_edge.label.teacher import TeacherPrediction
+from okdhp_edge.inference.external_pose_model import PosePrediction
 from okdhp_edge.pose.skeleton import Skeleton
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -48,7 +48,7 @@ class Label(NamedTuple):
 
 
 def consensus(
-    predictions: Sequence[tuple[Skeleton, TeacherPrediction]],
+    predictions: Sequence[tuple[Skeleton, PosePrediction]],
     skeleton: Skeleton,
     side: float,
     rules: ConsensusRules,
@@ -80,7 +80,7 @@ def within(found: Label, size: tuple[int, int]) -> Label:
 
 
 def _stacked(
-    predictions: Sequence[tuple[Skeleton, TeacherPrediction]], skeleton: Skeleton
+    predictions: Sequence[tuple[Skeleton, PosePrediction]], skeleton: Skeleton
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """(L, K, 2) places, (L, K) scores, (L, K) whether known; zeros where not."""
     xy = np.zeros((len(predictions), len(skeleton), 2))

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from okdhp_edge import __version__
-from okdhp_edge.label.boxes import BoxFinder, Detect
+from okdhp_edge.inference.external_pose_model import fingerprint
+from okdhp_edge.label.boxes import BoxFinder
 from okdhp_edge.label.consensus import ConsensusRules
-from okdhp_edge.label.teacher import fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class LabelOptions:
         out: the COCO JSON; frames of videos go into a folder of its name beside it.
         teachers: ONNX files, each with its TOML.
         find: boxes that are there already; None where there are none.
-        open_detector: opens a detector for the pictures that have no boxes; None for without.
+        detector: ONNX file of a detector for the pictures that have no boxes; None for without.
         every: of a video one frame in so many.
         empty: at most so many boxes without anybody a picture.
         smallest: persons whose box is lower than this many pixels are left out.
@@ -36,7 +36,7 @@ class LabelOptions:
     out: Path
     teachers: Sequence[Path]
     find: BoxFinder | None = None
-    open_detector: Callable[[], Detect] | None = None
+    detector: Path | None = None
     rules: ConsensusRules = field(default_factory=ConsensusRules)
     every: int = 10
     empty: int = 0
@@ -56,7 +56,7 @@ class LabelOptions:
             "teachers": [fingerprint(path) for path in self.teachers],
             "rules": self.rules.model_dump(),
             "boxes": self.find is not None,
-            "detector": self.open_detector is not None,
+            "detector": self.detector is not None,
             "empty": self.empty,
             "smallest": self.smallest,
             "nobody": self.nobody,

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from okdhp_edge.backends.base import Backend, predict_with
 from okdhp_edge.data.corrections import Corrections, make_corrections
 from okdhp_edge.data.sample import PoseDataset
-from okdhp_edge.evaluation.evaluate import Predict, Progress, predict_joints
+from okdhp_edge.evaluation.evaluate import Progress, predict_joints
+from okdhp_edge.inference.flip_test import Predict, on_mirror_image
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.pose.skeleton import Skeleton
 
@@ -60,10 +61,12 @@ def relabel(poses: PoseDataset, backend: Backend, progress: Progress | None = No
 def predict_with_flip(predict: Predict, skeleton: Skeleton) -> Predict:
     """`straight` and `mirrored` heatmaps of a one-output predict function, in the same places."""
 
+    mirrored = on_mirror_image(predict, skeleton)
+
     def both(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
         (straight,) = predict(images_BHWC).values()
-        (seen,) = predict(np.ascontiguousarray(images_BHWC[:, :, ::-1])).values()
-        return {"straight": straight, "mirrored": seen[:, skeleton.flip_index, :, ::-1]}
+        (other,) = mirrored(images_BHWC).values()
+        return {"straight": straight, "mirrored": other}
 
     return both
 

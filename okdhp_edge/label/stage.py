@@ -7,12 +7,13 @@ where it was; the COCO file appears whole at the end.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from okdhp_edge.inference.external_pose_model import ExternalPoseModel
+from okdhp_edge.inference.person_detector import PersonDetector
 from okdhp_edge.label.coco_file import LabelResult, assemble
 from okdhp_edge.label.consensus import union
 from okdhp_edge.label.images import ImageItem, images_of, items_in
 from okdhp_edge.label.options import LabelOptions
 from okdhp_edge.label.progress_log import ProgressLog, Record
-from okdhp_edge.label.teacher import Teacher
 from okdhp_edge.label.worker import Worker
 from okdhp_edge.pose.skeleton import Skeleton
 
@@ -29,9 +30,9 @@ def label(options: LabelOptions) -> LabelResult:
     """
     items = items_in(options.sources, options.every)
     # What cannot be opened is told before anything is written.
-    teachers = [Teacher(path, 1, options.precision) for path in options.teachers]
-    if options.open_detector is not None:
-        options.open_detector()
+    teachers = [ExternalPoseModel(path, 1, options.precision) for path in options.teachers]
+    if options.detector is not None:
+        PersonDetector(options.detector, threads=1)
     skeleton = union([teacher.skeleton for teacher in teachers])
     partial = ProgressLog(options.out.with_suffix(".partial"), options.settings())
     waiting = [item for item in items if item.key not in partial.done]

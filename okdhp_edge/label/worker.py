@@ -5,12 +5,13 @@ from threading import local
 import numpy as np
 
 from okdhp_edge.errors import DataError
+from okdhp_edge.inference.external_pose_model import ExternalPoseModel
+from okdhp_edge.inference.person_detector import PersonDetector
 from okdhp_edge.label.consensus import Label, consensus, within
 from okdhp_edge.label.images import ImageItem, difference_hash, frame_file, save_frame
 from okdhp_edge.label.negatives import negative_boxes
 from okdhp_edge.label.options import LabelOptions
 from okdhp_edge.label.progress_log import Record
-from okdhp_edge.label.teacher import Teacher
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import Skeleton
@@ -62,8 +63,8 @@ class Worker:
         if self._options.nobody:
             return []
         found = self._options.find(item.path, picture) if self._options.find else None
-        if found is None and self._options.open_detector:
-            found = self._detector(picture)
+        if found is None and self._options.detector:
+            found = [d.box for d in self._detector(picture)]
         if found is None:
             raise DataError(
                 f"picture {item.key} has no boxes", "give --detector, or box files beside it"
@@ -87,20 +88,22 @@ class Worker:
         )
 
     @property
-    def _teachers(self) -> list[Teacher]:
+    def _teachers(self) -> list[ExternalPoseModel]:
         if not hasattr(self._of_thread, "teachers"):
+            options = self._options
             self._of_thread.teachers = [
-                Teacher(path, 1, self._options.precision) for path in self._options.teachers
+                ExternalPoseModel(path, 1, options.precision) for path in options.teachers
             ]
-        teachers: list[Teacher] = self._of_thread.teachers
+        teachers: list[ExternalPoseModel] = self._of_thread.teachers
         return teachers
 
-    def _detector(self, picture: Image) -> list[Box]:
+    @property
+    def _detector(self) -> PersonDetector:
         if not hasattr(self._of_thread, "detector"):
-            assert self._options.open_detector is not None
-            self._of_thread.detector = self._options.open_detector()
-        boxes: list[Box] = self._of_thread.detector(picture)
-        return boxes
+            assert self._options.detector is not None
+            self._of_thread.detector = PersonDetector(self._options.detector, threads=1)
+        detector: PersonDetector = self._of_thread.detector
+        return detector
 
 
 def _person(box: Box, found: Label) -> Record:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.evaluation.evaluate import Predict
+from okdhp_edge.inference.flip_test import Predict
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.quantize.inputs import QuantizationInputs
 from okdhp_edge.quantize.verify import score_of

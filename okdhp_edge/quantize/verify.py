@@ -6,7 +6,8 @@ from okdhp_edge.artifacts.card import Measured, read_card
 from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.sample import PoseDataset, kinds_of
-from okdhp_edge.evaluation.evaluate import Predict, evaluate
+from okdhp_edge.evaluation.evaluate import evaluate
+from okdhp_edge.inference.flip_test import Predict
 from okdhp_edge.pose.metrics import Score
 from okdhp_edge.quantize.inputs import QuantizationInputs
 from okdhp_edge.system.hardware import int8_units

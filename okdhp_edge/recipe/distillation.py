@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from okdhp_edge.network.config import QuantizerPlacement
-from okdhp_edge.pose.heatmap import HeatmapKind
 
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -18,25 +17,14 @@ class _Table(BaseModel):
 
 
 class TeacherTable(_Table):
-    """A trained network that teaches: one of our checkpoints, or any ONNX file of heatmaps.
-
-    Everything but `path` is for foreign ONNX files, which do not say it themselves.
-    """
+    """A trained network that teaches: one of our checkpoints, or any ONNX file of heatmaps, which a
+    TOML file beside it describes if it is not ours."""
 
     path: str
     """`*.safetensors` of `train`, or `*.onnx`."""
     output: str | None = None
     """`branchN` or `ensemble` of a checkpoint (None: the best on its validation split); name of
-    an ONNX output (None: the first)."""
-    joints: tuple[str, ...] = ()
-    size: tuple[int, int] | None = None
-    """Width and height of its input, where the file leaves them free."""
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    """In its own colour order, 0..255."""
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
-    colour: Literal["RGB", "BGR"] = "RGB"
-    layout: Literal["NCHW", "NHWC"] = "NCHW"
-    kind: HeatmapKind = HeatmapKind.GAUSSIAN
+    an ONNX output (None: that of its description, or the first)."""
     power: Annotated[float, Field(gt=0)] = 1.0
     """Its heatmaps are raised to this; above 1 takes away low tails, which hold much of the mass
     of a sigmoid's map."""

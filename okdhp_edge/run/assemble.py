@@ -9,22 +9,22 @@ from typing import Literal
 from okdhp_edge.artifacts.card import ModelCard
 from okdhp_edge.backends.base import Backend
 from okdhp_edge.errors import ModelError, OutputError
+from okdhp_edge.inference.person_detector import PersonDetector
+from okdhp_edge.inference.pose_estimator import MOST_AT_ONCE, PoseEstimator
+from okdhp_edge.inference.tracking.detection_scheduler import DetectionScheduler
+from okdhp_edge.inference.tracking.multi_person import EVERY, MultiPersonTracker
+from okdhp_edge.inference.tracking.single_person import SinglePersonTracker, Tracker
+from okdhp_edge.inference.tracking.smoothing import Smoother
 from okdhp_edge.run.controls import Controls
-from okdhp_edge.run.detect import PersonDetector
-from okdhp_edge.run.detection_scheduler import DetectionScheduler
-from okdhp_edge.run.estimate import MOST_AT_ONCE, Estimator
 from okdhp_edge.run.loop import Feed
-from okdhp_edge.run.multi_person import EVERY, MultiPersonTracker
 from okdhp_edge.run.pipeline import Pipeline
 from okdhp_edge.run.reader import FramePolicy
-from okdhp_edge.run.single_person import SinglePersonTracker, Tracker
 from okdhp_edge.run.sinks.base import Sink
 from okdhp_edge.run.sinks.images import ImageSink
 from okdhp_edge.run.sinks.records import STDOUT, CocoSink, CsvSink, JsonSink
 from okdhp_edge.run.sinks.systemd import Watchdog, WatchdogSink
 from okdhp_edge.run.sinks.video import VideoSink
 from okdhp_edge.run.sinks.window import WindowSink, window_possible
-from okdhp_edge.run.smooth import Smoother
 from okdhp_edge.run.sources.base import Source
 from okdhp_edge.run.sources.camera import CameraSettings
 from okdhp_edge.run.sources.open import open_source
@@ -152,7 +152,7 @@ def assemble(
     Raises:
         OkdhpError: a detector is missing or cannot be used.
     """
-    estimator = Estimator(backend, StageClock())
+    estimator = PoseEstimator(backend, StageClock())
     estimator.warm_up(MOST_AT_ONCE)  # a search looks at many boxes at once too
     trackers = [_tracker(source, estimator, people, policy, closing) for source in sources]
     smoothers = [Smoother() for _ in sources] if people.smooth else []
@@ -160,7 +160,11 @@ def assemble(
 
 
 def _tracker(
-    source: Source, estimator: Estimator, people: People, policy: FramePolicy, closing: ExitStack
+    source: Source,
+    estimator: PoseEstimator,
+    people: People,
+    policy: FramePolicy,
+    closing: ExitStack,
 ) -> Tracker:
     if people.how_many == "one":
         return SinglePersonTracker(estimator)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from okdhp_edge.backends.base import Backend
 from okdhp_edge.errors import OkdhpError
-from okdhp_edge.run.single_person import JOINT_THRESHOLD
+from okdhp_edge.inference.tracking.single_person import JOINT_THRESHOLD
 
 
 class Choice(NamedTuple):

@@ -14,10 +14,12 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
 from okdhp_edge.backends.base import Backend
+from okdhp_edge.inference.pose_estimator import PoseEstimator, PreparedCrop
+from okdhp_edge.inference.tracking.single_person import SinglePersonTracker, Tracker
+from okdhp_edge.inference.tracking.smoothing import Smoother
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.controls import Controls
-from okdhp_edge.run.estimate import Estimator, PreparedCrop
 from okdhp_edge.run.reader import (
     DEFAULT_POLICY,
     FramePolicy,
@@ -25,8 +27,6 @@ from okdhp_edge.run.reader import (
     FrameReaders,
     SourceFrame,
 )
-from okdhp_edge.run.single_person import SinglePersonTracker, Tracker
-from okdhp_edge.run.smooth import Smoother
 from okdhp_edge.run.sources.base import Frame, Source
 
 # One result in the hands of whoever shows it, one under way or waiting: more would only age.
@@ -68,7 +68,7 @@ class Pipeline:
     def __init__(
         self,
         sources: Sequence[Source],
-        estimator: Estimator,
+        estimator: PoseEstimator,
         trackers: Sequence[Tracker],
         controls: Controls,
         policy: FramePolicy = DEFAULT_POLICY,
@@ -251,12 +251,12 @@ class _InFlightRequest:
     """A frame whose inference is under way."""
 
     def __init__(
-        self, source_frame: SourceFrame, prepared: PreparedCrop, estimator: Estimator
+        self, source_frame: SourceFrame, prepared: PreparedCrop, estimator: PoseEstimator
     ) -> None:
         self.source_frame, self.prepared = source_frame, prepared
         self._clock = estimator.clock
         self.begun_ns = self.done_ns = estimator.clock.now()
-        self._wait = estimator.backend.infer_async(prepared.crop)
+        self._wait = estimator.backend.infer_async(prepared.crop.image[None])
 
     def result(self) -> Heatmaps:
         """Wait for it."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from okdhp_edge.artifacts.card import DecoderSpec, InputSpec
+from okdhp_edge.artifacts.external_model import ExternalPoseSpec, read_pose_spec
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.branches import BranchOutputs, PoseNet
 from okdhp_edge.network.build import build_network
@@ -72,7 +73,7 @@ class Teacher:
         if not index.keys() & set(student.joints):
             raise RecipeError(
                 f"teacher {name} knows none of the joints {', '.join(student.joints)}",
-                "name its joints as the data set does: teacher.joints = [...]",
+                "name its joints as the data set does, in the .toml beside it",
             )
         self._pick = torch.tensor([index.get(joint, 0) for joint in student.joints])
         self._joint_mask = torch.tensor([float(joint in index) for joint in student.joints])
@@ -182,7 +183,8 @@ class _OnnxFacts(NamedTuple):
     joints: Sequence[str]
     kind: HeatmapKind
     size: tuple[int, int]
-    foreign: bool
+    foreign: ExternalPoseSpec | None
+    """How a network that is not ours is fed."""
 
 
 def _onnx_teacher(table: TeacherTable, path: Path, student: Skeleton, spec: InputSpec) -> Teacher:
@@ -198,12 +200,13 @@ def _onnx_teacher(table: TeacherTable, path: Path, student: Skeleton, spec: Inpu
         raise RecipeError(
             f"teacher {path} cannot be loaded ({str(error)[:120]})", "give an ONNX heatmap model"
         ) from error
-    facts = _onnx_facts(session, table, path, spec)
-    output = table.output or session.get_outputs()[0].name
+    facts = _onnx_facts(session, path, spec)
+    described = facts.foreign.output if facts.foreign else None
+    output = table.output or described or session.get_outputs()[0].name
     on_cpu, on_device = _in_onnxruntime(session, output), _in_torch(path, output)
 
     def answer(image: Tensor) -> _TeacherOutput:
-        fed = _normalised(image, table) if facts.foreign else image
+        fed = _normalised(image, facts.foreign) if facts.foreign else image
         maps = on_device(fed) if image.device.type != "cpu" else None
         return _TeacherOutput((on_cpu(fed) if maps is None else maps).to(image.device), None)
 
@@ -245,28 +248,29 @@ def _in_torch(path: Path, output: str) -> Callable[[Tensor], Tensor | None]:
     return run
 
 
-def _onnx_facts(session: object, table: TeacherTable, path: Path, spec: InputSpec) -> _OnnxFacts:
-    """From our own metadata, or from the recipe where the file is foreign."""
+def _onnx_facts(session: object, path: Path, spec: InputSpec) -> _OnnxFacts:
+    """From our own metadata, or from the TOML file beside it where it is foreign."""
     metadata = session.get_modelmeta().custom_metadata_map  # type: ignore[attr-defined]
     if "okdhp_edge.skeleton" in metadata:
         theirs = InputSpec.model_validate_json(metadata["okdhp_edge.input"])
         _check_crop(path, theirs, spec)
         joints = json.loads(metadata["okdhp_edge.skeleton"])["joints"]
         decoder = DecoderSpec.model_validate_json(metadata["okdhp_edge.decoder"])
-        return _OnnxFacts(joints, decoder.kind, theirs.size, foreign=False)
+        return _OnnxFacts(joints, decoder.kind, theirs.size, foreign=None)
     shape = session.get_inputs()[0].shape  # type: ignore[attr-defined]
-    height, width = shape[1:3] if table.layout == "NHWC" else shape[2:4]
+    described = read_pose_spec(path)
+    height, width = shape[1:3] if described.layout == "NHWC" else shape[2:4]
     fixed = isinstance(height, int) and isinstance(width, int)
-    if not table.joints or not (fixed or table.size):
+    if not (fixed or described.size):
         raise RecipeError(
-            f"teacher {path} does not say its joints or its input size",
-            "give teacher.joints = [...] in its order, and teacher.size = [width, height]",
+            f"teacher {path} leaves its input size free",
+            f"add `size = [width, height]` to {path.with_suffix('.toml').name}",
         )
-    size = table.size or (width, height)
-    return _OnnxFacts(table.joints, table.kind, size, foreign=True)
+    size = described.size or (width, height)
+    return _OnnxFacts(described.skeleton.joints, described.kind, size, foreign=described)
 
 
-def _normalised(image_NHWC: Tensor, table: TeacherTable) -> Tensor:
+def _normalised(image_NHWC: Tensor, table: ExternalPoseSpec) -> Tensor:
     """Float, in the layout and colours that the published network wants."""
     colours = image_NHWC.float()
     if table.colour == "RGB":

@@ -59,7 +59,7 @@ def test_metrics_that_do_not_fit_say_so(metric, message):
 
 
 def test_the_crop_is_the_one_that_run_cuts():
-    from okdhp_edge.run.estimate import Estimator
+    from okdhp_edge.inference.pose_estimator import PoseEstimator
     from okdhp_edge.system.latency import StageClock
     from tests.helpers.fakes import FakeBackend
 
@@ -71,5 +71,5 @@ def test_the_crop_is_the_one_that_run_cuts():
             return super()._infer(images_BHWC)
 
     sample, backend = POSES.samples[0], Looking()
-    Estimator(backend, StageClock()).estimate(sample.image.read(), sample.box)
+    PoseEstimator(backend, StageClock()).estimate(sample.image.read(), sample.box)
     np.testing.assert_array_equal(seen[0], inference_crop(sample, backend.card.input, 4).image)

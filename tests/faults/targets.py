@@ -23,13 +23,13 @@ from okdhp_edge.data.corrections import apply_corrections, read_corrections
 from okdhp_edge.data.image_file import read_image
 from okdhp_edge.data.load import load, read_annotations
 from okdhp_edge.evaluation.average_precision import average_precision, read_results
-from okdhp_edge.label.teacher import Teacher
+from okdhp_edge.inference.external_pose_model import ExternalPoseModel
+from okdhp_edge.inference.person_detector import PersonDetector
 from okdhp_edge.network.build import build_network
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.recipe import read_recipe
-from okdhp_edge.run.compare import compared, read_report
+from okdhp_edge.report.compare import compared, read_report
 from okdhp_edge.run.controls import Controls
-from okdhp_edge.run.detect import PersonDetector
 from okdhp_edge.run.sources.open import open_source
 from okdhp_edge.run.sources.raw import RawSource
 from okdhp_edge.run.web.hub import Hub
@@ -100,7 +100,7 @@ def _pictures(folder: Path) -> None:
 
 
 def _teacher(folder: Path) -> None:
-    Teacher(folder / "teacher.onnx", 1).predict(_GREY, np.array([5.0, 5.0, 40.0, 40.0]))
+    ExternalPoseModel(folder / "teacher.onnx", 1).predict(_GREY, np.array([5.0, 5.0, 40.0, 40.0]))
 
 
 def _detector(folder: Path) -> None:

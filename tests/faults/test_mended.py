@@ -7,7 +7,7 @@ import pytest
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError, one_line
 from okdhp_edge.evaluation.average_precision import average_precision
-from okdhp_edge.run.compare import compared, read_report
+from okdhp_edge.report.compare import compared, read_report
 from tests.helpers.fakes import ScriptedSource
 from tests.helpers.made_data import coco_file, lspet_folder
 from tests.helpers.running import run_on

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from okdhp_edge.inference.external_pose_model import PosePrediction
 from okdhp_edge.label.consensus import ConsensusRules, consensus, union, within
-from okdhp_edge.label.teacher import TeacherPrediction
 from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
 
 PAIR = Skeleton("pair", ("a", "b", "c"))
@@ -13,7 +13,7 @@ SIDE = 100.0
 
 def look(*points, score=0.9):
     scores = np.full(len(points), score) if np.isscalar(score) else np.array(score, float)
-    return TeacherPrediction(np.array(points, float), scores)
+    return PosePrediction(np.array(points, float), scores)
 
 
 def agreed(*looks, rules=None):
@@ -64,10 +64,10 @@ def test_a_label_lies_within_its_picture(points):
 def test_teachers_of_other_joints_are_matched_by_name():
     both = union([COCO17, LSP14])
     assert both.joints[:17] == COCO17.joints and set(both.joints[17:]) == {"neck", "head_top"}
-    coco = TeacherPrediction(np.arange(34, dtype=float).reshape(17, 2), np.ones(17))
+    coco = PosePrediction(np.arange(34, dtype=float).reshape(17, 2), np.ones(17))
     elsewhere = np.array([7.0, 7.0])
     xy = [coco.xy[COCO17.index(j)] if j in COCO17.joints else elsewhere for j in LSP14.joints]
-    lsp = TeacherPrediction(np.stack(xy), np.ones(14))
+    lsp = PosePrediction(np.stack(xy), np.ones(14))
     found = consensus([(COCO17, coco), (LSP14, lsp)], both, SIDE, ConsensusRules())
     assert found.labelled.all()
     assert np.allclose(found.xy[:17], coco.xy) and np.allclose(found.xy[17:], 7)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from okdhp_edge.errors import OutputError, SourceError
+from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.run.controls import Controls
-from okdhp_edge.run.estimate import Estimator
 from okdhp_edge.run.pipeline import TIME_TO_POSES
 from okdhp_edge.run.reader import FramePolicy
 from okdhp_edge.run.run_statistics import AFTER_POSES, WARMUP
@@ -85,7 +85,7 @@ def test_reading_estimating_and_showing_overlap():
     assert 1e3 / report.fps < 0.7 * one_after_the_other
 
 
-class _SlowToRead(Estimator):
+class _SlowToRead(PoseEstimator):
     def read(self, cut, heatmaps):
         time.sleep(0.015)
         return super().read(cut, heatmaps)
@@ -98,7 +98,7 @@ class _SlowerBackend(FakeBackend):
 
 
 def test_in_a_file_the_network_works_while_joints_are_read(monkeypatch):
-    monkeypatch.setattr("okdhp_edge.run.assemble.Estimator", _SlowToRead)
+    monkeypatch.setattr("okdhp_edge.run.assemble.PoseEstimator", _SlowToRead)
     report = run_on([ScriptedSource(50)], _SlowerBackend())[0]
     assert report.frames == 50
     assert 1e3 / report.fps < 0.8 * (15 + 15)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from okdhp_edge.run import stream
+from okdhp_edge import stream
 
 pytestmark = pytest.mark.slow
 OPTIONS = {"model": "lite", "backend": "openvino", "precision": "int8", "threads": 1}

@@ -60,12 +60,12 @@ def _foreign(path):
     return path
 
 
-def test_a_foreign_model_is_fed_as_the_recipe_says_and_matched_by_name(tmp_path):
+def test_a_foreign_model_is_fed_as_its_description_says_and_matched_by_name(tmp_path):
     student = Skeleton("s", ("nose", "neck", "head_top"), ())
-    teacher = _open(
-        _foreign(tmp_path / "t.onnx"), student, joints=["head_top", "nose", "tail"],
-        mean=(0, 0, 0), std=(255, 255, 255), colour="RGB",
-    )  # fmt: skip
+    (tmp_path / "t.toml").write_text(
+        'joints = ["head_top", "nose", "tail"]\nstd = [255, 255, 255]\ncolour = "RGB"\n'
+    )
+    teacher = _open(_foreign(tmp_path / "t.onnx"), student)
     crops = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
     crops[..., 1], crops[..., 2] = 51, 255  # BGR: green a fifth, red full
     answer = teacher._answer(crops[:, :32, :32])
@@ -76,7 +76,7 @@ def test_a_foreign_model_is_fed_as_the_recipe_says_and_matched_by_name(tmp_path)
 
 
 def test_a_foreign_model_must_be_described(tmp_path):
-    with pytest.raises(RecipeError, match="teacher.joints"):
+    with pytest.raises(ModelError, match=r"has no t.toml beside it"):
         _open(_foreign(tmp_path / "t.onnx"))
 
 

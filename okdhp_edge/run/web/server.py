@@ -26,8 +26,8 @@ from starlette.responses import (
 from starlette.routing import Route
 
 from okdhp_edge.errors import OutputError
+from okdhp_edge.report.pages import live_page
 from okdhp_edge.run.controls import Choice
-from okdhp_edge.run.pages import live_page
 from okdhp_edge.run.web.connections import limited_protocol, max_connections, run_quietly
 from okdhp_edge.run.web.guards import COOKIE, OriginGuard, SafeHeaders, TokenGuard
 from okdhp_edge.run.web.hub import Hub

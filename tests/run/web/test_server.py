@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from okdhp_edge.errors import OutputError
+from okdhp_edge.inference.tracking.single_person import JOINT_THRESHOLD
 from okdhp_edge.run.controls import Choice, Controls
-from okdhp_edge.run.single_person import JOINT_THRESHOLD
 from okdhp_edge.run.web.hub import Hub
 from okdhp_edge.run.web.server import WebServer, address_of
 from tests.helpers.fakes import FakeBackend, ScriptedSource

@@ -2,8 +2,8 @@
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from okdhp_edge.inference.person_detector import Detect, Detection
 from okdhp_edge.pose.preprocess import Image
-from okdhp_edge.run.detect import Detect, Detection
 
 
 class DetectionScheduler:

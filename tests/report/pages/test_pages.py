@@ -1,8 +1,8 @@
 import json
 import re
 
-from okdhp_edge.run.compare import compared
-from okdhp_edge.run.pages import live_page, report_page
+from okdhp_edge.report.compare import compared
+from okdhp_edge.report.pages import live_page, report_page
 from tests.helpers.fakes import ScriptedSource
 from tests.helpers.running import run_on
 

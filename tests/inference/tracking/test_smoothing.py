@@ -1,8 +1,8 @@
 import numpy as np
 
+from okdhp_edge.inference.tracking.smoothing import Smoother
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import LSP14
-from okdhp_edge.run.smooth import Smoother
 
 
 def _pose(who, offset, noise=0.0, seed=0):

@@ -4,10 +4,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from okdhp_edge.run.detect import Detection
-from okdhp_edge.run.detection_scheduler import DetectionScheduler
-from okdhp_edge.run.estimate import Estimator
-from okdhp_edge.run.multi_person import MultiPersonTracker
+from okdhp_edge.inference.person_detector import Detection
+from okdhp_edge.inference.pose_estimator import PoseEstimator
+from okdhp_edge.inference.tracking.detection_scheduler import DetectionScheduler
+from okdhp_edge.inference.tracking.multi_person import MultiPersonTracker
 from okdhp_edge.system.latency import StageClock
 from tests.helpers.fakes import FakeBackend
 
@@ -28,7 +28,9 @@ class _People:
 
 def _tracker(people, backend=None, every=10, **watch):
     watching = DetectionScheduler(people, **{"background": False, **watch})
-    return MultiPersonTracker(Estimator(backend or FakeBackend(), StageClock()), watching, every)
+    return MultiPersonTracker(
+        PoseEstimator(backend or FakeBackend(), StageClock()), watching, every
+    )
 
 
 A, B, C = (50, 100, 100, 200), (300, 120, 90, 180), (480, 60, 80, 160)
@@ -153,7 +155,7 @@ def test_beside_the_loop_no_frame_waits_for_the_detector():
 
     people = Slow(A)
     scheduler = DetectionScheduler(people, background=True)
-    tracker = MultiPersonTracker(Estimator(FakeBackend(), StageClock()), scheduler, 3)
+    tracker = MultiPersonTracker(PoseEstimator(FakeBackend(), StageClock()), scheduler, 3)
     for _ in range(10):
         assert tracker.update(FRAME) == []
     free.set()

@@ -1,9 +1,11 @@
-"""A model as a function: picture in, poses out."""
+"""For programs: a model as a function, and the loop as an iterator."""
 
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,13 +13,19 @@ from numpy.typing import ArrayLike, NDArray
 from okdhp_edge.backends.choose import load_backend
 from okdhp_edge.data.image_file import read_image, several_images_note
 from okdhp_edge.errors import DataError
+from okdhp_edge.inference.person_detector import PersonDetector
+from okdhp_edge.inference.pose_estimator import PoseEstimator
+from okdhp_edge.inference.tracking.single_person import SinglePersonTracker, is_person
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import Skeleton
-from okdhp_edge.run.detect import PersonDetector
-from okdhp_edge.run.estimate import Estimator
-from okdhp_edge.run.single_person import SinglePersonTracker, is_person
+from okdhp_edge.run.assemble import People, assemble
+from okdhp_edge.run.controls import Controls
+from okdhp_edge.run.reader import FramePolicy
+from okdhp_edge.run.sources.open import open_source
 from okdhp_edge.system.latency import StageClock
+
+_log = logging.getLogger(__name__)
 
 Picture = str | Path | NDArray[np.uint8] | Any
 """Besides: a PIL image, or a frame of PyAV."""
@@ -49,7 +57,7 @@ class PoseModel:
         self._backend, self.precision = load_backend(
             model, backend, precision, threads, lambda _: None
         )
-        self._estimator = Estimator(self._backend, StageClock())
+        self._estimator = PoseEstimator(self._backend, StageClock())
         self._search = SinglePersonTracker(self._estimator)
         self._detect = PersonDetector(Path(detector), threads) if detector else None
 
@@ -107,6 +115,49 @@ def load(
     return PoseModel(
         model, backend=backend, precision=precision, threads=threads, detector=detector
     )
+
+
+class Result(NamedTuple):
+    """A picture (H, W, 3) uint8 BGR, and everybody found in it."""
+
+    frame: Image
+    poses: list[Pose]
+
+
+def stream(
+    source: str = "webcam",
+    *,
+    model: str | None = None,
+    backend: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    people: Literal["one", "many"] = "one",
+    detector: str | Path | None = None,
+    smooth: bool = False,
+    stride: int = 1,
+    max_fps: float | None = None,
+    live: bool | None = None,
+) -> Iterator[Result]:
+    """Frames of a source and the people in them, estimated while the caller looks at the last.
+
+    Of a camera the newest frame is taken whenever the caller comes for the one before it, so that a
+    frame is never older than one round of the caller's loop; of a file, every frame.
+    Leaving the loop closes camera and model. The arguments are those of `okdhp-edge run`; what
+    `auto` chose is logged.
+
+    Raises:
+        OkdhpError: model, source or detector cannot be used, or the source broke.
+    """
+    with ExitStack() as closing:
+        loaded, _ = load_backend(model, backend, precision, threads, _log.info, tune_threads=True)
+        closing.enter_context(loaded)
+        asked = People(
+            how_many=people, detector=Path(detector) if detector else None, smooth=smooth
+        )
+        policy = FramePolicy(live=live, stride=stride, max_fps=max_fps)
+        pipeline = assemble([open_source(source)], loaded, asked, policy, Controls(), closing)
+        for seen in closing.enter_context(pipeline):
+            yield Result(seen.frame.image, seen.poses)
 
 
 def _frame(picture: Picture) -> Image:

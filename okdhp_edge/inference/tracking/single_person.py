@@ -5,10 +5,10 @@ from typing import Protocol
 
 import numpy as np
 
+from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.pose.crop import Box, box_around, overlap
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
-from okdhp_edge.run.estimate import Estimator
 
 JOINT_THRESHOLD = 0.3
 """A joint's score from which it is drawn and steers the box."""
@@ -56,7 +56,7 @@ class SinglePersonTracker:
     by windows over it; the best is refined by its own joints.
     """
 
-    def __init__(self, estimator: Estimator) -> None:
+    def __init__(self, estimator: PoseEstimator) -> None:
         self._estimator = estimator
         self.reset()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from okdhp_edge.errors import DataError
-from okdhp_edge.run.compare import compared, median, read_report
+from okdhp_edge.report.compare import compared, median, read_report
 from tests.helpers.fakes import ScriptedSource
 from tests.helpers.running import run_on
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from okdhp_edge.inference.person_detector import Detection
+from okdhp_edge.inference.pose_estimator import PoseEstimator
+from okdhp_edge.inference.tracking.detection_scheduler import DetectionScheduler
+from okdhp_edge.inference.tracking.single_person import is_person, next_box, person_box
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
-from okdhp_edge.run.detect import Detection
-from okdhp_edge.run.detection_scheduler import DetectionScheduler
-from okdhp_edge.run.estimate import Estimator
-from okdhp_edge.run.single_person import is_person, next_box, person_box
 
 EVERY = 15
 """Frames from one detection to the next."""
@@ -50,7 +50,7 @@ class MultiPersonTracker:
     """
 
     def __init__(
-        self, estimator: Estimator, scheduler: DetectionScheduler, every: int = EVERY
+        self, estimator: PoseEstimator, scheduler: DetectionScheduler, every: int = EVERY
     ) -> None:
         self._estimator, self._scheduler, self._every = estimator, scheduler, every
         self._tracks: list[_Track] = []

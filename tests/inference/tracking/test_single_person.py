@@ -1,10 +1,15 @@
 import numpy as np
 import pytest
 
+from okdhp_edge.inference.pose_estimator import PoseEstimator
+from okdhp_edge.inference.tracking.single_person import (
+    SEARCH_EVERY,
+    SinglePersonTracker,
+    is_person,
+    search_boxes,
+)
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import COCO17
-from okdhp_edge.run.estimate import Estimator
-from okdhp_edge.run.single_person import SEARCH_EVERY, SinglePersonTracker, is_person, search_boxes
 from okdhp_edge.system.latency import StageClock
 from tests.helpers.fakes import _SPREAD, FakeBackend
 
@@ -12,7 +17,7 @@ FRAME = np.zeros((480, 640, 3), np.uint8)
 
 
 def _tracker(backend):
-    return SinglePersonTracker(Estimator(backend, StageClock()))
+    return SinglePersonTracker(PoseEstimator(backend, StageClock()))
 
 
 def _calls(backend, tracker, frames):

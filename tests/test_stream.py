@@ -42,7 +42,7 @@ def test_a_source_that_is_not_there_is_said(quantized):
 
 def test_importing_it_loads_no_runtime():
     code = (
-        "import sys\nfrom okdhp_edge.run import stream\n"
+        "import sys\nfrom okdhp_edge import stream\n"
         "heavy = {'torch', 'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'starlette', 'uvicorn'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )

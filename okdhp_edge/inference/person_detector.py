@@ -7,10 +7,11 @@ from typing import Annotated, Literal, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from okdhp_edge.backends.onnx_file import OnnxFile
+from okdhp_edge.artifacts.external_model import ExternalInputSpec
 from okdhp_edge.errors import ModelError, first_fault
+from okdhp_edge.inference.onnx_model import OnnxModel
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.system.reading import read_toml
@@ -18,18 +19,13 @@ from okdhp_edge.system.reading import read_toml
 Rows = NDArray[np.float32]
 
 
-class DetectorSpec(BaseModel):
+class DetectorSpec(ExternalInputSpec):
     """What a detector is fed and how its output is read.
 
     Read from a TOML file of the same name beside the ONNX file, else told by the output's shape.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    colour: Literal["BGR", "RGB"] = "BGR"
-    mean: tuple[float, float, float] = (0, 0, 0)
-    std: tuple[float, float, float] = (1, 1, 1)
-    """In its own colour order, 0..255."""
+    colour: Literal["RGB", "BGR"] = "BGR"
     letterbox: Literal["top_left", "centre"] = "top_left"
     """Where the picture lies in the square; the rest is grey 114."""
     boxes: Literal["grid", "cxcywh", "xyxy"] = "grid"
@@ -69,7 +65,7 @@ class PersonDetector:
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        self._file = OnnxFile(path, threads)
+        self._file = OnnxModel(path, threads)
         shape = self._file.input_shape
         if len(shape) != 4 or shape[1] != 3 or min(shape) < 1:
             raise ModelError(
@@ -79,9 +75,6 @@ class PersonDetector:
         self._size = (shape[3], shape[2])
         self.name = path.name
         self.spec = read_spec(path) or _recognised(path, self._file.output_shape, self._size)
-        self._mean, self._std = (
-            np.array(v, dtype=np.float32) for v in (self.spec.mean, self.spec.std)
-        )
         self._cells = _cells(self._size, self.spec.strides)
 
     def __call__(self, frame: Image) -> list[Detection]:
@@ -119,10 +112,7 @@ class PersonDetector:
         left, top = (room // 2 if self.spec.letterbox == "centre" else room * 0).tolist()
         square = np.full((self._size[1], self._size[0], 3), _FILL, dtype=np.uint8)
         square[top : top + height, left : left + width] = small
-        ordered = square[..., ::-1] if self.spec.colour == "RGB" else square
-        values = (ordered - self._mean) / self._std
-        planes = np.ascontiguousarray(values.transpose(2, 0, 1)[None])
-        return planes, np.array([left, top], dtype=np.float64)
+        return self.spec.to_input(square), np.array([left, top], dtype=np.float64)
 
     def _corners(self, raw: Rows, likely: NDArray[np.bool_]) -> NDArray[np.float64]:
         """(N, 4) left, top, right, bottom in input pixels."""

@@ -7,17 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Backend
-from okdhp_edge.pose.crop import (
-    Affine,
-    Box,
-    apply,
-    compose,
-    crop_from_frame,
-    heatmap_from_crop,
-    invert,
-)
+from okdhp_edge.inference.top_down import Crop, crop_for, image_from_heatmap
+from okdhp_edge.pose.crop import Box, apply
 from okdhp_edge.pose.heatmap import Heatmaps
-from okdhp_edge.pose.preprocess import Image, warp
+from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.system.latency import StageClock
 
@@ -29,13 +22,12 @@ class PreparedCrop(NamedTuple):
     """A crop that waits for the network; times on the monotonic clock."""
 
     box: Box
-    transform: Affine
-    crop: Image
+    crop: Crop
     begun_ns: int
     done_ns: int
 
 
-class Estimator:
+class PoseEstimator:
     """Joints from a loaded model; its card says how to crop, and how to read the heatmaps."""
 
     def __init__(self, backend: Backend, clock: StageClock) -> None:
@@ -48,7 +40,6 @@ class Estimator:
         self._spec = backend.card.input
         self._decoder = backend.card.decoder
         self._skeleton = backend.card.skeleton.skeleton()
-        self._crop_from_heatmap = invert(heatmap_from_crop(self._decoder.stride))
 
     def warm_up(self, most: int) -> None:
         """Run every batch size up to `most` once: some runtimes compile for each."""
@@ -64,34 +55,31 @@ class Estimator:
         """As `estimate`, for several boxes together."""
         if not boxes:
             return []
-        spec = self._spec
         with self.clock.stage("preprocess"):
-            transforms = [crop_from_frame(box, spec.size, spec.box_padding) for box in boxes]
-            crops = [warp(frame, transform, spec.size, spec.border) for transform in transforms]
-            batch = np.stack(crops) if len(crops) > 1 else crops[0][None]
+            crops = [crop_for(self._spec, frame, box) for box in boxes]
+            batch = np.stack([c.image for c in crops]) if len(crops) > 1 else crops[0].image[None]
         with self.clock.stage("infer"):
             heatmaps = self.backend.infer_all(batch)
         with self.clock.stage("decode"):
-            decoded = self._decoder.decode(heatmaps)
-            return [
-                Pose(self._skeleton, self._in_frame(transform, xy), score)
-                for transform, xy, score in zip(transforms, *decoded, strict=True)
-            ]
+            return self._poses(crops, heatmaps)
 
     def prepare(self, frame: Image, box: Box) -> "PreparedCrop":
         """The first half of `estimate`: the crop, whose inference can then be begun."""
         started = self.clock.now()
-        transform = crop_from_frame(box, self._spec.size, self._spec.box_padding)
-        crop = warp(frame, transform, self._spec.size, self._spec.border)[None]
-        return PreparedCrop(box, transform, crop, started, self.clock.now())
+        crop = crop_for(self._spec, frame, box)
+        return PreparedCrop(box, crop, started, self.clock.now())
 
     def decode(self, prepared: "PreparedCrop", heatmaps: Heatmaps) -> Pose:
         """The last part of `estimate`."""
         with self.clock.stage("decode"):
-            decoded = self._decoder.decode(heatmaps)
-            xy = self._in_frame(prepared.transform, decoded.xy_BK2[0])
-            return Pose(self._skeleton, xy, decoded.score_BK[0])
+            return self._poses([prepared.crop], heatmaps)[0]
 
-    def _in_frame(self, transform: Affine, xy_K2: NDArray[np.float32]) -> NDArray[np.float32]:
-        frame_from_heatmap = compose(invert(transform), self._crop_from_heatmap)
-        return apply(frame_from_heatmap, xy_K2).astype(np.float32)
+    def _poses(self, crops: Sequence[Crop], heatmaps: Heatmaps) -> list[Pose]:
+        return [
+            Pose(self._skeleton, self._to_image(crop, xy), score)
+            for crop, xy, score in zip(crops, *self._decoder.decode(heatmaps), strict=True)
+        ]
+
+    def _to_image(self, crop: Crop, xy_K2: NDArray[np.float32]) -> NDArray[np.float32]:
+        transform = image_from_heatmap(crop.crop_from_image, self._decoder.stride)
+        return apply(transform, xy_K2).astype(np.float32)

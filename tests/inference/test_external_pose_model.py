@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from okdhp_edge.errors import ModelError
-from okdhp_edge.label.teacher import Teacher, fingerprint, read_teacher_spec
+from okdhp_edge.inference.external_pose_model import ExternalPoseModel, fingerprint, read_pose_spec
 from tests.helpers.made_teacher import TOML, dot_teacher, dotted
 
 WHOLE = np.array([0.0, 0, 64, 64])
@@ -11,7 +11,7 @@ DOTS = {"nose": (20, 12), "tail": (40, 50), "crest": (10, 44)}
 
 
 def test_both_looks_find_the_joints_in_pixels_of_the_picture(tmp_path):
-    teacher = Teacher(dot_teacher(tmp_path / "t.onnx"))
+    teacher = ExternalPoseModel(dot_teacher(tmp_path / "t.onnx"))
     for look in teacher.predict(dotted(DOTS), WHOLE):
         assert np.abs(look.xy - list(DOTS.values())).max() < 1.5
         assert (look.score > 0.3).all()
@@ -19,7 +19,7 @@ def test_both_looks_find_the_joints_in_pixels_of_the_picture(tmp_path):
 
 @pytest.mark.parametrize("box", [(30, 20, 60, 90), (0, 0, 128, 128), (-20, 10, 100, 60)])
 def test_the_box_only_says_where_to_look(tmp_path, box):
-    teacher = Teacher(dot_teacher(tmp_path / "t.onnx"))
+    teacher = ExternalPoseModel(dot_teacher(tmp_path / "t.onnx"))
     picture = np.zeros((128, 128, 3), np.uint8)
     picture[40:50, 50:60] = (0, 0, 255)
     for look in teacher.predict(picture, np.array(box, float)):
@@ -27,7 +27,7 @@ def test_the_box_only_says_where_to_look(tmp_path, box):
 
 
 def test_an_absent_joint_scores_low(tmp_path):
-    teacher = Teacher(dot_teacher(tmp_path / "t.onnx"))
+    teacher = ExternalPoseModel(dot_teacher(tmp_path / "t.onnx"))
     for look in teacher.predict(dotted({"nose": (30, 30)}), WHOLE):
         assert look.score[0] > 0.3 > look.score[1:].max()
 
@@ -40,7 +40,7 @@ def test_an_absent_joint_scores_low(tmp_path):
 def test_grid_and_offset_move_what_heatmaps_say(tmp_path, key, shift):
     """In pixels of an input that is as large as the picture, at 4 pixels a cell."""
     plain, moved = (
-        Teacher(dot_teacher(tmp_path / f"{name}.onnx", f"{TOML}{more}"))
+        ExternalPoseModel(dot_teacher(tmp_path / f"{name}.onnx", f"{TOML}{more}"))
         for name, more in (("plain", "box_padding = 1"), ("moved", f"box_padding = 1\n{key}"))
     )
     (before, _), (after, _) = (t.predict(dotted(DOTS), WHOLE) for t in (plain, moved))
@@ -50,18 +50,18 @@ def test_grid_and_offset_move_what_heatmaps_say(tmp_path, key, shift):
 def test_an_offset_of_another_number_of_joints_is_refused(tmp_path):
     file = dot_teacher(tmp_path / "t.onnx", f"{TOML}offset = [[1, 0], [0, 1]]")
     with pytest.raises(ModelError, match="offset"):
-        Teacher(file)
+        ExternalPoseModel(file)
 
 
 def test_smoothing_finds_the_middle_of_a_broad_peak(tmp_path):
-    smooth = Teacher(dot_teacher(tmp_path / "t.onnx", f"{TOML}smoothing = 1.0"))
+    smooth = ExternalPoseModel(dot_teacher(tmp_path / "t.onnx", f"{TOML}smoothing = 1.0"))
     for look in smooth.predict(dotted(DOTS), WHOLE):
         assert np.abs(look.xy - list(DOTS.values())).max() < 1.5
 
 
 def test_the_mirror_image_exchanges_sides(tmp_path):
     toml = TOML.replace('"nose", "tail", "crest"', '"left_hand", "right_hand", "crest"')
-    teacher = Teacher(dot_teacher(tmp_path / "t.onnx", toml))
+    teacher = ExternalPoseModel(dot_teacher(tmp_path / "t.onnx", toml))
     # Red is its left hand whichever way the picture is turned: this teacher knows no sides.
     straight, mirrored = teacher.predict(dotted({"nose": (20, 12), "tail": (40, 50)}), WHOLE)
     assert np.abs(straight.xy[0] - mirrored.xy[1]).max() < 1.5
@@ -91,7 +91,9 @@ def test_keypoints_are_shares_of_the_input(tmp_path):
     path.with_suffix(".toml").write_text(
         'joints = ["a", "b"]\nlayout = "NHWC"\nreads = "keypoints"\nbox_padding = 1.0\n'
     )
-    look, _ = Teacher(path).predict(np.zeros((32, 64, 3), np.uint8), np.array([0.0, 0, 64, 32]))
+    look, _ = ExternalPoseModel(path).predict(
+        np.zeros((32, 64, 3), np.uint8), np.array([0.0, 0, 64, 32])
+    )
     # The box ends half a pixel beyond the last pixel's edge, so the crop lies half a pixel off.
     assert np.allclose(look.xy, [[0.75 * 64, 0.25 * 32], [32, 16]])
     assert np.allclose(look.score, [0.9, 0.1])
@@ -101,7 +103,7 @@ def test_another_output_is_read_by_name(tmp_path):
     path = dot_teacher(
         tmp_path / "t.onnx", TOML + 'output = "heatmaps"\n', outputs=("nothing", "heatmaps")
     )
-    look, _ = Teacher(path).predict(cv2.flip(dotted(DOTS), 1), WHOLE)
+    look, _ = ExternalPoseModel(path).predict(cv2.flip(dotted(DOTS), 1), WHOLE)
     assert look.score.max() > 0.3
 
 
@@ -122,13 +124,13 @@ def test_a_description_that_does_not_fit_is_one_clear_line(tmp_path, toml, says)
         toml
     )
     with pytest.raises(ModelError) as caught:
-        Teacher(path).predict(dotted(DOTS), WHOLE)
+        ExternalPoseModel(path).predict(dotted(DOTS), WHOLE)
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_missing_teacher_is_said(tmp_path):
     with pytest.raises(ModelError, match="does not exist"):
-        read_teacher_spec(tmp_path / "none.onnx")
+        read_pose_spec(tmp_path / "none.onnx")
 
 
 def test_a_changed_description_is_another_teacher(tmp_path):

@@ -24,7 +24,7 @@ class OnnxRunner(Protocol):
         ...
 
 
-class OnnxFile:
+class OnnxModel:
     """A network that is not one of ours: no card, no promises. Use from one thread at a time.
 
     Args:

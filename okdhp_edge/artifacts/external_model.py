@@ -1,0 +1,98 @@
+"""Networks of others: how they are fed and read, as the TOML file beside an ONNX file says.
+
+One description serves labelling, teachers in training and, in its first part, detectors.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from okdhp_edge.errors import ModelError, first_fault
+from okdhp_edge.pose.crop import HeatmapGrid
+from okdhp_edge.pose.heatmap import HeatmapKind
+from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.pose.skeleton import COCO17, KNOWN, Skeleton, skeleton_from_names
+from okdhp_edge.system.reading import read_toml
+
+
+class ExternalInputSpec(BaseModel):
+    """How an image becomes a network's input."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layout: Literal["NHWC", "NCHW"] = "NCHW"
+    colour: Literal["RGB", "BGR"] = "RGB"
+    mean: tuple[float, float, float] = (0, 0, 0)
+    std: tuple[float, float, float] = (1, 1, 1)
+    """In its own colour order, 0..255."""
+
+    def to_input(self, image: Image) -> NDArray[np.float32]:
+        """(1, 3, H, W) or (1, H, W, 3) float32 of an image (H, W, 3) in BGR."""
+        ordered = image[..., ::-1] if self.colour == "RGB" else image
+        mean, std = (np.array(v, dtype=np.float32) for v in (self.mean, self.std))
+        values = ((ordered - mean) / std)[None]
+        planes = values if self.layout == "NHWC" else values.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(planes, dtype=np.float32)
+
+
+class ExternalPoseSpec(ExternalInputSpec):
+    """What a pose network is fed and how its output is read: the keys of the TOML file."""
+
+    joints: str | tuple[str, ...] = COCO17.name
+    """The name of a known skeleton, or the joints in the order of the output."""
+    size: tuple[int, int] | None = None
+    """Width and height of the input; needed where the file leaves them free."""
+    box_padding: Annotated[float, Field(ge=1, le=3)] = 1.25
+    output: str | None = None
+    """Name of the output that is read; None reads the first."""
+    reads: Literal["keypoints", "heatmaps"] = "heatmaps"
+    """`keypoints`: rows of y, x as shares of the input, and a score (MoveNet)."""
+    kind: HeatmapKind = HeatmapKind.GAUSSIAN
+    sigma: Annotated[float, Field(gt=0)] = 2.0
+    """Of the heatmaps' Gaussians, in heatmap pixels."""
+    grid: HeatmapGrid = HeatmapGrid.CENTERS
+    """Where heatmap cells lie in the input."""
+    offset: tuple[float, float] | tuple[tuple[float, float], ...] = (0.0, 0.0)
+    """x and y, in heatmap cells, added to decoded positions: of all joints, or of each."""
+    smoothing: Annotated[float, Field(ge=0)] = 0.0
+    """Standard deviation, in heatmap cells, of a Gaussian applied before the peak is located."""
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The joints it names.
+
+        Raises:
+            ModelError: an unknown skeleton.
+        """
+        if not isinstance(self.joints, str):
+            return skeleton_from_names("teacher", self.joints)
+        if self.joints not in KNOWN:
+            raise ModelError(
+                f"no skeleton is called '{self.joints}'",
+                f"use {', '.join(KNOWN)} or a list of joint names",
+            )
+        return KNOWN[self.joints]
+
+
+def read_pose_spec(path: Path) -> ExternalPoseSpec:
+    """The TOML file beside a teacher.
+
+    Raises:
+        ModelError: there is none, or it is no such file.
+    """
+    beside = path.with_suffix(".toml")
+    keys = ", ".join(ExternalPoseSpec.model_fields)
+    if not path.is_file():
+        raise ModelError(f"teacher {path} does not exist", "check --teacher")
+    if not beside.is_file():
+        raise ModelError(f"teacher {path} has no {beside.name} beside it", f"write one: {keys}")
+    try:
+        return ExternalPoseSpec.model_validate(read_toml(beside))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{beside} is no description of a teacher ({first_fault(error)})",
+            f"use the keys {keys}",
+        ) from error

@@ -1,0 +1,1 @@
+"""Images in, persons out: crop, infer, decode, back to the image; detectors and tracking."""

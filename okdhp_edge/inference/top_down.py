@@ -1,0 +1,73 @@
+"""One person's crop and the way back: the procedure of everything that estimates poses.
+
+Evaluation, the loop, labelling and the pages of errors all come through here, so that a network
+sees the same pixels whoever asks.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.artifacts.card import InputSpec
+from okdhp_edge.pose.crop import (
+    Affine,
+    Box,
+    Points,
+    apply,
+    compose,
+    crop_from_frame,
+    heatmap_from_crop,
+    invert,
+)
+from okdhp_edge.pose.preprocess import Image, warp
+
+
+class Crop(NamedTuple):
+    """A person as a network sees it.
+
+    Attributes:
+        image: (H, W, 3) uint8 BGR.
+        crop_from_image: (2, 3) transform of image pixels to crop pixels.
+    """
+
+    image: Image
+    crop_from_image: Affine
+
+
+def crop_person(
+    image: Image,
+    box: Box,
+    size: tuple[int, int],
+    padding: float,
+    border: tuple[int, int, int],
+    *,
+    mirror: bool = False,
+) -> Crop:
+    """Cut a person out.
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        box: x, y, width, height in pixels, unpadded.
+        size: (width, height) of the crop.
+        padding: growth of the box, 1.25 for a quarter.
+        border: BGR of what lies outside the image.
+        mirror: exchange left and right.
+    """
+    transform = crop_from_frame(box, size, padding, mirror=mirror)
+    return Crop(warp(image, transform, size, border), transform)
+
+
+def crop_for(spec: InputSpec, image: Image, box: Box) -> Crop:
+    """As `crop_person`, in the way that a model's card says."""
+    return crop_person(image, box, spec.size, spec.box_padding, spec.border)
+
+
+def to_image(crop_from_image: Affine, xy_crop: NDArray[np.floating]) -> Points:
+    """Crop pixels (..., 2) to image pixels."""
+    return apply(invert(crop_from_image), xy_crop)
+
+
+def image_from_heatmap(crop_from_image: Affine, stride: int) -> Affine:
+    """The (2, 3) transform of heatmap pixels to image pixels."""
+    return compose(invert(crop_from_image), invert(heatmap_from_crop(stride)))

@@ -1,0 +1,1 @@
+"""Persons from frame to frame: one, followed by the joints, or many, by a detector's boxes."""
