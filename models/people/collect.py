@@ -27,6 +27,7 @@ _HUMAN_DATASET = re.compile(
     r"/([0-9a-f]{16}_|\d{12}_|[0-9a-f]{40}_|img_|img--|train_all_data|val_all_data|crossing"
     r"|\d+_\d+_png|\d+_jpg)"
 )
+_LEFT_OUT_ACTIONS = ("sleeping", "hugging", "dancing", "listening_to_music", "clapping")
 _MEETING_ROOM, _MEETING_FRAMES = "_human_tracking_", 20
 Choose = Callable[[list[str]], Iterable[str]]
 
@@ -49,6 +50,15 @@ def _human_dataset(paths: list[str]) -> Iterable[str]:
 
 def _masked_faces(paths: list[str]) -> Iterable[str]:
     return [path for path in paths if "maksssksksss" in path]
+
+
+def _without_checkpoints(paths: list[str]) -> Iterable[str]:
+    return [path for path in paths if ".ipynb_checkpoints" not in path]
+
+
+def _suitable_actions(paths: list[str]) -> Iterable[str]:
+    """Without the classes in which undressed people and children were seen."""
+    return [path for path in paths if path.split("/")[-2] not in _LEFT_OUT_ACTIONS]
 
 
 class Source(NamedTuple):
@@ -95,6 +105,14 @@ SOURCES = {
     "masks": Source("marellanoc/MaskON", "b6c6b2d", ("archive/images/",), None, _masked_faces),
     "gestures": Source("intel-iot-devkit/sample-videos", "5797889", ("asl_gestures/",)),
     "clothes": Source("alexeygrigorev/clothing-dataset", "7ed86a9", ("images/",)),
+    "sports": Source(
+        "jurjsorinliviu/Sports-Type-Classifier", "563008b07243af862b2a9d2823ea018fb622d678",
+        ("data/",), None, _without_checkpoints,
+    ),
+    "actions": Source(
+        "UmaimaKhan01/RESNET-and-VIT-performance-on-Human-Action-Recognition-", "557e76ad",
+        ("data/train/", "data/test/"), None, _suitable_actions,
+    ),
     "rooms": Source("lehtoneo/cross-platform-inference-data-api", "be34c32", ("ade20k/",)),
 }  # fmt: skip
 
@@ -110,15 +128,17 @@ def collect(clones: Path, name: str, out: Path) -> int:
     names = {path: path.replace("/", "__").replace(" ", "_") for path in source.choose(paths)}
     if not names:
         sys.exit(f"{source.repository} at {source.commit} has no pictures; fetch its whole history")
-    wanted = {tree[path]: out / name / file for path, file in names.items()}
+    wanted: dict[str, list[Path]] = {tree[path]: [out / name / f] for path, f in names.items()}
     for path, file in names.items() if source.boxes else ():
         boxes = _boxes_of(path, source)
         if boxes in tree:
-            wanted_file = out / name / Path(file).with_suffix(Path(boxes).suffix)
-            wanted.setdefault(tree[boxes], wanted_file)
+            # Two pictures may have byte-equal boxes.
+            place = out / name / Path(file).with_suffix(Path(boxes).suffix)
+            wanted.setdefault(tree[boxes], []).append(place)
     (out / name).mkdir(parents=True, exist_ok=True)
     for blob, content in _contents(git, wanted):
-        wanted[blob].write_bytes(content)
+        for place in wanted[blob]:
+            place.write_bytes(content)
     return len(names)
 
 

@@ -15,8 +15,10 @@ label() {
         --exclude "$keep_out" --sheet "$people/$name.jpg" "$@"
 }
 
-label stanford40 --negatives 1 "${@}"
-label gatherings --person-class 0 --negatives 1 --min-height 104 --detector "$detector" "${@}"
+label stanford40 --boxes none --detector "$detector" --min-height 64 --negatives 1 "${@}"
+label actions --boxes none --detector "$detector" --min-height 64 "${@}"
+label sports --boxes none --detector "$detector" --min-height 64 "${@}"
+label gatherings --person-class 0 --negatives 1 --min-height 64 --detector "$detector" "${@}"
 label fddb --boxes none --detector "$detector" --min-height 64 "${@}"
 label tweets --boxes none --detector "$detector" --min-height 64 --negatives 1 "${@}"
 label flickr --boxes none --detector "$detector" --min-height 64 "${@}"

@@ -11,6 +11,7 @@ from okdhp_edge.label.consensus import ConsensusRules
 from okdhp_edge.label.options import LabelOptions
 from okdhp_edge.label.sheet import write_sheet
 from okdhp_edge.label.stage import label
+from tests.helpers.made_detector import constant_detector, yolox_rows
 from tests.helpers.made_teacher import dot_teacher, dotted
 
 RULES = ConsensusRules(min_joints=2)
@@ -135,10 +136,11 @@ def test_frames_of_a_video_are_kept_as_pictures(options, tmp_path):
         dots = {"nose": (30 + 5 * number, 20), "tail": (50, 60), "crest": (70, 30)}
         writer.write(dotted(dots, (96, 96)))
     writer.release()
-    whole = np.array([20.0, 10, 60, 60])
+    # In its input of 64 pixels: 20, 10, 60, 60 of the frames.
+    rows = yolox_rows([(50 * 64 / 96, 40 * 64 / 96, 40, 40, 0.9, 0)])
+    detector = constant_detector(tmp_path / "d.onnx", rows)
     result = label(replace(
-        options, sources=[video], find=None, open_detector=lambda: lambda _: [whole], every=3,
-        duplicates=None,
+        options, sources=[video], find=None, detector=detector, every=3, duplicates=None,
     ))  # fmt: skip
     assert result.persons == 2
     poses = load(f"coco:{result.file}", "all")
