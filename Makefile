@@ -43,6 +43,8 @@ lint: setup
 	$(BIN)/ruff format --check okdhp_edge tests benchmarks tools
 	$(BIN)/ruff check okdhp_edge tests benchmarks tools
 	$(BIN)/mypy
+	# Scripts import one another by their names, as Python finds them.
+	cd benchmarks && MYPYPATH=.. ../$(BIN)/mypy --config-file ../pyproject.toml --explicit-package-bases $(notdir $(wildcard benchmarks/*.py)) ../tools/fresh.py
 	$(BIN)/lint-imports
 
 check: lint

@@ -109,8 +109,8 @@ def run(
     report = load(report_data or data, study.report_split)
     for seed, row in _order(wanted, seeds):
         recipe = recipe_of(study, row, seed, runs)
-        recorded = recipe_of(study, row, seed, Path("RUNS"))
-        recorded = recorded.model_dump(mode="json", exclude_defaults=True)
+        named = recipe_of(study, row, seed, Path("RUNS"))
+        recorded = named.model_dump(mode="json", exclude_defaults=True)
         if any(_is(r, study, row, seed) and r["recipe"] == recorded for r in _read(result)):
             continue
         out = runs / study.name / row.name / str(seed)

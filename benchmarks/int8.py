@@ -11,7 +11,7 @@ Medians over rounds that go round all candidates of one network; the result goes
 
 import json
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -139,9 +139,9 @@ def _made(network: dict[str, Any], side: int, folder: Path) -> Path:
     simplify(fp32 / "model.onnx", 1)
     _card(recipe, fp32, "float", "onnx")
     source_sha256 = sha256_of(fp32 / "model.onnx")
-    crops = [crop[:1] for crop in _pictures(side, batches=4)]
+    calibration = [crop[:1] for crop in _pictures(side, batches=4)]
     source = fp32 / "model.onnx"
-    ranges = compute_ranges(observe(source, crops), "moving-average") | input_range(source)
+    ranges = compute_ranges(observe(source, calibration), "moving-average") | input_range(source)
     for name in ("onnxruntime", "openvino", "tensorrt"):
         target = folder / "int8" / name
         target.mkdir(parents=True)
@@ -215,10 +215,11 @@ def _by_kind(path: Path, backend: str, precision: str, threads: int) -> dict[str
     card = read_card(folder)
     crop = np.zeros((1, card.input.height, card.input.width, 3), dtype=np.uint8)
     request = BackendConfig(folder, card, precision, threads)
-    times: Counter[str] = Counter()
+    times: defaultdict[str, float] = defaultdict(float)
     for layer in slowest(backend, request, crop, most=10_000):
         times[layer.kind] += layer.us / 1e3
-    return {kind: round(ms, 3) for kind, ms in times.most_common(8)}
+    longest = sorted(times.items(), key=lambda item: -item[1])[:8]
+    return {kind: round(ms, 3) for kind, ms in longest}
 
 
 def _metric(card: ModelCard) -> dict[str, Any] | None:

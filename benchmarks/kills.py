@@ -59,8 +59,8 @@ def in_child(work: Callable[[], object], after_s: float | None = None) -> bool:
         try:
             work()
             code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
         finally:
             os._exit(code)
     end = None if after_s is None else time.monotonic() + after_s

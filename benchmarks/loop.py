@@ -75,7 +75,7 @@ def loop(
         before = sensors()
         run_loop(pipeline, [feed], controls)
         after = (before, sensors())
-        return build_report(feed.source, pipeline.readers[0], feed.tally, backend, "int8", after)
+        return build_report(feed.source, pipeline.readers[0], feed.stats, backend, "int8", after)
 
 
 def synthetic_video(path: Path) -> Path:

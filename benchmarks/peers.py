@@ -339,8 +339,8 @@ def main() -> None:
     }  # fmt: skip
     write_text(RESULTS / "peers.json", json.dumps(record, indent=2) + "\n")
     for row in rows:
-        latency = row["latency_ms"]["infer"]["p50"], row["latency_over_the_peers"]
-        print(row["name"], row["lspet"]["pck@0.2"], row["coco"]["oks"], row["scores"], *latency)
+        times = row["latency_ms"]["infer"]["p50"], row["latency_over_the_peers"]
+        print(row["name"], row["lspet"]["pck@0.2"], row["coco"]["oks"], row["scores"], *times)
 
 
 if __name__ == "__main__":

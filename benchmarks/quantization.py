@@ -69,14 +69,13 @@ def main(
             made.append(_qat(name, recipe, folder, options))
         for how, path, val in made:
             against = gain(_hits(path, profile(name).runtime, test), reference)
+            drop = round(inputs.float_metric - val, 2)
             rows.append({
-                "profile": name, "how": how, "val_drop": round(inputs.float_metric - val, 2),
+                "profile": name, "how": how, "val_drop": drop,
                 "test_gain": round(against.value, 2), "low": round(against.low, 2),
                 "high": round(against.high, 2),
             })  # fmt: skip
-            print(
-                f"{name:12} {how:34} val {-rows[-1]['val_drop']:+.2f}  test {against}", flush=True
-            )
+            print(f"{name:12} {how:34} val {-drop:+.2f}  test {against}", flush=True)
     content = {
         "command": f"python benchmarks/quantization.py CHECKPOINT --data {kinds_of(data)}:PATH "
         f"--calibration {calibration} --epochs {epochs} --train-split '{train_split}' "

@@ -6,6 +6,7 @@ Each stands between `<!-- table NAME -->` and `<!-- end -->`. Nothing else of a 
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ def read(name: str) -> dict[str, Any]:
     return content
 
 
-def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [header, tuple("---" for _ in header), *rows]
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---" for _ in header], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -127,11 +127,11 @@ class Persons(NamedTuple):
 
     poses: PoseDataset
     images: NDArray[np.uint8]
-    frame_from_heatmap: list[NDArray[np.float64]]
+    image_from_heatmap: list[NDArray[np.float64]]
 
     def in_picture(self, xy_NK2: NDArray[np.floating]) -> NDArray[np.float32]:
         return np.stack([
-            apply(back, xy) for back, xy in zip(self.frame_from_heatmap, xy_NK2, strict=True)
+            apply(back, xy) for back, xy in zip(self.image_from_heatmap, xy_NK2, strict=True)
         ]).astype(np.float32)  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def persons(source: str, folder: Path, count: int) -> Persons:
     poses = load(source, "test").with_skeleton(card.skeleton.skeleton())
     poses = replace(poses, samples=poses.samples[:count])
     crops = [inference_crop(s, card.input, card.decoder.stride) for s in poses.samples]
-    return Persons(poses, np.stack([c.image for c in crops]), [c.frame_from_heatmap for c in crops])
+    return Persons(poses, np.stack([c.image for c in crops]), [c.image_from_heatmap for c in crops])
 
 
 def joints_on(

@@ -72,7 +72,7 @@ def our_step(
     recipe = recipe_with(branches, aggregation)
     net = build_network(recipe.network, len(MPII16)).to(device)
     if channels_last:
-        net.to(memory_format=torch.channels_last)
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     method = build_method(recipe, MPII16).to(device)
     model = TrainingStep(net, method).train()
     optimizer = build_optimizer(model, recipe.optimizer)
@@ -82,7 +82,7 @@ def our_step(
             result = model(batch, 90.0, measure=False)
         loss = torch.stack(list(result.terms.values())).sum()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return float(loss.detach())
 
@@ -104,7 +104,7 @@ def released_step(batch: Batch, device: str) -> Step:
             loss = loss + joint_by_joint_mse(heatmaps, target, batch.weight)
             loss = loss + 2.0 * joint_by_joint_kl(heatmaps, outputs.ensemble, batch.weight)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return float(loss.detach())
 

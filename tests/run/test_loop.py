@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from typing_extensions import override
 
 from okdhp_edge.errors import OutputError, SourceError
 from okdhp_edge.inference.pose_estimator import PoseEstimator
@@ -85,22 +86,29 @@ def test_reading_estimating_and_showing_overlap():
     assert 1e3 / report.fps < 0.7 * one_after_the_other
 
 
-class _SlowToRead(PoseEstimator):
-    def read(self, cut, heatmaps):
+class _SlowToDecode(PoseEstimator):
+    calls = 0
+
+    @override
+    def decode(self, prepared, heatmaps):
+        type(self).calls += 1
         time.sleep(0.015)
-        return super().read(cut, heatmaps)
+        return super().decode(prepared, heatmaps)
 
 
 class _SlowerBackend(FakeBackend):
+    @override
     def _infer(self, images):
         time.sleep(0.015)
         return super()._infer(images)
 
 
-def test_in_a_file_the_network_works_while_joints_are_read(monkeypatch):
-    monkeypatch.setattr("okdhp_edge.run.assemble.PoseEstimator", _SlowToRead)
+def test_in_a_file_the_network_works_while_joints_are_decoded(monkeypatch):
+    monkeypatch.setattr(_SlowToDecode, "calls", 0)
+    monkeypatch.setattr("okdhp_edge.run.assemble.PoseEstimator", _SlowToDecode)
     report = run_on([ScriptedSource(50)], _SlowerBackend())[0]
     assert report.frames == 50
+    assert _SlowToDecode.calls > 40  # or nothing here is slow
     assert 1e3 / report.fps < 0.8 * (15 + 15)
 
 
