@@ -91,6 +91,20 @@ def finetuning() -> str:
     return table(("persons", "from `lite`", "from ImageNet", "difference", "took"), rows)
 
 
+def fresh() -> str:
+    rows = []
+    for found in read("fresh.json")["results"]:
+        sizes = [f"{d} {found['wheel'][d]['disk_gb']:.1f} GB" for d in ("openvino", "onnxruntime")]
+        rows.append((
+            found["python"],
+            f"{found['install_demo_s']:.0f} s, {found['demo_disk_gb']:.1f} GB",
+            f"{found['demo_s']:.0f} s", f"{found['install_test_s']:.0f} s",
+            f"{found['check_s']:.0f} s", ", ".join(sizes),
+        ))  # fmt: skip
+    return table(("Python", "demo's packages", "demo", "tests' packages", "`make check`",
+                  "wheel alone"), rows)  # fmt: skip
+
+
 def reliability() -> str:
     found = read("reliability.json")
     rows = [
@@ -178,6 +192,8 @@ def filled(page: str, tables: dict[str, str]) -> str:
 def main() -> None:
     makers = {"peers": peers, "against-float": against_float, "targets": targets,
               "reliability": reliability}  # fmt: skip
+    if (RESULTS / "fresh.json").is_file():
+        makers["fresh"] = fresh
     if (RESULTS / "finetuning.json").is_file():
         makers["finetuning"] = finetuning
     shared = {name: make() for name, make in makers.items()}

@@ -10,7 +10,7 @@ from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
 _SUFFIXES = {".py", ".typed", ".toml", ".json", ".onnx", ".xml", ".bin", ".safetensors", ".html",
-             ".js", ".css", ".svg"}  # fmt: skip
+             ".js", ".css", ".md", ".txt"}  # fmt: skip
 
 
 def test_the_wheel_holds_the_package_and_the_models_alone(tmp_path):
