@@ -246,14 +246,30 @@ def test_a_sink_that_fails_to_close_does_not_keep_others_open(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_well(tmp_path, number):
     source = ScriptedSource(10**9)
+    # Started in the background or by nohup this process ignores some of them, and so would the run.
+    inherited = signal.signal(number, signal.SIG_DFL)
     before = signal.getsignal(number)
     threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
-    report = run_on([source], sinks=[JsonSink(tmp_path / "p.jsonl")])[0]
+    try:
+        report = run_on([source], sinks=[JsonSink(tmp_path / "p.jsonl")])[0]
+        assert signal.getsignal(number) is before
+    finally:
+        signal.signal(number, inherited)
     assert report.frames > WARMUP
     assert len((tmp_path / "p.jsonl").read_text().splitlines()) == report.frames
     assert report.captured == report.frames + report.unprocessed
     assert source.closed
-    assert signal.getsignal(number) is before
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP on this system")
+def test_who_ignores_a_signal_wants_it_ignored():
+    """As nohup does: the terminal may close."""
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGHUP)).start()
+        assert run_on([_Slow(100)])[0].frames == 100
+    finally:
+        signal.signal(signal.SIGHUP, inherited)
 
 
 def test_a_second_ctrl_c_does_not_wait():
