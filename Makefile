@@ -10,7 +10,7 @@ DEMO := .venv/.demo
 TEST := .venv/.test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint check test slow docs fresh constraints bench fuzz soak targets gpu clean
+.PHONY: help setup demo lint check test slow docs fresh lowest constraints bench fuzz soak targets gpu clean
 
 help:
 	@echo "make demo   train, export, quantize and run on synthetic people (under 10 minutes)"
@@ -18,6 +18,7 @@ help:
 	@echo "make check  the same without the slow tests"
 	@echo "make docs   the documentation, into build/docs"
 	@echo "make fresh  install, demo and quick tests from the package index alone, on the oldest and newest Python"
+	@echo "make lowest  the quick tests on the lowest versions that are allowed"
 	@echo "make constraints  pin the newest versions for every Python and system"
 	@echo "make fuzz   read 10,000 broken and 2,000 extreme files of every kind"
 	@echo "make soak   an hour of a run: memory, descriptors and threads stay flat"
@@ -64,6 +65,12 @@ docs: setup
 fresh: setup
 	$(BIN)/python tools/fresh.py $(PYTHONS)
 
+# The bounds in pyproject.toml are those with which the quick tests pass.
+lowest: setup
+	$(PYTHON) -m venv --clear .lowest
+	$(BIN)/python -m uv pip install --quiet --no-config --python .lowest/bin/python --resolution lowest-direct ".[test]"
+	.lowest/bin/python -m pytest $(PARALLEL) -m "not slow"
+
 constraints: setup
 	printf '%s\n' '# The versions this project is tested with, for every supported Python and system.' '# Remade by `make constraints`.' > build.constraints
 	$(BIN)/python -m uv pip compile --quiet --no-config --universal --python-version 3.11 --no-header --no-annotate --extra dev --extra screen pyproject.toml >> build.constraints
@@ -86,4 +93,4 @@ gpu: setup
 	$(BIN)/python benchmarks/gpu.py --data $(DATA)
 
 clean:
-	rm -rf .venv dist build models/demo/fp32 models/demo/int8 models/demo/*.safetensors models/demo/*.json models/demo/*.mp4 models/demo/*.png models/demo/metrics.csv models/demo/events
+	rm -rf .venv .lowest dist build models/demo/fp32 models/demo/int8 models/demo/*.safetensors models/demo/*.json models/demo/*.mp4 models/demo/*.png models/demo/metrics.csv models/demo/events
