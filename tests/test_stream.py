@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
+from okdhp_edge.api import Result, stream
 from okdhp_edge.errors import ModelError, SourceError
-from okdhp_edge.run import Result, stream
 from tests.helpers.made_detector import constant_detector, yolox_rows
 
 

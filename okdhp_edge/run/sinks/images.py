@@ -51,7 +51,10 @@ class ImageSink:
 
 def _save(image: Image, target: Path) -> None:
     """Written beside and renamed, so that a picture is whole or not there."""
-    good, encoded = cv2.imencode(target.suffix.lower(), image)
+    try:
+        good, encoded = cv2.imencode(target.suffix.lower(), image)
+    except cv2.error:  # as older releases say it
+        good = False
     if not good:
         height, width = image.shape[:2]
         raise OutputError(

@@ -167,3 +167,33 @@ def test_gstreamer_is_asked_of_opencv_or_the_way_round_is_told():
         pytest.skip("this OpenCV has GStreamer")
     with pytest.raises(SourceError, match=r"without GStreamer; pipe it in: gst-launch-1.0 .*stdin"):
         gstreamer("videotestsrc")
+
+
+class _Answers(BaseHTTPRequestHandler):
+    status = 401
+
+    def do_GET(self):
+        self.send_response(self.status)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"), [(401, "refuses this user and password"), (404, "has no such path")]
+)
+def test_a_camera_that_refuses_says_so(monkeypatch, status, remedy):
+    monkeypatch.setattr(_Answers, "status", status)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(SourceError, match=remedy):
+            camera.network_camera(f"http://u:p@127.0.0.1:{server.server_port}/live")
+    finally:
+        server.shutdown()
+
+
+def test_a_hash_in_a_password_is_explained():
+    with pytest.raises(SourceError, match="write # in a user or password as %23"):
+        camera.network_camera("rtsp://u:p#w@127.0.0.1:9/live")
