@@ -68,7 +68,7 @@ fresh: setup
 # The bounds in pyproject.toml are those with which the quick tests pass.
 lowest: setup
 	$(PYTHON) -m venv --clear .lowest
-	$(BIN)/python -m uv pip install --quiet --no-config --python .lowest/bin/python --resolution lowest-direct ".[test]"
+	$(BIN)/python -m uv pip install --quiet --no-config --python .lowest/bin/python --resolution lowest-direct ".[dev]"
 	.lowest/bin/python -m pytest $(PARALLEL) -m "not slow"
 
 constraints: setup
