@@ -152,7 +152,7 @@ def example(monkeypatch):
 
 @pytest.mark.skipif(
     int(cv2.__version__.partition(".")[0]) < 5,
-    reason="OpenCV reads ONNX of these operators from 5.0 on: pip install -U opencv-python-headless",
+    reason="OpenCV reads these operators from 5.0 on: pip install -U opencv-python-headless",
 )
 def test_a_runtime_is_added_as_the_page_says(example, monkeypatch, quantized):
     monkeypatch.setattr(registry, "REGISTRY", registry.REGISTRY)

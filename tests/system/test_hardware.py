@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from okdhp_edge.errors import OutputError
 from okdhp_edge.system import hardware
 
 
@@ -47,3 +48,18 @@ def test_an_arm_board_is_called_by_its_name(monkeypatch):
         assert hardware._cpu_name() == "Raspberry Pi 4"
     finally:
         hardware._cpuinfo.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("soft", "workers", "refused"),
+    [(20, 1, True), (1024, 1, False), (20, 0, False), (100, 8, True)],
+)
+def test_workers_need_descriptors(monkeypatch, soft, workers, refused):
+    import resource
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
+    if not refused:
+        hardware.check_descriptors(workers)
+        return
+    with pytest.raises(OutputError, match=rf"{soft} open files are too few for {workers} worker"):
+        hardware.check_descriptors(workers)
