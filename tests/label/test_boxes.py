@@ -102,3 +102,11 @@ def test_empty_boxes_touch_nobody_and_lie_in_the_picture(people, seed):
 
 def test_a_picture_without_people_has_room_for_empty_boxes():
     assert len(negative_boxes([], (400, 300), 3, np.random.default_rng(0))) == 3
+
+
+def test_entities_are_refused(tmp_path):
+    file = tmp_path / "a.xml"
+    laughs = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 9))
+    file.write_text(f'<!DOCTYPE x [<!ENTITY a0 "ha">{laughs}]><annotation>&a8;</annotation>')
+    with pytest.raises(DataError, match="is no VOC file"):
+        voc_boxes(file, "person")
