@@ -22,7 +22,7 @@ from okdhp_edge.pose.preprocess import Image
 # 8K: a decoder keeps up to sixteen frames beside the one in hand.
 _MAX_PIXELS = 7680 * 4320
 _FALLBACK_FPS, _MAX_FPS = 30.0, 1000.0
-_TIMEOUT_S = 10.0
+_TIMEOUT_S, _LIVE_TIMEOUT_S = 10.0, 5.0
 _MAX_GAP_S = 300.0
 # How far before its announced end a whole video may stop.
 _END_S, _END_SHARE = 1.0, 0.05
@@ -44,6 +44,10 @@ class TimedImage(NamedTuple):
 class VideoReader:
     """Reads a video from its first frame to its last. Use from one thread at a time.
 
+    Args:
+        place: a file, or an address.
+        live: the address is a camera's.
+
     Attributes:
         fps: the stream's rate.
         is_rate_known: whether the stream says its rate; else times are counted with 30 a second.
@@ -58,7 +62,7 @@ class VideoReader:
         DataError: no video, or frames larger than 8K.
     """
 
-    def __init__(self, place: Path | str) -> None:
+    def __init__(self, place: Path | str, *, live: bool = False) -> None:
         self._name = str(place)
         try:
             # Under a locale without UTF-8 its letters are surrogates in Python.
@@ -70,7 +74,10 @@ class VideoReader:
         # Or a colon in a file's name would be taken for a protocol.
         url = f"file:{name}" if isinstance(place, Path) else name
         try:
-            self._container = av.open(url, options=_OPTIONS, timeout=_TIMEOUT_S)
+            self._container = av.open(
+                url, options=_OPTIONS | (_LIVE_OPTIONS if live else {}),
+                timeout=_LIVE_TIMEOUT_S if live else _TIMEOUT_S,
+            )  # fmt: skip
         except (av.FFmpegError, OSError, ValueError) as error:
             raise DataError(
                 f"video {self._name} cannot be opened ({_reason(error)})",
@@ -81,7 +88,8 @@ class VideoReader:
             raise DataError(f"{self._name} holds no video stream", "check the file")
         self._stream = self._container.streams.video[0]
         self._check_size(self._stream.codec_context.width, self._stream.codec_context.height)
-        self._stream.thread_type = "AUTO"
+        # Threads that decode frames side by side hold back as many.
+        self._stream.thread_type = "SLICE" if live else "AUTO"
         self._stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
         self._convert = VideoReformatter()
         self._frames = self._decode()
@@ -129,6 +137,12 @@ class VideoReader:
     def count_frames(self) -> int:
         """Frames that the file announces, else as many as its length and rate make."""
         return self.frame_count or round(self.duration_s * self.fps)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) that the stream announces; a frame may have another."""
+        context = self._stream.codec_context
+        return context.width, context.height
 
     @property
     def is_cut_off(self) -> bool:
@@ -215,6 +229,8 @@ class VideoReader:
             )
 
 
+# As OpenCV asks for streams: whole frames, by TCP.
+_LIVE_OPTIONS = {"rtsp_transport": "tcp"}
 _RAW_FORMATS = ("h264", "hevc", "m4v", "mpegvideo", "obu", "av1")
 # Before a decoder is made, frames are decoded to find out what the stream is.
 _OPTIONS = {"max_pixels": str(_MAX_PIXELS)}

@@ -1,13 +1,14 @@
 """Cameras on a cable or a network: live, and brought back when they go."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import av
 import cv2
 import numpy as np
 
-from okdhp_edge.errors import SourceError
+from okdhp_edge.data.video import VideoReader
+from okdhp_edge.errors import DataError, SourceError
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.sources.base import Source
 from okdhp_edge.system.redact import public_name
@@ -17,6 +18,26 @@ _PATIENCE_S = 60.0
 _NETWORK_TIMEOUT_MS = 5000
 
 NO_WEBCAM = "plug it in, close other programs that use it, or name another: --source webcam:1"
+
+
+class Capture(Protocol):
+    """What is used of `cv2.VideoCapture`."""
+
+    def isOpened(self) -> bool:  # noqa: N802
+        """Whether it gives frames."""
+        ...
+
+    def read(self) -> tuple[bool, Any]:
+        """Whether there is a frame, and the frame."""
+        ...
+
+    def get(self, what: int) -> float:
+        """A property, 0 where it is not known."""
+        ...
+
+    def release(self) -> None:
+        """Close it."""
+        ...
 
 
 class CameraSettings(NamedTuple):
@@ -44,7 +65,7 @@ class CameraSource(Source):
     def __init__(
         self,
         name: str,
-        open_capture: Callable[[], cv2.VideoCapture],
+        open_capture: Callable[[], Capture],
         remedy: Callable[[], str],
         patience_s: float = _PATIENCE_S,
     ) -> None:
@@ -101,7 +122,7 @@ class CameraSource(Source):
         self._capture.release()
 
 
-def granted(capture: cv2.VideoCapture) -> dict[str, float | str]:
+def granted(capture: Capture) -> dict[str, float | str]:
     """What a camera says it gives, whatever it was asked for."""
     code = int(capture.get(cv2.CAP_PROP_FOURCC))
     letters = "".join(chr((code >> 8 * i) & 0xFF) for i in range(4)) if code > 0 else ""
@@ -141,15 +162,46 @@ def network_camera(address: str) -> CameraSource:
     Raises:
         SourceError: it cannot be opened.
     """
-    timeouts = [
-        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _NETWORK_TIMEOUT_MS,
-        cv2.CAP_PROP_READ_TIMEOUT_MSEC, _NETWORK_TIMEOUT_MS,
-    ]  # fmt: skip
     return CameraSource(
-        public_name(address),
-        lambda: cv2.VideoCapture(address, cv2.CAP_FFMPEG, timeouts),
-        lambda: _network_remedy(address),
+        public_name(address), lambda: _StreamCapture(address), lambda: _network_remedy(address)
     )
+
+
+class _StreamCapture:
+    """A stream as `cv2.VideoCapture` shows it, but with each frame in its own shape."""
+
+    def __init__(self, address: str) -> None:
+        self._reader: VideoReader | None = None
+        self._size = (0, 0)
+        try:
+            self._reader = VideoReader(address, live=True)
+        except DataError:
+            return
+        self._size = self._reader.size
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return self._reader is not None
+
+    def read(self) -> tuple[bool, Image | None]:
+        try:
+            found = self._reader.read() if self._reader else None
+        except DataError:  # a frame of absurd size
+            return False, None
+        return (False, None) if found is None else (True, found.image)
+
+    def get(self, what: int) -> float:
+        if self._reader is None:
+            return 0.0
+        return {
+            cv2.CAP_PROP_FRAME_WIDTH: float(self._size[0]),
+            cv2.CAP_PROP_FRAME_HEIGHT: float(self._size[1]),
+            cv2.CAP_PROP_FPS: self._reader.fps if self._reader.is_rate_known else 0.0,
+            cv2.CAP_PROP_FRAME_COUNT: float(self._reader.frame_count),
+        }.get(what, 0.0)
+
+    def release(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
 
 
 def _network_remedy(address: str) -> str:

@@ -197,3 +197,29 @@ def test_a_camera_that_refuses_says_so(monkeypatch, status, remedy):
 def test_a_hash_in_a_password_is_explained():
     with pytest.raises(SourceError, match="write # in a user or password as %23"):
         camera.network_camera("rtsp://u:p#w@127.0.0.1:9/live")
+
+
+def test_a_stream_whose_shape_changes_gives_each_frame_in_its_own(real_data):
+    """What a camera does whose picture is turned: half of the frames were squashed before."""
+    stream = (real_data / "strangers" / "res_aspect.ts").read_bytes()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "video/mp2t")
+            self.end_headers()
+            self.wfile.write(stream)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        source = network_camera(f"http://127.0.0.1:{server.server_port}/live")
+        shapes = [source.read().image.shape for _ in range(58)]
+        source.close()
+    finally:
+        server.shutdown()
+    assert shapes[0] == (360, 640, 3) and shapes[-1] == (640, 360, 3)
+    assert 25 <= shapes.count((640, 360, 3)) <= 31
