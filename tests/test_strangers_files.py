@@ -13,10 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import okdhp_edge
+from okdhp_edge.artifacts.card import SkeletonSpec
 from okdhp_edge.data.image_file import count_images, read_image
 from okdhp_edge.data.load import load, read_annotations
 from okdhp_edge.data.sample import split_sources
 from okdhp_edge.errors import DataError
+from okdhp_edge.inference.person_detector import Detection
+from okdhp_edge.inference.pose_estimator import PoseEstimator
+from okdhp_edge.inference.tracking.detection_scheduler import DetectionScheduler
+from okdhp_edge.inference.tracking.multi_person import MultiPersonTracker
+from okdhp_edge.inference.tracking.single_person import SinglePersonTracker
+from okdhp_edge.system.latency import StageClock
+from tests.helpers.fakes import FakeBackend, fake_card
 from tests.helpers.made_data import coco_file, picture
 
 _MODEL = ("--model", "lite", "--backend", "openvino", "--threads", "1", "--no-window")
@@ -237,20 +245,53 @@ def test_points_without_boxes_get_one_that_can_be_seen(tmp_path):
     np.testing.assert_allclose(box, [4, 4, 16, 16])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("joints", [1, 2, 3])
-def test_a_model_of_few_joints_finds_somebody(joints):
-    from okdhp_edge.inference.tracking.single_person import is_person
-    from okdhp_edge.pose.result import Pose
-    from okdhp_edge.pose.skeleton import skeleton_from_names
+def _few(joints, score=0.9):
+    """A backend whose model has so many joints."""
+    spec = SkeletonSpec(name="few", joints=tuple(f"k{i}" for i in range(joints)), limbs=())
+    spread = np.array([[2.0, 2.0], [13.0, 3.0], [7.0, 13.0]])[:joints]
+    return FakeBackend(score, spread, fake_card(skeleton=spec))
 
-    skeleton = skeleton_from_names("few", [f"k{i}" for i in range(joints)])
-    pose = Pose(skeleton, np.zeros((joints, 2)), np.full(joints, 0.9))
-    assert is_person(pose)
-    assert not is_person(Pose(skeleton, np.zeros((joints, 2)), np.full(joints, 0.1)))
+
+@pytest.mark.parametrize("score", [0.9, 0.1])
+@pytest.mark.parametrize("joints", [1, 2, 3])
+@pytest.mark.parametrize("people", ["one", "many"])
+def test_a_model_of_few_joints_finds_somebody_who_is_there(joints, people, score):
+    estimator = PoseEstimator(_few(joints, score), StageClock())
+    if people == "one":
+        tracker = SinglePersonTracker(estimator)
+    else:
+        box = Detection(np.array([40.0, 40, 200, 300]), 0.9)
+        scheduler = DetectionScheduler(lambda _: [box], background=False)
+        tracker = MultiPersonTracker(estimator, scheduler, 5)
+    frame = np.zeros((480, 640, 3), np.uint8)
+    found = [len(tracker.update(frame)) for _ in range(12)]
+    assert found == [1] * 12 if score > 0.5 else not any(found)
 
 
 def test_no_warning_is_given_of_ordinary_pictures(lite, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lite(picture(tmp_path / "a.jpg"))
+
+
+@pytest.mark.skipif(not cv2.haveImageWriter("x.avif"), reason="this OpenCV writes no AVIF")
+def test_avif_is_an_image(tmp_path, lite):
+    picture(tmp_path / "a.png")
+    cv2.imwrite(str(tmp_path / "a.avif"), cv2.imread(str(tmp_path / "a.png")))
+    assert lite(tmp_path / "a.avif") == []
+    done = _run("run", "--source", tmp_path / "a.avif", *_MODEL)
+    assert _summary(done)["frames"] == 1
+
+
+def test_label_studios_export_without_a_yaml_says_what_to_write(tmp_path):
+    (tmp_path / "notes.json").write_text("{}")
+    with pytest.raises(DataError, match=r"write it: .path: \.., .*notes.json has the names"):
+        load(f"yolo:{tmp_path}", "all")
+
+
+def test_apng_and_mpo_are_counted():
+    chunk = b"\0\0\0\x08acTL" + (7).to_bytes(4, "big") + bytes(8)
+    assert count_images(b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\0IDAT") == 7
+    entry = (0xB001).to_bytes(2, "little") + (4).to_bytes(2, "little") + (1).to_bytes(4, "little")
+    index = b"II*\0" + (8).to_bytes(4, "little") + (1).to_bytes(2, "little") + entry
+    assert count_images(b"\xff\xd8\xff\xe2\0\x30MPF\0" + index + (2).to_bytes(4, "little")) == 2

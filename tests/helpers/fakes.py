@@ -44,10 +44,12 @@ class FakeBackend(Backend):
 
     name = "fake"
 
-    def __init__(self, score: float = 0.9, xy: np.ndarray | None = None) -> None:
+    def __init__(
+        self, score: float = 0.9, xy: np.ndarray | None = None, card: ModelCard | None = None
+    ) -> None:
         from pathlib import Path
 
-        super().__init__(BackendConfig(Path(), fake_card(), "fp32"))
+        super().__init__(BackendConfig(Path(), card or fake_card(), "fp32"))
         self.score = score
         # As wide as a box padded by 1.25 leaves it, so that following it keeps the box's size.
         self.xy = _SPREAD if xy is None else xy

@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 from okdhp_edge.inference.person_detector import Detection
 from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.inference.tracking.detection_scheduler import DetectionScheduler
-from okdhp_edge.inference.tracking.single_person import is_person, next_box, person_box
+from okdhp_edge.inference.tracking.single_person import (
+    has_few_joints,
+    is_person,
+    next_box,
+    person_box,
+)
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
@@ -105,7 +110,9 @@ class MultiPersonTracker:
             track.box = box
 
     def _update(self, track: _Track, pose: Pose, frame: Image) -> None:
-        box = person_box(pose, frame) if is_person(pose) else None
+        # Few joints do not say where a person ends: the detector does.
+        few = is_person(pose) and has_few_joints(pose)
+        box = track.box if few else person_box(pose, frame) if is_person(pose) else None
         if box is None:
             track.lost += 1
             return

@@ -95,6 +95,9 @@ class SinglePersonTracker:
     def _keep(self, frame: Image, pose: Pose, followed: Box | None) -> list[Pose]:
         """Remember where to look next, if the pose is somebody."""
         box = person_box(pose, frame) if is_person(pose) else None
+        if box is None and is_person(pose) and has_few_joints(pose):
+            self._box = followed  # one point has no extent: it is looked for where it was
+            return [pose]
         if box is None:
             self._box, self._until_search = None, SEARCH_EVERY - 1
             return []
@@ -146,6 +149,11 @@ def is_person(pose: Pose) -> bool:
     return pose.confidence >= PERSON_THRESHOLD and int(
         (pose.score >= JOINT_THRESHOLD).sum()
     ) >= min(_MIN_JOINTS, len(pose.skeleton))
+
+
+def has_few_joints(pose: Pose) -> bool:
+    """Whether the model's skeleton is too small for its joints to say where a person ends."""
+    return len(pose.skeleton) < _MIN_JOINTS
 
 
 def person_box(pose: Pose, frame: Image) -> Box | None:
