@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -90,12 +91,18 @@ def run(command: list[str | Path], folder: Path) -> float:
     print("$", *words, flush=True)
     start = time.monotonic()
     done = subprocess.run(
-        words, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+        words, cwd=folder, env=environment, capture_output=True, text=True, check=False,
+        preexec_fn=_default_signals,
+    )  # fmt: skip
     if done.returncode:
         print(done.stdout[-4000:], done.stderr[-4000:], sep="\n", file=sys.stderr)
         done.check_returncode()
     return round(time.monotonic() - start, 1)
+
+
+def _default_signals() -> None:
+    """A job in the background ignores Ctrl-C, and so would what tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def gigabytes(folder: Path) -> float:
