@@ -1,5 +1,6 @@
 """Draws extreme files of every grammar and runs the command that reads each."""
 
+import importlib
 import json
 import shutil
 import warnings
@@ -12,10 +13,19 @@ from typing import NamedTuple
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from okdhp_edge.cli import main as _main  # noqa: F401  read before the forks
 from tests.faults.command_line import Ended, run_command
 from tests.faults.grammar import GRAMMARS, Grammar, file_names
 from tests.faults.targets import make_valid
+
+# Read once, before the forks; none of them starts a thread.
+for _module in (
+    "cli.main", "data.check", "data.contact_sheet", "data.crops", "data.load", "data.video",
+    "evaluation.average_precision", "label.stage", "report.compare", "report.pages",
+    "run.assemble", "run.loop", "run.report", "system.outputs",
+):  # fmt: skip
+    importlib.import_module(f"okdhp_edge.{_module}")
+for _module in ("onnxruntime", "pycocotools.cocoeval", "yaml"):
+    importlib.import_module(_module)
 
 FOLDERS = {
     "recipe": "recipe", "coco": "coco", "coco crops": "coco", "mpii": "mpii",
