@@ -9,6 +9,7 @@ import typer
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.cli.console import command_line, emit, guarded, progress, say, table
 from okdhp_edge.errors import ModelError
+from okdhp_edge.system.reading import is_count
 
 if TYPE_CHECKING:
     from okdhp_edge.artifacts.card import ModelCard
@@ -167,6 +168,6 @@ def _metric_cells(card: "ModelCard") -> tuple[str, ...]:
 def _batch(text: str) -> int | None:
     if text == "dynamic":
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not is_count(text) or int(text) < 1:
         raise typer.BadParameter("a positive number or `dynamic`", param_hint="--batch")
     return int(text)

@@ -12,7 +12,7 @@ from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import box_around
 from okdhp_edge.pose.skeleton import LSP14
-from okdhp_edge.system.reading import read_text
+from okdhp_edge.system.reading import is_count, read_text
 
 # The coordinates were written by MATLAB, which counts pixels from 1.
 _MATLAB_ORIGIN = 1.0
@@ -55,7 +55,7 @@ def _names(path: Path, split: str, count: int) -> list[str]:
     except (OSError, ValueError) as error:
         raise DataError(f"{listing} cannot be read ({error})", "write it as UTF-8") from error
     for name in names:
-        if not name[2:].isdigit() or not 1 <= int(name[2:]) <= count:
+        if not is_count(name[2:]) or not 1 <= int(name[2:]) <= count:
             raise DataError(f"{listing} names '{name}', which joints.mat lacks", "mend the list")
     return names
 

@@ -25,6 +25,7 @@ from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Affine, box_around
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import LSP14
+from okdhp_edge.system.reading import is_count
 
 _DEFAULT_COUNTS = {"train": 2400, "val": 300, "test": 300, "all": 3000}
 # Each split draws from its own stretch of indices, so that none shares a picture.
@@ -60,7 +61,7 @@ def load_synthetic(path: Path, split: str) -> PoseDataset:
     """`synthetic` or `synthetic:COUNT` persons for training (an eighth of that to evaluate on)."""
     counts = dict(_DEFAULT_COUNTS)
     if str(path) != ".":
-        if not str(path).isdigit() or int(str(path)) < 1:
+        if not is_count(str(path)) or int(str(path)) < 1:
             raise DataError(f"synthetic:{path} is not a count of persons", "write synthetic:2400")
         train = int(str(path))
         counts = {"train": train, "val": max(1, train // 8), "test": max(1, train // 8),

@@ -7,6 +7,7 @@ from okdhp_edge.network.branches import PoseNet, SingleBranch
 from okdhp_edge.network.build import build_network, count_parameters
 from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig
 from okdhp_edge.recipe.checkpoint import CheckpointInfo
+from okdhp_edge.system.reading import is_count
 
 
 def choose_branch(facts: CheckpointInfo, branch: str) -> int:
@@ -23,7 +24,7 @@ def choose_branch(facts: CheckpointInfo, branch: str) -> int:
     if branch == "best":
         return facts.best_branch
     count = len(facts.recipe.network.branches)
-    if not branch.isdigit() or int(branch) >= count:
+    if not is_count(branch) or int(branch) >= count:
         raise ModelError(f"no branch '{branch}'", f"use best, or 0 to {count - 1}")
     return int(branch)
 

@@ -17,7 +17,7 @@ from okdhp_edge.data.reading import read_json
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
-from okdhp_edge.system.reading import read_text
+from okdhp_edge.system.reading import is_count, read_text
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -42,8 +42,8 @@ def boxes_from_sidecars(person_class: str) -> BoxFinder:
         person_class: name of the class in VOC files (`person`), or its number in YOLO's (`0`).
             Digits select YOLO's class; VOC files then take `person`.
     """
-    number = person_class if person_class.isdigit() else "0"
-    name = "person" if person_class.isdigit() else person_class
+    number = person_class if is_count(person_class) else "0"
+    name = "person" if is_count(person_class) else person_class
 
     def find(path: Path, picture: Image) -> list[Box] | None:
         for folder in FOLDERS:

@@ -206,7 +206,7 @@ def _sweep(target: Path) -> None:
     prefix = f".{target.name}{_STAGING}"
     for path in sorted(target.parent.glob(f"{glob.escape(prefix)}*-*")):
         number = path.name.removeprefix(prefix).split("-")[0]
-        if not number.isdigit() or _runs(int(number)):
+        if not number.isdecimal() or _runs(int(number)):
             continue
         if not path.name.endswith(_OLD):
             shutil.rmtree(path, ignore_errors=True)

@@ -7,6 +7,7 @@ the callers put into their own words.
 
 import codecs
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,12 @@ _MAX_DEPTH = 200
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
+
+
+def is_count(text: str) -> bool:
+    """Whether `int` takes this and it can count something: `str.isdigit` is true of a superscript
+    two, and of five thousand nines."""
+    return re.fullmatch(r"[0-9]{1,9}", text) is not None
 
 
 def read_file(path: Path, max_bytes: int = MAX_ANNOTATION_BYTES) -> bytes:

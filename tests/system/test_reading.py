@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from okdhp_edge.system.reading import read_file, read_json, read_text, read_toml, read_yaml
+from okdhp_edge.system.reading import (
+    is_count,
+    read_file,
+    read_json,
+    read_text,
+    read_toml,
+    read_yaml,
+)
 
 
 @given(st.text(), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
@@ -48,3 +55,9 @@ def test_missing_files_and_folders_are_os_errors(tmp_path):
     for path in (tmp_path, tmp_path / "gone"):
         with pytest.raises(OSError, match="."):
             read_text(path)
+
+
+@given(st.one_of(st.text(), st.sampled_from(["²", "9" * 5000, "-1", "", "٣", "007"])))
+def test_what_counts_is_an_int(text):
+    if is_count(text):
+        assert 0 <= int(text) < 10**9
