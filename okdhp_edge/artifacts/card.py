@@ -29,6 +29,10 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+# Of pixels, which lie in 0..255.
+_Level = Annotated[float, Field(ge=-1e4, le=1e4, allow_inf_nan=False)]
+
+
 class InputSpec(_Strict):
     """What the network is fed: a crop (height, width, 3), uint8, BGR, normalised inside the graph.
 
@@ -37,9 +41,9 @@ class InputSpec(_Strict):
 
     width: Annotated[int, Field(ge=32, le=4096, multiple_of=4)]
     height: Annotated[int, Field(ge=32, le=4096, multiple_of=4)]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    box_padding: Annotated[float, Field(ge=1.0)] = 1.25
+    mean: tuple[_Level, _Level, _Level]
+    std: tuple[_Level, _Level, _Level]
+    box_padding: Annotated[float, Field(ge=1.0, le=10.0, allow_inf_nan=False)] = 1.25
     colour: Literal["BGR"] = "BGR"
     layout: Literal["NHWC"] = "NHWC"
     dtype: Literal["uint8"] = "uint8"
@@ -63,8 +67,8 @@ class DecoderSpec(_Strict):
     """How heatmaps become joints."""
 
     kind: HeatmapKind
-    sigma: Annotated[float, Field(gt=0)]
-    smooth: Annotated[float, Field(ge=0)] = 0.0
+    sigma: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    smooth: Annotated[float, Field(ge=0, le=64, allow_inf_nan=False)] = 0.0
     """Of the Gaussian that heatmaps are convolved with before the peak is looked for."""
     stride: Annotated[int, Field(ge=1)] = 4
 

@@ -19,7 +19,7 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".h
                   ".avif", ".mpo"}  # fmt: skip
 _MAX_BYTES = 1 << 28
 _REMEDY = "replace the file or take it out of the list"
-_MAX_PIXELS = 1 << 27
+_MAX_PIXELS = 1 << 26
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 # Encoders write about ten; each costs a pass over the whole picture (libjpeg-turbo's advisory on

@@ -5,8 +5,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from okdhp_edge.artifacts.card import metadata_of, model_folder, read_card, sha256_of, write_card
+from okdhp_edge.artifacts.card import (
+    InputSpec,
+    metadata_of,
+    model_folder,
+    read_card,
+    sha256_of,
+    write_card,
+)
 from okdhp_edge.errors import ModelError, OutputError
 from okdhp_edge.system.files import exclusive, staged_folder, write_text
 from tests.helpers.fakes import fake_card
@@ -177,3 +185,14 @@ def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=False)
     with exclusive(tmp_path / "m"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("mean", [float("nan"), 0, 0]), ("std", [float("inf"), 1, 1]), ("mean", [1e300, 0, 0]),
+     ("box_padding", float("inf"))],
+)  # fmt: skip
+def test_an_input_of_no_numbers_is_refused(exported, key, value):
+    spec = read_card(exported).input.model_dump()
+    with pytest.raises(ValidationError):
+        InputSpec.model_validate(spec | {key: value})
