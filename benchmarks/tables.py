@@ -92,14 +92,19 @@ def finetuning() -> str:
 
 
 def fresh() -> str:
+    """Trials that were not run are dashes."""
+
+    def seconds(found: dict[str, Any], key: str) -> str:
+        return f"{found[key]:.0f} s" if key in found else "-"
+
     rows = []
     for found in read("fresh.json")["results"]:
-        sizes = [f"{d} {found['wheel'][d]['disk_gb']:.1f} GB" for d in ("openvino", "onnxruntime")]
+        wheel = found.get("wheel", {})
+        sizes = [f"{d} {wheel[d]['disk_gb']:.1f} GB" for d in wheel if d != "wheel_mb"]
         rows.append((
-            found["python"],
-            f"{found['install_demo_s']:.0f} s, {found['demo_disk_gb']:.1f} GB",
-            f"{found['demo_s']:.0f} s", f"{found['install_test_s']:.0f} s",
-            f"{found['check_s']:.0f} s", ", ".join(sizes),
+            found["python"], f"{seconds(found, 'install_demo_s')}, {found['demo_disk_gb']:.1f} GB",
+            seconds(found, "demo_s"), seconds(found, "install_test_s"),
+            seconds(found, "check_s"), ", ".join(sizes) or "-",
         ))  # fmt: skip
     return table(("Python", "demo's packages", "demo", "tests' packages", "`make check`",
                   "wheel alone"), rows)  # fmt: skip

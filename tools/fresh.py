@@ -146,7 +146,8 @@ def main() -> None:
             if not options.keep:
                 shutil.rmtree(work, ignore_errors=True)
         print(json.dumps(results[-1]), flush=True)
-        content = {"command": " ".join(["python", "tools/fresh.py", *sys.argv[1:]]),
+        words = ["PYTHON" if "/" in word else word for word in sys.argv[1:]]
+        content = {"command": " ".join(["python", "tools/fresh.py", *words]),
                    "machine": f"{os.cpu_count()} cores, {platform.platform()}",
                    "results": results}  # fmt: skip
         RESULT.write_text(json.dumps(content, indent=1) + "\n")
