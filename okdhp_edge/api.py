@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from okdhp_edge.backends.choose import load_backend
-from okdhp_edge.data.image_file import read_image, several_images_note
+from okdhp_edge.data.image_file import read_image_and_note
 from okdhp_edge.errors import DataError
 from okdhp_edge.inference.person_detector import PersonDetector
 from okdhp_edge.inference.pose_estimator import PoseEstimator
@@ -162,9 +162,10 @@ def stream(
 
 def _frame(picture: Picture) -> Image:
     if isinstance(picture, str | Path):
-        if note := several_images_note(Path(picture)):
+        image, note = read_image_and_note(Path(picture))
+        if note:
             warnings.warn(note, stacklevel=3)
-        return read_image(Path(picture))
+        return image
     # By their modules, which are not imported for it: what they hold is RGB, not BGR.
     kind = type(picture)
     library = kind.__module__.partition(".")[0]

@@ -4,7 +4,7 @@ One description serves labelling, teachers in training and, in its first part, d
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import COCO17, KNOWN, Skeleton, skeleton_from_names
 from okdhp_edge.system.reading import read_toml
+
+Spec = TypeVar("Spec", bound=BaseModel)
 
 
 class ExternalInputSpec(BaseModel):
@@ -89,10 +91,19 @@ def read_pose_spec(path: Path) -> ExternalPoseSpec:
         raise ModelError(f"teacher {path} does not exist", "check --teacher")
     if not beside.is_file():
         raise ModelError(f"teacher {path} has no {beside.name} beside it", f"write one: {keys}")
+    return read_description(beside, ExternalPoseSpec, "teacher")
+
+
+def read_description(file: Path, spec: type[Spec], of: str) -> Spec:
+    """A TOML file of a spec's keys.
+
+    Raises:
+        ModelError: it is no such file.
+    """
     try:
-        return ExternalPoseSpec.model_validate(read_toml(beside))
+        return spec.model_validate(read_toml(file))
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{beside} is no description of a teacher ({first_fault(error)})",
-            f"use the keys {keys}",
+            f"{file} is no description of a {of} ({first_fault(error)})",
+            f"use the keys {', '.join(spec.model_fields)}",
         ) from error

@@ -45,21 +45,17 @@ class ImageFile:
         return read_image(self.path)
 
 
-def several_images_note(path: Path) -> str | None:
-    """What to say of a file that holds more than the one image that is read; None of others."""
-    try:
-        count = count_images(read_file(path, _MAX_BYTES))
-    except (OSError, ValueError):  # said when it is read
-        return None
-    return f"{path.name} holds {count} images: the first is read" if count > 1 else None
-
-
 def read_image(path: Path) -> Image:
     """Decode a picture file to (H, W, 3) uint8 BGR, rotated as its EXIF says.
 
     Raises:
         DataError: the file is missing, truncated or no picture.
     """
+    return read_image_and_note(path)[0]
+
+
+def read_image_and_note(path: Path) -> tuple[Image, str | None]:
+    """As `read_image`, with what to say of a file that holds more than the one image."""
     try:
         data = read_file(path, _MAX_BYTES)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -68,7 +64,9 @@ def read_image(path: Path) -> Image:
         ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"picture {path} cannot be read ({error})", "check the file") from error
-    return decode_image(data, path)
+    count = count_images(data)
+    note = f"{path.name} holds {count} images: the first is read" if count > 1 else None
+    return decode_image(data, path), note
 
 
 def decode_image(data: bytes, name: Path | str) -> Image:

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from okdhp_edge.artifacts.external_model import ExternalInputSpec
-from okdhp_edge.errors import ModelError, first_fault
+from okdhp_edge.artifacts.external_model import ExternalInputSpec, read_description
+from okdhp_edge.errors import ModelError
 from okdhp_edge.inference.onnx_model import OnnxModel
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
-from okdhp_edge.system.reading import read_toml
 
 Rows = NDArray[np.float32]
 
@@ -133,15 +132,7 @@ def read_spec(path: Path) -> DetectorSpec | None:
         ModelError: it is no such file.
     """
     beside = path.with_suffix(".toml")
-    if not beside.is_file():
-        return None
-    try:
-        return DetectorSpec.model_validate(read_toml(beside))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{beside} is no description of a detector ({first_fault(error)})",
-            f"use the keys {', '.join(DetectorSpec.model_fields)}",
-        ) from error
+    return read_description(beside, DetectorSpec, "detector") if beside.is_file() else None
 
 
 def _recognised(path: Path, shape: tuple[int, ...], size: tuple[int, int]) -> DetectorSpec:

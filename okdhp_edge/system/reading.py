@@ -9,6 +9,7 @@ import codecs
 import json
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,12 @@ def parse_json(text: str) -> Any:
     Raises:
         ValueError: no JSON, or nested too deeply.
     """
+    return _parse_limited(json.loads, text)
+
+
+def _parse_limited(parse: Callable[[str], Any], text: str) -> Any:
     try:
-        content = json.loads(text)
+        content = parse(text)
     except RecursionError:
         raise ValueError(f"nested more than {_MAX_DEPTH} deep") from None
     _check_depth(content)
@@ -85,12 +90,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         OSError, ValueError: as `read_text`, or no TOML, or nested too deeply.
     """
-    text = read_text(path, MAX_CONFIG_BYTES)
-    try:
-        content = tomllib.loads(text)
-    except RecursionError:
-        raise ValueError(f"nested more than {_MAX_DEPTH} deep") from None
-    _check_depth(content)
+    content: dict[str, Any] = _parse_limited(tomllib.loads, read_text(path, MAX_CONFIG_BYTES))
     return content
 
 
@@ -111,13 +111,9 @@ def read_yaml(path: Path) -> Any:
 
     text = read_text(path, MAX_CONFIG_BYTES)
     try:
-        content = yaml.load(text, Loader)  # noqa: S506  a SafeLoader with less
+        return _parse_limited(lambda t: yaml.load(t, Loader), text)  # noqa: S506  a SafeLoader
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
-    except RecursionError:
-        raise ValueError(f"nested more than {_MAX_DEPTH} deep") from None
-    _check_depth(content)
-    return content
 
 
 def _check_depth(content: Any) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from okdhp_edge.data.image_file import IMAGE_SUFFIXES, read_image, several_images_note
+from okdhp_edge.data.image_file import IMAGE_SUFFIXES, read_image_and_note
 from okdhp_edge.data.video import VideoReader
 from okdhp_edge.errors import DataError, SourceError
 from okdhp_edge.pose.preprocess import Image
@@ -90,14 +90,14 @@ class ImageSource(Source):
         while self._place < len(self._files):
             self._place += 1
             try:
-                image = read_image(self._files[self._place - 1])
+                image, note = read_image_and_note(self._files[self._place - 1])
             except DataError as error:
                 if not self._whole:
                     raise SourceError(error.cause, error.remedy) from error
                 self._broken += 1
                 self.notes.append(f"left out: {error.cause}")
                 continue
-            if note := several_images_note(self._files[self._place - 1]):
+            if note:
                 self.notes.append(note)
             return image
         if self._broken == len(self._files):
