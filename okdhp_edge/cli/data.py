@@ -1,4 +1,4 @@
-"""`okdhp-edge data show`, `check`, `crops`, `errors`, `relabel` and `label`."""
+"""`okdhp-edge data show`, `check`, `crops`, `errors`, `relabel`, `label` and `import`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 
 from okdhp_edge.cli import MODEL_HELP
 from okdhp_edge.cli.console import emit, guarded, progress, say, table
+from okdhp_edge.cli.import_annotations import import_data
 from okdhp_edge.cli.label import label
 from okdhp_edge.errors import DataError
 from okdhp_edge.system.progress import counter
@@ -202,3 +203,4 @@ def errors(
 
 
 app.command("label")(label)
+app.command("import")(import_data)

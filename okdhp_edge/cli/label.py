@@ -53,6 +53,13 @@ Unlike = Annotated[
 ]
 Precision = Annotated[str, typer.Option(help="Of the teachers: fp32 or bf16.")]
 Workers = Annotated[int, typer.Option(min=1, help="Pictures in work at once.")]
+Format = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        help="Write pre-annotations beside --out too: label-studio or cvat; repeatable.",
+    ),
+]
 Sheet = Annotated[Path | None, typer.Option(help="PNG or JPEG of persons to look at.")]
 Seed = Annotated[int, typer.Option(min=0)]
 
@@ -77,6 +84,7 @@ def label(
     unlike: Unlike = None,
     precision: Precision = "fp32",
     workers: Workers = 2,
+    format_: Format = None,
     sheet: Sheet = None,
     seed: Seed = 0,
 ) -> None:
@@ -86,12 +94,16 @@ def label(
     stay unlabelled, joints that no prediction finds are marked absent. A stopped run
     continues where it was.
     """
+    from okdhp_edge.data.annotation_tools.convert import check_tool, export_pre_annotations
+    from okdhp_edge.data.load import load
     from okdhp_edge.label.consensus import ConsensusRules
     from okdhp_edge.label.options import LabelOptions
     from okdhp_edge.label.sheet import write_sheet
     from okdhp_edge.label.stage import label as run
     from okdhp_edge.system.outputs import check_outputs
 
+    for tool in format_ or ():
+        check_tool(tool)
     read = [*sources, *teacher, *(unlike or ()), *([detector] if detector else ())]
     read += [] if boxes in (_BESIDE, _NONE) else [Path(boxes)]
     check_outputs({"--out": out, "the record of --out": out.with_suffix(".partial"),
@@ -108,6 +120,11 @@ def label(
             unlike=unlike or (), precision=precision, workers=workers, seed=seed, report=report,
             warn=say,
         ))  # fmt: skip
+    written = []
+    for tool in format_ or ():
+        written += export_pre_annotations(load(f"coco:{result.file}", "all"), tool, out)
+    for file in written:
+        say(f"pre-annotations: {file}")
     if sheet is not None:
         write_sheet(result.file, sheet, seed)
     left_out = ", ".join(f"{count} {what}" for what, count in result.left_out.items())

@@ -62,3 +62,9 @@ def _roots(file: Path, path: Path) -> Iterator[Path]:
         yield from (path / part, path / "images" / part)
     # `annotations/val/x.json` style: climb until the first picture is found.
     yield from (p for parent in file.parents[:4] for p in (parent, parent / "images"))
+
+
+def portable_name(out: Path, file: Path) -> str:
+    """The name of an image in a COCO file written to `out`: below its folder, else absolute."""
+    place, root = file.resolve(), out.parent.resolve()
+    return (place.relative_to(root) if place.is_relative_to(root) else place).as_posix()

@@ -35,15 +35,30 @@ class _Facts(NamedTuple):
     classes: dict[int, str]
 
 
-def load_yolo(path: Path, split: str) -> PoseDataset:
+def is_yolo(path: Path) -> bool:
+    """Whether a path is a set's YAML, or its folder."""
+    file = yaml_file(path)
+    return file.suffix.lower() in (".yaml", ".yml") and file.is_file()
+
+
+def yaml_file(path: Path) -> Path:
+    """`data.yaml` of a folder, or the file itself."""
+    return path / "data.yaml" if path.is_dir() else path
+
+
+def load_yolo(path: Path, split: str, person_class: str | None = None) -> PoseDataset:
     """Read a data set given by its `data.yaml`, or by the folder that holds it.
 
     A set that names only `train` is divided 80/10/10 by picture name.
 
+    Args:
+        person_class: name or number of the class that is read; default: `person`, else the most
+            frequent one.
+
     Raises:
-        DataError: a file is missing or not what the format says.
+        DataError: a file is missing or not what the format says, or no row is of that class.
     """
-    file = path / "data.yaml" if path.is_dir() else path
+    file = yaml_file(path)
     facts = _facts(file)
     left_out: Counter[str] = Counter()
     named = [s for s in _KEYS if facts.folders.get(s)]
@@ -56,7 +71,7 @@ def load_yolo(path: Path, split: str) -> PoseDataset:
     labelled = [
         found for part in wanted for found in _labelled(facts, facts.folders[part], left_out)
     ]
-    persons = _person_class(facts, labelled, left_out)
+    persons = _person_class(facts, labelled, person_class, left_out)
     samples = [s for found in labelled for s in _of_picture(facts, found, persons, left_out)]
     if split != "all" and named == ["train"]:
         samples = split_by_name(samples, split, key=lambda s: s.image_name)
@@ -166,10 +181,17 @@ def _labelled(facts: _Facts, places: list[Path], left_out: Counter[str]) -> Iter
                 yield _Labelled(picture, rows)
 
 
-def _person_class(facts: _Facts, labelled: list[_Labelled], left_out: Counter[str]) -> int:
-    """The class called `person`, else the most frequent one; the others are counted."""
+def _person_class(
+    facts: _Facts, labelled: list[_Labelled], wanted: str | None, left_out: Counter[str]
+) -> int:
+    """The class that is wanted, else the one called `person`, else the most frequent one; the
+    others are counted."""
     counts = Counter(int(row[0]) for found in labelled for row in found.rows)
-    named = [k for k in counts if facts.classes.get(k, "").lower() == _PERSON]
+    name = (wanted or _PERSON).lower()
+    named = [k for k in counts if name in (facts.classes.get(k, "").lower(), str(k))]
+    if wanted and not named:
+        names = ", ".join(facts.classes.get(k, str(k)) for k in sorted(counts))
+        raise DataError(f"no row is of class '{wanted}'", f"the classes are {names or 'none'}")
     chosen = named[0] if named else max(counts, key=lambda k: counts[k], default=0)
     for other in sorted(counts.keys() - {chosen}):
         name = facts.classes.get(other, str(other))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from okdhp_edge import __version__
 from okdhp_edge.data.coco_annotation import AREA_OF_BOX
+from okdhp_edge.data.coco_layout import portable_name
 from okdhp_edge.data.reading import read_json
 from okdhp_edge.errors import DataError
 from okdhp_edge.inference.external_pose_model import fingerprint
@@ -76,11 +77,8 @@ def assemble(
 
 def _image(out: Path, item: ImageItem, record: Record, number: int) -> Record:
     file = item.path if item.frame is None else frame_file(out, item)
-    place = file.resolve()
-    root = out.parent.resolve()
-    name = place.relative_to(root) if place.is_relative_to(root) else place
     return {
-        "id": number, "file_name": name.as_posix(), "width": record["width"],
+        "id": number, "file_name": portable_name(out, file), "width": record["width"],
         "height": record["height"], "dhash": f"{record['hash']:016x}",
     }  # fmt: skip
 

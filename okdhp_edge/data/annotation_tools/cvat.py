@@ -1,0 +1,200 @@
+"""CVAT for images 1.1 (https://docs.cvat.ai/docs/other/xml_format), with skeletons or with points.
+
+Coordinates are pixels, counted from the edge of the first one.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+from defusedxml.ElementTree import ParseError, fromstring
+
+from okdhp_edge.data.annotation_tools.annotations import (
+    AnnotatedImage,
+    AnnotatedPerson,
+    AnnotationSet,
+    Point,
+)
+from okdhp_edge.errors import DataError
+from okdhp_edge.pose.crop import Box
+from okdhp_edge.system.files import write_text
+from okdhp_edge.system.reading import read_text
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+_REMEDY = "export the task as CVAT for images 1.1"
+
+
+def is_cvat(path: Path) -> bool:
+    """Whether a file, or `annotations.xml` of a folder, is CVAT's."""
+    file = _file(path)
+    return file.is_file() and file.suffix.lower() == ".xml"
+
+
+def _file(path: Path) -> Path:
+    return path / "annotations.xml" if path.is_dir() else path
+
+
+def read_cvat(path: Path) -> AnnotationSet:
+    """Read an XML file, or a folder with `annotations.xml`.
+
+    A skeleton is a person. So are points, and the box, that share a `group_id`; points in no group
+    are one person of their image where no name repeats.
+
+    Raises:
+        DataError: not such a file.
+    """
+    file = _file(path)
+    try:
+        root = fromstring(read_text(file))
+        if root.find("track") is not None:
+            raise DataError(f"{file} is CVAT for video", _REMEDY)
+        left_out: Counter[str] = Counter()
+        images = [_image(image, left_out) for image in root.iter("image")]
+        keypoints = _declared(root)
+    except FileNotFoundError:
+        raise DataError(f"{file} does not exist", _REMEDY) from None
+    except (OSError, ParseError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{file} is no CVAT file ({error})", _REMEDY) from error
+    notes = [f"left out: {count} {what}" for what, count in left_out.items()]
+    return AnnotationSet(images, keypoints, notes=notes)
+
+
+def _declared(root: "Element") -> dict[str, list[str]]:
+    """The elements of each skeleton: labels inside its label, or labels that name it as parent."""
+    found: dict[str, list[str]] = {}
+    for label in root.iterfind("meta//labels/label"):
+        name, parent = label.findtext("name") or "", label.findtext("parent")
+        inner = [inside.findtext("name") or "" for inside in label.iterfind("sublabels/label")]
+        if inner:
+            found[name] = inner
+        elif parent:
+            found.setdefault(parent, []).append(name)
+    return found
+
+
+def _image(image: "Element", left_out: Counter[str]) -> AnnotatedImage:
+    size = int(image.attrib["width"]), int(image.attrib["height"])
+    persons = [_of_skeleton(skeleton) for skeleton in image.iterfind("skeleton")]
+    persons += _of_groups(image, left_out)
+    return AnnotatedImage((image.attrib["name"].replace("\\", "/"),), persons, size)
+
+
+def _of_skeleton(skeleton: "Element") -> AnnotatedPerson:
+    points = dict(map(_point, skeleton.iterfind("points")))
+    return AnnotatedPerson(points, category=skeleton.attrib["label"])
+
+
+def _of_groups(image: "Element", left_out: Counter[str]) -> Iterator[AnnotatedPerson]:
+    boxes: dict[str | None, Element] = {
+        box.attrib.get("group_id"): box for box in image.iterfind("box")
+    }
+    groups: dict[str | None, dict[str, Point]] = {}
+    for element in image.iterfind("points"):
+        name, point = _point(element)
+        group = groups.setdefault(element.attrib.get("group_id"), {})
+        if name in group:
+            left_out["points that no group joins to a person"] += 1
+        else:
+            group[name] = point
+    for group_id, points in groups.items():
+        box = boxes.get(group_id)
+        category = "person" if box is None else box.attrib["label"]
+        yield AnnotatedPerson(points, None if box is None else _box(box), category)
+
+
+def _point(element: "Element") -> tuple[str, Point]:
+    x, y = (float(v) for v in element.attrib["points"].split(";")[0].split(","))
+    hidden, outside = (element.attrib.get(key) == "1" for key in ("occluded", "outside"))
+    visibility = 0 if outside else 1 if hidden else 2
+    return element.attrib["label"], Point(x - 0.5, y - 0.5, visibility)
+
+
+def _box(element: "Element") -> Box:
+    left, top, right, bottom = (float(element.attrib[k]) for k in ("xtl", "ytl", "xbr", "ybr"))
+    return np.array([left, top, right - left, bottom - top])
+
+
+def write_cvat(annotations: AnnotationSet, out: Path) -> list[Path]:
+    """Write the annotations of a task, and its labels for CVAT's "Raw" label editor, beside `out`.
+
+    Create a task with these labels and the images, then upload the annotations to it as
+    "CVAT 1.1"; CVAT finds images by their names.
+    """
+    annotations_file = out.with_suffix(".cvat.xml")
+    labels_file = out.with_suffix(".cvat-labels.json")
+    lines = [
+        line
+        for index, image in enumerate(annotations.images)
+        for line in _image_lines(index, image, annotations)
+    ]
+    body = "\n".join(lines)
+    write_text(
+        annotations_file,
+        '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n'
+        f"{body}\n</annotations>\n",
+    )
+    labels = [_label(*item, annotations.limbs) for item in annotations.keypoints.items()]
+    write_text(labels_file, json.dumps(labels, indent=1) + "\n")
+    return [annotations_file, labels_file]
+
+
+def _image_lines(index: int, image: AnnotatedImage, annotations: AnnotationSet) -> Iterator[str]:
+    assert image.size is not None
+    width, height = image.size
+    name = quoteattr(image.names[0])
+    yield f'  <image id="{index}" name={name} width="{width}" height="{height}">'
+    for person in image.persons:
+        yield f'    <skeleton label={quoteattr(person.category)} source="auto" z_order="0">'
+        for keypoint in annotations.keypoints[person.category]:
+            point = person.points.get(keypoint)
+            # A point that is not there lies in the middle of the person, marked "outside".
+            x, y, visibility = point or (*_middle(person), 0)
+            yield (
+                f'      <points label={quoteattr(keypoint)} source="auto" '
+                f'outside="{int(visibility == 0)}" occluded="{int(visibility == 1)}" '
+                f'points="{x + 0.5:.2f},{y + 0.5:.2f}"/>'
+            )
+        yield "    </skeleton>"
+    yield "  </image>"
+
+
+def _middle(person: AnnotatedPerson) -> tuple[float, float]:
+    assert person.box is not None
+    x, y = person.box[:2] + person.box[2:] / 2
+    return float(x), float(y)
+
+
+def _label(
+    category: str, keypoints: Sequence[str], limbs: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """A skeleton in CVAT's "Raw" constructor: its elements, and the drawing that joins them."""
+    sublabels = [{"name": name, "type": "points", "attributes": []} for name in keypoints]
+    return {"name": category, "type": "skeleton", "attributes": [], "sublabels": sublabels,
+            "svg": _drawing(keypoints, limbs)}  # fmt: skip
+
+
+def _drawing(keypoints: Sequence[str], limbs: Sequence[tuple[str, str]]) -> str:
+    """The elements on a circle, in percent of the drawing."""
+    angle = np.linspace(0, 2 * np.pi, len(keypoints), endpoint=False)
+    place = np.stack([50 + 40 * np.sin(angle), 50 - 40 * np.cos(angle)], axis=1).round(1)
+    node = {name: number for number, name in enumerate(keypoints, 1)}
+    lines = [
+        f'<line x1="{place[node[a] - 1][0]}" y1="{place[node[a] - 1][1]}" '
+        f'x2="{place[node[b] - 1][0]}" y2="{place[node[b] - 1][1]}" stroke="black" '
+        f'data-type="edge" data-node-from="{node[a]}" data-node-to="{node[b]}"></line>'
+        for a, b in limbs
+        if a in node and b in node
+    ]
+    circles = [
+        f'<circle r="1.5" stroke="black" fill="#b3b3b3" cx="{x}" cy="{y}" stroke-width="0.1" '
+        f'data-type="element node" data-element-id="{number}" data-node-id="{number}" '
+        f"data-label-name={quoteattr(escape(name))}></circle>"
+        for (name, number), (x, y) in zip(node.items(), place, strict=True)
+    ]
+    return "\n".join([*lines, *circles])
