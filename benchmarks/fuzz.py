@@ -19,7 +19,7 @@ from reliability import RESULT, record
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from okdhp_edge.export.stage import ExportOptions, export_branch
+from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.faults.runner import BAD, try_many

@@ -22,7 +22,7 @@ from tests.faults.grammar_trial import Finding, as_corpus, explore, make_folders
 _TRAIN = """
 import sys
 from pathlib import Path
-from okdhp_edge.export.stage import ExportOptions, export_branch
+from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.helpers.tiny_models import DATA, tiny_recipe

@@ -24,9 +24,8 @@ from numpy.typing import NDArray
 from okdhp_edge.artifacts.card import ModelCard, SkeletonSpec, read_card, sha256_of, write_card
 from okdhp_edge.artifacts.model_store import artefact
 from okdhp_edge.backends.base import Backend, BackendConfig
-from okdhp_edge.backends.registry import open_backend
+from okdhp_edge.backends.registry import backend_class, open_backend, profile
 from okdhp_edge.backends.timing import ROUND, time_interleaved
-from okdhp_edge.bench.layers import slowest
 from okdhp_edge.errors import BackendError
 from okdhp_edge.export.strip import strip
 from okdhp_edge.export.to_onnx import simplify, write_onnx
@@ -37,7 +36,6 @@ from okdhp_edge.quantize import openvino, strongly_typed
 from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
-from okdhp_edge.quantize.profiles import profile
 from okdhp_edge.quantize.statistics import input_range
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.files import write_text
@@ -216,7 +214,7 @@ def _by_kind(path: Path, backend: str, precision: str, threads: int) -> dict[str
     crop = np.zeros((1, card.input.height, card.input.width, 3), dtype=np.uint8)
     request = BackendConfig(folder, card, precision, threads)
     times: defaultdict[str, float] = defaultdict(float)
-    for layer in slowest(backend, request, crop, most=10_000):
+    for layer in backend_class(backend).layer_times(request, crop):
         times[layer.kind] += layer.us / 1e3
     longest = sorted(times.items(), key=lambda item: -item[1])[:8]
     return {kind: round(ms, 3) for kind, ms in longest}

@@ -38,8 +38,8 @@ from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.cli.main import app
 from okdhp_edge.errors import OkdhpError
-from okdhp_edge.export.stage import ExportOptions, export_branch
-from okdhp_edge.quantize.stage import QuantizeOptions, quantize
+from okdhp_edge.export.export_branch import ExportOptions, export_branch
+from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
 from okdhp_edge.train.loop import LAST, train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.helpers.tiny_models import tiny_recipe

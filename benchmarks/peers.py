@@ -39,7 +39,7 @@ from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseDataset, Sample, kinds_of
 from okdhp_edge.evaluation.evaluate import score
-from okdhp_edge.export.stage import ExportOptions, export_branch
+from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.inference.onnx_model import OnnxModel
 from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.inference.top_down import crop_person, to_image

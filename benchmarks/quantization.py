@@ -19,19 +19,18 @@ from paired import Hits, gain, hits
 
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import BackendConfig, predict_with
-from okdhp_edge.backends.registry import open_backend
+from okdhp_edge.backends.registry import all_profiles, open_backend, profile
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseDataset, kinds_of
 from okdhp_edge.evaluation.evaluate import predict_joints
-from okdhp_edge.export.stage import ExportOptions, export_branch
-from okdhp_edge.pipeline import qat_recipe
+from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize.calibrators import METHODS
 from okdhp_edge.quantize.inputs import QuantizationInputs
 from okdhp_edge.quantize.plan import LEARNED, Plan
-from okdhp_edge.quantize.profiles import PROFILES, profile
-from okdhp_edge.quantize.stage import QuantizeOptions, quantization_inputs
+from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantization_inputs
 from okdhp_edge.quantize.verify import verify
 from okdhp_edge.quantize.write import write_artefact
+from okdhp_edge.quantize_with_qat import qat_recipe
 from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.files import write_text
@@ -48,7 +47,7 @@ def main(
     calibration: Annotated[str | None, typer.Option()] = None,
     epochs: Annotated[int, typer.Option(help="Of training with quantization; 0: none.")] = 3,
     train_split: Annotated[str, typer.Option(help="What is trained on.")] = "train",
-    profiles: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(PROFILES),
+    profiles: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(all_profiles()),
     trained: Annotated[str, typer.Option(help="Profiles that are trained for.")] = "generic",
     calibrators: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(METHODS),
     runs: Annotated[Path, typer.Option()] = Path("runs/quantization"),

@@ -20,12 +20,11 @@ import numpy as np
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.artifacts.model_store import resolve_weights
 from okdhp_edge.backends.base import BackendConfig
-from okdhp_edge.backends.registry import open_backend
+from okdhp_edge.backends.registry import open_backend, profile
 from okdhp_edge.backends.timing import time_interleaved
-from okdhp_edge.export.stage import ExportOptions, export_branch
+from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize.plan import Plan
-from okdhp_edge.quantize.profiles import profile
-from okdhp_edge.quantize.stage import QuantizeOptions, quantization_inputs
+from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantization_inputs
 from okdhp_edge.quantize.write import write_artefact
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine

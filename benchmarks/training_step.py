@@ -31,10 +31,10 @@ from okdhp_edge.recipe.recipe import Recipe, read_recipe
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.train.dataset import Batch
+from okdhp_edge.train.gaussian_targets import gaussian_targets
 from okdhp_edge.train.methods import build_method
 from okdhp_edge.train.schedule import build_optimizer
 from okdhp_edge.train.step import TrainingStep
-from okdhp_edge.train.targets import gaussian_targets
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "training_step.json"

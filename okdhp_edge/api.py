@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from okdhp_edge.backends.choose import load_backend
+from okdhp_edge.backends.selection import load_backend
 from okdhp_edge.data.image_file import read_image_and_note
 from okdhp_edge.errors import DataError
 from okdhp_edge.inference.person_detector import PersonDetector
@@ -54,7 +54,7 @@ class PoseModel:
         threads: int | None = None,
         detector: str | Path | None = None,
     ) -> None:
-        self._backend, self.precision = load_backend(
+        self._backend, self.precision, _ = load_backend(
             model, backend, precision, threads, lambda _: None
         )
         self._estimator = PoseEstimator(self._backend, StageClock())
@@ -106,8 +106,8 @@ class PoseModel:
 def load(
     model: str | None = None,
     *,
-    backend: Literal["auto", "openvino", "onnxruntime", "tensorrt", "pytorch"] = "auto",
-    precision: Literal["auto", "int8", "fp32", "bf16"] = "auto",
+    backend: str = "auto",
+    precision: str = "auto",
     threads: int | None = None,
     detector: str | Path | None = None,
 ) -> PoseModel:
@@ -149,7 +149,9 @@ def stream(
         OkdhpError: model, source or detector cannot be used, or the source broke.
     """
     with ExitStack() as closing:
-        loaded, _ = load_backend(model, backend, precision, threads, _log.info, tune_threads=True)
+        loaded = load_backend(
+            model, backend, precision, threads, _log.info, tune_threads=True, detail=_log.debug
+        ).backend
         closing.enter_context(loaded)
         asked = People(
             how_many=people, detector=Path(detector) if detector else None, smooth=smooth

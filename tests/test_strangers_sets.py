@@ -10,7 +10,7 @@ import pytest
 import okdhp_edge
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError
-from okdhp_edge.export.stage import ExportOptions, export_branch
+from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.data.test_coco_dialects import DIALECTS

@@ -41,17 +41,20 @@ def try_python(python: str, backend: str, work: Path, trials: list[str]) -> dict
     for words in (["init", "-q"], ["add", "-A"]):
         subprocess.run(["git", *words], cwd=source, check=True)
     result: dict[str, Any] = {"python": version_of(python), "torch_backend": backend}
+    print(result["python"], flush=True)
     options = [f"PYTHON={python}", f"TORCH_BACKEND={backend}"]
     if "demo" in trials:
         # First the installation alone, to know what it is made of.
         result["install_demo_s"] = run(["make", ".venv/.demo", *options], source)
         result["demo_disk_gb"] = gigabytes(source / ".venv")
         result["demo_s"] = run(["make", "demo", *options], source)
+        print(json.dumps(result), flush=True)
         assert (source / "models/demo/demo.mp4").is_file()
     if "check" in trials:
         result["install_test_s"] = run(["make", "setup", *options], source)
         result["test_disk_gb"] = gigabytes(source / ".venv")
         result["check_s"] = run(["make", "check", *options], source)
+        print(json.dumps(result), flush=True)
     if "wheel" in trials:
         result["wheel"] = try_wheel(python, source, work)
     return result
@@ -65,7 +68,8 @@ def try_wheel(python: str, source: Path, work: Path) -> dict[str, Any]:
     image = source / "docs" / "person.jpg"
     result: dict[str, Any] = {"wheel_mb": round(wheel.stat().st_size / 1e6, 1)}
     for device in DEVICES:
-        environment = work / device
+        # Not its bare name: Python finds folders of the working folder as packages.
+        environment = work / f"venv-{device}"
         on_device = make_environment(python, environment)
         seconds = run([on_device, "-m", "pip", "install", "--quiet", f"{wheel}[{device}]"], work)
         result[device] = {"install_s": seconds, "disk_gb": gigabytes(environment)}

@@ -5,6 +5,7 @@ The same facts travel inside the ONNX file as `metadata_props`.
 
 import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,9 @@ RANGES = "ranges.json"
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
 """Of a file in the card's own folder: no path leads out of it."""
+
+
+ProfileName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 
 
 class _Strict(BaseModel):
@@ -127,7 +131,8 @@ class ModelCard(_Strict):
 
     name: str
     format: Literal["onnx", "openvino"]
-    profile: Literal["float", "openvino", "onnxruntime", "tensorrt", "generic"]
+    profile: ProfileName
+    """`float`, or the INT8 profile of the runtime that the file was made for."""
     precision: Literal["fp32", "int8"]
     input: InputSpec
     decoder: DecoderSpec
@@ -162,7 +167,13 @@ class ModelCard(_Strict):
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file's content."""
+    """Hex digest of a file's content; read once as long as the file stays as it is."""
+    state = path.stat()
+    return _digest(path, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, *_: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

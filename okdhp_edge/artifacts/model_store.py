@@ -11,6 +11,8 @@ import os
 from importlib import resources
 from pathlib import Path
 
+import platformdirs
+
 from okdhp_edge.artifacts.card import CARD_NAME, ModelCard, read_card
 from okdhp_edge.errors import ModelError, RecipeError
 
@@ -25,9 +27,8 @@ SHIPPED_MODELS = ("lite", "full")
 
 
 def cache_folder(kind: str) -> Path:
-    """Where what can be remade is kept between commands: `calibration` or `engines`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "okdhp-edge" / kind
+    """The user's folder of what can be remade: `calibration`, `engines` or `selections`."""
+    return platformdirs.user_cache_path("okdhp-edge", appauthor=False) / kind
 
 
 def default_checkpoint() -> Path:

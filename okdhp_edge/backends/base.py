@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,14 @@ class BackendInfo:
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON-ready values."""
         return asdict(self)
+
+
+class LayerTime(NamedTuple):
+    """One layer: mean microseconds a run, and how it ran (kernel or operator with its types)."""
+
+    name: str
+    kind: str
+    us: float
 
 
 @dataclass(frozen=True)
@@ -97,10 +105,11 @@ class Backend(ABC):
         return self._alone(np.ascontiguousarray(images_BHWC))
 
     def infer_async(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
-        """Begin one batch; the function returned waits for its result, which is `infer_all`'s.
+        """Queue one batch; the function returned waits for its result, which is `infer_all`'s.
 
-        One may be under way at a time; `infer` may be called meanwhile. The images are not to be
-        changed before the result is there.
+        Two may be queued or under way, and their results are waited for in the order of the calls;
+        `infer` may be called meanwhile. The images are not to be changed before the result is
+        there.
 
         Raises:
             BackendError: as `infer`, or more than one batch.
@@ -169,6 +178,20 @@ class Backend(ABC):
     @abstractmethod
     def describe(self) -> BackendInfo:
         """What really runs."""
+
+    @classmethod
+    def layer_times(cls, config: BackendConfig, crop_1HWC: NDArray[np.uint8]) -> list[LayerTime]:
+        """How long each layer of a model takes; empty where the runtime does not tell."""
+        del config, crop_1HWC
+        return []
+
+    @classmethod
+    def describe_devices(cls) -> tuple[str, str]:
+        """What the runtime's library says of its devices, and what to do where it finds none.
+
+        Asked in a process of its own: a broken library may end it.
+        """
+        raise NotImplementedError
 
     def close(self) -> None:
         """Release the model; safe to call twice."""

@@ -1,13 +1,16 @@
 """ONNX Runtime on the CPU."""
 
+import json
 import os
+import tempfile
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo
+from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo, LayerTime
 from okdhp_edge.errors import BackendError
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.system.hardware import saturates_in_int8, usable_cores
@@ -18,6 +21,7 @@ _LOG_ERRORS_ONLY = 3
 # the next one, where one that sleeps at once has to be woken for each. One that spins for long, as
 # ONNX Runtime has it by default, takes the core that crop and decode need.
 _SPIN_US = 100
+_PROFILED_RUNS = 30
 
 _TYPES = {"tensor(int32)": np.int32, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64}
 
@@ -61,6 +65,29 @@ class OnnxRuntimeBackend(Backend):
         """The runtime, version, device, precision and threads that really run."""
         precision = "int8 (u8s8 or s8s8 Q/DQ), rest fp32" if self._precision == "int8" else "fp32"
         return BackendInfo(self.name, ort.__version__, "CPU", precision, self._threads)
+
+    @classmethod
+    def layer_times(cls, config: BackendConfig, crop_1HWC: NDArray[np.uint8]) -> list[LayerTime]:
+        """See `Backend.layer_times`; by the session's profile."""
+        with tempfile.TemporaryDirectory() as folder:
+            options = ort.SessionOptions()
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            if config.threads:
+                options.intra_op_num_threads = config.threads
+            session = ort.InferenceSession(str(config.model_file), options, providers=[_PROVIDER])
+            source = session.get_inputs()[0].name
+            for _ in range(_PROFILED_RUNS):
+                session.run(None, {source: crop_1HWC})
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        times: dict[tuple[str, str], float] = defaultdict(float)
+        for event in events:
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+                kind = event["args"].get("op_name", "")
+                times[event["name"].removesuffix("_kernel_time"), kind] += (
+                    event["dur"] / _PROFILED_RUNS
+                )
+        return [LayerTime(name, kind, us) for (name, kind), us in times.items()]
 
 
 class _OnnxModel:

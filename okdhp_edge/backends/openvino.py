@@ -1,6 +1,6 @@
 """OpenVINO on the CPU."""
 
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,7 +10,8 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo
+from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo, LayerTime
+from okdhp_edge.backends.compiled_models import compile_model
 from okdhp_edge.errors import BackendError
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.system.hardware import int8_units
@@ -20,6 +21,8 @@ _DEVICE = "CPU"
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """What the plugin is told to compute in by the precision asked for."""
 _BATCHES = (8, 4, 2, 1)
+_MAX_QUEUED = 2
+_PROFILED_RUNS = 30
 _NOT_COMPUTE = {"Input", "Output", "Const", "Reorder", "Reshape", "Convert"}
 
 
@@ -33,8 +36,8 @@ class OpenVinoBackend(Backend):
         self._asked = request.precision
         self._config = settings(request.precision, request.threads)
         try:
-            self._model = shared_core().read_model(str(request.model_file))
-            self._compiled = shared_core().compile_model(self._model, _DEVICE, self._config)
+            self._file = request.model_file
+            self._compiled = self._compile(None)
         except RuntimeError as error:
             if request.precision == "int8" and int8_units() == "NEON":
                 raise BackendError(
@@ -48,7 +51,8 @@ class OpenVinoBackend(Backend):
         self._requests: dict[int | None, Any] = {
             request.card.batch: self._compiled.create_infer_request()
         }
-        self._ahead: Any = None
+        # Two, so that one waits in the plugin's queue while the other runs.
+        self._queued: deque[Any] = deque()
         self._refuse_other_precision(request.precision)
 
     def _refuse_other_precision(self, asked: str) -> None:
@@ -70,9 +74,10 @@ class OpenVinoBackend(Backend):
         return np.array(request.get_output_tensor(0).data, dtype=np.float32)
 
     def _infer_async(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
-        if self._ahead is None:
-            self._ahead = self._compiled.create_infer_request()
-        request = self._ahead
+        if len(self._queued) < _MAX_QUEUED:
+            self._queued.append(self._compiled.create_infer_request())
+        self._queued.rotate()
+        request = self._queued[0]
         kept = _fed(request, images_BHWC)
         request.start_async()
 
@@ -92,11 +97,11 @@ class OpenVinoBackend(Backend):
         """A model for one crop is compiled again for others; dynamic shapes would be slower."""
         key = None if self.card.batch is None else batch
         if key not in self._requests:
-            model = self._model.clone()
-            model.reshape([batch, self.card.input.height, self.card.input.width, 3])
-            compiled = shared_core().compile_model(model, _DEVICE, self._config)
-            self._requests[key] = compiled.create_infer_request()
+            self._requests[key] = self._compile(batch).create_infer_request()
         return self._requests[key]
+
+    def _compile(self, batch: int | None) -> Any:
+        return compile_model(shared_core(), self._file, self.card, batch, self._config)
 
     def describe(self) -> BackendInfo:
         """The runtime, version, device, precision and threads that really run."""
@@ -120,11 +125,39 @@ class OpenVinoBackend(Backend):
             counts[names.get(precision, precision)] += 1
         return counts
 
+    @classmethod
+    def layer_times(cls, config: BackendConfig, crop_1HWC: NDArray[np.uint8]) -> list[LayerTime]:
+        """See `Backend.layer_times`; by the plugin's counters."""
+        core = shared_core()
+        properties: dict[str, Any] = {
+            "PERF_COUNT": True, "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": HINTS[config.precision],
+        }  # fmt: skip
+        if config.threads:
+            properties["INFERENCE_NUM_THREADS"] = config.threads
+        compiled = core.compile_model(core.read_model(str(config.model_file)), _DEVICE, properties)
+        asked = compiled.create_infer_request()
+        times: dict[tuple[str, str], float] = defaultdict(float)
+        for _ in range(_PROFILED_RUNS):
+            asked.infer([crop_1HWC])
+            for info in asked.get_profiling_info():
+                kind = f"{info.node_type} {info.exec_type}"
+                times[info.node_name, kind] += info.real_time.total_seconds() * 1e6 / _PROFILED_RUNS
+        return [LayerTime(name, kind, us) for (name, kind), us in times.items() if us > 0]
+
+    @classmethod
+    def describe_devices(cls) -> tuple[str, str]:
+        """See `Backend.describe_devices`."""
+        core = shared_core()
+        named = [f"{device} ({core.get_property(device, 'FULL_DEVICE_NAME').strip()})"
+                 for device in core.available_devices]  # fmt: skip
+        return ", ".join(named), "okdhp-edge runs on its CPU device alone"
+
     def close(self) -> None:
         """Release the compiled model and its requests."""
         super().close()
         self._requests.clear()
-        self._ahead = None
+        self._queued.clear()
         self._compiled = None
 
 

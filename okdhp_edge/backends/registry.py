@@ -1,50 +1,101 @@
-"""The table of runtimes: module, class, the command that installs them, what they read."""
+"""The table of runtimes. A record here and a class make a runtime: the rest asks the record.
+
+Imports no runtime and no heavy package: the command's help comes from here too.
+"""
 
 import importlib
 import importlib.util
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from okdhp_edge.backends.base import Backend, BackendConfig
-from okdhp_edge.errors import BackendError
+from okdhp_edge.backends import int8_profile
+from okdhp_edge.backends.int8_profile import Int8Profile
+from okdhp_edge.errors import BackendError, ModelError
+
+if TYPE_CHECKING:
+    from okdhp_edge.backends.base import Backend, BackendConfig
 
 
-@dataclass(frozen=True)
-class BackendEntry:
-    """How a runtime is loaded.
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """All that is to be known of a runtime without importing it.
 
     Attributes:
-        needs: any one of these packages must be importable.
-        precisions: what can be asked for, the first is the default without INT8.
+        module: of its class.
+        cls: a subclass of `Backend`.
+        packages: any one of these must be importable.
+        install: the command that adds it.
+        precisions: what can be asked for; the first is the default without INT8.
+        int8: what it wants of INT8 files; None: it runs float files alone.
+        rank: order in which `auto` considers runtimes, the lowest first; None: only by name.
+        last_resort: whether `auto` takes it only where nothing else runs the model.
+        per_model_threads: whether each loaded model has its own number of threads, so that two can
+            be compared in one process.
+        needs_gpu: whether it runs on a GPU alone.
+        runs_engines: whether it takes an engine that was built elsewhere (`--engine`).
+        saturates: whether its INT8 kernels add pairs of products in 16 bits on x86 without VNNI.
+        no_int8_on: INT8 units, as `hardware.int8_units` names them, on which it runs no INT8.
+        machines: processor architectures that its wheels are published for; empty: all.
+        devices: the package that lists its devices in `doctor`, see `Backend.describe_devices`.
     """
 
     module: str
     cls: str
-    needs: tuple[str, ...]
+    packages: tuple[str, ...]
     install: str
     precisions: tuple[str, ...]
+    int8: Int8Profile | None = None
+    rank: int | None = None
+    last_resort: bool = False
+    per_model_threads: bool = False
+    needs_gpu: bool = False
+    runs_engines: bool = False
+    saturates: bool = False
+    no_int8_on: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()
+    devices: str | None = None
 
 
-REGISTRY: dict[str, BackendEntry] = {
-    "openvino": BackendEntry(
-        "okdhp_edge.backends.openvino", "OpenVinoBackend", ("openvino",),
-        "pip install okdhp-edge[openvino]", ("fp32", "bf16", "int8"),
+class RuntimeChoice(NamedTuple):
+    """A runtime and the precision that is asked of it."""
+
+    backend: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.precision}"
+
+
+REGISTRY: dict[str, Runtime] = {
+    "openvino": Runtime(
+        module="okdhp_edge.backends.openvino", cls="OpenVinoBackend", packages=("openvino",),
+        install="pip install okdhp-edge[openvino]", precisions=("fp32", "bf16", "int8"),
+        int8=int8_profile.OPENVINO, rank=1, per_model_threads=True, saturates=True,
+        no_int8_on=("NEON",), devices="openvino",
     ),
-    "onnxruntime": BackendEntry(
-        "okdhp_edge.backends.onnxruntime", "OnnxRuntimeBackend", ("onnxruntime",),
-        "pip install okdhp-edge[onnxruntime]", ("fp32", "int8"),
+    "onnxruntime": Runtime(
+        module="okdhp_edge.backends.onnxruntime", cls="OnnxRuntimeBackend",
+        packages=("onnxruntime",), install="pip install okdhp-edge[onnxruntime]",
+        precisions=("fp32", "int8"), int8=int8_profile.ONNXRUNTIME, rank=2, per_model_threads=True,
     ),
-    "tensorrt": BackendEntry(
-        "okdhp_edge.backends.tensorrt", "TensorRtBackend", ("tensorrt", "tensorrt_rtx"),
-        "pip install okdhp-edge[tensorrt]", ("fp32", "int8"),
+    "tensorrt": Runtime(
+        module="okdhp_edge.backends.tensorrt", cls="TensorRtBackend",
+        packages=("tensorrt", "tensorrt_rtx"), install="pip install okdhp-edge[tensorrt]",
+        precisions=("fp32", "int8"), int8=int8_profile.TENSORRT, needs_gpu=True, runs_engines=True,
+        machines=("x86_64", "AMD64"), devices="cuda",
     ),
-    "pytorch": BackendEntry(
-        "okdhp_edge.backends.pytorch", "PyTorchBackend", ("torch",),
-        "pip install okdhp-edge[train]", ("fp32",),
+    "pytorch": Runtime(
+        module="okdhp_edge.backends.pytorch", cls="PyTorchBackend", packages=("torch",),
+        install="pip install okdhp-edge[train]", precisions=("fp32",), rank=3, last_resort=True,
+    ),
+    "opencv": Runtime(
+        module="okdhp_edge.backends.opencv", cls="OpenCvBackend", packages=("cv2",),
+        install="pip install okdhp-edge", precisions=("fp32",), rank=4, last_resort=True,
     ),
 }  # fmt: skip
 
 
-def entry(name: str) -> BackendEntry:
+def runtime(name: str) -> Runtime:
     """Look up a runtime by name.
 
     Raises:
@@ -55,25 +106,64 @@ def entry(name: str) -> BackendEntry:
     return REGISTRY[name]
 
 
+def ranked() -> list[str]:
+    """The runtimes that `auto` considers, in order."""
+    ranks = {name: found.rank for name, found in REGISTRY.items() if found.rank is not None}
+    return sorted(ranks, key=lambda name: ranks[name])
+
+
 def installed(name: str) -> bool:
-    """Whether the runtime's package can be imported."""
-    return any(importlib.util.find_spec(package) for package in entry(name).needs)
+    """Whether the runtime's package can be imported. A folder of its name in the working folder is
+    no package: it has no file that is run."""
+    specs = [importlib.util.find_spec(package) for package in runtime(name).packages]
+    return any(spec is not None and spec.origin is not None for spec in specs)
 
 
-def open_backend(name: str, request: BackendConfig) -> Backend:
+def runtime_profiles() -> tuple[str, ...]:
+    """The INT8 profiles that are made unless others are asked for: one for each runtime."""
+    return tuple(found.int8.name for found in REGISTRY.values() if found.int8 is not None)
+
+
+def all_profiles() -> tuple[str, ...]:
+    """Every INT8 profile."""
+    return (*runtime_profiles(), int8_profile.GENERIC.name)
+
+
+def profile(name: str) -> Int8Profile:
+    """An INT8 profile by its name.
+
+    Raises:
+        ModelError: no such profile.
+    """
+    known = {p.name: p for p in (int8_profile.GENERIC, *(r.int8 for r in REGISTRY.values())) if p}
+    if name not in known:
+        raise ModelError(f"unknown profile '{name}'", f"use {', '.join(all_profiles())}")
+    return known[name]
+
+
+def backend_class(name: str) -> "type[Backend]":
+    """The class of a runtime.
+
+    Raises:
+        BackendError: unknown, or not installed.
+    """
+    found = runtime(name)
+    if not installed(name):
+        raise BackendError(f"backend {name} is not installed", found.install)
+    cls: type[Backend] = getattr(importlib.import_module(found.module), found.cls)
+    return cls
+
+
+def open_backend(name: str, config: "BackendConfig") -> "Backend":
     """Load a model in a runtime.
 
     Raises:
         BackendError: unknown, not installed, no such device or precision. Nothing falls back.
     """
-    found = entry(name)
-    if request.precision not in found.precisions:
+    found = runtime(name)
+    if config.precision not in found.precisions:
         raise BackendError(
-            f"backend {name} does not run {request.precision}",
+            f"backend {name} does not run {config.precision}",
             f"use one of {', '.join(found.precisions)}",
         )
-    if not installed(name):
-        raise BackendError(f"backend {name} is not installed", found.install)
-    module = importlib.import_module(found.module)
-    backend: Backend = getattr(module, found.cls)(request)
-    return backend
+    return backend_class(name)(config)

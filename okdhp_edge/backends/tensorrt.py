@@ -54,6 +54,14 @@ class TensorRtBackend(Backend):
         self._stream = _checked(self._cuda.cudaStreamCreate())
         self._allocate()
 
+    @classmethod
+    def describe_devices(cls) -> tuple[str, str]:
+        """See `Backend.describe_devices`."""
+        try:
+            return first_device().name, ""
+        except BackendError as error:
+            return error.cause, error.remedy
+
     def _load(self, request: BackendConfig) -> Any:
         """The engine: one named by hand, one beside the model, one kept from before, or new."""
         # Kept, because the engine refers to it for as long as it lives.

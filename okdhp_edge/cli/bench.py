@@ -12,6 +12,8 @@ from okdhp_edge.cli.console import command_line, emit, guarded, progress, say, t
 if TYPE_CHECKING:
     from okdhp_edge.bench.measure import Row
 
+_SHOWN_LAYERS = 8
+
 
 @guarded
 def bench(
@@ -31,7 +33,7 @@ def bench(
     ] = None,
 ) -> None:
     """One model on every backend and precision here: accuracy, latency, size, load time."""
-    from okdhp_edge.backends.choose import chosen_model
+    from okdhp_edge.backends.selection import chosen_model
     from okdhp_edge.bench.measure import candidates, measure, recommended, slower_than_float
     from okdhp_edge.bench.present import HEADINGS, cells, markdown, plot
     from okdhp_edge.data.load import load
@@ -88,13 +90,14 @@ def _explained(row: "Row", faster: "Row", threads: int | None) -> dict[str, Any]
     import numpy as np
 
     from okdhp_edge.backends.base import BackendConfig
-    from okdhp_edge.bench.layers import slowest
+    from okdhp_edge.backends.registry import backend_class
 
     candidate = row.candidate
     spec = candidate.card.input
     crop = np.zeros((1, spec.height, spec.width, 3), dtype=np.uint8)
     request = BackendConfig(candidate.folder, candidate.card, candidate.precision, threads)
-    layers = slowest(candidate.backend, request, crop, 8)
+    times = backend_class(candidate.backend).layer_times(request, crop)
+    layers = sorted(times, key=lambda layer: -layer.us)[:_SHOWN_LAYERS]
     say(f"{candidate.backend} int8 is slower than {faster.candidate.precision} "
         f"({row.latency.p50:.2f} against {faster.latency.p50:.2f} ms)")  # fmt: skip
     table(

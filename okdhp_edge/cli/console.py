@@ -12,15 +12,6 @@ from typing import Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 
 from okdhp_edge.errors import OkdhpError, OutputError, one_line
 from okdhp_edge.system.progress import Report
@@ -150,6 +141,15 @@ def progress() -> Iterator[Report]:
     if not console.is_terminal:
         yield _log_lines()
         return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(24),
@@ -188,6 +188,8 @@ def _log_lines() -> Report:
 
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table for people."""
+    from rich.table import Table
+
     shown = Table(*headings, title=title, title_justify="left")
     for row in rows:
         shown.add_row(*(_plain(cell) for cell in row))

@@ -34,8 +34,8 @@ def show(
     import cv2
 
     from okdhp_edge.artifacts import model_store
-    from okdhp_edge.data.contact_sheet import contact_sheet
     from okdhp_edge.data.load import load
+    from okdhp_edge.data.preview import contact_sheet
     from okdhp_edge.recipe.recipe import read_recipe
     from okdhp_edge.system.files import write_bytes
     from okdhp_edge.system.outputs import check_outputs
@@ -97,7 +97,7 @@ def relabel(
 
     A recipe takes them up by `corrections = "corrections.json"`; the data stay as they are.
     """
-    from okdhp_edge.backends.choose import load_backend
+    from okdhp_edge.backends.selection import load_backend
     from okdhp_edge.data.load import load
     from okdhp_edge.label.relabel import relabel as look
     from okdhp_edge.system.files import write_text
@@ -105,7 +105,7 @@ def relabel(
 
     poses = load(data, split)
     check_outputs({"--out": out}, poses.places_read())
-    loaded, _ = load_backend(model, backend, "auto", None, say)
+    loaded = load_backend(model, backend, "auto", None, say).backend
     with loaded, progress() as report:
         found = look(poses, loaded, counter(report, "look", len(poses)))
     write_text(out, found.model_dump_json(indent=1) + "\n")
@@ -170,7 +170,7 @@ def errors(
 ) -> None:
     """Write a page of a model's errors: kinds by joint and by size, the worst persons."""
     from okdhp_edge.backends.base import predict_with
-    from okdhp_edge.backends.choose import load_backend
+    from okdhp_edge.backends.selection import load_backend
     from okdhp_edge.data.load import load
     from okdhp_edge.evaluation.error_kinds import classify
     from okdhp_edge.evaluation.error_page import error_page, summary
@@ -178,7 +178,7 @@ def errors(
     from okdhp_edge.system.files import write_text
     from okdhp_edge.system.outputs import check_outputs
 
-    loaded, asked = load_backend(model, backend, precision, None, say)
+    loaded, asked, _ = load_backend(model, backend, precision, None, say)
     with loaded, progress() as report:
         card = loaded.card
         poses = load(data, split).with_skeleton(card.skeleton.skeleton())

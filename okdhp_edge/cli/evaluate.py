@@ -52,8 +52,8 @@ def evaluate(
     record: Record = None,
 ) -> None:
     """Measure a model's accuracy, with a 95 % bootstrap interval over persons."""
-    from okdhp_edge.artifacts.results import add_result
-    from okdhp_edge.backends.choose import load_backend
+    from okdhp_edge.artifacts.result_files import add_result
+    from okdhp_edge.backends.selection import load_backend
     from okdhp_edge.system.outputs import check_outputs
 
     place = Path(data.partition(":")[2])
@@ -64,7 +64,7 @@ def evaluate(
         return
     if metric != _AP and (detector or predictions):
         raise DataError("--detector and --predictions are for COCO's AP", "add --metric ap")
-    loaded, asked = load_backend(model, backend, precision, threads, say)
+    loaded, asked, _ = load_backend(model, backend, precision, threads, say)
     with loaded:
         result = (
             evaluate_with_coco(data, split, loaded, flip_test, detector, predictions)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from okdhp_edge.artifacts import model_store
+from okdhp_edge.backends.registry import all_profiles
 from okdhp_edge.cli.console import command_line, emit, guarded, progress, say, table
 from okdhp_edge.errors import ModelError
 from okdhp_edge.system.reading import is_count
@@ -36,8 +36,8 @@ Profiles = Annotated[
     typer.Option(
         "--profile",
         "--backend",
-        help="INT8 for these targets: openvino, onnxruntime, tensorrt, generic (one scale a "
-        "tensor, for NPUs); may be repeated. Default: the first three.",
+        help=f"INT8 for these targets: {', '.join(all_profiles())} (one scale per tensor, for "
+        "NPUs); may be repeated. Default: all but generic.",
     ),
 ]
 Climb = Annotated[bool, typer.Option(help="Climb from plain PTQ until the gate holds.")]
@@ -82,10 +82,11 @@ def export(
     out: Annotated[Path | None, typer.Option(help="Default: beside the checkpoint.")] = None,
 ) -> None:
     """Keep one branch, strip the rest, write checked ONNX, and INT8 that passes its gate."""
-    from okdhp_edge.export.stage import ExportOptions, export_branch
-    from okdhp_edge.pipeline import quantize_with_qat
-    from okdhp_edge.quantize.profiles import RUNTIMES
-    from okdhp_edge.quantize.stage import QuantizeOptions
+    from okdhp_edge.artifacts import model_store
+    from okdhp_edge.backends.registry import runtime_profiles
+    from okdhp_edge.export.export_branch import ExportOptions, export_branch
+    from okdhp_edge.quantize.quantize_model import QuantizeOptions
+    from okdhp_edge.quantize_with_qat import quantize_with_qat
     from okdhp_edge.recipe.checkpoint import read_info
     from okdhp_edge.system.outputs import check_outputs
 
@@ -106,7 +107,8 @@ def export(
             wanted = QuantizeOptions(
                 data=data or read_info(source).data, calibration=calibration, max_drop=max_drop,
                 calibrator=calibrator, keep_float=keep_float, ladder=ladder,
-                profiles=profile or RUNTIMES, command=command_line(), report=report)  # fmt: skip
+                profiles=profile or runtime_profiles(), command=command_line(), report=report,
+            )  # fmt: skip
             target = quantize_with_qat(fp32, source, wanted, epochs=qat)
             made += [target / name for name in wanted.profiles]
     if sm:
@@ -115,6 +117,7 @@ def export(
 
 
 def _build_engines(model: Path, generations: list[str]) -> None:
+    from okdhp_edge.artifacts import model_store
     from okdhp_edge.backends.engine import PORTABLE
     from okdhp_edge.quantize.tensorrt import write_engines
 

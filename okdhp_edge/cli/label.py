@@ -97,9 +97,9 @@ def label(
     from okdhp_edge.data.annotation_tools.convert import check_tool, export_pre_annotations
     from okdhp_edge.data.load import load
     from okdhp_edge.label.consensus import ConsensusRules
+    from okdhp_edge.label.label_images import label as run
     from okdhp_edge.label.options import LabelOptions
-    from okdhp_edge.label.sheet import write_sheet
-    from okdhp_edge.label.stage import label as run
+    from okdhp_edge.label.preview import write_sheet
     from okdhp_edge.system.outputs import check_outputs
 
     for tool in format_ or ():

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +13,15 @@ from okdhp_edge.errors import OkdhpError, OutputError, SourceError
 
 if TYPE_CHECKING:
     from okdhp_edge.backends.base import Backend
+    from okdhp_edge.backends.selection import Selection
     from okdhp_edge.run.assemble import Outputs
     from okdhp_edge.run.controls import Controls
     from okdhp_edge.run.loop import Feed
     from okdhp_edge.run.pipeline import Pipeline
     from okdhp_edge.run.report import RunReport
+
+_FRAMES_TO_JUDGE = 30
+"""From which a run's own inference says something about what is remembered of it."""
 
 
 @guarded
@@ -44,14 +48,17 @@ def run(
     json_lines: option.JsonLines = None,
     coco: option.Coco = None,
     csv: option.Csv = None,
+    write: option.Write = None,
     report: option.Report = None,
     window: option.Window = None,
     watchdog: option.Watchdog = False,
     web: option.Web = None,
     web_token: option.WebToken = None,
+    retime: option.Retime = False,
+    verbose: option.Verbose = False,
 ) -> None:
     """Estimate poses in every frame and report latency. Ctrl-C stops cleanly."""
-    from okdhp_edge.backends.choose import load_backend
+    from okdhp_edge.backends.selection import load_backend
     from okdhp_edge.run.assemble import Outputs, People, assemble, feeds_for, open_sources
     from okdhp_edge.run.controls import Controls
     from okdhp_edge.run.reader import FramePolicy
@@ -61,13 +68,14 @@ def run(
     who = People(how_many=people, detector=detector, every=detect_every, smooth=smooth)
     live = {"live": True, "every": False}.get(policy)
     pace = FramePolicy(live=live, stride=stride, max_fps=max_fps)
-    outputs = Outputs(save, json_lines, coco, csv, window=window, watchdog=watchdog)
+    named = {"save": save, "json": json_lines, "coco": coco, "csv": csv}
+    outputs = Outputs(_files(named, write or ()), window=window, watchdog=watchdog)
     controls = Controls(threshold=threshold)
     _check(report, wanted, outputs)
     with ExitStack() as closing:
-        loaded, asked = load_backend(
+        loaded, asked, selection = load_backend(
             model, backend, precision, threads, say, engine=engine, trust_engine=trust_engine,
-            tune_threads=True,
+            tune_threads=True, retime=retime, detail=say if verbose else lambda _: None,
         )  # fmt: skip
         closing.enter_context(loaded)
         sources = open_sources(wanted, CameraSettings(_size(size), fps), closing)
@@ -75,7 +83,8 @@ def run(
         pipeline = assemble(sources, loaded, who, pace, controls, closing)
         if web:
             _serve(web, web_token, pipeline, feeds, controls, (model, asked), closing)
-        results, failure = _followed(pipeline, feeds, controls, asked, max_frames)
+        results, failure = _followed(pipeline, feeds, controls, asked, selection, max_frames)
+    _check_selection(selection, results, people)
     if results:
         _tell(results, report)
     _tell_files(results, outputs)
@@ -83,11 +92,32 @@ def run(
         raise failure
 
 
+def _check_selection(selection: "Selection", results: "Sequence[RunReport]", people: str) -> None:
+    """Of one person a frame: several crops take longer than the one that was measured."""
+    for result in results:
+        infer = result.stages.get("infer")
+        if people == "one" and infer is not None and infer.n >= _FRAMES_TO_JUDGE:
+            selection.check_against(infer.p50, say)
+
+
 def _tell_files(results: "Sequence[RunReport]", outputs: "Outputs") -> None:
     for place, result in enumerate(results):
-        for kind, path in outputs.files(place if len(results) > 1 else None).items():
+        for kind, path in outputs.files_of(place if len(results) > 1 else None).items():
             seen = result.frames or kind != "save"  # of no frames no video can be made
             say(f"wrote {path}" if seen else f"no frame came, so {path} was not written")
+
+
+def _files(named: "Mapping[str, Path | None]", written: Sequence[str]) -> "dict[str, Path]":
+    """The files by kind, of the options that have names and of `--write KIND:FILE`."""
+    from okdhp_edge.run.sinks.registry import SINKS
+
+    files = {kind: path for kind, path in named.items() if path is not None}
+    for text in written:
+        kind, _, path = text.partition(":")
+        if kind not in SINKS or not path:
+            raise OutputError(f"unknown output '{text}'", f"write KIND:FILE, of {', '.join(SINKS)}")
+        files[kind] = Path(path)
+    return files
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -113,7 +143,7 @@ def _check(path: Path | None, sources: Sequence[str], outputs: "Outputs") -> Non
         check_writable(path)
     named = {"--report": path}
     for i in range(len(sources)):
-        files = outputs.files(i if len(sources) > 1 else None)
+        files = outputs.files_of(i if len(sources) > 1 else None)
         named |= {f"--{kind} of source {i}": file for kind, file in files.items()}
     read = [p for p in (Path(text).expanduser() for text in sources) if p.is_file() or p.is_dir()]
     check_outputs(named, read)
@@ -158,15 +188,15 @@ def _offer(
     controls: "Controls", pipeline: "Pipeline", model: str | None, asked: str, closing: ExitStack
 ) -> None:
     """What viewers may switch to: every backend and precision that the model has here."""
-    from okdhp_edge.backends.choose import available_choices, chosen_model, load_backend
-    from okdhp_edge.run.controls import Choice
+    from okdhp_edge.backends.registry import RuntimeChoice
+    from okdhp_edge.backends.selection import available_choices, chosen_model, load_backend
 
-    def opened(choice: Choice) -> "Backend":
+    def opened(choice: RuntimeChoice) -> "Backend":
         threads = pipeline.backend.describe().threads
-        return load_backend(model, choice.backend, choice.precision, threads, say)[0]
+        return load_backend(model, choice.backend, choice.precision, threads, say).backend
 
-    controls.choices = [Choice(*found) for found in available_choices(chosen_model(model))]
-    controls.current = Choice(pipeline.backend.name, asked)
+    controls.choices = available_choices(chosen_model(model))
+    controls.current = RuntimeChoice(pipeline.backend.name, asked)
     controls.open_choice = opened
     closing.callback(controls.close)
     closing.callback(_close_backend, pipeline)
@@ -177,6 +207,7 @@ def _followed(
     feeds: "Sequence[Feed]",
     controls: "Controls",
     asked: str,
+    selection: "Selection",
     max_frames: int | None,
 ) -> "tuple[list[RunReport], OkdhpError | None]":
     """Run, with a bar; what was measured, by source, up to what broke the run, if anything did."""
@@ -205,7 +236,7 @@ def _followed(
         raise failure
     return [
         build_report(feed.source, reader, feed.stats, pipeline.backend, asked, measured,
-                  switches=pipeline.switches)
+                  switches=pipeline.switches, selection=selection)
         for feed, reader in zip(feeds, pipeline.readers, strict=True)
     ], failure  # fmt: skip
 

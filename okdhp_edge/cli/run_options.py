@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from okdhp_edge.backends.registry import REGISTRY
 from okdhp_edge.cli import MODEL_HELP
 
 _input = partial(typer.Option, rich_help_panel="Input")
@@ -52,12 +53,18 @@ Smooth = Annotated[
 ]  # fmt: skip
 Threshold = Annotated[float, _people(min=0, max=1, help="Score from which a joint is drawn.")]
 Model = Annotated[str | None, _model(help=MODEL_HELP)]
-BackendName = Annotated[str, _model(help="auto, openvino, onnxruntime, tensorrt or pytorch.")]
+BackendName = Annotated[str, _model(help=f"auto, {', '.join(REGISTRY)}.")]
 Precision = Annotated[str, _model(help="auto, int8, fp32 or bf16.")]
 Threads = Annotated[
     int | None,
-    _model(min=1, help="CPU threads. Default: the fastest of a few numbers, timed here."),
+    _model(
+        min=1, help="CPU threads. Default: the fastest of a few numbers, timed once and remembered."
+    ),
 ]
+Retime = Annotated[
+    bool,
+    _model("--retime", help="Time runtimes and threads again, whatever is remembered."),
+]  # fmt: skip
 Engine = Annotated[Path | None, _model(help="A TensorRT engine, in place of building one.")]
 TrustEngine = Annotated[
     bool,
@@ -70,6 +77,10 @@ Save = Annotated[
 JsonLines = Annotated[Path | None, _output("--json", help="Poses, one JSON object a frame.")]
 Coco = Annotated[Path | None, _output(help="Poses as COCO results, for evaluation.")]
 Csv = Annotated[Path | None, _output(help="Poses, a row for each person.")]
+Write = Annotated[
+    list[str] | None,
+    _output(help="KIND:FILE, a file of any kind of output; repeatable."),
+]
 Report = Annotated[
     Path | None,
     _output(help="The report: .json with raw times, or .html to look at."),
@@ -85,6 +96,10 @@ Web = Annotated[
         help="[HOST:]PORT of a page with picture, numbers and controls, /metrics and /healthz. "
         "This machine alone unless a host is given."
     ),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Print what every runtime and number of threads took."),
 ]
 WebToken = Annotated[
     str | None,

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from okdhp_edge.artifacts import model_store
 from okdhp_edge.cli.console import emit, guarded, progress, say
 from okdhp_edge.errors import OkdhpError
 
@@ -46,6 +45,7 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare crops.")] = 1,
 ) -> None:
     """Train all branches by online distillation and keep the best one's checkpoint."""
+    from okdhp_edge.artifacts import model_store
     from okdhp_edge.recipe.checkpoint import read_info
     from okdhp_edge.train.loop import train as run_training
     from okdhp_edge.train.setup import TrainingOptions
@@ -71,6 +71,7 @@ def train(
 
 def _recipe(recipe: str | None, start: str | None, data: str | None) -> "Recipe":
     """The recipe asked for, or one for going on from `start` with so many persons."""
+    from okdhp_edge.artifacts import model_store
     from okdhp_edge.data.load import load
     from okdhp_edge.recipe.recipe import read_recipe
     from okdhp_edge.train.finetune import finetuning_recipe

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from okdhp_edge.data import coco_annotation as read
+from okdhp_edge.data.annotation_files import SPLITS, read_json, split_by_name
 from okdhp_edge.data.coco_layout import ImageLocator, name_of
 from okdhp_edge.data.image_file import ImageFile
-from okdhp_edge.data.reading import SPLITS, read_json, split_by_name
 from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from okdhp_edge.data.annotation_files import SPLITS
 from okdhp_edge.data.coco import load_coco
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.lspet import load_lspet
 from okdhp_edge.data.mpii import load_mpii
-from okdhp_edge.data.reading import SPLITS
 from okdhp_edge.data.sample import PoseDataset, Sample, kinds_of, split_sources
 from okdhp_edge.data.synthetic import load_synthetic
 from okdhp_edge.data.yolo import load_yolo

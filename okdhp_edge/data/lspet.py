@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from okdhp_edge.data.annotation_files import split_by_name
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.matlab import read_matlab
-from okdhp_edge.data.reading import split_by_name
 from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import box_around

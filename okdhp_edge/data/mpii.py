@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from okdhp_edge.data.annotation_files import read_json, split_by_name
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.matlab import read_matlab
-from okdhp_edge.data.reading import read_json, split_by_name
 from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError, first_fault
 from okdhp_edge.pose.crop import Box

@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.data.figure import (
+from okdhp_edge.data.mask import MaskImage
+from okdhp_edge.data.sample import PoseDataset, Sample
+from okdhp_edge.data.synthetic_person import (
     Appearance,
     Posture,
     draw_figure,
@@ -19,8 +21,6 @@ from okdhp_edge.data.figure import (
     mixed,
     random_posture,
 )
-from okdhp_edge.data.mask import MaskImage
-from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Affine, box_around
 from okdhp_edge.pose.preprocess import Image

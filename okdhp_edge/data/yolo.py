@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from okdhp_edge.data.annotation_files import split_by_name
 from okdhp_edge.data.coco_annotation import AREA_OF_BOX
 from okdhp_edge.data.image_file import IMAGE_SUFFIXES, ImageFile, read_image
-from okdhp_edge.data.reading import split_by_name
 from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import COCO17, MAX_JOINTS, Skeleton, skeleton_from_names

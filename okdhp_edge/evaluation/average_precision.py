@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from okdhp_edge.data.annotation_files import read_json
 from okdhp_edge.data.coco import annotation_file
 from okdhp_edge.data.coco_annotation import AREA_OF_BOX
 from okdhp_edge.data.coco_layout import name_of
-from okdhp_edge.data.reading import read_json
 from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.metrics import Score

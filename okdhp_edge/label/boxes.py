@@ -13,7 +13,7 @@ import numpy as np
 from defusedxml.ElementTree import ParseError, fromstring
 from numpy.typing import NDArray
 
-from okdhp_edge.data.reading import read_json
+from okdhp_edge.data.annotation_files import read_json
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image

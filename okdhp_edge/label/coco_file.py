@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from okdhp_edge import __version__
+from okdhp_edge.data.annotation_files import read_json
 from okdhp_edge.data.coco_annotation import AREA_OF_BOX
 from okdhp_edge.data.coco_layout import portable_name
-from okdhp_edge.data.reading import read_json
 from okdhp_edge.errors import DataError
 from okdhp_edge.inference.external_pose_model import fingerprint
 from okdhp_edge.label.images import (

@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 STRIDE = 4
 """Every network here gives heatmaps at a quarter of its input."""
@@ -15,9 +15,45 @@ _IMAGENET_STD = (57.375, 57.12, 58.395)
 _LITE_MEAN, _LITE_STD = (127.0,) * 3, (128.0,) * 3
 
 Aggregation = Literal["released", "paper", "depthwise", "mean"]
-EncoderName = Literal[
-    "efficientnet_lite0", "mobilenet_v2", "shufflenet_v2", "resnet18", "squeezenet1_1"
-]
+
+
+class EncoderEntry(NamedTuple):
+    """An encoder.
+
+    Attributes:
+        module: of its class, imported when a network is built.
+        cls: a subclass of `network.encoders.base.Encoder`.
+        mean: of the input that its published weights expect, BGR, in units of 0..255.
+        std: likewise.
+        packaged_weights: whether `imagenet` finds its weights in an installed package.
+    """
+
+    module: str
+    cls: str
+    mean: tuple[float, ...] = _IMAGENET_MEAN
+    std: tuple[float, ...] = _IMAGENET_STD
+    packaged_weights: bool = False
+
+
+_PACKAGE = "okdhp_edge.network.encoders"
+ENCODERS: dict[str, EncoderEntry] = {
+    "efficientnet_lite0": EncoderEntry(
+        f"{_PACKAGE}.efficientnet_lite0", "EfficientNetLite0", _LITE_MEAN, _LITE_STD, True
+    ),
+    "mobilenet_v2": EncoderEntry(f"{_PACKAGE}.mobilenet_v2", "MobileNetV2"),
+    "shufflenet_v2": EncoderEntry(f"{_PACKAGE}.shufflenet_v2", "ShuffleNetV2"),
+    "resnet18": EncoderEntry(f"{_PACKAGE}.resnet18", "ResNet18"),
+    "squeezenet1_1": EncoderEntry(f"{_PACKAGE}.squeezenet", "SqueezeNet11"),
+}
+
+
+def _known_encoder(name: str) -> str:
+    if name not in ENCODERS:
+        raise ValueError(f"encoder must be one of {', '.join(ENCODERS)}")
+    return name
+
+
+EncoderName = Annotated[str, AfterValidator(_known_encoder)]
 Branches = Annotated[
     tuple[Annotated[int, Field(ge=1, le=8)], ...], Field(min_length=1, max_length=32)
 ]
@@ -124,8 +160,9 @@ def normalization(
     config: HourglassConfig | MobilePoseConfig,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the input, BGR, in units of 0..255."""
-    if isinstance(config, MobilePoseConfig) and config.encoder == "efficientnet_lite0":
-        return _LITE_MEAN, _LITE_STD
+    if isinstance(config, MobilePoseConfig):
+        encoder = ENCODERS[config.encoder]
+        return encoder.mean, encoder.std
     return _IMAGENET_MEAN, _IMAGENET_STD
 
 

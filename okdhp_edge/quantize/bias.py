@@ -13,8 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.quantize.observe import StatisticsByTensor
-from okdhp_edge.quantize.profiles import Profile
 from okdhp_edge.quantize.weight_scales import quantized, weight_scales
 
 
@@ -22,7 +22,7 @@ def apply_bias_correction(
     source: Path,
     target: Path,
     statistics: StatisticsByTensor,
-    profile: Profile,
+    profile: Int8Profile,
     keep_float: Collection[str] = (),
 ) -> None:
     """Write a float file whose biases make up for the weights' rounding under `profile`."""
@@ -47,7 +47,7 @@ def apply_bias_correction(
 
 
 def mean_shift(
-    weight_OIHW: NDArray[np.float32], mean_C: NDArray[np.float64], profile: Profile
+    weight_OIHW: NDArray[np.float32], mean_C: NDArray[np.float64], profile: Int8Profile
 ) -> NDArray[np.float64]:
     """(O,) by how much float outputs lie above quantized ones on average.
 
@@ -63,7 +63,7 @@ def mean_shift(
     return shift.reshape(outputs)
 
 
-def rounded(weight_OIHW: NDArray[np.float32], profile: Profile) -> NDArray[np.float32]:
+def rounded(weight_OIHW: NDArray[np.float32], profile: Int8Profile) -> NDArray[np.float32]:
     """Weights as they are after symmetric quantization."""
     scale_O = weight_scales(
         weight_OIHW, per_channel=profile.per_channel, saturation_free=profile.saturation_free

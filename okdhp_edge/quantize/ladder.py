@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from okdhp_edge.artifacts.card import Measured
+from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.quantize.calibrators import METHODS
 from okdhp_edge.quantize.inputs import QuantizationInputs
 from okdhp_edge.quantize.plan import LEARNED, Plan
-from okdhp_edge.quantize.profiles import Profile
 from okdhp_edge.quantize.sensitivity import sensitivity, write_sensitivity
 from okdhp_edge.quantize.verify import verify
 from okdhp_edge.quantize.write import write_artefact
@@ -38,7 +38,7 @@ class Ladder:
     """Climbs for one profile; the artefacts of all attempts lie below `scratch`."""
 
     def __init__(
-        self, profile: Profile, inputs: QuantizationInputs, scratch: Path, report: Report
+        self, profile: Int8Profile, inputs: QuantizationInputs, scratch: Path, report: Report
     ) -> None:
         self.attempts: list[Attempt] = []
         self._profile = profile
@@ -123,7 +123,7 @@ class Ladder:
 
     def _control_accuracy(self) -> None:
         # NNCF chooses layers by itself, so it cannot be asked to keep certain ones.
-        if self._profile.name == "openvino" and not self._asked:
+        if self._profile.accuracy_control and not self._asked:
             self.try_plan(Plan("nncf", method="accuracy-control"))
 
     def lines(self) -> list[dict[str, object]]:

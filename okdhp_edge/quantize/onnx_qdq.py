@@ -18,10 +18,10 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
+from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.errors import ModelError
 from okdhp_edge.quantize import graph_rewrites
 from okdhp_edge.quantize.calibrators import Ranges
-from okdhp_edge.quantize.profiles import Profile
 from okdhp_edge.quantize.weight_scales import weight_scales
 
 
@@ -29,7 +29,7 @@ def write_qdq(
     source: Path,
     target: Path,
     ranges: Ranges,
-    profile: Profile,
+    profile: Int8Profile,
     *,
     keep_float: Collection[str] = (),
     only: Collection[str] = (),
@@ -54,7 +54,7 @@ def write_qdq(
             quantize_static(
                 str(source), str(target), None, quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(profile.ops), per_channel=profile.per_channel,
-                activation_type=profile.activation_type,
+                activation_type=QuantType.QInt8 if profile.signed else QuantType.QUInt8,
                 weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
                 nodes_to_exclude=sorted(left), nodes_to_quantize=list(only),
                 extra_options=profile.options | _scales(source, profile, left),
@@ -67,7 +67,7 @@ def write_qdq(
         logging.getLogger().removeFilter(_no_preprocessing_advice)
 
 
-def _scales(source: Path, profile: Profile, left: Collection[str]) -> dict[str, Any]:
+def _scales(source: Path, profile: Int8Profile, left: Collection[str]) -> dict[str, Any]:
     """onnxruntime's option that gives every quantized filter its scales."""
     if not (profile.saturation_free and profile.per_channel):
         return {}

@@ -11,11 +11,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import BackendConfig, predict_with
+from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.backends.onnxruntime import OnnxRuntimeBackend
 from okdhp_edge.quantize.calibrators import Ranges
 from okdhp_edge.quantize.inputs import QuantizationInputs
 from okdhp_edge.quantize.onnx_qdq import convolutions, write_qdq
-from okdhp_edge.quantize.profiles import Profile
 from okdhp_edge.quantize.verify import score_of
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.progress import Report
@@ -39,7 +39,7 @@ class LayerSensitivity:
 
 
 def sensitivity(
-    inputs: QuantizationInputs, profile: Profile, ranges: Ranges, report: Report
+    inputs: QuantizationInputs, profile: Int8Profile, ranges: Ranges, report: Report
 ) -> list[LayerSensitivity]:
     """Every convolution but the head, worst first; the worst twelve with the metric they cost."""
     crops = [crop for crop, _ in zip(inputs.crops, range(_CROPS), strict=False)]

@@ -5,20 +5,22 @@ from pathlib import Path
 
 from okdhp_edge import __version__
 from okdhp_edge.artifacts.card import sha256_of, write_card
+from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.quantize import openvino, strongly_typed
 from okdhp_edge.quantize.bias import apply_bias_correction
 from okdhp_edge.quantize.inputs import QuantizationInputs
 from okdhp_edge.quantize.onnx_qdq import head, write_qdq
 from okdhp_edge.quantize.plan import Plan
-from okdhp_edge.quantize.profiles import Profile
 from okdhp_edge.quantize.saturation import saturation_of
 from okdhp_edge.quantize.tensorrt import check_qdq_rules
 
 
-def write_artefact(plan: Plan, profile: Profile, inputs: QuantizationInputs, folder: Path) -> None:
+def write_artefact(
+    plan: Plan, profile: Int8Profile, inputs: QuantizationInputs, folder: Path
+) -> None:
     """Write the artefact and its card into `folder`."""
     folder.mkdir(exist_ok=True)
-    name = "model.xml" if profile.format == "openvino" else "model.onnx"
+    name = profile.file_name
     with tempfile.TemporaryDirectory() as scratch:
         onnx_file = folder / name if profile.format == "onnx" else Path(scratch) / "qdq.onnx"
         if plan.method == "accuracy-control":
@@ -28,13 +30,13 @@ def write_artefact(plan: Plan, profile: Profile, inputs: QuantizationInputs, fol
             if profile.format == "openvino":
                 openvino.convert(onnx_file, folder / name)
         safe = _is_safe(plan, profile, onnx_file)
-    if profile.name == "tensorrt":
+    if profile.strongly_typed:
         strongly_typed.to_strongly_typed(folder / name)
         check_qdq_rules(folder / name)
     _write_card(plan, profile, inputs, folder, name, safe)
 
 
-def _is_safe(plan: Plan, profile: Profile, file: Path) -> bool | None:
+def _is_safe(plan: Plan, profile: Int8Profile, file: Path) -> bool | None:
     """Whether nothing can saturate; None of files without u8 x s8, and of NNCF's, which only
     OpenVINO can read."""
     if profile.signed or plan.method == "accuracy-control":
@@ -43,7 +45,7 @@ def _is_safe(plan: Plan, profile: Profile, file: Path) -> bool | None:
 
 
 def _write_qdq(
-    plan: Plan, profile: Profile, inputs: QuantizationInputs, target: Path, scratch: Path
+    plan: Plan, profile: Int8Profile, inputs: QuantizationInputs, target: Path, scratch: Path
 ) -> None:
     source = inputs.float_model
     if plan.bias_correction:
@@ -56,7 +58,7 @@ def _write_qdq(
 
 def _write_card(
     plan: Plan,
-    profile: Profile,
+    profile: Int8Profile,
     inputs: QuantizationInputs,
     folder: Path,
     name: str,

@@ -1,9 +1,17 @@
-"""The `[distillation]` table of a recipe: one model per method, told apart by `method`."""
+"""The `[distillation]` table of a recipe: one model per method, and the table of methods."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+)
 
+from okdhp_edge.backends.registry import all_profiles, profile
 from okdhp_edge.network.config import QuantizerPlacement
 
 Weight = Annotated[float, Field(ge=0)]
@@ -12,8 +20,38 @@ Temperature = Annotated[float, Field(gt=0)]
 Epochs = Annotated[int, Field(ge=0)]
 
 
+def _known_profile(name: str) -> str:
+    if name not in all_profiles():
+        raise ValueError(f"one of {', '.join(all_profiles())}")
+    return name
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MethodTable(_Table):
+    """What a recipe may set of a method. Subclasses add `method: Literal[NAME]` and their keys."""
+
+    method: str
+
+    def check(self, branches: int, views: int, size: tuple[int, int]) -> None:
+        """Raise ValueError where the rest of the recipe does not fit.
+
+        Args:
+            branches: of the network.
+            views: of a person in one step.
+            size: (width, height) of the crops.
+        """
+
+    def deployable(self, branches: tuple[int, ...]) -> tuple[int, ...]:
+        """The branches among which the best is chosen, of those that the network offers."""
+        return branches
+
+    @property
+    def unlabelled_split(self) -> str | None:
+        """A split that is taught without labels."""
+        return None
 
 
 class TeacherTable(_Table):
@@ -33,7 +71,7 @@ class TeacherTable(_Table):
     heatmap is multiplied: for teachers whose maps show everybody in the crop."""
 
 
-class KlTable(_Table):
+class KlTable(MethodTable):
     """What methods with a KL between heatmaps share."""
 
     kd_weight: Weight = 1.0
@@ -48,7 +86,7 @@ class KlTable(_Table):
     """No KL before this epoch; the ramp begins there."""
 
 
-class SupervisedTable(_Table):
+class SupervisedTable(MethodTable):
     """No teacher: the hard loss on every stack of every branch."""
 
     method: Literal["supervised"]
@@ -88,6 +126,14 @@ class OkdhpTable(KlTable):
     teacher_share: Share = 0.5
     """Of the trained network's distribution in the teacher's."""
 
+    def check(self, branches: int, views: int, size: tuple[int, int]) -> None:
+        """See `MethodTable.check`."""
+        if self.own_view and views != branches:
+            raise ValueError("distillation.own_view needs augmentation.views = number of branches")
+        peer = self.peer_size
+        if peer and peer[0] * size[1] != peer[1] * size[0]:
+            raise ValueError("distillation.peer_size needs the shape of input.size")
+
 
 class OkddipTable(KlTable):
     """OKDDip (Chen et al., AAAI 2020): branch 0 is the group leader, the others are its peers."""
@@ -96,8 +142,19 @@ class OkddipTable(KlTable):
     attention: Annotated[int, Field(ge=1)] = 8
     """Width of the queries and keys."""
 
+    def check(self, branches: int, views: int, size: tuple[int, int]) -> None:
+        """See `MethodTable.check`."""
+        del views, size
+        if branches < 3:
+            raise ValueError("okddip needs a leader and two peers: three branches or more")
 
-class FpdTable(_Table):
+    def deployable(self, branches: tuple[int, ...]) -> tuple[int, ...]:
+        """The leader alone."""
+        del branches
+        return (0,)
+
+
+class FpdTable(MethodTable):
     """FPD (Zhang et al., CVPR 2019): alpha * distance to the teacher + (1 - alpha) * hard."""
 
     method: Literal["fpd"]
@@ -109,8 +166,13 @@ class FpdTable(_Table):
     """Of the mean squared distance between the trunks' features, through a learned 1x1 (DWPose);
     for teachers that are checkpoints."""
 
+    @property
+    def unlabelled_split(self) -> str | None:
+        """See `MethodTable.unlabelled_split`."""
+        return self.unlabelled
 
-class OdkdTable(_Table):
+
+class OdkdTable(MethodTable):
     """ODKD (Zhao et al., 2021), after its abstract, all that is public of it: a weaker primary
     teacher first, then a senior one that may also see the person's mask; binarised heatmaps."""
 
@@ -125,7 +187,7 @@ class OdkdTable(_Table):
     it as it is."""
 
 
-class SelfkdTable(_Table):
+class SelfkdTable(MethodTable):
     """The second stage of DWPose (Yang et al., 2023): a trained model teaches a fresh head on its
     own frozen trunk; no hard loss."""
 
@@ -140,8 +202,8 @@ class QuantizationTable(_Table):
     The other branches and the ensemble stay float and teach it.
     """
 
-    profile: Literal["openvino", "onnxruntime", "tensorrt", "generic"]
-    """Whose Q/DQ nodes are mirrored."""
+    profile: Annotated[str, AfterValidator(_known_profile)]
+    """The INT8 profile whose Q/DQ nodes are mirrored."""
     branch: Annotated[int, Field(ge=0)] = 0
     """The one that will be deployed."""
     start_epoch: Epochs = 0
@@ -155,12 +217,45 @@ class QuantizationTable(_Table):
     @property
     def placement(self) -> QuantizerPlacement:
         """Where the profile has its quantizers, and of what kind they are."""
-        if self.profile == "tensorrt":
+        wanted = profile(self.profile)
+        if wanted.strongly_typed:
             return QuantizerPlacement(signed=True, sums=False, fused=True)
-        return QuantizerPlacement(per_channel=self.profile != "generic")
+        return QuantizerPlacement(per_channel=wanted.per_channel)
 
 
-DistillationTable = Annotated[
-    SupervisedTable | OkdhpTable | OkddipTable | FpdTable | OdkdTable | SelfkdTable,
-    Field(discriminator="method"),
-]
+class MethodEntry(NamedTuple):
+    """A method of distillation.
+
+    Attributes:
+        table: what a recipe may set.
+        module: of its class, imported for training alone.
+        cls: a subclass of `train.methods.base.Method`.
+    """
+
+    table: type[MethodTable]
+    module: str
+    cls: str
+
+
+_PACKAGE = "okdhp_edge.train.methods"
+METHODS: dict[str, MethodEntry] = {
+    "supervised": MethodEntry(SupervisedTable, f"{_PACKAGE}.supervised", "Supervised"),
+    "okdhp": MethodEntry(OkdhpTable, f"{_PACKAGE}.okdhp", "Okdhp"),
+    "okddip": MethodEntry(OkddipTable, f"{_PACKAGE}.okddip", "Okddip"),
+    "fpd": MethodEntry(FpdTable, f"{_PACKAGE}.fpd", "Fpd"),
+    "odkd": MethodEntry(OdkdTable, f"{_PACKAGE}.odkd", "Odkd"),
+    "selfkd": MethodEntry(SelfkdTable, f"{_PACKAGE}.selfkd", "Selfkd"),
+}
+
+
+def _of_its_method(content: Any) -> Any:
+    """A table by its `method`, checked with that method's keys."""
+    if not isinstance(content, dict):
+        return content
+    method = content.get("method")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}")
+    return METHODS[method].table.model_validate(content)
+
+
+DistillationTable = Annotated[SerializeAsAny[MethodTable], BeforeValidator(_of_its_method)]

@@ -18,14 +18,10 @@ from okdhp_edge.network.config import (
 )
 from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.recipe.distillation import (
+    METHODS,
     DistillationTable,
-    FpdTable,
-    OdkdTable,
-    OkddipTable,
     OkdhpTable,
     QuantizationTable,
-    SelfkdTable,
-    SupervisedTable,
     Weight,
 )
 from okdhp_edge.system.reading import read_toml
@@ -156,23 +152,12 @@ class Recipe(_Table):
         if sigmas and (len(sigmas) != branches or sigmas[0] != self.heatmap.sigma):
             raise ValueError("heatmap.branch_sigmas needs one sigma a branch, the first = sigma")
         self._check_cost()
-        method = self.distillation
-        if isinstance(method, OkddipTable) and branches < 3:
-            raise ValueError("okddip needs a leader and two peers: three branches or more")
-        if (
-            isinstance(method, OkdhpTable)
-            and method.own_view
-            and self.augmentation.views != branches
-        ):
-            raise ValueError("distillation.own_view needs augmentation.views = number of branches")
+        self.distillation.check(branches, self.augmentation.views, self.input.size)
         if self.quantization and self.quantization.branch not in self.deployable:
             raise ValueError(f"quantization.branch must be one of {list(self.deployable)}")
         if self.quantization and self.optimizer.average:
             # An average of weights is no INT8 network that any step has trained.
             raise ValueError("optimizer.average and [quantization] exclude one another")
-        size = method.peer_size if isinstance(method, OkdhpTable) else None
-        if size and size[0] * self.input.size[1] != size[1] * self.input.size[0]:
-            raise ValueError("distillation.peer_size needs the shape of input.size")
         return self
 
     def _check_cost(self) -> None:
@@ -192,7 +177,7 @@ class Recipe(_Table):
     @property
     def deployable(self) -> tuple[int, ...]:
         """Branches among which the best is chosen: okddip's leader, or the network's own."""
-        return (0,) if isinstance(self.distillation, OkddipTable) else self.network.deployable
+        return self.distillation.deployable(self.network.deployable)
 
     def changed(self, *, epochs: int | None = None, seed: int | None = None) -> "Recipe":
         """The same recipe with another length or seed, where given."""
@@ -220,20 +205,11 @@ class Recipe(_Table):
         return DecoderSpec(kind=table.kind, sigma=table.sigma, smooth=table.smooth, stride=STRIDE)
 
 
-_METHODS: dict[str, type[BaseModel]] = {
-    "supervised": SupervisedTable,
-    "okdhp": OkdhpTable,
-    "okddip": OkddipTable,
-    "fpd": FpdTable,
-    "odkd": OdkdTable,
-    "selfkd": SelfkdTable,
-}
 _TABLES: dict[str, tuple[type[BaseModel], ...]] = {
     "": (Recipe,),
     "network": (HourglassConfig, MobilePoseConfig),
     "input": (InputTable,),
     "heatmap": (HeatmapTable,),
-    "distillation": (*_METHODS.values(),),
     "augmentation": (Augmentation,),
     "optimizer": (OptimizerTable,),
     "freeze": (FreezeTable,),
@@ -302,12 +278,18 @@ def recipe_content(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 def _explained(path: Path, error: ValidationError) -> RecipeError:
     first = error.errors()[0]
-    variants = ("hourglass", "mobilepose", *_METHODS)
-    where = [str(p) for p in first["loc"] if p not in variants]
+    loc = first["loc"]
+    inner = first.get("ctx", {}).get("error")
+    if isinstance(inner, ValidationError):  # of a table that is checked by its method
+        first = inner.errors()[0]
+        loc = (*loc, *first["loc"])
+    variants = ("hourglass", "mobilepose")
+    where = [str(p) for p in loc if p not in variants]
     key = ".".join(where) or "recipe"
     if first["type"] != "extra_forbidden":
         return RecipeError(f"{path}: {key}: {first['msg']}", "mend this value")
     table = where[0] if len(where) > 1 else ""
-    known = sorted({name for model in _TABLES.get(table, ()) for name in model.model_fields})
+    tables = _TABLES | {"distillation": tuple(entry.table for entry in METHODS.values())}
+    known = sorted({name for model in tables.get(table, ()) for name in model.model_fields})
     near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.0)
     return RecipeError(f"{path}: unknown key '{key}'", f"did you mean '{near[0]}'?")

@@ -1,8 +1,8 @@
 """From what a person asks for to a run that is ready to go."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -20,15 +20,17 @@ from okdhp_edge.run.loop import Feed
 from okdhp_edge.run.pipeline import Pipeline
 from okdhp_edge.run.reader import FramePolicy
 from okdhp_edge.run.sinks.base import Sink
-from okdhp_edge.run.sinks.images import ImageSink
-from okdhp_edge.run.sinks.records import STDOUT, CocoSink, CsvSink, JsonSink
+from okdhp_edge.run.sinks.records import STDOUT
+from okdhp_edge.run.sinks.registry import SINKS, OutputRequest
 from okdhp_edge.run.sinks.systemd import Watchdog, WatchdogSink
-from okdhp_edge.run.sinks.video import VideoSink
 from okdhp_edge.run.sinks.window import WindowSink, window_possible
 from okdhp_edge.run.sources.base import Source
 from okdhp_edge.run.sources.camera import CameraSettings
 from okdhp_edge.run.sources.open import open_source
 from okdhp_edge.system.latency import StageClock
+
+DEFAULT_FPS = 30.0
+"""Of saved videos of sources that say no rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,21 +52,21 @@ class People:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Files and screens that results go to; with several sources each file gets a number."""
+    """Files and screens that results go to; with several sources each file gets a number.
 
-    save: Path | None = None
-    json: Path | None = None
-    coco: Path | None = None
-    csv: Path | None = None
+    Attributes:
+        files: by kind, one of `sinks.registry.SINKS`.
+        window: None opens one where it can.
+        watchdog: whether systemd is told that frames come.
+    """
+
+    files: Mapping[str, Path] = field(default_factory=dict)
     window: bool | None = None
-    """None opens one where it can."""
     watchdog: bool = False
-    """Whether systemd is told that frames come."""
 
-    def files(self, place: int | None) -> dict[str, Path]:
-        """By kind; `place` numbers them, None leaves the names as they are."""
-        asked = {"save": self.save, "json": self.json, "coco": self.coco, "csv": self.csv}
-        return {kind: numbered(path, place) for kind, path in asked.items() if path}
+    def files_of(self, index: int | None) -> dict[str, Path]:
+        """The files of one of several sources; None leaves the names as they are."""
+        return {kind: numbered(path, index) for kind, path in self.files.items()}
 
 
 def numbered(path: Path, place: int | None) -> Path:
@@ -102,8 +104,10 @@ def feeds_for(
     feeds: list[Feed] = []
     for place, source in enumerate(sources):
         sinks: list[Sink] = []
-        for kind, path in outputs.files(place if len(sources) > 1 else None).items():
-            sinks.append(_file_sink(kind, path, source, card, stride))
+        for kind, path in outputs.files_of(place if len(sources) > 1 else None).items():
+            fps = (source.fps or DEFAULT_FPS) / stride
+            request = OutputRequest(path, source, card.skeleton.skeleton(), fps)
+            sinks.append(SINKS[kind](request))
             closing.callback(sinks[-1].close, good=False)
         if _window_wanted(outputs.window):
             sinks.append(WindowSink(f"okdhp-edge: {source.name}"))
@@ -114,16 +118,6 @@ def feeds_for(
         for place, feed in enumerate(feeds):
             feed.sinks = [*feed.sinks, WatchdogSink(watchdog, place)]
     return feeds
-
-
-def _file_sink(kind: str, path: Path, source: Source, card: ModelCard, stride: int) -> Sink:
-    if kind == "save":
-        if source.continuous:
-            return VideoSink(path, (source.fps or 30.0) / stride)
-        return ImageSink(path)
-    if kind == "csv":
-        return CsvSink(path, card.skeleton.skeleton())
-    return JsonSink(path) if kind == "json" else CocoSink(path)
 
 
 def _window_wanted(asked: bool | None) -> bool:
@@ -153,7 +147,9 @@ def assemble(
         OkdhpError: a detector is missing or cannot be used.
     """
     estimator = PoseEstimator(backend, StageClock())
-    estimator.warm_up(MOST_AT_ONCE)  # a search looks at many boxes at once too
+    # A search for one person looks at many boxes at once too; a file can wait for that.
+    live = any(policy.drops(source) for source in sources)
+    estimator.warm_up(MOST_AT_ONCE if live or people.how_many == "many" else 1)
     trackers = [_tracker(source, estimator, people, policy, closing) for source in sources]
     smoothers = [Smoother() for _ in sources] if people.smooth else []
     return Pipeline(sources, estimator, trackers, controls, policy, smoothers)

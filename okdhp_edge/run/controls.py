@@ -3,18 +3,11 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from okdhp_edge.backends.base import Backend
+from okdhp_edge.backends.registry import RuntimeChoice
 from okdhp_edge.errors import OkdhpError
 from okdhp_edge.inference.tracking.single_person import JOINT_THRESHOLD
-
-
-class Choice(NamedTuple):
-    """A way to run the model."""
-
-    backend: str
-    precision: str
 
 
 @dataclass
@@ -31,16 +24,16 @@ class Controls:
     """
 
     threshold: float = JOINT_THRESHOLD
-    choices: Sequence[Choice] = ()
-    current: Choice | None = None
-    open_choice: Callable[[Choice], Backend] | None = None
+    choices: Sequence[RuntimeChoice] = ()
+    current: RuntimeChoice | None = None
+    open_choice: Callable[[RuntimeChoice], Backend] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     paused: bool = False
     trouble: str = ""
     _loaded: Backend | None = None
     _loading: threading.Thread | None = None
 
-    def switch(self, choice: Choice) -> bool:
+    def switch(self, choice: RuntimeChoice) -> bool:
         """Load another way to run the model beside the loop, which takes it up when it is ready.
 
         Returns:
@@ -54,7 +47,7 @@ class Controls:
         self._loading.start()
         return True
 
-    def _load(self, choice: Choice) -> None:
+    def _load(self, choice: RuntimeChoice) -> None:
         assert self.open_choice is not None
         try:
             self._loaded = self.open_choice(choice)

@@ -4,12 +4,15 @@
 
 A person's box in a frame comes from the joints in the frame before, so the frames of one source
 go through the network one after another; what overlaps is everything around it. In a file the box
-may come from the joints before last: then the network need not wait for anything.
+comes from the joints before last: then the next frame is queued while the network works on this
+one, and the network waits for nothing. Which joints a box comes from depends on the frames alone,
+not on how fast they came, so that a file gives the same poses each time.
 """
 
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
@@ -17,6 +20,7 @@ from okdhp_edge.backends.base import Backend
 from okdhp_edge.inference.pose_estimator import PoseEstimator, PreparedCrop
 from okdhp_edge.inference.tracking.single_person import SinglePersonTracker, Tracker
 from okdhp_edge.inference.tracking.smoothing import Smoother
+from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.controls import Controls
@@ -79,6 +83,7 @@ class Pipeline:
         self._readers = FrameReaders(sources, policy)
         self._results: queue.SimpleQueue[FrameResult | BaseException | None] = queue.SimpleQueue()
         live = any(policy.drops(source) for source in sources)
+        self._boxes = [_BoxHistory() for _ in sources]
         self._room = threading.Semaphore(_ROOM if live else _ROOM_IN_FILES)
         self._has_room = False
         self._due_ns = 0
@@ -130,12 +135,12 @@ class Pipeline:
             self._results.put(None)
 
     def _estimates(self) -> Iterator[FrameResult]:
-        """Results in order. While the network works on a frame, the next one is prepared and the
-        last one decoded: its box is that of the joints before last then."""
+        """Results in order. While the network works on a frame, the one before it is decoded, and
+        the next one is prepared and queued."""
         in_flight: _InFlightRequest | None = None
         while True:
             if in_flight and self._would_wait():
-                yield self._finish(in_flight, in_flight.result())
+                yield self._finish(in_flight, in_flight.result(None))
                 in_flight = None
             if not self._wait_for_turn():
                 break
@@ -143,20 +148,14 @@ class Pipeline:
             if source_frame is None and in_flight is None:
                 return
             self._has_room &= source_frame is None
-            prepared = None if source_frame is None else self._prepare_next(source_frame)
-            result = in_flight.result() if in_flight else None
-            following = (
-                _InFlightRequest(source_frame, prepared, self._estimator)
-                if source_frame and prepared
-                else None
-            )
-            if in_flight and result is not None:
-                yield self._finish(in_flight, result)
-            if source_frame and not prepared:
+            following = None if source_frame is None else self._begin(source_frame)
+            if in_flight:
+                yield self._finish(in_flight, in_flight.result(following))
+            if source_frame and not following:
                 yield self._process(source_frame)
             in_flight = following
         if in_flight:
-            yield self._finish(in_flight, in_flight.result())
+            yield self._finish(in_flight, in_flight.result(None))
 
     def _would_wait(self) -> bool:
         """Whether the next frame cannot be taken at once: then no request stays in flight."""
@@ -181,24 +180,28 @@ class Pipeline:
             self._due_ns = max(self._due_ns, now - step) + step
         return not stop.is_set()
 
-    def _prepare_next(self, source_frame: SourceFrame) -> PreparedCrop | None:
-        """The crop of a frame whose inference can be begun, if it is of one person in a file: a
-        live frame would only age beside the one before it."""
+    def _begin(self, source_frame: SourceFrame) -> "_InFlightRequest | None":
+        """Queue the inference of a frame, if it is of one person in a file: a live frame would only
+        age beside the one before it."""
         if (loaded := self._controls.take_loaded()) is not None:
             self._switch_to = loaded
         index = source_frame.source_index
         tracker, source = self._trackers[index], self._sources[index]
         if self._switch_to or self._policy.drops(source) or not source.continuous:
             return None
-        if not isinstance(tracker, SinglePersonTracker) or tracker.box is None:
+        box = self._boxes[index].next_box
+        if not isinstance(tracker, SinglePersonTracker) or box is None:
             return None
-        return self._estimator.prepare(source_frame.frame.image, tracker.box)
+        self._boxes[index].begin()
+        prepared = self._estimator.prepare(source_frame.frame.image, box)
+        return _InFlightRequest(source_frame, prepared, self._estimator)
 
     def _finish(self, in_flight: "_InFlightRequest", heatmaps: Heatmaps) -> FrameResult:
         """Finish a frame that was begun."""
         began = self._estimator.clock.now()
         source_frame, prepared = in_flight.source_frame, in_flight.prepared
-        tracker = self._trackers[source_frame.source_index]
+        index = source_frame.source_index
+        tracker = self._trackers[index]
         assert isinstance(tracker, SinglePersonTracker)
         frame = source_frame.frame
         # Where the frame before this one led elsewhere, its box counts: else even and odd frames
@@ -209,6 +212,7 @@ class Pipeline:
             )
         else:
             poses = tracker.update(frame.image)
+        self._boxes[index].add(tracker.box, was_queued=True)
         queued = prepared.begun_ns - frame.captured_ns + in_flight.begun_ns - prepared.done_ns
         queued += began - in_flight.done_ns
         stages = {
@@ -226,10 +230,13 @@ class Pipeline:
             self._estimator.set_backend(self._switch_to)
             self._switch_to = None
             self.switches += 1
-        tracker = self._trackers[source_frame.source_index]
-        if not self._sources[source_frame.source_index].continuous:
+        index = source_frame.source_index
+        tracker = self._trackers[index]
+        if not self._sources[index].continuous:
             tracker.reset()
         poses = tracker.update(source_frame.frame.image)
+        if isinstance(tracker, SinglePersonTracker):
+            self._boxes[index].add(tracker.box, was_queued=False)
         return self._result(source_frame, poses, {"wait": started - source_frame.frame.captured_ns})
 
     def _result(
@@ -247,8 +254,35 @@ class Pipeline:
         return FrameResult(source_frame.source_index, frame, poses, stages, done)
 
 
+class _BoxHistory:
+    """Where a source's person was after its last two frames."""
+
+    def __init__(self) -> None:
+        self._boxes: deque[Box | None] = deque([None, None], maxlen=2)
+        self._was_queued = False
+        self._in_flight = 0
+
+    def begin(self) -> None:
+        """A frame is queued."""
+        self._in_flight += 1
+
+    def add(self, box: Box | None, *, was_queued: bool) -> None:
+        """A frame is finished; `was_queued` behind the one before it."""
+        self._boxes.append(box)
+        self._was_queued = was_queued
+        self._in_flight -= was_queued
+
+    @property
+    def next_box(self) -> Box | None:
+        """The box of the next frame: that of the joints before last, whether or not the last joints
+        are there already; of the last joints where their frame was waited for."""
+        if self._was_queued and not self._in_flight:
+            return self._boxes[0]
+        return self._boxes[1]
+
+
 class _InFlightRequest:
-    """A frame whose inference is under way."""
+    """A frame whose inference is queued or under way."""
 
     def __init__(
         self, source_frame: SourceFrame, prepared: PreparedCrop, estimator: PoseEstimator
@@ -258,8 +292,10 @@ class _InFlightRequest:
         self.begun_ns = self.done_ns = estimator.clock.now()
         self._wait = estimator.backend.infer_async(prepared.crop.image[None])
 
-    def result(self) -> Heatmaps:
-        """Wait for it."""
+    def result(self, following: "_InFlightRequest | None") -> Heatmaps:
+        """Wait for it; the one queued behind it begins then."""
         heatmaps = self._wait()
         self.done_ns = self._clock.now()
+        if following is not None:
+            following.begun_ns = self.done_ns
         return heatmaps

@@ -9,6 +9,7 @@ import numpy as np
 
 from okdhp_edge import __version__
 from okdhp_edge.backends.base import Backend, BackendInfo
+from okdhp_edge.backends.selection import Selection
 from okdhp_edge.run.pipeline import TIME_TO_POSES
 from okdhp_edge.run.reader import FrameReader
 from okdhp_edge.run.run_statistics import AFTER_POSES, WARMUP, RunStatistics
@@ -52,6 +53,7 @@ class RunReport:
         drift: median age of the second half over that of the first, less one.
         flags: what a reader should be warned of.
         sensors: before and after, where the machine tells.
+        selection: on what grounds runtime and threads were selected, see `Selection.to_dict`.
         samples_ms: raw times by stage, evenly thinned.
     """
 
@@ -76,6 +78,7 @@ class RunReport:
     flags: tuple[str, ...]
     backend: BackendInfo
     precision_asked: str
+    selection: dict[str, Any] | None
     model: str
     model_sha256: str
     input_size: tuple[int, int]
@@ -114,10 +117,12 @@ def build_report(
     sensors: tuple[dict[str, float | int], dict[str, float | int]],
     *,
     switches: int = 0,
+    selection: Selection | None = None,
 ) -> RunReport:
     """Everything that is known of one source's run.
 
     Args:
+        selection: how the first backend was selected.
         backend: the last of them, where a viewer switched.
         switches: how often another model was taken up.
     """
@@ -137,6 +142,7 @@ def build_report(
         drift=drift(stats.age.samples) if counted else None,
         flags=tuple(_flags(source, stats, sensors, switches)) if counted else (),
         backend=backend.describe(), precision_asked=precision_asked,
+        selection=selection.to_dict() if selection else None,
         model=f"{card.name} branch {card.branch} {card.profile} {card.precision}",
         model_sha256=card.files[card.model_file], input_size=card.input.size, sensors=sensors,
         samples_ms={n: _thinned(s) for n, s in (series | {"frame age": stats.age}).items()}

@@ -24,7 +24,6 @@ from okdhp_edge.network.build import build_network
 from okdhp_edge.network.fake_quant import QuantizedBranch
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
-from okdhp_edge.recipe.distillation import FpdTable
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.hardware import check_descriptors
 from okdhp_edge.system.progress import Report, silent
@@ -109,7 +108,7 @@ def training_set(run: Run) -> CropDataset:
     spec = recipe.input_spec()
     if run.method.reads_mask:
         spec = spec.model_copy(update={"mask": True})
-    extra = table.unlabelled if isinstance(table, FpdTable) else None
+    extra = table.unlabelled_split
     return CropDataset(
         run.train.samples, run.train.skeleton, spec, recipe.decoder_spec().stride,
         recipe.augmentation, recipe.seed,

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from okdhp_edge.artifacts.results import add_result
+from okdhp_edge.artifacts.result_files import add_result
 from okdhp_edge.errors import DataError
 
 ONE = {"model": "m", "backend": "b", "precision": "int8", "data": "d", "split": "val",

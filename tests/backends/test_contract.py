@@ -30,9 +30,9 @@ def _gpu():
 
 CASES = [
     (name, precision)
-    for name, entry in REGISTRY.items()
-    for precision in entry.precisions
-    if name != "tensorrt" or _gpu()
+    for name, runtime in REGISTRY.items()
+    for precision in runtime.precisions
+    if not runtime.needs_gpu or _gpu()
 ]
 
 

@@ -10,11 +10,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from okdhp_edge.backends.registry import profile
 from okdhp_edge.quantize import openvino
 from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
-from okdhp_edge.quantize.profiles import profile
 from okdhp_edge.quantize.saturation import saturation_of
 from tests.conftest import REPOSITORY
 from tests.helpers.made_onnx import conv_net

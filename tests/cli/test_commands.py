@@ -29,7 +29,7 @@ OPTIONS = {
     "run": {"source", "size", "fps", "policy", "stride", "max_fps", "max_frames", "people",
             "detector", "detect_every", "smooth", "threshold", "model", "backend", "precision",
             "threads", "engine", "trust_engine", "save", "json_lines", "coco", "csv", "report",
-            "window", "watchdog", "web", "web_token"},
+            "window", "watchdog", "web", "web_token", "retime", "verbose", "write"},
     "report": {"files", "html"},
     "eval": {"data", "model", "backend", "precision", "split", "metric", "flip_test", "detector",
              "predictions", "results", "threads", "record"},

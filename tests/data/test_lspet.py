@@ -3,8 +3,8 @@ import shutil
 import numpy as np
 import pytest
 
+from okdhp_edge.data.annotation_files import SPLITS
 from okdhp_edge.data.load import load
-from okdhp_edge.data.reading import SPLITS
 from okdhp_edge.errors import DataError
 from tests.helpers.made_data import lspet_folder
 

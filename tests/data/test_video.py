@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from okdhp_edge.data.video import VideoReader
 from okdhp_edge.errors import DataError
-from okdhp_edge.run.sources.files import VideoSource
+from okdhp_edge.run.sources.videos import VideoSource
 
 
 def write(path, shades, *, size=(64, 48), times=None, rate=30, codec="mpeg4"):

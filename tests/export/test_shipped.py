@@ -5,7 +5,7 @@ import torch
 
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.artifacts.card import read_card, sha256_of
-from okdhp_edge.export.stage import ExportOptions, export_branch
+from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import COCO17, Skeleton
 from okdhp_edge.recipe.checkpoint import read_info

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from okdhp_edge.backends.registry import profile
 from okdhp_edge.quantize.bias import apply_bias_correction, mean_shift, rounded
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import head
-from okdhp_edge.quantize.profiles import profile
 from tests.helpers.made_onnx import conv_net
 
 PER_TENSOR, PER_CHANNEL = profile("generic"), profile("tensorrt")

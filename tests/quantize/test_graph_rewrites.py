@@ -6,6 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
+from okdhp_edge.backends.registry import profile
 from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.graph_rewrites import (
     absorb_normalization,
@@ -14,7 +15,6 @@ from okdhp_edge.quantize.graph_rewrites import (
 )
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
-from okdhp_edge.quantize.profiles import profile
 from okdhp_edge.quantize.statistics import input_range
 
 

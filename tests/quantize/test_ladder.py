@@ -11,15 +11,15 @@ import pytest
 from onnx import numpy_helper
 
 from okdhp_edge.artifacts.card import Measured, read_card, sha256_of
+from okdhp_edge.backends.registry import profile
 from okdhp_edge.errors import GateError
-from okdhp_edge.export.stage import ExportOptions, export_branch
+from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize import ladder as module
 from okdhp_edge.quantize.calibrators import METHODS
 from okdhp_edge.quantize.ladder import Ladder, calibrators_of
 from okdhp_edge.quantize.onnx_qdq import convolutions
-from okdhp_edge.quantize.profiles import profile
+from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantization_inputs, quantize
 from okdhp_edge.quantize.sensitivity import LayerSensitivity
-from okdhp_edge.quantize.stage import QuantizeOptions, quantization_inputs, quantize
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.helpers.tiny_models import tiny_recipe

@@ -6,13 +6,13 @@ import openvino as ov
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.openvino import OpenVinoBackend
-from okdhp_edge.export.stage import ExportOptions, export_branch
+from okdhp_edge.backends.registry import profile
+from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
 from okdhp_edge.quantize.openvino import convert
-from okdhp_edge.quantize.profiles import profile
-from okdhp_edge.quantize.stage import QuantizeOptions, quantize
+from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.helpers.tiny_models import DATA, tiny_recipe

@@ -3,8 +3,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from okdhp_edge.backends.registry import all_profiles, profile
 from okdhp_edge.errors import ModelError
-from okdhp_edge.quantize.profiles import PROFILES, profile
 from okdhp_edge.system import hardware
 
 
@@ -27,7 +27,7 @@ def test_weights_have_one_scale_a_channel_and_one_alone_in_generic(quantized):
 
 
 def test_all_convolutions_but_the_head_are_quantized(quantized, exported):
-    for name in set(PROFILES) - {"openvino"}:
+    for name in set(all_profiles()) - {"openvino"}:
         graph = onnx.load(str(exported / "model.onnx")).graph
         kinds = {"Conv", "BatchNormalization"} if name == "onnxruntime" else {"Conv"}
         convolutions = sum(n.op_type in kinds for n in graph.node)

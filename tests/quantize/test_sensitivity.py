@@ -4,15 +4,15 @@ import numpy as np
 import onnx
 import pytest
 
+from okdhp_edge.backends.registry import profile
 from okdhp_edge.quantize.calibrators import compute_ranges
-from okdhp_edge.quantize.profiles import profile
+from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantization_inputs
 from okdhp_edge.quantize.sensitivity import (
     LayerSensitivity,
     sensitivity,
     sqnr_db,
     write_sensitivity,
 )
-from okdhp_edge.quantize.stage import QuantizeOptions, quantization_inputs
 from tests.helpers.tiny_models import DATA
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from okdhp_edge.backends.registry import profile
 from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
-from okdhp_edge.quantize.profiles import profile
 from okdhp_edge.quantize.strongly_typed import free_residuals, to_strongly_typed
 
 

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 from okdhp_edge.artifacts.card import sha256_of
 from okdhp_edge.backends.engine import PORTABLE, EngineKey, build, library_of, read_engine
+from okdhp_edge.backends.registry import profile
 from okdhp_edge.errors import BackendError, ModelError
 from okdhp_edge.export.strip import strip
 from okdhp_edge.export.to_onnx import simplify, write_onnx
@@ -18,7 +19,6 @@ from okdhp_edge.network.build import build_network
 from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import convolutions, head, write_qdq
-from okdhp_edge.quantize.profiles import profile
 from okdhp_edge.quantize.strongly_typed import to_strongly_typed
 from okdhp_edge.quantize.tensorrt import (
     TARGETS,

@@ -2,12 +2,13 @@ import threading
 
 import pytest
 
+from okdhp_edge.backends.registry import RuntimeChoice
 from okdhp_edge.errors import BackendError
-from okdhp_edge.run.controls import Choice, Controls
+from okdhp_edge.run.controls import Controls
 from tests.helpers.fakes import FakeBackend, ScriptedSource
 from tests.helpers.running import Picturing, run_on
 
-FAST, SLOW = Choice("fake", "int8"), Choice("fake", "fp32")
+FAST, SLOW = RuntimeChoice("fake", "int8"), RuntimeChoice("fake", "fp32")
 
 
 def _loaded(controls):
@@ -55,7 +56,7 @@ def test_one_switch_at_a_time_and_only_to_what_is_offered():
         return FakeBackend()
 
     controls = Controls(choices=(FAST, SLOW), open_choice=wait)
-    assert not controls.switch(Choice("fake", "fp64"))
+    assert not controls.switch(RuntimeChoice("fake", "fp64"))
     assert controls.switch(FAST)
     assert not controls.switch(SLOW)
     gate.set()

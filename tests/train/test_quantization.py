@@ -12,8 +12,8 @@ from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.evaluation.evaluate import evaluate
-from okdhp_edge.export.stage import ExportOptions, export_branch
-from okdhp_edge.quantize.stage import QuantizeOptions, quantize
+from okdhp_edge.export.export_branch import ExportOptions, export_branch
+from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
 from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okdhp_edge.pose.heatmap import gaussians
-from okdhp_edge.train.targets import gaussian_targets
+from okdhp_edge.train.gaussian_targets import gaussian_targets
 
 
 @given(x=st.floats(-3, 20), y=st.floats(-3, 14), sigma=st.sampled_from([0.8, 1.5, 3.0]))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from okdhp_edge.pose.crop import apply, compose, crop_from_frame, heatmap_from_crop, invert
 from okdhp_edge.pose.heatmap import HeatmapKind, decode
 from okdhp_edge.pose.skeleton import LSP14
-from okdhp_edge.train.targets import gaussian_targets
+from okdhp_edge.train.gaussian_targets import gaussian_targets
 from okdhp_edge.train.views import mean_over_views, resampled
 from tests.helpers.fixed_net import made_batch
 

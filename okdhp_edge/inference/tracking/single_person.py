@@ -17,6 +17,8 @@ PERSON_THRESHOLD = 0.5
 # Of a person who is searched for; a skeleton of fewer joints has to be seen whole.
 _MIN_JOINTS = 4
 _REFINEMENTS = 2
+# A box that overlaps the one before it by this much shows the network the same picture again.
+_MIN_IOU_SAME_BOX = 0.9
 # Windows tried in a search, as shares of the frame's shorter side.
 _WINDOW_SHARES = (0.9, 0.6, 0.4)
 _MOST_ACROSS = 8
@@ -117,7 +119,7 @@ class SinglePersonTracker:
         """The whole frame first; where nobody is found so, windows over it: all of them in a new
         scene, then a share of them in each search."""
         whole, *windows = search_boxes(frame)
-        best = self._refined(frame, self._estimator.estimate(frame, whole))
+        best = self._refined(frame, self._estimator.estimate(frame, whole), whole)
         if is_person(best):
             return best
         if self._turn is None:
@@ -126,16 +128,21 @@ class SinglePersonTracker:
             windows = windows[self._turn :: _TURNS]
             self._turn = (self._turn + 1) % _TURNS
         others = self._estimator.estimate_many(frame, windows)
-        likeliest = max(others, key=lambda p: p.confidence)
-        return max(best, self._refined(frame, likeliest), key=lambda p: p.confidence)
+        likeliest, window = max(
+            zip(others, windows, strict=True), key=lambda found: found[0].confidence
+        )
+        return max(best, self._refined(frame, likeliest, window), key=lambda p: p.confidence)
 
-    def _refined(self, frame: Image, pose: Pose) -> Pose:
-        """A pose in boxes round its own joints."""
+    def _refined(self, frame: Image, pose: Pose, seen_in: Box) -> Pose:
+        """A pose in boxes round its own joints, until the box stays where it is."""
         for _ in range(_REFINEMENTS):
             box = person_box(pose, frame)
-            if box is not None:
-                again = self._estimator.estimate(frame, box)
-                pose = max(pose, again, key=lambda p: p.confidence)
+            if box is None or overlap(box, seen_in) >= _MIN_IOU_SAME_BOX:
+                break
+            again = self._estimator.estimate(frame, box)
+            if again.confidence <= pose.confidence:
+                break  # the same box would be looked at again
+            pose, seen_in = again, box
         return pose
 
 

@@ -1,21 +1,17 @@
-"""Cameras on a cable or a network: live, and brought back when they go."""
+"""Cameras: live, and brought back when they go."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-import av
 import cv2
 import numpy as np
 
-from okdhp_edge.data.video import VideoReader
-from okdhp_edge.errors import DataError, SourceError
+from okdhp_edge.errors import SourceError
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.sources.base import Source
-from okdhp_edge.system.redact import public_name
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 4.0
 _PATIENCE_S = 60.0
-_NETWORK_TIMEOUT_MS = 5000
 
 NO_WEBCAM = "plug it in, close other programs that use it, or name another: --source webcam:1"
 
@@ -154,69 +150,6 @@ def webcam(device: int | str, wanted: CameraSettings = CameraSettings()) -> Came
         return capture
 
     return CameraSource(f"webcam {device}", opened, lambda: NO_WEBCAM)
-
-
-def network_camera(address: str) -> CameraSource:
-    """A stream by its address (RTSP, MJPEG over HTTP and what else FFmpeg reads).
-
-    Raises:
-        SourceError: it cannot be opened.
-    """
-    return CameraSource(
-        public_name(address), lambda: _StreamCapture(address), lambda: _network_remedy(address)
-    )
-
-
-class _StreamCapture:
-    """A stream as `cv2.VideoCapture` shows it, but with each frame in its own shape."""
-
-    def __init__(self, address: str) -> None:
-        self._reader: VideoReader | None = None
-        self._size = (0, 0)
-        try:
-            self._reader = VideoReader(address, live=True)
-        except DataError:
-            return
-        self._size = self._reader.size
-
-    def isOpened(self) -> bool:  # noqa: N802
-        return self._reader is not None
-
-    def read(self) -> tuple[bool, Image | None]:
-        try:
-            found = self._reader.read() if self._reader else None
-        except DataError:  # a frame of absurd size
-            return False, None
-        return (False, None) if found is None else (True, found.image)
-
-    def get(self, what: int) -> float:
-        if self._reader is None:
-            return 0.0
-        return {
-            cv2.CAP_PROP_FRAME_WIDTH: float(self._size[0]),
-            cv2.CAP_PROP_FRAME_HEIGHT: float(self._size[1]),
-            cv2.CAP_PROP_FPS: self._reader.fps if self._reader.is_rate_known else 0.0,
-            cv2.CAP_PROP_FRAME_COUNT: float(self._reader.frame_count),
-        }.get(what, 0.0)
-
-    def release(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-
-
-def _network_remedy(address: str) -> str:
-    """By what FFmpeg says of the address, asked once more."""
-    if "#" in address.rpartition("@")[0]:
-        return "write # in a user or password as %23"
-    try:
-        av.open(address, timeout=_NETWORK_TIMEOUT_MS / 1000).close()
-    except (av.HTTPUnauthorizedError, av.HTTPForbiddenError):
-        return "the camera refuses this user and password: rtsp://USER:PASSWORD@HOST/..."
-    except av.HTTPNotFoundError:
-        return "the host answers, but has no such path: see the camera's manual"
-    except (av.FFmpegError, OSError):
-        pass
-    return "check the address, the network, and that a player such as ffplay can open it"
 
 
 def gstreamer(pipeline: str) -> CameraSource:

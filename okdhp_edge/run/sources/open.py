@@ -10,14 +10,8 @@ from okdhp_edge.data.image_file import IMAGE_SUFFIXES
 from okdhp_edge.errors import SourceError
 from okdhp_edge.run.sources import synthetic
 from okdhp_edge.run.sources.base import Source
-from okdhp_edge.run.sources.camera import (
-    NO_WEBCAM,
-    CameraSettings,
-    gstreamer,
-    network_camera,
-    webcam,
-)
-from okdhp_edge.run.sources.files import ImageSource, VideoSource
+from okdhp_edge.run.sources.camera import NO_WEBCAM, CameraSettings, gstreamer, webcam
+from okdhp_edge.run.sources.images import ImageSource
 from okdhp_edge.run.sources.raw import RawSource, ScreenSource
 from okdhp_edge.system.redact import public_name
 
@@ -100,6 +94,10 @@ def _rate(text: str | None) -> float | None:
 
 def _at_address(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa: ARG001
     """A video file behind an address has an end, a camera has none."""
+    # PyAV is imported for those who read videos alone.
+    from okdhp_edge.run.sources.network import network_camera
+    from okdhp_edge.run.sources.videos import VideoSource
+
     address = match[0]
     camera = network_camera(address)
     if address.startswith("http") and camera.frame_count() > 0:
@@ -115,6 +113,8 @@ def _on_disk(text: str, wanted: CameraSettings) -> Source:
     path = _existing(text)
     if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageSource(path)
+    from okdhp_edge.run.sources.videos import VideoSource
+
     return VideoSource(path)
 
 

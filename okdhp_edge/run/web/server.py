@@ -25,9 +25,9 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
+from okdhp_edge.backends.registry import RuntimeChoice
 from okdhp_edge.errors import OutputError
 from okdhp_edge.report.pages import live_page
-from okdhp_edge.run.controls import Choice
 from okdhp_edge.run.web.connections import limited_protocol, max_connections, run_quietly
 from okdhp_edge.run.web.guards import COOKIE, OriginGuard, SafeHeaders, TokenGuard
 from okdhp_edge.run.web.hub import Hub
@@ -259,7 +259,7 @@ def _act(hub: Hub, wishes: dict[str, Any]) -> str:
             return "paused is true or false"
         controls.paused = wishes["paused"]
     if "switch" in wishes:
-        choice = Choice(wishes["switch"]["backend"], wishes["switch"]["precision"])
+        choice = RuntimeChoice(wishes["switch"]["backend"], wishes["switch"]["precision"])
         if not controls.switch(choice):
             return f"cannot switch to {choice.backend} {choice.precision} now"
     return ""

@@ -10,8 +10,8 @@ from okdhp_edge.network.branches import BranchOutputs, PoseNet
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
+from okdhp_edge.train.gaussian_targets import gaussian_targets
 from okdhp_edge.train.losses import hard_loss, labelled_total, presence_loss
-from okdhp_edge.train.targets import gaussian_targets
 from okdhp_edge.train.teacher import Teacher
 
 

@@ -7,9 +7,9 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe.distillation import FpdTable, SelfkdTable
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
+from okdhp_edge.train.gaussian_targets import gaussian_targets
 from okdhp_edge.train.losses import hard_loss
 from okdhp_edge.train.methods.base import Losses, Method, SupervisedStack, weighted_sum
-from okdhp_edge.train.targets import gaussian_targets
 from okdhp_edge.train.teacher import Teacher, TeacherTargets, open_teacher
 
 

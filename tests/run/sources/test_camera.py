@@ -14,9 +14,9 @@ from okdhp_edge.run.sources.camera import (
     CameraSettings,
     CameraSource,
     gstreamer,
-    network_camera,
     webcam,
 )
+from okdhp_edge.run.sources.network import network_camera
 
 
 class _Camera:
@@ -189,14 +189,14 @@ def test_a_camera_that_refuses_says_so(monkeypatch, status, remedy):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         with pytest.raises(SourceError, match=remedy):
-            camera.network_camera(f"http://u:p@127.0.0.1:{server.server_port}/live")
+            network_camera(f"http://u:p@127.0.0.1:{server.server_port}/live")
     finally:
         server.shutdown()
 
 
 def test_a_hash_in_a_password_is_explained():
     with pytest.raises(SourceError, match="write # in a user or password as %23"):
-        camera.network_camera("rtsp://u:p#w@127.0.0.1:9/live")
+        network_camera("rtsp://u:p#w@127.0.0.1:9/live")
 
 
 def test_a_stream_whose_shape_changes_gives_each_frame_in_its_own(real_data):

@@ -9,7 +9,8 @@ import pytest
 
 from okdhp_edge.data.image_file import read_image
 from okdhp_edge.errors import DataError, SourceError
-from okdhp_edge.run.sources.files import ImageSource, VideoSource
+from okdhp_edge.run.sources.images import ImageSource
+from okdhp_edge.run.sources.videos import VideoSource
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
 

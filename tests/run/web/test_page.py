@@ -5,8 +5,9 @@ import time
 
 import pytest
 
+from okdhp_edge.backends.registry import RuntimeChoice
 from okdhp_edge.errors import BackendError
-from okdhp_edge.run.controls import Choice, Controls
+from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.web.hub import Hub
 from okdhp_edge.run.web.server import WebServer, address_of
 from tests.helpers.fakes import FakeBackend, ScriptedSource
@@ -28,7 +29,8 @@ class _Camera(ScriptedSource):
 def page(browser):
     """A run in the background, its page in the browser, and what steers it."""
     controls = Controls(
-        choices=(Choice("fake", "int8"), Choice("fake", "fp32")), current=Choice("fake", "int8")
+        choices=(RuntimeChoice("fake", "int8"), RuntimeChoice("fake", "fp32")),
+        current=RuntimeChoice("fake", "int8"),
     )
     hub = Hub(controls, ["door camera"])
     source = _Camera(10**9, live=True)
@@ -100,7 +102,7 @@ def test_switching_the_model_and_what_happens_when_it_fails(page):
     _until(lambda: "int8" in _text(driver, "running"))
     hub.controls.open_choice = lambda _: FakeBackend(score=0.5)
     Select(driver.find_element("id", "choice")).select_by_value("fake fp32")
-    _until(lambda: hub.controls.current == Choice("fake", "fp32"))
+    _until(lambda: hub.controls.current == RuntimeChoice("fake", "fp32"))
     _until(lambda: "fp32" in _text(driver, "running"))
 
     def refuse(choice):
@@ -109,7 +111,7 @@ def test_switching_the_model_and_what_happens_when_it_fails(page):
     hub.controls.open_choice = refuse
     Select(driver.find_element("id", "choice")).select_by_value("fake int8")
     _until(lambda: "no such device" in _text(driver, "trouble"))
-    assert hub.controls.current == Choice("fake", "fp32")
+    assert hub.controls.current == RuntimeChoice("fake", "fp32")
 
 
 def test_the_page_says_when_the_run_is_gone(browser):

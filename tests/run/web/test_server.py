@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
+from okdhp_edge.backends.registry import RuntimeChoice
 from okdhp_edge.errors import OutputError
 from okdhp_edge.inference.tracking.single_person import JOINT_THRESHOLD
-from okdhp_edge.run.controls import Choice, Controls
+from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.web.hub import Hub
 from okdhp_edge.run.web.server import WebServer, address_of
 from tests.helpers.fakes import FakeBackend, ScriptedSource
@@ -32,7 +33,7 @@ def _ask(server, path, body=None, **headers):
 
 @pytest.fixture
 def hub():
-    return Hub(Controls(choices=(Choice("fake", "int8"),)), ["cam"])
+    return Hub(Controls(choices=(RuntimeChoice("fake", "int8"),)), ["cam"])
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def test_controls_act(hub, server):
     hub.controls.open_choice = lambda _: backend
     switch = {"switch": {"backend": "fake", "precision": "int8"}}
     assert _ask(server, "/control", switch).status == 200
-    _wait_for(lambda: hub.controls.current == Choice("fake", "int8"))
+    _wait_for(lambda: hub.controls.current == RuntimeChoice("fake", "int8"))
     assert hub.controls.take_loaded() is backend
 
 

@@ -6,9 +6,9 @@ import torch
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.recipe.recipe import Recipe
+from okdhp_edge.train.gaussian_targets import gaussian_targets
 from okdhp_edge.train.losses import hard_loss, labelled_total
 from okdhp_edge.train.methods import build_method
-from okdhp_edge.train.targets import gaussian_targets
 from tests.helpers.fixed_net import FixedNet, made_batch, recipe_with
 
 SUPERVISED = {"method": "supervised"}

@@ -6,11 +6,11 @@ import pytest
 
 from okdhp_edge.artifacts.card import read_card, sha256_of
 from okdhp_edge.errors import GateError
-from okdhp_edge.export.stage import ExportOptions, export_branch
-from okdhp_edge.pipeline import qat_recipe, quantize_with_qat
+from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize import ladder
 from okdhp_edge.quantize.plan import LEARNED
-from okdhp_edge.quantize.stage import QuantizeOptions
+from okdhp_edge.quantize.quantize_model import QuantizeOptions
+from okdhp_edge.quantize_with_qat import qat_recipe, quantize_with_qat
 from okdhp_edge.recipe.checkpoint import read_info
 from tests.helpers.tiny_models import DATA, tiny_recipe
 

@@ -3,11 +3,13 @@
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from okdhp_edge.artifacts.card import CARD_NAME, RANGES, read_card, write_card
 from okdhp_edge.artifacts.model_store import mark_newest
+from okdhp_edge.backends.int8_profile import Int8Profile
+from okdhp_edge.backends.registry import profile, runtime_profiles
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import ModelError
 from okdhp_edge.quantize.calibration import calibration_set
@@ -17,7 +19,6 @@ from okdhp_edge.quantize.inputs import QuantizationInputs
 from okdhp_edge.quantize.ladder import AUTO, Ladder, calibrators_of, write_ladder
 from okdhp_edge.quantize.onnx_qdq import matching
 from okdhp_edge.quantize.plan import Plan
-from okdhp_edge.quantize.profiles import RUNTIMES, Profile, profile
 from okdhp_edge.quantize.statistics import input_range, statistics_of
 from okdhp_edge.quantize.verify import verify
 from okdhp_edge.system.files import exclusive, staged_folder, write_text
@@ -49,7 +50,7 @@ class QuantizeOptions:
     max_drop: float = 1.0
     ladder: bool = True
     reference: Path | None = None
-    profiles: Sequence[str] = RUNTIMES
+    profiles: Sequence[str] = field(default_factory=runtime_profiles)
     command: str = ""
     report: Report = silent
 
@@ -74,7 +75,7 @@ def quantize(fp32: Path, options: QuantizeOptions) -> Path:
         return _quantize(fp32, options, profiles)
 
 
-def _quantize(fp32: Path, options: QuantizeOptions, profiles: Sequence[Profile]) -> Path:
+def _quantize(fp32: Path, options: QuantizeOptions, profiles: Sequence[Int8Profile]) -> Path:
     inputs = quantization_inputs(fp32, options)
     kept = tuple(matching(inputs.float_model, options.keep_float) if options.keep_float else ())
     target = (options.reference or fp32).parent / "int8"
@@ -125,7 +126,7 @@ def _carry_over(target: Path, staging: Path, reference: str, profiles: Sequence[
 
 
 def _quantize_one(
-    wanted: Profile,
+    wanted: Int8Profile,
     inputs: QuantizationInputs,
     kept: tuple[str, ...],
     staging: Path,

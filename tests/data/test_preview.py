@@ -1,7 +1,7 @@
 import numpy as np
 
-from okdhp_edge.data.contact_sheet import contact_sheet
 from okdhp_edge.data.load import load
+from okdhp_edge.data.preview import contact_sheet
 from tests.helpers.tiny_models import tiny_recipe
 
 

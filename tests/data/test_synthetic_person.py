@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from okdhp_edge.data.figure import Posture, joints_of, mixed, random_posture
+from okdhp_edge.data.synthetic_person import Posture, joints_of, mixed, random_posture
 from okdhp_edge.pose.skeleton import LSP14
 
 

@@ -11,8 +11,8 @@ from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.errors import DataError, GateError, ModelError
-from okdhp_edge.export import stage
-from okdhp_edge.export.stage import ExportOptions, export_branch
+from okdhp_edge.export import export_branch as stage
+from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.network.branches import SingleBranch
 from okdhp_edge.network.build import build_network, count_parameters
 from okdhp_edge.network.config import HourglassConfig

@@ -4,17 +4,17 @@ import onnx
 import pytest
 
 from okdhp_edge.artifacts.card import read_card, sha256_of, write_card
+from okdhp_edge.backends.registry import all_profiles
 from okdhp_edge.errors import DataError, GateError, ModelError
 from okdhp_edge.quantize import ladder
 from okdhp_edge.quantize.onnx_qdq import convolutions
-from okdhp_edge.quantize.profiles import PROFILES
-from okdhp_edge.quantize.stage import QuantizeOptions, quantize
+from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
 from tests.helpers.tiny_models import DATA
 
 
 def test_every_profile_is_measured_beside_its_parent(quantized, exported):
-    assert {p.name for p in quantized.iterdir() if p.is_dir()} == set(PROFILES)
-    for profile in PROFILES:
+    assert {p.name for p in quantized.iterdir() if p.is_dir()} == set(all_profiles())
+    for profile in all_profiles():
         card = read_card(quantized / profile)
         assert (card.profile, card.precision) == (profile, "int8")
         assert card.parent_sha256 == sha256_of(exported / "model.onnx")

@@ -1,26 +1,14 @@
 """Encoder by name, with weights by name or by file."""
 
+import importlib
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from okdhp_edge.errors import RecipeError
+from okdhp_edge.network.config import ENCODERS
 from okdhp_edge.network.encoders.base import Encoder
-from okdhp_edge.network.encoders.efficientnet_lite0 import EfficientNetLite0
-from okdhp_edge.network.encoders.mobilenet_v2 import MobileNetV2
-from okdhp_edge.network.encoders.resnet18 import ResNet18
-from okdhp_edge.network.encoders.shufflenet_v2 import ShuffleNetV2
-from okdhp_edge.network.encoders.squeezenet import SqueezeNet11
-
-_ENCODERS: dict[str, type[Any]] = {
-    "efficientnet_lite0": EfficientNetLite0,
-    "mobilenet_v2": MobileNetV2,
-    "shufflenet_v2": ShuffleNetV2,
-    "resnet18": ResNet18,
-    "squeezenet1_1": SqueezeNet11,
-}
 
 
 def build_encoder(name: str, weights: str | None) -> Encoder:
@@ -29,7 +17,8 @@ def build_encoder(name: str, weights: str | None) -> Encoder:
     Raises:
         RecipeError: weights that are absent or do not fit this encoder.
     """
-    encoder: Encoder = _ENCODERS[name]()
+    entry = ENCODERS[name]
+    encoder: Encoder = getattr(importlib.import_module(entry.module), entry.cls)()
     if weights is None:
         return encoder
     path = _packaged_weights(name) if weights == "imagenet" else Path(weights).expanduser()
@@ -38,7 +27,7 @@ def build_encoder(name: str, weights: str | None) -> Encoder:
 
 
 def _packaged_weights(name: str) -> Path:
-    if name != "efficientnet_lite0":
+    if not ENCODERS[name].packaged_weights:
         raise RecipeError(
             f"no packaged ImageNet weights for encoder '{name}'",
             "give a torchvision state dict: encoder_weights = 'file.pth'",

@@ -8,9 +8,9 @@ import pytest
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError, OutputError
 from okdhp_edge.label.consensus import ConsensusRules
+from okdhp_edge.label.label_images import label
 from okdhp_edge.label.options import LabelOptions
-from okdhp_edge.label.sheet import write_sheet
-from okdhp_edge.label.stage import label
+from okdhp_edge.label.preview import write_sheet
 from tests.helpers.made_detector import constant_detector, yolox_rows
 from tests.helpers.made_teacher import dot_teacher, dotted
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.errors import GateError
-from okdhp_edge.export.stage import ExportOptions, export_branch
-from okdhp_edge.quantize.stage import QuantizeOptions, quantize
+from okdhp_edge.export.export_branch import ExportOptions, export_branch
+from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
 from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.recipe.distillation import QuantizationTable
 from okdhp_edge.recipe.recipe import Recipe

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from okdhp_edge.data.coco import load_coco
-from okdhp_edge.data.contact_sheet import labelled_tile
+from okdhp_edge.data.preview import labelled_tile
 from okdhp_edge.system.files import write_bytes
 
 _COLUMNS, _ROWS, _SIDE = 8, 6, 160

@@ -1,0 +1,292 @@
+"""From the words model, backend, precision and threads to a loaded backend."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from okdhp_edge.artifacts import model_store
+from okdhp_edge.artifacts.card import ModelCard, model_folder, read_card
+from okdhp_edge.backends import remembered
+from okdhp_edge.backends.base import Backend, BackendConfig
+from okdhp_edge.backends.registry import (
+    REGISTRY,
+    RuntimeChoice,
+    installed,
+    open_backend,
+    ranked,
+    runtime,
+)
+from okdhp_edge.backends.trials import time_runtimes, time_threads
+from okdhp_edge.errors import BackendError, ModelError
+from okdhp_edge.system.hardware import int8_units, saturates_in_int8
+
+Say = Callable[[str], None]
+"""Called with every automatic choice, a line for people each."""
+
+AUTO = "auto"
+_BF16 = RuntimeChoice("openvino", "bf16")
+_MODEL_FILES = (".onnx", ".xml", ".tflite", ".pt", ".pth")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was selected, and on what grounds.
+
+    Attributes:
+        threads: CPU threads; None for the runtime's default.
+        measured: the trial it rests on, of now or remembered; None where there was nothing to time.
+        key: of the remembered selection; None where there was nothing to time.
+        is_remembered: whether the trial was made by an earlier command.
+    """
+
+    choice: RuntimeChoice
+    threads: int | None
+    measured: remembered.MeasuredSelection | None = None
+    key: str | None = None
+    is_remembered: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: `how` is `only` where there was nothing to time, `measured` or
+        `remembered`; then when, and what each runtime took."""
+        if self.measured is None:
+            return {"how": "only"}
+        how = "remembered" if self.is_remembered else "measured"
+        return {"how": how} | self.measured.model_dump(mode="json")
+
+    def check_against(self, infer_ms: float, say: Say) -> None:
+        """Forget what is remembered where a run's own inference takes much longer."""
+        if not self.is_remembered or self.measured is None or self.key is None:
+            return
+        if infer_ms > remembered.SLOWDOWN_TO_FORGET * self.measured.latency_ms:
+            remembered.forget(self.key)
+            say(f"inference took {infer_ms:.2f} ms, {self.measured.latency_ms:.2f} ms when it was "
+                f"measured {self.measured.age} ago: the next run measures again")  # fmt: skip
+
+    def describe(self) -> str:
+        """In words: what runs, and how that is known."""
+        threads = "" if self.threads is None else f", {_plural(self.threads, 'thread')}"
+        what = f"backend {self.choice.backend}, precision {self.choice.precision}{threads}"
+        if self.measured is None:
+            return what
+        when = f"measured {self.measured.age} ago" if self.is_remembered else "measured now"
+        return f"{what} ({self.measured.latency_ms:.2f} ms, {when})"
+
+
+class LoadedModel(NamedTuple):
+    """A loaded backend, the precision that was asked of it, and why it is this one."""
+
+    backend: Backend
+    precision: str
+    selection: Selection
+
+
+def chosen_model(model: str | None) -> Path:
+    """`--model`, or the newest export, or the shipped model."""
+    path = model_store.resolve_model(model) if model else model_store.default_model()
+    return path if path.is_dir() else model_folder(path)
+
+
+def load_backend(
+    model: str | None,
+    backend: str,
+    precision: str,
+    threads: int | None,
+    say: Say,
+    *,
+    engine: Path | None = None,
+    trust_engine: bool = False,
+    tune_threads: bool = False,
+    retime: bool = False,
+    detail: Say = lambda _: None,
+) -> LoadedModel:
+    """Load a model in the runtime, precision and threads that fit the words.
+
+    Args:
+        say: called with what is chosen, and with warnings.
+        tune_threads: where none are given, time a few numbers and take the fastest.
+        retime: time anew, whatever is remembered.
+        detail: called with the times of all candidates.
+
+    Raises:
+        OkdhpError: no such model, runtime, device or precision; nothing falls back.
+    """
+    path = chosen_model(model)
+    if backend != AUTO:
+        runtime(backend)
+    if engine is not None and (backend == AUTO or not runtime(backend).runs_engines):
+        raise BackendError(f"backend {backend} runs no engine", "add --backend tensorrt")
+    found = _accurate(path, candidates(path, backend, precision), detail)
+    selection = _select(path, found, threads, tune_threads, retime, detail)
+    try:
+        loaded = _open(path, selection, engine, trust_engine)
+    except BackendError:
+        if not selection.is_remembered:
+            raise
+        selection = _select(path, found, threads, tune_threads, True, detail)
+        loaded = _open(path, selection, engine, trust_engine)
+    card = loaded.card
+    say(f"model {model_store.artefact(path, *selection.choice)}, {selection.describe()}; "
+        f"{card.terms}")  # fmt: skip
+    if not _is_accurate_here(selection.choice, card):
+        say(
+            f"its INT8 sums may saturate on this CPU ({int8_units()}): joints can lie elsewhere "
+            "than where they were measured; export it again with this version"
+        )
+    return LoadedModel(loaded, selection.choice.precision, selection)
+
+
+def _open(path: Path, selection: Selection, engine: Path | None, trust_engine: bool) -> Backend:
+    folder = model_store.artefact(path, *selection.choice)
+    config = BackendConfig(
+        folder, read_card(folder), selection.choice.precision, selection.threads,
+        engine=engine, trust_engine=trust_engine,
+    )  # fmt: skip
+    return open_backend(selection.choice.backend, config)
+
+
+def candidates(path: Path, backend: str, precision: str) -> list[RuntimeChoice]:
+    """What fits the words that were given, the preferred first.
+
+    Raises:
+        BackendError: no runtime that is installed runs the model.
+        ModelError: the model has nothing for the backend that was asked for.
+    """
+    names = [backend] if backend != AUTO else [n for n in ranked() if installed(n)]
+    found = [
+        RuntimeChoice(name, one)
+        for name in names
+        for one in model_store.precisions_of(path, name)
+        if one in runtime(name).precisions and precision in (AUTO, one)
+    ]
+    if backend == AUTO:
+        found = [c for c in found if not runtime(c.backend).last_resort] or found
+    if not found:
+        _refuse_foreign(path)
+    if not found and precision != AUTO:
+        # A precision that only this backend can refuse or run: bf16 of the float file, or an error.
+        return [RuntimeChoice(names[0] if names else ranked()[0], precision)]
+    if not found and backend == AUTO:
+        remedies = "; ".join(REGISTRY[n].install for n in ranked() if not runtime(n).last_resort)
+        raise BackendError(f"no installed backend runs {path}", remedies)
+    if not found:
+        raise ModelError(
+            f"{path} has nothing for backend {backend}", "run `okdhp-edge export --int8`"
+        )
+    return found
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise ModelError for a folder whose model files were not exported by this project."""
+    files = sorted(p.name for suffix in _MODEL_FILES for p in path.glob(f"*{suffix}"))
+    cards = any(path.glob("**/card.json"))
+    if files and not cards:
+        raise ModelError(
+            f"{path} has {files[0]} and no card.json: no model of okdhp-edge",
+            "foreign pose models can teach (`data label --teacher`), not run",
+        )
+
+
+def _accurate(path: Path, found: list[RuntimeChoice], say: Say) -> list[RuntimeChoice]:
+    """The candidates that compute what was measured; all of them where none does."""
+    if len(found) == 1:
+        return found
+    accurate = [c for c in found if _is_accurate_here(c, _card_of(path, c))]
+    for choice in found if accurate else ():
+        if choice not in accurate:
+            say(f"{choice} is left out: its sums may saturate on this CPU ({int8_units()})")
+    return accurate or found
+
+
+def _is_accurate_here(choice: RuntimeChoice, card: ModelCard) -> bool:
+    """Whether this CPU computes what was measured. ONNX Runtime is told to, at half the speed."""
+    saturates = runtime(choice.backend).saturates and saturates_in_int8()
+    exact = card.saturation_free or not saturates
+    return choice.precision != "int8" or card.profile == "float" or exact
+
+
+def _card_of(path: Path, choice: RuntimeChoice) -> ModelCard:
+    return read_card(model_store.artefact(path, *choice))
+
+
+def _select(
+    path: Path,
+    found: list[RuntimeChoice],
+    threads: int | None,
+    tune_threads: bool,
+    retime: bool,
+    say: Say,
+) -> Selection:
+    """The fastest of the candidates and of a few numbers of threads: remembered, or timed now."""
+    first = runtime(found[0].backend)
+    several = len(found) > 1 and first.rank is not None
+    tune_threads = tune_threads and threads is None and first.per_model_threads
+    if not several and not tune_threads:
+        return Selection(found[0], threads)
+    key = remembered.key_of(
+        [_card_of(path, choice) for choice in found], found, threads, tune_threads
+    )
+    known = None if retime else remembered.recall(key)
+    if known and known.choice in found:
+        say(f"remembered: {known.describe()}")
+        return Selection(known.choice, known.threads, known, key, is_remembered=True)
+    measured = _measure(path, found if several else found[:1], threads, tune_threads, say)
+    remembered.remember(key, measured)
+    return Selection(measured.choice, measured.threads, measured, key)
+
+
+def _measure(
+    path: Path, found: Sequence[RuntimeChoice], threads: int | None, tune_threads: bool, say: Say
+) -> remembered.MeasuredSelection:
+    times = _time_runtimes(path, found, threads, say) if len(found) > 1 else {}
+    choice = min((c for c in found if c in times), key=lambda c: times[c], default=found[0])
+    latency_ms = times.get(choice)
+    if tune_threads and runtime(choice.backend).per_model_threads:
+        folder = model_store.artefact(path, *choice)
+        config = BackendConfig(folder, read_card(folder), choice.precision)
+        threads, latency_ms = time_threads(choice.backend, config, say)
+    return remembered.MeasuredSelection.now(choice, threads, latency_ms or 0.0, times)
+
+
+def _time_runtimes(
+    path: Path, found: Sequence[RuntimeChoice], threads: int | None, say: Say
+) -> dict[RuntimeChoice, float]:
+    """Milliseconds of each candidate that loads, bf16's beside them to be spoken of.
+
+    Raises:
+        BackendError: a precision that no other runtime takes does not load.
+    """
+    others = [_BF16] if RuntimeChoice("openvino", "fp32") in found else []
+    say(f"timing {', '.join(map(str, found))}")
+    configs = {}
+    for choice in (*found, *others):
+        folder = model_store.artefact(path, *choice)
+        configs[choice] = BackendConfig(folder, read_card(folder), choice.precision, threads)
+    times, failed = time_runtimes(configs)
+    loaded = {c.precision for c in times if c in found}
+    for choice, error in failed.items():
+        if choice == _BF16:
+            continue
+        # Another runtime may take its place, another precision not.
+        if choice.precision not in loaded:
+            raise error
+        say(f"{choice} is left out: {error}")
+    say("timed: " + ", ".join(f"{c} {ms:.2f} ms" for c, ms in times.items()))
+    if times.get(_BF16, float("inf")) < min(ms for c, ms in times.items() if c in found):
+        say("bf16 would be faster, but its accuracy was never measured: --precision bf16")
+    return times
+
+
+def available_choices(model: Path) -> list[RuntimeChoice]:
+    """Everything that is installed here and that the model has."""
+    return [
+        RuntimeChoice(backend, precision)
+        for backend in REGISTRY
+        if installed(backend) and not runtime(backend).needs_gpu
+        for precision in model_store.precisions_of(model, backend)
+        if precision in runtime(backend).precisions
+    ]
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,67 @@
+"""Videos: every frame, as fast as it is wanted."""
+
+from pathlib import Path
+
+from okdhp_edge.data.video import VideoReader
+from okdhp_edge.errors import DataError, SourceError
+from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.run.sources.base import Source
+from okdhp_edge.system.redact import public_name
+
+_SHOWN_JUMPS = 3
+
+
+class VideoSource(Source):
+    """A video file or the address of one, every frame."""
+
+    def __init__(self, place: Path | str) -> None:
+        super().__init__()
+        self.name = public_name(str(place))
+        try:
+            self._reader = VideoReader(place)
+        except DataError as error:
+            # The cause names the place as it was given, with its password.
+            raise SourceError(error.cause.replace(str(place), self.name), error.remedy) from error
+        self.fps = self._reader.fps
+        if not self._reader.is_rate_known:
+            self.notes.append(f"the stream says no rate: times are counted at {self.fps:g} FPS")
+
+    def _next(self) -> Image | None:
+        found = self._reader.read()
+        if found is not None:
+            return found.image
+        self._check_end()
+        return None
+
+    def _check_end(self) -> None:
+        """A file that ends long before its announced end is cut off, and that is no end."""
+        reader = self._reader
+        if self._number == 0:
+            why = f" ({reader.error})" if reader.error else ""
+            raise SourceError(
+                f"video {self.name} has no frame that decodes{why}",
+                "check the file: whole, of a kind that FFmpeg decodes, and no larger than 8K",
+            )
+        for number, gap in reader.jumps[:_SHOWN_JUMPS]:
+            self.notes.append(
+                f"the file's clock jumps by {gap:.0f} s at frame {number}: times go on from there"
+            )
+        if reader.is_cut_off:
+            raise SourceError(
+                f"video {self.name} is cut off: {self._number} of {reader.count_frames()} "
+                f"announced frames could be read, {reader.seconds:.1f} of "
+                f"{reader.duration_s:.1f} s",
+                "copy it again or re-encode it; what was read is kept",
+            )
+        if reader.error:
+            self.notes.append(f"decoding ended early: {reader.error}")
+
+    def _seconds_in(self, now_ns: int) -> float:  # noqa: ARG002
+        return self._reader.seconds
+
+    def _pass_over(self) -> bool:
+        return self._reader.skip()
+
+    def close(self) -> None:
+        """Close the video file."""
+        self._reader.close()
