@@ -33,13 +33,13 @@ from okdhp_edge.evaluation.evaluate import predict_joints
 from okdhp_edge.network.build import build_network, count_macs
 from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig
 from okdhp_edge.recipe.distillation import OkdhpTable
-from okdhp_edge.recipe.recipe import Recipe, merged, recipe_content
+from okdhp_edge.recipe.recipe import Recipe, merged, read_recipe_content
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.train.loop import LAST, train
 from okdhp_edge.train.setup import TrainingOptions
 from okdhp_edge.train.teacher import load_checkpoint
-from okdhp_edge.train.validate import all_outputs
+from okdhp_edge.train.validate import make_predictor
 
 HERE = Path(__file__).parent
 STUDIES, RESULT = HERE / "studies", HERE / "results" / "distillation.json"
@@ -68,7 +68,7 @@ class Study(NamedTuple):
 def read_study(name: str) -> Study:
     """A file of `studies/`."""
     content = tomllib.loads((STUDIES / f"{name}.toml").read_text(encoding="utf-8"))
-    base = recipe_content(HERE.parent / content["base"])
+    base = read_recipe_content(HERE.parent / content["base"])
     rows = [
         Row(key, row.pop("title"), row.pop("seeds", 1), row) for key, row in content["rows"].items()
     ]
@@ -142,7 +142,7 @@ def _evaluated_report(checkpoint: Path, report: PoseDataset) -> dict[str, Any]:
     recipe = facts.recipe
     report = report.with_skeleton(facts.skeleton.skeleton())
     joints = predict_joints(
-        report, recipe.input_spec(), recipe.decoder_spec(), all_outputs(net, torch.device("cpu"))
+        report, recipe.input_spec(), recipe.decoder_spec(), make_predictor(net, torch.device("cpu"))
     )
     found = {name: hits(report, xy) for name, xy in joints.items()}
     scores = {name: each.pck for name, each in found.items()}

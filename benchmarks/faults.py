@@ -34,7 +34,7 @@ from tests.helpers.tiny_models import write_tiny_recipe
 LIMIT_S = 90
 _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2
 FULL_KIB, LITTLE_MEMORY = 48, 700 * 2**20
-_LONGEST = 320
+_MAX_MESSAGE_CHARS = 320
 
 
 class Bench(NamedTuple):
@@ -194,7 +194,7 @@ def evaluated(fault: str, command: Command, code: int, said: str, new: list[str]
     if succeeds or (fault == "little memory" and code == 0):
         return "held" if code == 0 else f"exit {code}"
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
-    if code != 1 or len(lines) != 1 or len(lines[0]) > _LONGEST:
+    if code != 1 or len(lines) != 1 or len(lines[0]) > _MAX_MESSAGE_CHARS:
         return f"exit {code}, {len(lines)} lines"
     # What was recorded before the disk was full is kept, a folder without a checkpoint that
     # `--resume` takes, and what was labelled so far.

@@ -25,11 +25,11 @@ from okdhp_edge.evaluation.evaluate import evaluate
 from okdhp_edge.recipe.recipe import FreezeTable, Recipe
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
-from okdhp_edge.train.finetune import finetuning_recipe
+from okdhp_edge.train.finetune import make_finetuning_recipe
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 from okdhp_edge.train.teacher import load_checkpoint
-from okdhp_edge.train.validate import all_outputs
+from okdhp_edge.train.validate import make_predictor
 
 RESULT = Path(__file__).parent / "results" / "finetuning.json"
 METRIC = "pck@0.2"
@@ -38,7 +38,7 @@ MANY = 500
 
 
 def starts(persons: int) -> dict[str, Recipe]:
-    tuned = finetuning_recipe("lite", persons, METRIC)
+    tuned = make_finetuning_recipe("lite", persons, METRIC)
     optimizer = tuned.optimizer.model_copy(update={"lr": FROM_IMAGENET_LR, "patience": None})
     anew = {"start": None, "freeze": FreezeTable(), "optimizer": optimizer}
     return {"lite": tuned, "imagenet": tuned.model_copy(update=anew)}
@@ -58,7 +58,7 @@ def trial(recipe: Recipe, persons: int, seed: int, lspet: Path, precision: str) 
     test = load(f"lspet:{lspet}", "test").with_skeleton(facts.skeleton.skeleton())
     found = evaluate(
         test, facts.recipe.input_spec(), facts.recipe.decoder_spec(),
-        all_outputs(net, torch.device("cpu")), METRIC,
+        make_predictor(net, torch.device("cpu")), METRIC,
     )[f"branch{facts.best_branch}"]  # fmt: skip
     return {
         "value": round(found.value, 2), "low": round(found.low, 2), "high": round(found.high, 2),

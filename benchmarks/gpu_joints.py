@@ -51,7 +51,7 @@ def joints(
     request = BackendConfig(folder, card, "int8" if int8 else "fp32", engine=engine,
                       trust_engine=engine is not None)  # fmt: skip
     poses = load(data, "val").with_skeleton(card.skeleton.skeleton())
-    poses = poses.subset([s.id for s in poses.samples[:PERSONS]])
+    poses = poses.select_by_ids([s.id for s in poses.samples[:PERSONS]])
     with open_backend(backend, request) as loaded:
         return predict_joints(poses, card.input, card.decoder, predict_with(loaded))["model"]
 

@@ -21,22 +21,22 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from okdhp_edge.artifacts.card import ModelCard, SkeletonSpec, read_card, sha256_of, write_card
+from okdhp_edge.artifacts.card import ModelCard, SkeletonSpec, compute_sha256, read_card, write_card
 from okdhp_edge.artifacts.model_store import artefact
 from okdhp_edge.backends.base import Backend, BackendConfig
-from okdhp_edge.backends.registry import backend_class, open_backend, profile
+from okdhp_edge.backends.registry import get_backend_class, get_profile, open_backend
 from okdhp_edge.backends.timing import ROUND, time_interleaved
 from okdhp_edge.errors import BackendError
 from okdhp_edge.export.strip import strip
 from okdhp_edge.export.to_onnx import simplify, write_onnx
-from okdhp_edge.network.branches import evaluating
+from okdhp_edge.network.branches import eval_mode
 from okdhp_edge.network.build import build_network, count_macs
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.quantize import openvino, strongly_typed
 from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
-from okdhp_edge.quantize.statistics import input_range
+from okdhp_edge.quantize.statistics import observe_input_range
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
@@ -131,19 +131,21 @@ def _made(network: dict[str, Any], side: int, folder: Path) -> Path:
         net(torch.from_numpy(crops))
     fp32 = folder / "fp32"
     fp32.mkdir()
-    with evaluating(net):
+    with eval_mode(net):
         net.eval()
         write_onnx(strip(net, recipe.network, 0), recipe.input_spec(), fp32 / "model.onnx", 1)
     simplify(fp32 / "model.onnx", 1)
     _card(recipe, fp32, "float", "onnx")
-    source_sha256 = sha256_of(fp32 / "model.onnx")
+    source_sha256 = compute_sha256(fp32 / "model.onnx")
     calibration = [crop[:1] for crop in _pictures(side, batches=4)]
     source = fp32 / "model.onnx"
-    ranges = compute_ranges(observe(source, calibration), "moving-average") | input_range(source)
+    ranges = compute_ranges(observe(source, calibration), "moving-average") | observe_input_range(
+        source
+    )
     for name in ("onnxruntime", "openvino", "tensorrt"):
         target = folder / "int8" / name
         target.mkdir(parents=True)
-        write_qdq(source, target / "model.onnx", ranges, profile(name))
+        write_qdq(source, target / "model.onnx", ranges, get_profile(name))
         if name == "tensorrt":
             strongly_typed.to_strongly_typed(target / "model.onnx")
         if name == "openvino":
@@ -168,7 +170,8 @@ def _card(
         "name": "bench", "format": format_, "profile": profile_,
         "precision": "fp32" if profile_ == "float" else "int8",
         "input": recipe.input_spec().model_dump(), "decoder": recipe.decoder_spec().model_dump(),
-        "skeleton": SkeletonSpec.of(LSP14).model_dump(), "files": {name: sha256_of(folder / name)},
+        "skeleton": SkeletonSpec.of(LSP14).model_dump(),
+        "files": {name: compute_sha256(folder / name)},
         "model_file": name, "branch": 0, "parent_sha256": "",
         "float_sha256": source_sha256, "training_data": "none",
         "terms": "untrained", "command": "", "version": "",
@@ -214,7 +217,7 @@ def _by_kind(path: Path, backend: str, precision: str, threads: int) -> dict[str
     crop = np.zeros((1, card.input.height, card.input.width, 3), dtype=np.uint8)
     request = BackendConfig(folder, card, precision, threads)
     times: defaultdict[str, float] = defaultdict(float)
-    for layer in backend_class(backend).layer_times(request, crop):
+    for layer in get_backend_class(backend).layer_times(request, crop):
         times[layer.kind] += layer.us / 1e3
     longest = sorted(times.items(), key=lambda item: -item[1])[:8]
     return {kind: round(ms, 3) for kind, ms in longest}

@@ -45,9 +45,9 @@ from okdhp_edge.run.report import RunReport, build_report
 from okdhp_edge.run.sinks.base import Sink
 from okdhp_edge.run.sources.open import open_source
 from okdhp_edge.run.web.hub import Hub
-from okdhp_edge.run.web.server import WebServer, address_of
+from okdhp_edge.run.web.server import WebServer, parse_address
 from okdhp_edge.system.files import write_text
-from okdhp_edge.system.hardware import describe_machine, sensors
+from okdhp_edge.system.hardware import describe_machine, read_sensors
 from okdhp_edge.system.latency import LatencyStats, StageClock, StageLog
 
 RESULT = Path(__file__).parent / "results" / "loop.json"
@@ -72,9 +72,9 @@ def loop(
         )
         if hub:
             hub.attach(pipeline, [feed])
-        before = sensors()
+        before = read_sensors()
         run_loop(pipeline, [feed], controls)
-        after = (before, sensors())
+        after = (before, read_sensors())
         return build_report(feed.source, pipeline.readers[0], feed.stats, backend, "int8", after)
 
 
@@ -220,7 +220,7 @@ def viewers(opened: Callable[[], Backend], video: Path) -> Any:
 
     def served(readers: int, stalled: int) -> float:
         hub = Hub(Controls(), ["video"])
-        with WebServer(hub, address_of("0")) as server:
+        with WebServer(hub, parse_address("0")) as server:
             words = [sys.executable, "-c", _VIEWER]
             words += [str(n) for n in (server.address.port, readers, stalled)]
             process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

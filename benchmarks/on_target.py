@@ -12,7 +12,7 @@ import numpy as np
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.system.hardware import int8_units
+from okdhp_edge.system.hardware import detect_int8_units
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     # As emulated processors do not count cores as real ones do, one thread everywhere.
     with open_backend(runtime, BackendConfig(Path(folder), card, precision, 1)) as backend:
         heatmaps = np.concatenate([backend.infer(image[None]) for image in images])
-        said = backend.describe().to_dict() | {"units": int8_units()}
+        said = backend.describe().to_dict() | {"units": detect_int8_units()}
     decoded = card.decoder.decode(heatmaps)
     np.savez(out, xy=decoded.xy_BK2, score=decoded.score_BK)
     print(json.dumps(said))

@@ -17,11 +17,11 @@ from okdhp_edge.artifacts.card import DecoderSpec, InputSpec, ModelCard, Skeleto
 from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo
 from okdhp_edge.data.synthetic import SyntheticScene
 from okdhp_edge.inference.pose_estimator import PoseEstimator
-from okdhp_edge.inference.tracking.single_person import JOINT_THRESHOLD, SinglePersonTracker
+from okdhp_edge.inference.tracking.single_person import MIN_JOINT_SCORE, SinglePersonTracker
 from okdhp_edge.pose.crop import apply, box_around, compose, crop_from_frame, heatmap_from_crop
 from okdhp_edge.pose.heatmap import HeatmapKind, gaussians
 from okdhp_edge.pose.skeleton import LSP14
-from okdhp_edge.run.loop import overlay
+from okdhp_edge.run.loop import draw_overlay
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.system.latency import StageClock, StageLog
@@ -72,7 +72,7 @@ def measure(kind: HeatmapKind) -> dict[str, dict[str, float]]:
         with clock.stage("find"):
             poses = tracker.update(frame)
         with clock.stage("draw"):
-            overlay(frame, poses, JOINT_THRESHOLD)
+            draw_overlay(frame, poses, MIN_JOINT_SCORE)
         stages = clock.take()
         if number >= WARMUP:
             log.add(stages)

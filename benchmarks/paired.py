@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.data.sample import PoseDataset
-from okdhp_edge.pose.metrics import correct_joints, torso_diagonals
+from okdhp_edge.pose.metrics import find_correct_joints, torso_diagonals
 from okdhp_edge.system.latency import Interval
 
 THRESHOLD = 0.2
-_DRAWS = 4000
+_BOOTSTRAP_ROUNDS = 4000
 
 
 class Gain(Interval):
@@ -35,7 +35,7 @@ def hits(poses: PoseDataset, xy_NK2: NDArray[np.floating]) -> Hits:
     """Of joints in picture pixels, by PCK@0.2 (normalised by the longer torso diagonal)."""
     truth, labelled = (np.stack([getattr(s, k) for s in poses.samples]) for k in ("xy", "labelled"))
     norm = torso_diagonals(truth, labelled, poses.skeleton)
-    right, counted = correct_joints(xy_NK2, truth, labelled, norm, THRESHOLD)
+    right, counted = find_correct_joints(xy_NK2, truth, labelled, norm, THRESHOLD)
     return Hits(right.sum(axis=1).astype(np.float64), counted.sum(axis=1).astype(np.float64))
 
 
@@ -43,7 +43,9 @@ def gain(mine: Hits, theirs: Hits) -> Gain:
     """Bootstrap over persons of the paired difference."""
     difference, counted = mine.right - theirs.right, mine.counted
     rng = np.random.default_rng(0)
-    times = rng.multinomial(len(counted), np.full(len(counted), 1 / len(counted)), size=_DRAWS)
+    times = rng.multinomial(
+        len(counted), np.full(len(counted), 1 / len(counted)), size=_BOOTSTRAP_ROUNDS
+    )
     drawn = 100 * (times @ difference) / (times @ counted)
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Gain(float(100 * difference.sum() / counted.sum()), float(low), float(high))

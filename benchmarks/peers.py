@@ -37,13 +37,13 @@ from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseDataset, Sample, kinds_of
+from okdhp_edge.data.sample import PoseDataset, Sample, list_kinds
 from okdhp_edge.evaluation.evaluate import score
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.inference.onnx_model import OnnxModel
 from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.inference.top_down import crop_person, to_image
-from okdhp_edge.label.negatives import negative_boxes
+from okdhp_edge.label.negatives import sample_negative_boxes
 from okdhp_edge.pose.crop import Box, box_around
 from okdhp_edge.pose.metrics import auroc
 from okdhp_edge.pose.preprocess import Image
@@ -128,7 +128,7 @@ class Thunder:
 
 
 def _found(pose: Pose) -> Found:
-    columns = COMMON.columns_in(pose.skeleton)
+    columns = COMMON.find_columns(pose.skeleton)
     return Found(pose.xy[columns], pose.score[columns], pose.confidence)
 
 
@@ -176,7 +176,7 @@ def beside(poses: PoseDataset) -> list[tuple[Image, Box]]:
     for group in people.values():
         frame = group[0].image.read()
         boxes = [s.box for s in group]
-        found += [(frame, box) for box in negative_boxes(boxes, frame.shape[1::-1], 1, rng)]
+        found += [(frame, box) for box in sample_negative_boxes(boxes, frame.shape[1::-1], 1, rng)]
     return found
 
 
@@ -332,7 +332,7 @@ def main() -> None:
     plot([row for row in rows if "FP32" not in row["name"]], RESULTS / "peers.png")
     record = {
         "command": "python benchmarks/peers.py --lspet PATH --coco PATH --movenet FILE.tflite "
-        "--thunder FILE.onnx --nobody " + " ".join(map(kinds_of, asked.nobody)) + " "
+        "--thunder FILE.onnx --nobody " + " ".join(map(list_kinds, asked.nobody)) + " "
         f"--models {' '.join(asked.models)}",
         "threads": asked.threads, "joints": COMMON.joints, "machine": describe_machine(),
         "rows": rows,

@@ -19,18 +19,18 @@ from paired import Hits, gain, hits
 
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import BackendConfig, predict_with
-from okdhp_edge.backends.registry import all_profiles, open_backend, profile
+from okdhp_edge.backends.registry import get_profile, list_profiles, open_backend
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseDataset, kinds_of
+from okdhp_edge.data.sample import PoseDataset, list_kinds
 from okdhp_edge.evaluation.evaluate import predict_joints
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize.calibrators import METHODS
 from okdhp_edge.quantize.inputs import QuantizationInputs
-from okdhp_edge.quantize.plan import LEARNED, Plan
-from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantization_inputs
+from okdhp_edge.quantize.plan import LEARNED_CALIBRATOR, Plan
+from okdhp_edge.quantize.quantize_model import QuantizeOptions, prepare_quantization_inputs
 from okdhp_edge.quantize.verify import verify
 from okdhp_edge.quantize.write import write_artefact
-from okdhp_edge.quantize_with_qat import qat_recipe
+from okdhp_edge.quantize_with_qat import make_qat_recipe
 from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.files import write_text
@@ -47,7 +47,7 @@ def main(
     calibration: Annotated[str | None, typer.Option()] = None,
     epochs: Annotated[int, typer.Option(help="Of training with quantization; 0: none.")] = 3,
     train_split: Annotated[str, typer.Option(help="What is trained on.")] = "train",
-    profiles: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(all_profiles()),
+    profiles: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(list_profiles()),
     trained: Annotated[str, typer.Option(help="Profiles that are trained for.")] = "generic",
     calibrators: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(METHODS),
     runs: Annotated[Path, typer.Option()] = Path("runs/quantization"),
@@ -57,17 +57,17 @@ def main(
     folder = runs / facts.recipe.name
     fp32 = export_branch(checkpoint, ExportOptions(out=folder, data=data))
     options = QuantizeOptions(data=data, calibration=calibration)
-    inputs, test = quantization_inputs(fp32, options), load(data, "test")
+    inputs, test = prepare_quantization_inputs(fp32, options), load(data, "test")
     reference = _hits(fp32, "onnxruntime", test)
     rows = []
     for name in profiles.split(","):
         made = list(_ptq(name, calibrators.split(","), inputs, folder))
         if epochs and name in trained.split(","):
-            recipe = qat_recipe(facts.recipe, checkpoint, facts.best_branch, name, epochs)
+            recipe = make_qat_recipe(facts.recipe, checkpoint, facts.best_branch, name, epochs)
             recipe = recipe.model_copy(update={"train_split": train_split})
             made.append(_qat(name, recipe, folder, options))
         for how, path, val in made:
-            against = gain(_hits(path, profile(name).runtime, test), reference)
+            against = gain(_hits(path, get_profile(name).runtime, test), reference)
             drop = round(inputs.float_metric - val, 2)
             rows.append({
                 "profile": name, "how": how, "val_drop": drop,
@@ -76,7 +76,7 @@ def main(
             })  # fmt: skip
             print(f"{name:12} {how:34} val {-drop:+.2f}  test {against}", flush=True)
     content = {
-        "command": f"python benchmarks/quantization.py CHECKPOINT --data {kinds_of(data)}:PATH "
+        "command": f"python benchmarks/quantization.py CHECKPOINT --data {list_kinds(data)}:PATH "
         f"--calibration {calibration} --epochs {epochs} --train-split '{train_split}' "
         f"--profiles {profiles} --trained {trained} --calibrators {calibrators}",
         "model": facts.recipe.name, "float_test": reference.pck,
@@ -103,16 +103,16 @@ def _made(plan: Plan, name: str, inputs: QuantizationInputs, folder: Path) -> Ma
     path = folder / "int8" / name / str(plan).replace(", ", "-").replace(" ", "-")
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
-    write_artefact(plan, profile(name), inputs, path)
-    return str(plan), path, verify(path, profile(name).runtime, inputs).value
+    write_artefact(plan, get_profile(name), inputs, path)
+    return str(plan), path, verify(path, get_profile(name).runtime, inputs).value
 
 
 def _qat(name: str, recipe: Recipe, folder: Path, options: QuantizeOptions) -> Made:
     out = folder / f"qat-{name}"
     best = train(recipe, options.data, TrainingOptions(out=out, resume=True))
     fp32 = export_branch(best, ExportOptions(out=out, data=options.data))
-    inputs = replace(quantization_inputs(fp32, options), reference_sha256="")
-    _, path, value = _made(Plan(LEARNED), name, inputs, out)
+    inputs = replace(prepare_quantization_inputs(fp32, options), reference_sha256="")
+    _, path, value = _made(Plan(LEARNED_CALIBRATOR), name, inputs, out)
     return f"training with quantization, {recipe.optimizer.epochs} epochs", path, value
 
 

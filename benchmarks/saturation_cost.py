@@ -20,11 +20,11 @@ import numpy as np
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.artifacts.model_store import resolve_weights
 from okdhp_edge.backends.base import BackendConfig
-from okdhp_edge.backends.registry import open_backend, profile
+from okdhp_edge.backends.registry import get_profile, open_backend
 from okdhp_edge.backends.timing import time_interleaved
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize.plan import Plan
-from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantization_inputs
+from okdhp_edge.quantize.quantize_model import QuantizeOptions, prepare_quantization_inputs
 from okdhp_edge.quantize.write import write_artefact
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
@@ -53,9 +53,9 @@ def measure(model: str, data: str, rounds: int, threads: int) -> list[dict[str, 
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
         fp32 = export_branch(resolve_weights(model), ExportOptions(out=out, data=data))
-        inputs = quantization_inputs(fp32, QuantizeOptions(data=data))
+        inputs = prepare_quantization_inputs(fp32, QuantizeOptions(data=data))
         for runtime in RUNTIMES:
-            wanted = profile(runtime)
+            wanted = get_profile(runtime)
             folders = (out / f"{runtime}-safe", out / f"{runtime}-full")
             for folder, safe in zip(folders, (True, False), strict=True):
                 kind = replace(wanted, saturation_free=safe)

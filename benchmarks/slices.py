@@ -29,9 +29,9 @@ from okdhp_edge.artifacts.card import InputSpec, read_card
 from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseDataset, Sample, kinds_of
-from okdhp_edge.evaluation.evaluate import inference_crop, predict_joints, score
-from okdhp_edge.pose.crop import overlap
+from okdhp_edge.data.sample import PoseDataset, Sample, list_kinds
+from okdhp_edge.evaluation.evaluate import make_inference_crop, predict_joints, score
+from okdhp_edge.pose.crop import box_iou
 from okdhp_edge.pose.draw import draw_skeleton
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import Skeleton
@@ -59,7 +59,7 @@ def torso(sample: Sample, skeleton: Skeleton) -> NDArray[np.float64] | None:
 
 
 def slices(poses: PoseDataset, spec: InputSpec) -> dict[str, NDArray[np.bool_]]:
-    crops = [inference_crop(s, spec, 4).image for s in poses.samples]
+    crops = [make_inference_crop(s, spec, 4).image for s in poses.samples]
     grey = [cv2.cvtColor(c, cv2.COLOR_BGR2GRAY) for c in crops]
     light = np.array([g.mean() for g in grey])
     sharp = np.array([cv2.Laplacian(g, cv2.CV_64F).var() for g in grey])
@@ -112,7 +112,7 @@ def has_neighbour(sample: Sample, others: Sequence[Sample]) -> bool:
     picture = sample.image_name
     return any(
         other.id != sample.id and other.image_name == picture
-        and overlap(sample.box, other.box) > NEAR
+        and box_iou(sample.box, other.box) > NEAR
         for other in others
     )  # fmt: skip
 
@@ -177,11 +177,11 @@ def main() -> None:
     )
     record = {
         "command": f"python benchmarks/slices.py --model {asked.model} --data "
-        f"{kinds_of(poses.source)}:PATH",
+        f"{list_kinds(poses.source)}:PATH",
         "model": f"{card.name} {card.files[card.model_file][:12]}", "machine": describe_machine(),
         "slices": rows, "by_joint": by_joint,
     }  # fmt: skip
-    name = f"{Path(asked.model).name}-{kinds_of(poses.source)}"
+    name = f"{Path(asked.model).name}-{list_kinds(poses.source)}"
     write_text(RESULTS / f"slices-{name}.json", json.dumps(record, indent=2) + "\n")
     if asked.failures:
         failures(poses, xy, asked.failures)

@@ -35,12 +35,12 @@ from okdhp_edge.artifacts import model_store
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseDataset
-from okdhp_edge.evaluation.evaluate import inference_crop, score
+from okdhp_edge.evaluation.evaluate import make_inference_crop, score
 from okdhp_edge.pose.crop import apply
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.train.teacher import load_checkpoint
-from okdhp_edge.train.validate import all_outputs
+from okdhp_edge.train.validate import make_predictor
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -139,7 +139,7 @@ def persons(source: str, folder: Path, count: int) -> Persons:
     card = read_card(folder)
     poses = load(source, "test").with_skeleton(card.skeleton.skeleton())
     poses = replace(poses, samples=poses.samples[:count])
-    crops = [inference_crop(s, card.input, card.decoder.stride) for s in poses.samples]
+    crops = [make_inference_crop(s, card.input, card.decoder.stride) for s in poses.samples]
     return Persons(poses, np.stack([c.image for c in crops]), [c.image_from_heatmap for c in crops])
 
 
@@ -190,7 +190,7 @@ def row(
 def float_joints(model: str, shown: Persons) -> NDArray[np.float32]:
     """The joints of the shipped float weights, in PyTorch on this CPU."""
     net, facts = load_checkpoint(model_store.resolve_weights(model))
-    heatmaps = all_outputs(net, torch.device("cpu"))(shown.images)[f"branch{facts.best_branch}"]
+    heatmaps = make_predictor(net, torch.device("cpu"))(shown.images)[f"branch{facts.best_branch}"]
     return shown.in_picture(facts.recipe.decoder_spec().decode(heatmaps).xy_BK2)
 
 

@@ -83,9 +83,9 @@ class PoseModel:
         Raises:
             DataError: the picture or a box cannot be used.
         """
-        frame = _frame(picture)
+        frame = _to_bgr_image(picture)
         if boxes is not None:
-            return self._estimator.estimate_many(frame, [_box(b) for b in boxes])
+            return self._estimator.estimate_many(frame, [_to_box(b) for b in boxes])
         if self._detect is not None:
             found = [d.box for d in self._detect(frame)]
             return [p for p in self._estimator.estimate_many(frame, found) if is_person(p)]
@@ -162,7 +162,7 @@ def stream(
             yield Result(seen.frame.image, seen.poses)
 
 
-def _frame(picture: Picture) -> Image:
+def _to_bgr_image(picture: Picture) -> Image:
     if isinstance(picture, str | Path):
         image, note = read_image_and_note(Path(picture))
         if note:
@@ -189,7 +189,7 @@ def _frame(picture: Picture) -> Image:
     return array
 
 
-def _box(values: ArrayLike) -> NDArray[np.float64]:
+def _to_box(values: ArrayLike) -> NDArray[np.float64]:
     box = np.asarray(values, dtype=np.float64)
     if box.shape != (4,) or not np.isfinite(box).all() or box[2:].min() <= 0:
         raise DataError(f"{box.tolist()} is no box", "give x, y, width and height in pixels")

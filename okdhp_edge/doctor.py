@@ -13,22 +13,22 @@ from functools import cache
 from pathlib import Path
 
 from okdhp_edge import __version__
-from okdhp_edge.backends.registry import REGISTRY, backend_class, installed
-from okdhp_edge.system.child import last_words, run_module
-from okdhp_edge.system.hardware import cpu_flags, describe_machine, int8_units
+from okdhp_edge.backends.registry import REGISTRY, get_backend_class, is_installed
+from okdhp_edge.system.child import read_last_words, run_module
+from okdhp_edge.system.hardware import describe_machine, detect_int8_units, read_cpu_flags
 
-_INT8 = {
+_INT8_DESCRIPTIONS = {
     "AVX512": "AVX512 without VNNI: sums of pairs in 16 bits",
     "AVX2": "AVX2 only: sums of pairs in 16 bits",
     "SSE": "no AVX2",
     "NEON": "NEON without dot product",
 }  # others have a unit of their own
-_ASK_S = 60
-_SLOW_INT8 = ("SSE", "unknown")
-_LIBC_OPENVINO = (2, 35)
+_CHILD_TIMEOUT_S = 60
+_SLOW_INT8_UNITS = ("SSE", "unknown")
+_MIN_OPENVINO_GLIBC = (2, 35)
 _BF16_UNITS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX", "bf16": "bf16"}
-_NO_INT8 = "INT8 may be no faster than float here: measure with `okdhp-edge bench`"
-_NO_INT8_HERE = "it runs no INT8 on this CPU: use onnxruntime"
+_SLOW_INT8_REMEDY = "INT8 may be no faster than float here: measure with `okdhp-edge bench`"
+_NO_INT8_REMEDY = "it runs no INT8 on this CPU: use onnxruntime"
 _OPENCV = "opencv"
 """Told with what it reads."""
 
@@ -45,60 +45,63 @@ class CheckResult:
 def run_checks() -> list[CheckResult]:
     """Look at the CPU, the runtimes, GPUs, cameras and the display. Loads no model."""
     return [
-        _software(), _cpu(), _int8(),
-        _unit("bf16 on the cpu", _BF16_UNITS, ""),
-        *(_runtime(name) for name in REGISTRY if name != _OPENCV), *_devices(), *_packages(),
-        _video(), _cameras(), _display(), _library_paths(),
+        _check_software(), _check_cpu(), _check_int8(),
+        _check_unit("bf16 on the cpu", _BF16_UNITS, ""),
+        *(_check_runtime(name) for name in REGISTRY if name != _OPENCV), *_check_devices(),
+        *_check_packages(), _check_opencv(),
+        _check_cameras(), _check_display(), _check_library_paths(),
     ]  # fmt: skip
 
 
-def _software() -> CheckResult:
+def _check_software() -> CheckResult:
     machine = describe_machine()
     state = f"okdhp-edge {__version__}, Python {machine['python']}, {machine['system']}"
-    return CheckResult("software", state, _too_old_a_libc())
+    return CheckResult("software", state, _explain_old_libc())
 
 
-def _too_old_a_libc() -> str:
+def _explain_old_libc() -> str:
     """What published ARM wheels ask for; a Raspberry Pi with Debian 12 has it."""
     name, version = platform.libc_ver()
     if name != "glibc" or platform.machine() != "aarch64":
         return ""
     have = tuple(int(part) for part in version.split(".")[:2])
-    if have >= _LIBC_OPENVINO:
+    if have >= _MIN_OPENVINO_GLIBC:
         return ""
-    asked = ".".join(map(str, _LIBC_OPENVINO))
+    asked = ".".join(map(str, _MIN_OPENVINO_GLIBC))
     return f"glibc {version}: pip finds OpenVINO for {asked} and later; use onnxruntime here"
 
 
-def _cpu() -> CheckResult:
+def _check_cpu() -> CheckResult:
     machine = describe_machine()
     cores = f"{machine['cores']} {'core' if machine['cores'] == 1 else 'cores'}"
     return CheckResult("cpu", ", ".join(filter(None, (machine["cpu"], cores, *machine["flags"]))))
 
 
-def _int8() -> CheckResult:
-    units = int8_units()
+def _check_int8() -> CheckResult:
+    units = detect_int8_units()
     return CheckResult(
-        "int8 on the cpu", _INT8.get(units, units), _NO_INT8 if units in _SLOW_INT8 else ""
+        "int8 on the cpu",
+        _INT8_DESCRIPTIONS.get(units, units),
+        _SLOW_INT8_REMEDY if units in _SLOW_INT8_UNITS else "",
     )
 
 
-def _unit(what: str, units: dict[str, str], remedy: str) -> CheckResult:
-    found = [name for flag, name in units.items() if flag in cpu_flags()]
+def _check_unit(what: str, units: dict[str, str], remedy: str) -> CheckResult:
+    found = [name for flag, name in units.items() if flag in read_cpu_flags()]
     return CheckResult(what, ", ".join(found) or "no unit for it", "" if found else remedy)
 
 
-def _runtime(name: str) -> CheckResult:
+def _check_runtime(name: str) -> CheckResult:
     found = REGISTRY[name]
-    no_int8 = int8_units() in found.no_int8_on
-    if not installed(name):
-        remedy = "it would run no INT8 on this CPU" if no_int8 else _no_wheels(name)
+    no_int8 = detect_int8_units() in found.no_int8_on
+    if not is_installed(name):
+        remedy = "it would run no INT8 on this CPU" if no_int8 else _explain_missing_wheels(name)
         return CheckResult(name, "not installed", remedy or found.install)
-    version = ", ".join(filter(None, map(_version, found.packages))) or "installed"
-    return CheckResult(name, version, _NO_INT8_HERE if no_int8 else "")
+    version = ", ".join(filter(None, map(_find_version, found.packages))) or "installed"
+    return CheckResult(name, version, _NO_INT8_REMEDY if no_int8 else "")
 
 
-def _no_wheels(name: str) -> str:
+def _explain_missing_wheels(name: str) -> str:
     """NVIDIA publishes TensorRT's wheels for x86 alone; a Jetson has it in its system."""
     machines = REGISTRY[name].machines
     if not machines or platform.machine() in machines:
@@ -106,19 +109,19 @@ def _no_wheels(name: str) -> str:
     return f"no wheels for {platform.machine()}; a Jetson's JetPack has TensorRT"
 
 
-def _version(module: str) -> str:
-    for package in _distributions().get(module, []):
+def _find_version(module: str) -> str:
+    for package in _read_distributions().get(module, []):
         return f"{package} {importlib.metadata.version(package)}"
     return ""
 
 
 @cache
-def _distributions() -> Mapping[str, list[str]]:
+def _read_distributions() -> Mapping[str, list[str]]:
     """Reading every package's metadata takes a second."""
     return importlib.metadata.packages_distributions()
 
 
-def _devices() -> list[CheckResult]:
+def _check_devices() -> list[CheckResult]:
     """What each vendor's library says, asked in a child: one that is broken may end its process."""
     return [_ask_devices(name) for name, found in REGISTRY.items() if found.devices]
 
@@ -128,30 +131,30 @@ def _ask_devices(name: str) -> CheckResult:
     assert found.devices is not None
     what = found.devices if found.devices != name else f"{name} devices"
     if importlib.util.find_spec(found.devices) is None:
-        return CheckResult(what, "not installed", _no_wheels(name) or found.install)
+        return CheckResult(what, "not installed", _explain_missing_wheels(name) or found.install)
     try:
-        child = run_module("okdhp_edge.doctor", name, timeout_s=_ASK_S)
+        child = run_module("okdhp_edge.doctor", name, timeout_s=_CHILD_TIMEOUT_S)
         state, remedy = json.loads(child.stdout)
         return CheckResult(what, str(state), str(remedy))
     except subprocess.TimeoutExpired:
-        return CheckResult(what, f"does not answer within {_ASK_S} s", "install it again")
+        return CheckResult(what, f"does not answer within {_CHILD_TIMEOUT_S} s", "install it again")
     except (ValueError, TypeError):
-        last = last_words(child)[:80]
+        last = read_last_words(child)[:80]
         return CheckResult(what, f"breaks when it is asked ({last})", "install it again")
 
 
-def _packages() -> list[CheckResult]:
+def _check_packages() -> list[CheckResult]:
     """Tools of the stages that a device does not need, and extras of the loop."""
     stages = {"train": "lightning_fabric", "export": "onnxsim", "quantize": "nncf",
               "web": "uvicorn", "screen": "mss"}  # fmt: skip
     return [
-        CheckResult(stage, _version(module)) if _version(module)
+        CheckResult(stage, _find_version(module)) if _find_version(module)
         else CheckResult(stage, "not installed", f"pip install okdhp-edge[{stage}]")
         for stage, module in stages.items()
     ]  # fmt: skip
 
 
-def _video() -> CheckResult:
+def _check_opencv() -> CheckResult:
     import cv2
 
     build = cv2.getBuildInformation()
@@ -162,7 +165,7 @@ def _video() -> CheckResult:
     return CheckResult("opencv", state, lacking)
 
 
-def _library_paths() -> CheckResult:
+def _check_library_paths() -> CheckResult:
     """Where the runtimes' libraries come from: the usual place to look when one does not load."""
     packages = [p for name, r in REGISTRY.items() if name != "pytorch" for p in r.packages]
     specs = {name: importlib.util.find_spec(name) for name in packages}
@@ -172,21 +175,21 @@ def _library_paths() -> CheckResult:
     return CheckResult("libraries", "; ".join(told))
 
 
-def _cameras() -> CheckResult:
+def _check_cameras() -> CheckResult:
     cameras = sorted(str(p) for p in Path("/dev").glob("video*"))
     if cameras:
         return CheckResult("cameras", ", ".join(cameras))
     return CheckResult("cameras", "none", "plug one in; --source also takes videos and `synthetic`")
 
 
-def _display() -> CheckResult:
-    from okdhp_edge.run.sinks.window import window_possible
+def _check_display() -> CheckResult:
+    from okdhp_edge.run.sinks.window import is_window_possible
 
-    if window_possible():
+    if is_window_possible():
         return CheckResult("window", "possible")
     lacking = "no display" if not os.environ.get("DISPLAY") else "OpenCV was built without windows"
     return CheckResult("window", lacking, "use --save, or pip install opencv-python on a desktop")
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(backend_class(sys.argv[1]).describe_devices()))
+    sys.stdout.write(json.dumps(get_backend_class(sys.argv[1]).describe_devices()))

@@ -2,11 +2,11 @@
 
 from typing import Self
 
-_LONGEST_CAUSE, _LONGEST_REMEDY = 190, 105
+_MAX_CAUSE_CHARS, _MAX_REMEDY_CHARS = 190, 105
 _ELLIPSIS = " ... "
 
 
-def one_line(text: str, longest: int) -> str:
+def to_one_line(text: str, longest: int) -> str:
     """Printable, on one line, and no longer than this: libraries' own messages, names and values
     out of strangers' files may hold anything."""
     printable = "".join(c if c.isprintable() else " " for c in text)
@@ -17,7 +17,7 @@ def one_line(text: str, longest: int) -> str:
     return line[: longest - tail - len(_ELLIPSIS)] + _ELLIPSIS + line[-tail:]
 
 
-def first_fault(error: Exception) -> str:
+def describe_first_fault(error: Exception) -> str:
     """What is wrong, in a few words: of a validation the first key that does not fit."""
     from pydantic import ValidationError
 
@@ -34,8 +34,8 @@ class OkdhpError(Exception):
     exit_code = 1
 
     def __init__(self, cause: str, remedy: str) -> None:
-        self.cause = one_line(cause, _LONGEST_CAUSE)
-        self.remedy = one_line(remedy, _LONGEST_REMEDY)
+        self.cause = to_one_line(cause, _MAX_CAUSE_CHARS)
+        self.remedy = to_one_line(remedy, _MAX_REMEDY_CHARS)
         super().__init__(f"{self.cause}; {self.remedy}")
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:

@@ -15,7 +15,7 @@ from okdhp_edge.recipe.distillation import QuantizationTable
 from okdhp_edge.recipe.recipe import Recipe
 
 # Of the recipe's rate: the network only has to settle into its steps.
-_RATE = 0.1
+_LEARNING_RATE_FACTOR = 0.1
 
 
 def quantize_with_qat(
@@ -44,7 +44,9 @@ def quantize_with_qat(
             quantize(fp32, alone)
         except GateError:
             folder = fp32.parent / f"qat-{name}"
-            recipe = qat_recipe(read_info(checkpoint).recipe, checkpoint, card.branch, name, epochs)
+            recipe = make_qat_recipe(
+                read_info(checkpoint).recipe, checkpoint, card.branch, name, epochs
+            )
             trained = _train(recipe, folder, options)
             exported = export_branch(trained, ExportOptions(
                 out=folder, branch=str(card.branch), batch=card.batch, data=options.data,
@@ -62,10 +64,14 @@ def _train(recipe: Recipe, folder: Path, options: QuantizeOptions) -> Path:
     return train(recipe, options.data, TrainingOptions(out=folder, report=options.report))
 
 
-def qat_recipe(recipe: Recipe, start: Path, branch: int, profile: str, epochs: int) -> Recipe:
+def make_qat_recipe(recipe: Recipe, start: Path, branch: int, profile: str, epochs: int) -> Recipe:
     """The recipe of a short training with quantization that goes on where another ended."""
     table = {"profile": profile, "branch": branch}
-    optimizer = {"epochs": epochs, "lr": recipe.optimizer.lr * _RATE, "average": None}
+    optimizer = {
+        "epochs": epochs,
+        "lr": recipe.optimizer.lr * _LEARNING_RATE_FACTOR,
+        "average": None,
+    }
     return recipe.model_copy(
         update={
             "start": str(start),

@@ -11,7 +11,7 @@ import torch
 from filelock import FileLock
 from hypothesis import settings
 
-from okdhp_edge.backends.registry import all_profiles
+from okdhp_edge.backends.registry import list_profiles
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
 from okdhp_edge.train.loop import train
@@ -106,5 +106,5 @@ def exported(once: Callable[[str, Callable[[Path], Path]], Path], trained: Path)
 @pytest.fixture(scope="session")
 def quantized(once: Callable[[str, Callable[[Path], Path]], Path], exported: Path) -> Path:
     """Its int8 folder; the gate is wide because a model this small has no accuracy to keep."""
-    options = QuantizeOptions(data=DATA, max_drop=100.0, profiles=all_profiles())
+    options = QuantizeOptions(data=DATA, max_drop=100.0, profiles=list_profiles())
     return once("quantized", lambda _: quantize(exported, options))

@@ -9,7 +9,7 @@ def test_every_runtime_is_examined():
 
 
 def test_what_is_missing_comes_with_the_command_that_adds_it(monkeypatch):
-    monkeypatch.setattr(doctor, "installed", lambda _: False)
+    monkeypatch.setattr(doctor, "is_installed", lambda _: False)
     by = {f.what: f for f in doctor.run_checks()}
     for name, runtime in REGISTRY.items():
         if name != "opencv":  # without it nothing here runs
@@ -18,7 +18,7 @@ def test_what_is_missing_comes_with_the_command_that_adds_it(monkeypatch):
 
 def _flags(monkeypatch, flags):
     for module in (doctor, hardware):
-        monkeypatch.setattr(module, "cpu_flags", lambda: frozenset(flags))
+        monkeypatch.setattr(module, "read_cpu_flags", lambda: frozenset(flags))
 
 
 def test_the_units_that_make_int8_fast_are_named(monkeypatch):

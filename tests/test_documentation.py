@@ -21,7 +21,7 @@ from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends import registry
 from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.backends.selection import available_choices
+from okdhp_edge.backends.selection import list_available_choices
 from okdhp_edge.cli.main import app
 from okdhp_edge.data import load as data_load
 from okdhp_edge.data.load import load
@@ -172,8 +172,8 @@ def test_a_runtime_is_added_as_the_page_says(example, quantized):
                 found.append(backend.infer_all(images))
         np.testing.assert_allclose(*found, atol=1e-3)
         # All that asks the record knows it.
-        assert registry.ranked()[-1] == "reference"
-        assert ("reference", "fp32") in available_choices(quantized.parent)
+        assert registry.list_ranked()[-1] == "reference"
+        assert ("reference", "fp32") in list_available_choices(quantized.parent)
         assert "reference" in {check.what for check in doctor.run_checks()}
     finally:
         registry.REGISTRY.pop("reference", None)
@@ -193,7 +193,7 @@ def test_a_data_format_is_added_as_the_page_says(example, tmp_path):
         assert poses.samples[0].labelled.tolist() == [True, True, False]
         assert poses.samples[0].image.read().shape == (96, 128, 3)
     finally:
-        data_load.KINDS.pop("csv", None)
+        data_load.DATASET_LOADERS.pop("csv", None)
 
 
 def test_a_method_is_added_as_the_page_says(example):

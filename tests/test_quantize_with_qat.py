@@ -4,13 +4,13 @@ import shutil
 
 import pytest
 
-from okdhp_edge.artifacts.card import read_card, sha256_of
+from okdhp_edge.artifacts.card import compute_sha256, read_card
 from okdhp_edge.errors import GateError
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize import ladder
-from okdhp_edge.quantize.plan import LEARNED
+from okdhp_edge.quantize.plan import LEARNED_CALIBRATOR
 from okdhp_edge.quantize.quantize_model import QuantizeOptions
-from okdhp_edge.quantize_with_qat import qat_recipe, quantize_with_qat
+from okdhp_edge.quantize_with_qat import make_qat_recipe, quantize_with_qat
 from okdhp_edge.recipe.checkpoint import read_info
 from tests.helpers.tiny_models import DATA, tiny_recipe
 
@@ -40,13 +40,13 @@ def _judged(monkeypatch, holds):
 def test_what_ptq_cannot_save_is_trained_and_held_against_the_float_export(
     copied, trained, monkeypatch
 ):
-    _judged(monkeypatch, {LEARNED})
+    _judged(monkeypatch, {LEARNED_CALIBRATOR})
     out = quantize_with_qat(copied, trained, _options(profiles=["generic"]), epochs=1)
     card = read_card(out / "generic")
-    assert out == copied.parent / "int8" and card.calibration.method == LEARNED
-    assert card.float_sha256 == sha256_of(copied / "model.onnx") != card.parent_sha256
+    assert out == copied.parent / "int8" and card.calibration.method == LEARNED_CALIBRATOR
+    assert card.float_sha256 == compute_sha256(copied / "model.onnx") != card.parent_sha256
     trained_again = copied.parent / "qat-generic" / "fp32" / "model.onnx"
-    assert card.parent_sha256 == sha256_of(trained_again)
+    assert card.parent_sha256 == compute_sha256(trained_again)
 
 
 def test_where_ptq_holds_nothing_is_trained(copied, trained, monkeypatch):
@@ -67,14 +67,14 @@ def test_what_training_cannot_save_either_fails_the_gate(copied, trained, monkey
 
 def test_the_short_run_starts_from_the_checkpoint_at_a_tenth_of_the_rate(trained):
     recipe = tiny_recipe()
-    made = qat_recipe(recipe, trained, read_info(trained).best_branch, "tensorrt", 3)
+    made = make_qat_recipe(recipe, trained, read_info(trained).best_branch, "tensorrt", 3)
     assert made.optimizer.lr == pytest.approx(recipe.optimizer.lr / 10)
     assert (made.optimizer.epochs, made.start) == (3, str(trained))
     assert made.quantization.profile == "tensorrt"
 
 
 def test_the_branch_that_was_exported_is_the_one_that_is_trained(trained, tmp_path, monkeypatch):
-    _judged(monkeypatch, {LEARNED})
+    _judged(monkeypatch, {LEARNED_CALIBRATOR})
     other = 1 - read_info(trained).best_branch
     fp32 = export_branch(trained, ExportOptions(out=tmp_path, branch=str(other), batch=None))
     out = quantize_with_qat(fp32, trained, _options(profiles=["generic"]), epochs=1)

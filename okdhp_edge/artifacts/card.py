@@ -11,14 +11,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from okdhp_edge.errors import ModelError, first_fault
+from okdhp_edge.errors import ModelError, describe_first_fault
 from okdhp_edge.pose.heatmap import Decoded, HeatmapKind, Heatmaps, decode
 from okdhp_edge.pose.skeleton import MAX_JOINTS, Skeleton
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.reading import MAX_CONFIG_BYTES, read_file
 
 CARD_NAME = "card.json"
-RANGES = "ranges.json"
+RANGES_FILE_NAME = "ranges.json"
 """Beside a float model that was trained with quantization: its tensors' ranges, by name."""
 
 
@@ -166,7 +166,7 @@ class ModelCard(_Strict):
     version: str
 
 
-def sha256_of(path: Path) -> str:
+def compute_sha256(path: Path) -> str:
     """Hex digest of a file's content; read once as long as the file stays as it is."""
     state = path.stat()
     return _digest(path, state.st_ino, state.st_size, state.st_mtime_ns)
@@ -202,7 +202,7 @@ def read_card(folder: Path) -> ModelCard:
         raise ModelError(f"{path} cannot be read ({error.strerror})", "check its rights") from error
     except ValueError as error:
         raise ModelError(
-            f"{path} is not a valid model card ({first_fault(error)})",
+            f"{path} is not a valid model card ({describe_first_fault(error)})",
             "export the model again with this version",
         ) from error
     if card.model_file not in card.files:
@@ -215,14 +215,14 @@ def read_card(folder: Path) -> ModelCard:
 def _verify(path: Path, expected: str) -> None:
     if not path.is_file():
         raise ModelError(f"{path} is missing, its card names it", "export the model again")
-    if sha256_of(path) != expected:
+    if compute_sha256(path) != expected:
         raise ModelError(
             f"{path} differs from its card (sha256 does not match)",
             "restore the file or export the model again",
         )
 
 
-def model_folder(path: Path) -> Path:
+def find_model_folder(path: Path) -> Path:
     """The folder of a model given as folder, model file or card."""
     if path.is_dir():
         return path
@@ -236,7 +236,7 @@ def model_folder(path: Path) -> Path:
     return path.parent
 
 
-def metadata_of(card: ModelCard) -> dict[str, str]:
+def make_metadata(card: ModelCard) -> dict[str, str]:
     """The card's facts for ONNX `metadata_props`: flat strings under `okdhp_edge.`."""
     facts: dict[str, Any] = card.model_dump(
         mode="json", include={"name", "input", "decoder", "skeleton", "branch", "terms", "version"}

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from okdhp_edge.errors import ModelError, first_fault
+from okdhp_edge.errors import ModelError, describe_first_fault
 from okdhp_edge.pose.crop import HeatmapGrid
 from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.pose.preprocess import Image
-from okdhp_edge.pose.skeleton import COCO17, KNOWN, Skeleton, skeleton_from_names
+from okdhp_edge.pose.skeleton import BUILTIN_SKELETONS, COCO17, Skeleton, skeleton_from_names
 from okdhp_edge.system.reading import read_toml
 
 Spec = TypeVar("Spec", bound=BaseModel)
@@ -71,12 +71,12 @@ class ExternalPoseSpec(ExternalInputSpec):
         """
         if not isinstance(self.joints, str):
             return skeleton_from_names("teacher", self.joints)
-        if self.joints not in KNOWN:
+        if self.joints not in BUILTIN_SKELETONS:
             raise ModelError(
                 f"no skeleton is called '{self.joints}'",
-                f"use {', '.join(KNOWN)} or a list of joint names",
+                f"use {', '.join(BUILTIN_SKELETONS)} or a list of joint names",
             )
-        return KNOWN[self.joints]
+        return BUILTIN_SKELETONS[self.joints]
 
 
 def read_pose_spec(path: Path) -> ExternalPoseSpec:
@@ -104,6 +104,6 @@ def read_description(file: Path, spec: type[Spec], of: str) -> Spec:
         return spec.model_validate(read_toml(file))
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{file} is no description of a {of} ({first_fault(error)})",
+            f"{file} is no description of a {of} ({describe_first_fault(error)})",
             f"use the keys {', '.join(spec.model_fields)}",
         ) from error

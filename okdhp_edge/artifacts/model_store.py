@@ -20,24 +20,24 @@ MODELS, RECIPES = Path("models"), Path("recipes")
 FP32, INT8 = "fp32", "int8"
 DEFAULT_RECIPE = "demo"
 _PACKAGE = Path(str(resources.files("okdhp_edge")))
-_INSIDE, _BESIDE = _PACKAGE / "shipped", _PACKAGE.parent  # of a wheel, of a checkout
-BEST, HALF = "best.safetensors", "weights.safetensors"
+_WHEEL_ROOT, _CHECKOUT_ROOT = _PACKAGE / "shipped", _PACKAGE.parent  # of a wheel, of a checkout
+BEST_CHECKPOINT_NAME, SHIPPED_WEIGHTS_NAME = "best.safetensors", "weights.safetensors"
 SHIPPED_MODELS = ("lite", "full")
 """Those that come with the package as INT8; the first is what runs if nothing else is said."""
 
 
-def cache_folder(kind: str) -> Path:
+def get_cache_folder(kind: str) -> Path:
     """The user's folder of what can be remade: `calibration`, `engines` or `selections`."""
     return platformdirs.user_cache_path("okdhp-edge", appauthor=False) / kind
 
 
-def default_checkpoint() -> Path:
+def find_default_checkpoint() -> Path:
     """The newest trained model below `models/`.
 
     Raises:
         ModelError: nothing was trained here.
     """
-    found = sorted(_checkpoints(MODELS), key=lambda p: p.stat().st_mtime_ns)
+    found = sorted(_list_checkpoints(MODELS), key=lambda p: p.stat().st_mtime_ns)
     if not found:
         raise ModelError("no trained model under models/", "run `okdhp-edge train` first")
     return found[-1]
@@ -47,21 +47,23 @@ def mark_newest(file: Path) -> None:
     """Give a checkpoint or card that was just written a later time than every other model's of its
     folder: the default goes by it, and a clock may have been set back in between."""
     others = [p for p in file.parents if p.name == MODELS.name][:1]
-    rivals = [p for root in others for p in (*_checkpoints(root), *_cards(root)) if p != file]
+    rivals = [
+        p for root in others for p in (*_list_checkpoints(root), *_list_cards(root)) if p != file
+    ]
     newest = max((p.stat().st_mtime_ns for p in rivals), default=0)
     if newest >= file.stat().st_mtime_ns:
         os.utime(file, ns=(newest + 1_000_000, newest + 1_000_000))
 
 
-def _checkpoints(models: Path) -> list[Path]:
-    return list(models.glob(f"*/{BEST}"))
+def _list_checkpoints(models: Path) -> list[Path]:
+    return list(models.glob(f"*/{BEST_CHECKPOINT_NAME}"))
 
 
-def _cards(models: Path) -> list[Path]:
+def _list_cards(models: Path) -> list[Path]:
     return [*models.glob(f"*/{FP32}/{CARD_NAME}"), *models.glob(f"*/{INT8}/*/{CARD_NAME}")]
 
 
-def default_model() -> Path:
+def find_default_model() -> Path:
     """The newest export below `models/`, else the model shipped with the package.
 
     Raises:
@@ -69,26 +71,27 @@ def default_model() -> Path:
     """
     # In a checkout the shipped ones lie there too, as INT8 alone.
     mine = [
-        card for card in _cards(MODELS)
-        if _root(card).name not in SHIPPED_MODELS or (_root(card) / FP32 / CARD_NAME).is_file()
+        card for card in _list_cards(MODELS)
+        if _find_root(card).name not in SHIPPED_MODELS
+        or (_find_root(card) / FP32 / CARD_NAME).is_file()
     ]  # fmt: skip
     if mine:
-        return _root(max(mine, key=lambda p: p.stat().st_mtime_ns))
-    return shipped_folder(SHIPPED_MODELS[0])
+        return _find_root(max(mine, key=lambda p: p.stat().st_mtime_ns))
+    return find_shipped_folder(SHIPPED_MODELS[0])
 
 
-def _root(card: Path) -> Path:
+def _find_root(card: Path) -> Path:
     """models/<name> of a card in its fp32 or int8/<profile> folder."""
     return card.parent.parent if card.parent.name == FP32 else card.parent.parent.parent
 
 
-def shipped_folder(name: str) -> Path:
+def find_shipped_folder(name: str) -> Path:
     """The folder of a model or recipe that came with the package.
 
     Raises:
         ModelError: there is none of that name.
     """
-    for folder in (_INSIDE / name, _BESIDE / MODELS / name):
+    for folder in (_WHEEL_ROOT / name, _CHECKOUT_ROOT / MODELS / name):
         if folder.is_dir():
             return folder
     raise ModelError(f"no model '{name}' is shipped with okdhp-edge", "train and export one")
@@ -103,7 +106,7 @@ def resolve_model(model: str) -> Path:
     for path in (Path(model).expanduser(), MODELS / model):
         if path.exists():
             return path
-    return shipped_folder(model)
+    return find_shipped_folder(model)
 
 
 def resolve_weights(model: str) -> Path:
@@ -115,13 +118,16 @@ def resolve_weights(model: str) -> Path:
     place = resolve_model(model)
     if place.is_file():
         return place
-    for name in (BEST, HALF):
+    for name in (BEST_CHECKPOINT_NAME, SHIPPED_WEIGHTS_NAME):
         if (place / name).is_file():
             return place / name
-    raise ModelError(f"{place} holds no float weights", f"give a folder with {BEST} or {HALF}")
+    raise ModelError(
+        f"{place} holds no float weights",
+        f"give a folder with {BEST_CHECKPOINT_NAME} or {SHIPPED_WEIGHTS_NAME}",
+    )
 
 
-def recipe_path(recipe: str | None) -> Path:
+def resolve_recipe(recipe: str | None) -> Path:
     """A recipe given as a path, or by its name in the package: `demo`, `lite`, `paper/hg4-mpii`.
 
     Args:
@@ -134,8 +140,8 @@ def recipe_path(recipe: str | None) -> Path:
     if recipe is not None and Path(recipe).expanduser().is_file():
         return Path(recipe).expanduser()
     for folder, file in (
-        (_INSIDE, f"{name}/recipe.toml"), (_BESIDE / MODELS, f"{name}/recipe.toml"),
-        (_INSIDE / RECIPES, f"{name}.toml"), (_BESIDE / RECIPES, f"{name}.toml"),
+        (_WHEEL_ROOT, f"{name}/recipe.toml"), (_CHECKOUT_ROOT / MODELS, f"{name}/recipe.toml"),
+        (_WHEEL_ROOT / RECIPES, f"{name}.toml"), (_CHECKOUT_ROOT / RECIPES, f"{name}.toml"),
     ):  # fmt: skip
         path = (folder / file).resolve()
         if folder.resolve() in path.parents and path.is_file():
@@ -154,7 +160,7 @@ def artefact(model: Path, backend: str, precision: str) -> Path:
         ModelError: the model has no such artefact, or it was made from an older export than the
             one in `fp32/`.
     """
-    direct = _direct(model)
+    direct = _find_direct_folder(model)
     folder = direct or (model / INT8 / backend if precision == "int8" else model / FP32)
     if not (folder / CARD_NAME).is_file():
         remedy = "okdhp-edge export --int8" if precision == "int8" else "okdhp-edge export"
@@ -181,16 +187,16 @@ def _check_same_export(card: ModelCard, folder: Path, fp32: Path) -> None:
         )
 
 
-def precisions_of(model: Path, backend: str) -> list[str]:
+def list_precisions(model: Path, backend: str) -> list[str]:
     """What can be run: int8 first where it exists."""
-    direct = _direct(model)
+    direct = _find_direct_folder(model)
     if direct is not None:
         return [read_card(direct).precision]
     found = ["int8"] if (model / INT8 / backend / CARD_NAME).is_file() else []
     return found + (["fp32"] if (model / FP32 / CARD_NAME).is_file() else [])
 
 
-def _direct(model: Path) -> Path | None:
+def _find_direct_folder(model: Path) -> Path | None:
     """The artefact's own folder, where that or a file in it was named."""
     folder = model.parent if model.is_file() else model
     return folder if model.is_file() or (folder / CARD_NAME).is_file() else None

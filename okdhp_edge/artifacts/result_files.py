@@ -11,7 +11,7 @@ from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.system.reading import read_json
 
-_KEY = (
+_KEY_FIELDS = (
     "model", "profile", "backend", "precision", "data", "split", "metric", "boxes", "flip_test",
 )  # fmt: skip
 
@@ -23,17 +23,17 @@ def add_result(path: Path, result: Mapping[str, Any]) -> None:
         DataError: the file holds something else.
         OutputError: it cannot be written.
     """
-    kept = [r for r in _read(path) if _key(r) != _key(result)]
+    kept = [r for r in _read(path) if _make_key(r) != _make_key(result)]
     content = {
         "version": __version__,
         "machine": describe_machine(),
-        "results": sorted([*kept, dict(result)], key=_key),
+        "results": sorted([*kept, dict(result)], key=_make_key),
     }
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def _key(result: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(result.get(name) or "") for name in _KEY)
+def _make_key(result: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(result.get(name) or "") for name in _KEY_FIELDS)
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

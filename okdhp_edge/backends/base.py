@@ -64,7 +64,7 @@ class BackendConfig:
         return self.folder / self.card.model_file
 
 
-def _padded_batch(crops_BHWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def _pad_batch(crops_BHWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """At least `size` of them, empty ones at the end."""
     short = size - len(crops_BHWC)
     if short <= 0:
@@ -102,7 +102,7 @@ class Backend(ABC):
             BackendError: closed, or an input of another shape or type.
         """
         self._check(images_BHWC, self.card.batch)
-        return self._alone(np.ascontiguousarray(images_BHWC))
+        return self._infer_exclusively(np.ascontiguousarray(images_BHWC))
 
     def infer_async(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
         """Queue one batch; the function returned waits for its result, which is `infer_all`'s.
@@ -121,16 +121,16 @@ class Backend(ABC):
                 f"{count} crops are more than the model's batch of {self.card.batch}",
                 "begin one batch after the other",
             )
-        wait = self._infer_async(_padded_batch(images_BHWC, self._batch_for(count)))
+        wait = self._infer_async(_pad_batch(images_BHWC, self._batch_for(count)))
         return lambda: wait()[:count]
 
     def _infer_async(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
         """In a thread; runtimes with requests of their own override it."""
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, f"{self.name}-request")
-        return self._worker.submit(self._alone, images_BHWC).result
+        return self._worker.submit(self._infer_exclusively, images_BHWC).result
 
-    def _alone(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
+    def _infer_exclusively(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
         with self._busy:
             return self._infer(images_BHWC)
 
@@ -145,7 +145,7 @@ class Backend(ABC):
         while start < len(images_BHWC):
             size = self._batch_for(len(images_BHWC) - start)
             part = images_BHWC[start : start + size]
-            parts.append(self._alone(_padded_batch(part, size))[: len(part)])
+            parts.append(self._infer_exclusively(_pad_batch(part, size))[: len(part)])
             start += size
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 

@@ -15,15 +15,15 @@ from typing import Any
 import openvino as ov
 
 from okdhp_edge.artifacts.card import ModelCard
-from okdhp_edge.artifacts.model_store import cache_folder
+from okdhp_edge.artifacts.model_store import get_cache_folder
 from okdhp_edge.errors import OkdhpError
 from okdhp_edge.system.files import write_bytes
-from okdhp_edge.system.hardware import cpu_flags
+from okdhp_edge.system.hardware import read_cpu_flags
 from okdhp_edge.system.reading import read_file
 
-_FOLDER = "openvino"
+_CACHE_FOLDER = "openvino"
 _MAX_BYTES = 1 << 30
-_MAX_FILES = 32
+_MAX_CACHED_FILES = 32
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -40,7 +40,7 @@ def compile_model(
     Raises:
         RuntimeError: OpenVINO cannot read or compile the model.
     """
-    file = cache_folder(_FOLDER) / f"{_key(card, batch, config)}.blob"
+    file = get_cache_folder(_CACHE_FOLDER) / f"{_make_key(card, batch, config)}.blob"
     blob = _read(file)
     if blob is not None:
         with suppress(RuntimeError):
@@ -54,11 +54,11 @@ def compile_model(
     return compiled
 
 
-def _key(card: ModelCard, batch: int | None, config: Mapping[str, Any]) -> str:
+def _make_key(card: ModelCard, batch: int | None, config: Mapping[str, Any]) -> str:
     facts = {
         "files": sorted(card.files.items()), "batch": batch, "version": ov.__version__,
         "config": sorted((name, str(value)) for name, value in config.items()),
-        "flags": sorted(cpu_flags()),
+        "flags": sorted(read_cpu_flags()),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -78,5 +78,5 @@ def _keep(file: Path, blob: bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_bytes(file, hashlib.sha256(blob).digest() + blob)
     kept = sorted(file.parent.glob("*.blob"), key=lambda path: path.stat().st_mtime_ns)
-    for old in kept[:-_MAX_FILES]:
+    for old in kept[:-_MAX_CACHED_FILES]:
         old.unlink(missing_ok=True)

@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from okdhp_edge.artifacts.model_store import cache_folder
+from okdhp_edge.artifacts.model_store import get_cache_folder
 from okdhp_edge.errors import BackendError
-from okdhp_edge.system.files import writing
-from okdhp_edge.system.progress import Report, silent
+from okdhp_edge.system.files import wrap_write_errors
+from okdhp_edge.system.progress import Report, ignore_progress
 
-FOLDER = "engines"
+ENGINE_CACHE_FOLDER = "engines"
 PORTABLE = "AMPERE_PLUS"
 """A target that runs on Ampere and everything later (not on Jetson), a little slower."""
-_FIRST_PORTABLE = 80
+_MIN_PORTABLE_SM = 80
 """Told stage, steps done, steps in all, and a short text."""
 
 
@@ -58,11 +58,11 @@ class EngineKey:
 
 def runs_on(targets: Sequence[str], target: str) -> bool:
     """Whether an engine for these targets is for a GPU of this generation."""
-    portable = PORTABLE in targets and int(target.removeprefix("SM")) >= _FIRST_PORTABLE
+    portable = PORTABLE in targets and int(target.removeprefix("SM")) >= _MIN_PORTABLE_SM
     return portable or target in targets
 
 
-def library_of(trt: Any) -> str:
+def describe_library(trt: Any) -> str:
     """Module and version."""
     return f"{trt.__name__} {trt.__version__}"
 
@@ -72,7 +72,7 @@ def build(
     onnx: bytes,
     name: str,
     targets: Sequence[str] = (),
-    report: Report = silent,
+    report: Report = ignore_progress,
 ) -> bytes:
     """Build an engine.
 
@@ -85,14 +85,14 @@ def build(
     Raises:
         BackendError: TensorRT cannot parse or build it; its log is quoted.
     """
-    builder, network, log, _parser = parsed(trt, onnx, name)
+    builder, network, log, _parser = parse_onnx(trt, onnx, name)
     config = builder.create_builder_config()
     _refuse_tf32(trt, config)
     if targets:
         _aim_at(trt, config, targets)
-    timing = _timing_cache(trt, config)
+    timing = _load_timing_cache(trt, config)
     # Held here: the configuration may not.
-    monitor = _progress_monitor(trt, report) if hasattr(trt, "IProgressMonitor") else None
+    monitor = _make_progress_monitor(trt, report) if hasattr(trt, "IProgressMonitor") else None
     if monitor is not None:
         config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
@@ -102,7 +102,7 @@ def build(
             "see `okdhp-edge doctor` for versions",
         )
     if timing is not None:
-        _keep(timing.serialize(), _timing_file(trt))
+        _keep(timing.serialize(), _get_timing_file(trt))
     return bytes(plan)
 
 
@@ -122,16 +122,16 @@ class ParsedNetwork(NamedTuple):
     parser: Any
 
 
-def parsed(trt: Any, onnx: bytes, name: str) -> ParsedNetwork:
+def parse_onnx(trt: Any, onnx: bytes, name: str) -> ParsedNetwork:
     """Read an ONNX file.
 
     Raises:
         BackendError: TensorRT cannot parse it; its log is quoted.
     """
     log: list[str] = []
-    logger = collecting_logger(trt, log)
+    logger = make_collecting_logger(trt, log)
     builder = trt.Builder(logger)
-    network = builder.create_network(_strongly_typed(trt))
+    network = builder.create_network(_get_network_flags(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(onnx):
         errors = getattr(parser, "num_errors", 0)
@@ -143,7 +143,7 @@ def parsed(trt: Any, onnx: bytes, name: str) -> ParsedNetwork:
     return ParsedNetwork(builder, network, log, parser)
 
 
-def _progress_monitor(trt: Any, report: Report) -> Any:
+def _make_progress_monitor(trt: Any, report: Report) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -177,24 +177,24 @@ def _aim_at(trt: Any, config: Any, targets: Sequence[str]) -> None:
         known = getattr(trt.ComputeCapability, target, None)
         if known is None:
             raise BackendError(
-                f"{library_of(trt)} cannot build for {target}",
+                f"{describe_library(trt)} cannot build for {target}",
                 f"use SM75, SM80, SM86, SM89, SM120, SM121 or {PORTABLE}",
             )
         config.set_compute_capability(known, number)
 
 
-def _timing_cache(trt: Any, config: Any) -> Any:
+def _load_timing_cache(trt: Any, config: Any) -> Any:
     """What earlier builds here have measured; TensorRT-RTX would want a GPU for it."""
     if trt.__name__ != "tensorrt" or not hasattr(config, "create_timing_cache"):
         return None
-    file = _timing_file(trt)
+    file = _get_timing_file(trt)
     cache = config.create_timing_cache(file.read_bytes() if file.is_file() else b"")
     config.set_timing_cache(cache, ignore_mismatch=False)
     return cache
 
 
-def _timing_file(trt: Any) -> Path:
-    return cache_folder(FOLDER) / f"timing-{trt.__version__}.cache"
+def _get_timing_file(trt: Any) -> Path:
+    return get_cache_folder(ENGINE_CACHE_FOLDER) / f"timing-{trt.__version__}.cache"
 
 
 def write_engine(plan: bytes, path: Path, facts: Sidecar) -> None:
@@ -208,7 +208,7 @@ def write_engine(plan: bytes, path: Path, facts: Sidecar) -> None:
 
 
 def _keep(content: bytes, path: Path) -> None:
-    with writing(path):
+    with wrap_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         temporary.write_bytes(content)
@@ -221,7 +221,7 @@ def read_engine(path: Path, wanted: EngineKey) -> bytes:
     Raises:
         BackendError: no sidecar, another model, library or GPU, or bytes that have changed.
     """
-    facts = _sidecar(path)
+    facts = _read_sidecar(path)
     plan = path.read_bytes()
     differs = {
         "was built from another model": facts.onnx_sha256 != wanted.onnx_sha256,
@@ -240,7 +240,7 @@ def read_engine(path: Path, wanted: EngineKey) -> bytes:
     return plan
 
 
-def _sidecar(path: Path) -> Sidecar:
+def _read_sidecar(path: Path) -> Sidecar:
     file = path.with_suffix(".json")
     try:
         return Sidecar.model_validate_json(file.read_bytes())
@@ -253,7 +253,7 @@ def _sidecar(path: Path) -> Sidecar:
         raise BackendError(f"{file} is no sidecar of ours", "build the engine again") from error
 
 
-def collecting_logger(trt: Any, log: list[str]) -> Any:
+def make_collecting_logger(trt: Any, log: list[str]) -> Any:
     """A TensorRT logger that appends errors to `log`, to be quoted when something fails."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]
@@ -267,7 +267,7 @@ def collecting_logger(trt: Any, log: list[str]) -> Any:
     return Logger()
 
 
-def _strongly_typed(trt: Any) -> int:
+def _get_network_flags(trt: Any) -> int:
     """Network flags: TensorRT 10 must be told to keep the file's types, 11 knows nothing else."""
     flags = getattr(trt, "NetworkDefinitionCreationFlag", None)
     wanted = getattr(flags, "STRONGLY_TYPED", None)

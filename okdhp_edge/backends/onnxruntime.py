@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo, LayerTime
 from okdhp_edge.errors import BackendError
 from okdhp_edge.pose.heatmap import Heatmaps
-from okdhp_edge.system.hardware import saturates_in_int8, usable_cores
+from okdhp_edge.system.hardware import count_usable_cores, saturates_in_int8
 
 _PROVIDER = "CPUExecutionProvider"
-_LOG_ERRORS_ONLY = 3
+_ERROR_SEVERITY = 3
 # Operators follow one another within tens of microseconds: a thread that waits so long is there for
 # the next one, where one that sleeps at once has to be woken for each. One that spins for long, as
 # ONNX Runtime has it by default, takes the core that crop and decode need.
 _SPIN_US = 100
-_PROFILED_RUNS = 30
+_NUM_PROFILED_RUNS = 30
 
-_TYPES = {"tensor(int32)": np.int32, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64}
+_NUMPY_DTYPES = {"tensor(int32)": np.int32, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64}
 
 
 class OnnxRuntimeBackend(Backend):
@@ -33,7 +33,7 @@ class OnnxRuntimeBackend(Backend):
 
     def __init__(self, request: BackendConfig) -> None:
         super().__init__(request)
-        options = _options(request.threads)
+        options = _make_options(request.threads)
         if request.card.profile == "tensorrt":
             # Its FP16 scales are read wrongly once onnxruntime folds constants (seen with 1.31);
             # this file is run here to evaluate its accuracy, not for its speed.
@@ -77,7 +77,7 @@ class OnnxRuntimeBackend(Backend):
                 options.intra_op_num_threads = config.threads
             session = ort.InferenceSession(str(config.model_file), options, providers=[_PROVIDER])
             source = session.get_inputs()[0].name
-            for _ in range(_PROFILED_RUNS):
+            for _ in range(_NUM_PROFILED_RUNS):
                 session.run(None, {source: crop_1HWC})
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         times: dict[tuple[str, str], float] = defaultdict(float)
@@ -85,7 +85,7 @@ class OnnxRuntimeBackend(Backend):
             if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
                 kind = event["args"].get("op_name", "")
                 times[event["name"].removesuffix("_kernel_time"), kind] += (
-                    event["dur"] / _PROFILED_RUNS
+                    event["dur"] / _NUM_PROFILED_RUNS
                 )
         return [LayerTime(name, kind, us) for (name, kind), us in times.items()]
 
@@ -94,13 +94,15 @@ class _OnnxModel:
     """An ONNX file as it is."""
 
     def __init__(self, path: Path, threads: int | None, output: str | None) -> None:
-        self._session = ort.InferenceSession(str(path), _options(threads), providers=[_PROVIDER])
+        self._session = ort.InferenceSession(
+            str(path), _make_options(threads), providers=[_PROVIDER]
+        )
         taken = self._session.get_inputs()[0]
-        self._input, self._type = taken.name, _TYPES.get(taken.type, np.float32)
+        self._input, self._type = taken.name, _NUMPY_DTYPES.get(taken.type, np.float32)
         given = {port.name: port for port in self._session.get_outputs()}
         self._output = output or next(iter(given))
-        self.input_shape = _sizes(taken.shape)
-        self.output_shape = _sizes(given[self._output].shape)
+        self.input_shape = _to_sizes(taken.shape)
+        self.output_shape = _to_sizes(given[self._output].shape)
 
     def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         fed = values.astype(self._type, copy=False)
@@ -117,16 +119,16 @@ def open_onnx(path: Path, threads: int | None, output: str | None, precision: st
     return _OnnxModel(path, threads, output)
 
 
-def _sizes(shape: list[int | str | None]) -> tuple[int, ...]:
+def _to_sizes(shape: list[int | str | None]) -> tuple[int, ...]:
     return tuple(size if isinstance(size, int) else -1 for size in shape)
 
 
-def _options(threads: int | None) -> ort.SessionOptions:
+def _make_options(threads: int | None) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_US))
-    options.log_severity_level = _LOG_ERRORS_ONLY
-    if threads or usable_cores() < (os.cpu_count() or 1):
+    options.log_severity_level = _ERROR_SEVERITY
+    if threads or count_usable_cores() < (os.cpu_count() or 1):
         # Its own number are the machine's cores, though this process may use fewer.
-        options.intra_op_num_threads = threads or usable_cores()
+        options.intra_op_num_threads = threads or count_usable_cores()
     return options

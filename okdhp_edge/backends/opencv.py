@@ -8,7 +8,7 @@ from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo, LayerT
 from okdhp_edge.errors import BackendError
 from okdhp_edge.pose.heatmap import Heatmaps
 
-_FIRST_VERSION = 5
+_MIN_MAJOR_VERSION = 5
 """OpenCV 4 cannot read files whose input is uint8."""
 _PROFILED_RUNS = 10
 
@@ -53,7 +53,7 @@ class OpenCvBackend(Backend):
 
 
 def _read(config: BackendConfig) -> cv2.dnn.Net:
-    if int(cv2.__version__.split(".")[0]) < _FIRST_VERSION:
+    if int(cv2.__version__.split(".")[0]) < _MIN_MAJOR_VERSION:
         raise BackendError(
             f"OpenCV {cv2.__version__} cannot read this project's ONNX files",
             "pip install 'opencv-python-headless>=5', or use another --backend",

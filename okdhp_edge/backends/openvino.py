@@ -14,16 +14,16 @@ from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo, LayerT
 from okdhp_edge.backends.compiled_models import compile_model
 from okdhp_edge.errors import BackendError
 from okdhp_edge.pose.heatmap import Heatmaps
-from okdhp_edge.system.hardware import int8_units
+from okdhp_edge.system.hardware import detect_int8_units
 
 _DEVICE = "CPU"
 # The CPU plugin's default is bf16 where the CPU has it, which would hide behind "fp32".
-HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """What the plugin is told to compute in by the precision asked for."""
-_BATCHES = (8, 4, 2, 1)
-_MAX_QUEUED = 2
+_BATCH_SIZES = (8, 4, 2, 1)
+_MAX_QUEUED_REQUESTS = 2
 _PROFILED_RUNS = 30
-_NOT_COMPUTE = {"Input", "Output", "Const", "Reorder", "Reshape", "Convert"}
+_NON_COMPUTE_LAYERS = {"Input", "Output", "Const", "Reorder", "Reshape", "Convert"}
 
 
 class OpenVinoBackend(Backend):
@@ -34,12 +34,12 @@ class OpenVinoBackend(Backend):
     def __init__(self, request: BackendConfig) -> None:
         super().__init__(request)
         self._asked = request.precision
-        self._config = settings(request.precision, request.threads)
+        self._config = make_settings(request.precision, request.threads)
         try:
             self._file = request.model_file
             self._compiled = self._compile(None)
         except RuntimeError as error:
-            if request.precision == "int8" and int8_units() == "NEON":
+            if request.precision == "int8" and detect_int8_units() == "NEON":
                 raise BackendError(
                     "openvino runs no INT8 on this CPU (NEON without dot product)",
                     "use --backend onnxruntime (pip install okdhp-edge[onnxruntime])",
@@ -56,7 +56,7 @@ class OpenVinoBackend(Backend):
         self._refuse_other_precision(request.precision)
 
     def _refuse_other_precision(self, asked: str) -> None:
-        counts = self._runtime_precisions()
+        counts = self._count_runtime_precisions()
         missing = (asked == "int8" and not counts["int8"]) or (
             asked == "bf16" and not counts["bf16"]
         )
@@ -67,18 +67,18 @@ class OpenVinoBackend(Backend):
             )
 
     def _infer(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
-        request = self._request_for(len(images_BHWC))
-        kept = _fed(request, images_BHWC)  # until the network has read them
+        request = self._get_request(len(images_BHWC))
+        kept = _set_input(request, images_BHWC)  # until the network has read them
         request.infer()
         del kept
         return np.array(request.get_output_tensor(0).data, dtype=np.float32)
 
     def _infer_async(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
-        if len(self._queued) < _MAX_QUEUED:
+        if len(self._queued) < _MAX_QUEUED_REQUESTS:
             self._queued.append(self._compiled.create_infer_request())
         self._queued.rotate()
         request = self._queued[0]
-        kept = _fed(request, images_BHWC)
+        kept = _set_input(request, images_BHWC)
         request.start_async()
 
         def wait(alive: NDArray[np.uint8] = kept) -> Heatmaps:  # noqa: ARG001
@@ -91,9 +91,9 @@ class OpenVinoBackend(Backend):
         """The largest of a few sizes that is full: each costs a compilation when first met."""
         if self.card.batch != 1:
             return super()._batch_for(waiting)
-        return max(size for size in _BATCHES if size <= waiting)
+        return max(size for size in _BATCH_SIZES if size <= waiting)
 
-    def _request_for(self, batch: int) -> Any:
+    def _get_request(self, batch: int) -> Any:
         """A model for one crop is compiled again for others; dynamic shapes would be slower."""
         key = None if self.card.batch is None else batch
         if key not in self._requests:
@@ -101,25 +101,25 @@ class OpenVinoBackend(Backend):
         return self._requests[key]
 
     def _compile(self, batch: int | None) -> Any:
-        return compile_model(shared_core(), self._file, self.card, batch, self._config)
+        return compile_model(get_shared_core(), self._file, self.card, batch, self._config)
 
     def describe(self) -> BackendInfo:
         """The runtime, version, device, precision and threads that really run."""
-        counts = self._runtime_precisions()
+        counts = self._count_runtime_precisions()
         total = sum(counts.values())
         parts = ", ".join(f"{n} of {total} layers {p}" for p, n in counts.most_common())
         device = ", ".join(self._compiled.get_property("EXECUTION_DEVICES"))
         threads = int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
         return BackendInfo(self.name, ov.__version__, device, f"{self._asked} ({parts})", threads)
 
-    def _runtime_precisions(self) -> Counter[str]:
+    def _count_runtime_precisions(self) -> Counter[str]:
         """Layers by the precision the plugin really chose for them."""
         names = {"u8": "int8", "i8": "int8", "f32": "fp32", "bf16": "bf16", "f16": "fp16"}
         counts: Counter[str] = Counter()
         for op in self._compiled.get_runtime_model().get_ops():
             info = op.get_rt_info()
             kind = str(info["layerType"].astype(str)) if "layerType" in info else ""
-            if kind in _NOT_COMPUTE or "runtimePrecision" not in info:
+            if kind in _NON_COMPUTE_LAYERS or "runtimePrecision" not in info:
                 continue
             precision = str(info["runtimePrecision"].astype(str))
             counts[names.get(precision, precision)] += 1
@@ -128,10 +128,10 @@ class OpenVinoBackend(Backend):
     @classmethod
     def layer_times(cls, config: BackendConfig, crop_1HWC: NDArray[np.uint8]) -> list[LayerTime]:
         """See `Backend.layer_times`; by the plugin's counters."""
-        core = shared_core()
+        core = get_shared_core()
         properties: dict[str, Any] = {
             "PERF_COUNT": True, "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": HINTS[config.precision],
+            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[config.precision],
         }  # fmt: skip
         if config.threads:
             properties["INFERENCE_NUM_THREADS"] = config.threads
@@ -148,7 +148,7 @@ class OpenVinoBackend(Backend):
     @classmethod
     def describe_devices(cls) -> tuple[str, str]:
         """See `Backend.describe_devices`."""
-        core = shared_core()
+        core = get_shared_core()
         named = [f"{device} ({core.get_property(device, 'FULL_DEVICE_NAME').strip()})"
                  for device in core.available_devices]  # fmt: skip
         return ", ".join(named), "okdhp-edge runs on its CPU device alone"
@@ -161,7 +161,7 @@ class OpenVinoBackend(Backend):
         self._compiled = None
 
 
-def _fed(request: Any, images_BHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _set_input(request: Any, images_BHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Give pictures to a request without a copy; what is returned must outlive the inference.
 
     A tensor that is set costs 0.07 ms less than pictures handed to `infer`, which looks for the
@@ -176,12 +176,14 @@ class _OnnxModel:
     """An ONNX file as it is."""
 
     def __init__(self, path: Path, threads: int | None, output: str | None, precision: str) -> None:
-        model = shared_core().read_model(str(path))
-        compiled = shared_core().compile_model(model, _DEVICE, settings(precision, threads))
+        model = get_shared_core().read_model(str(path))
+        compiled = get_shared_core().compile_model(
+            model, _DEVICE, make_settings(precision, threads)
+        )
         self._output = model.output(output or 0)
         self._type = model.input(0).get_element_type().to_dtype()
-        self.input_shape = _sizes(model.input(0))
-        self.output_shape = _sizes(self._output)
+        self.input_shape = _to_sizes(model.input(0))
+        self.output_shape = _to_sizes(self._output)
         self._request = compiled.create_infer_request()
 
     def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -194,15 +196,15 @@ def open_onnx(path: Path, threads: int | None, output: str | None, precision: st
     return _OnnxModel(path, threads, output, precision)
 
 
-def _sizes(port: Any) -> tuple[int, ...]:
+def _to_sizes(port: Any) -> tuple[int, ...]:
     return tuple(d.get_length() if d.is_static else -1 for d in port.partial_shape)
 
 
-def settings(precision: str, threads: int | None) -> dict[str, Any]:
+def make_settings(precision: str, threads: int | None) -> dict[str, Any]:
     """What the plugin is told: shortest latency, the precision that was asked for."""
     chosen: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
         # Pinned, its threads share their cores with whatever prepares the next frame there.
         "ENABLE_CPU_PINNING": False,
     }  # fmt: skip
@@ -210,7 +212,7 @@ def settings(precision: str, threads: int | None) -> dict[str, Any]:
 
 
 @cache
-def shared_core() -> ov.Core:
+def get_shared_core() -> ov.Core:
     """One core for the process, never released.
 
     The CPU plugin of each core sets an alternate signal stack; two cores released in the order of

@@ -13,7 +13,7 @@ from okdhp_edge.network.build import build_network
 from okdhp_edge.network.config import NetworkConfig
 from okdhp_edge.pose.heatmap import Heatmaps
 
-WEIGHTS = "branch.safetensors"
+BRANCH_WEIGHTS_NAME = "branch.safetensors"
 
 
 class PyTorchBackend(Backend):
@@ -23,7 +23,7 @@ class PyTorchBackend(Backend):
 
     def __init__(self, request: BackendConfig) -> None:
         super().__init__(request)
-        weights = request.folder / WEIGHTS
+        weights = request.folder / BRANCH_WEIGHTS_NAME
         if request.card.network is None or not weights.is_file():
             raise BackendError(
                 f"{request.folder} holds no PyTorch weights",

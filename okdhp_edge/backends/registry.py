@@ -95,7 +95,7 @@ REGISTRY: dict[str, Runtime] = {
 }  # fmt: skip
 
 
-def runtime(name: str) -> Runtime:
+def get_runtime(name: str) -> Runtime:
     """Look up a runtime by name.
 
     Raises:
@@ -106,30 +106,30 @@ def runtime(name: str) -> Runtime:
     return REGISTRY[name]
 
 
-def ranked() -> list[str]:
+def list_ranked() -> list[str]:
     """The runtimes that `auto` considers, in order."""
     ranks = {name: found.rank for name, found in REGISTRY.items() if found.rank is not None}
     return sorted(ranks, key=lambda name: ranks[name])
 
 
-def installed(name: str) -> bool:
+def is_installed(name: str) -> bool:
     """Whether the runtime's package can be imported. A folder of its name in the working folder is
     no package: it has no file that is run."""
-    specs = [importlib.util.find_spec(package) for package in runtime(name).packages]
+    specs = [importlib.util.find_spec(package) for package in get_runtime(name).packages]
     return any(spec is not None and spec.origin is not None for spec in specs)
 
 
-def runtime_profiles() -> tuple[str, ...]:
+def list_runtime_profiles() -> tuple[str, ...]:
     """The INT8 profiles that are made unless others are asked for: one for each runtime."""
     return tuple(found.int8.name for found in REGISTRY.values() if found.int8 is not None)
 
 
-def all_profiles() -> tuple[str, ...]:
+def list_profiles() -> tuple[str, ...]:
     """Every INT8 profile."""
-    return (*runtime_profiles(), int8_profile.GENERIC.name)
+    return (*list_runtime_profiles(), int8_profile.GENERIC.name)
 
 
-def profile(name: str) -> Int8Profile:
+def get_profile(name: str) -> Int8Profile:
     """An INT8 profile by its name.
 
     Raises:
@@ -137,18 +137,18 @@ def profile(name: str) -> Int8Profile:
     """
     known = {p.name: p for p in (int8_profile.GENERIC, *(r.int8 for r in REGISTRY.values())) if p}
     if name not in known:
-        raise ModelError(f"unknown profile '{name}'", f"use {', '.join(all_profiles())}")
+        raise ModelError(f"unknown profile '{name}'", f"use {', '.join(list_profiles())}")
     return known[name]
 
 
-def backend_class(name: str) -> "type[Backend]":
+def get_backend_class(name: str) -> "type[Backend]":
     """The class of a runtime.
 
     Raises:
         BackendError: unknown, or not installed.
     """
-    found = runtime(name)
-    if not installed(name):
+    found = get_runtime(name)
+    if not is_installed(name):
         raise BackendError(f"backend {name} is not installed", found.install)
     cls: type[Backend] = getattr(importlib.import_module(found.module), found.cls)
     return cls
@@ -160,10 +160,10 @@ def open_backend(name: str, config: "BackendConfig") -> "Backend":
     Raises:
         BackendError: unknown, not installed, no such device or precision. Nothing falls back.
     """
-    found = runtime(name)
+    found = get_runtime(name)
     if config.precision not in found.precisions:
         raise BackendError(
             f"backend {name} does not run {config.precision}",
             f"use one of {', '.join(found.precisions)}",
         )
-    return backend_class(name)(config)
+    return get_backend_class(name)(config)

@@ -17,14 +17,14 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from okdhp_edge import __version__
 from okdhp_edge.artifacts.card import ModelCard
-from okdhp_edge.artifacts.model_store import cache_folder
-from okdhp_edge.backends.registry import RuntimeChoice, runtime
+from okdhp_edge.artifacts.model_store import get_cache_folder
+from okdhp_edge.backends.registry import RuntimeChoice, get_runtime
 from okdhp_edge.errors import OkdhpError
 from okdhp_edge.system.files import write_text
-from okdhp_edge.system.hardware import cpu_flags, describe_machine
+from okdhp_edge.system.hardware import describe_machine, read_cpu_flags
 from okdhp_edge.system.reading import MAX_CONFIG_BYTES, read_file
 
-_FOLDER = "selections"
+_CACHE_FOLDER = "selections"
 _MAX_AGE = timedelta(days=30)
 SLOWDOWN_TO_FORGET = 1.5
 """A run whose inference takes so many times what is remembered forgets it."""
@@ -84,7 +84,7 @@ class MeasuredSelection(BaseModel):
         return f"{listed or f'{self.latency_ms:.2f} ms'}, measured {self.age} ago"
 
 
-def key_of(
+def make_key(
     cards: Sequence[ModelCard],
     choices: Sequence[RuntimeChoice],
     threads: int | None,
@@ -92,31 +92,31 @@ def key_of(
 ) -> str:
     """Tells a trial from every other: model files, machine, versions, and what was asked."""
     machine = describe_machine()
-    packages = sorted({package for c in choices for package in runtime(c.backend).packages})
+    packages = sorted({package for c in choices for package in get_runtime(c.backend).packages})
     facts = {
         "files": [sorted(card.files.items()) for card in cards], "choices": choices,
         "threads": threads, "tune": tune_threads, "version": __version__,
-        "cpu": machine["cpu"], "flags": sorted(cpu_flags()), "cores": machine["cores"],
-        "packages": [(name, _version(name)) for name in packages],
+        "cpu": machine["cpu"], "flags": sorted(read_cpu_flags()), "cores": machine["cores"],
+        "packages": [(name, _find_version(name)) for name in packages],
     }  # fmt: skip
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _version(package: str) -> str | None:
+def _find_version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def _file(key: str) -> Path:
-    return cache_folder(_FOLDER) / f"{key}.json"
+def _get_file(key: str) -> Path:
+    return get_cache_folder(_CACHE_FOLDER) / f"{key}.json"
 
 
 def recall(key: str) -> MeasuredSelection | None:
     """The trial of that key; None where there is none, or none that can be read and is recent."""
     try:
-        found = MeasuredSelection.model_validate_json(read_file(_file(key), MAX_CONFIG_BYTES))
+        found = MeasuredSelection.model_validate_json(read_file(_get_file(key), MAX_CONFIG_BYTES))
     except (OSError, ValueError):
         return None
     return found if datetime.now(UTC) - found.measured_at < _MAX_AGE else None
@@ -125,7 +125,7 @@ def recall(key: str) -> MeasuredSelection | None:
 def remember(key: str, measured: MeasuredSelection) -> None:
     """Keep a trial, where the cache can be written."""
     with suppress(OSError, OkdhpError):
-        file = _file(key)
+        file = _get_file(key)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, measured.model_dump_json() + "\n")
 
@@ -133,4 +133,4 @@ def remember(key: str, measured: MeasuredSelection) -> None:
 def forget(key: str) -> None:
     """The next command times anew."""
     with suppress(OSError):
-        _file(key).unlink(missing_ok=True)
+        _get_file(key).unlink(missing_ok=True)

@@ -6,26 +6,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from okdhp_edge.artifacts import model_store
-from okdhp_edge.artifacts.card import ModelCard, model_folder, read_card
+from okdhp_edge.artifacts.card import ModelCard, find_model_folder, read_card
 from okdhp_edge.backends import remembered
 from okdhp_edge.backends.base import Backend, BackendConfig
 from okdhp_edge.backends.registry import (
     REGISTRY,
     RuntimeChoice,
-    installed,
+    get_runtime,
+    is_installed,
+    list_ranked,
     open_backend,
-    ranked,
-    runtime,
 )
 from okdhp_edge.backends.trials import time_runtimes, time_threads
 from okdhp_edge.errors import BackendError, ModelError
-from okdhp_edge.system.hardware import int8_units, saturates_in_int8
+from okdhp_edge.system.hardware import detect_int8_units, saturates_in_int8
 
 Say = Callable[[str], None]
 """Called with every automatic choice, a line for people each."""
 
 AUTO = "auto"
-_BF16 = RuntimeChoice("openvino", "bf16")
+_BF16_CHOICE = RuntimeChoice("openvino", "bf16")
 _MODEL_FILES = (".onnx", ".xml", ".tflite", ".pt", ".pth")
 
 
@@ -65,7 +65,7 @@ class Selection:
 
     def describe(self) -> str:
         """In words: what runs, and how that is known."""
-        threads = "" if self.threads is None else f", {_plural(self.threads, 'thread')}"
+        threads = "" if self.threads is None else f", {_pluralize(self.threads, 'thread')}"
         what = f"backend {self.choice.backend}, precision {self.choice.precision}{threads}"
         if self.measured is None:
             return what
@@ -81,10 +81,10 @@ class LoadedModel(NamedTuple):
     selection: Selection
 
 
-def chosen_model(model: str | None) -> Path:
+def choose_model(model: str | None) -> Path:
     """`--model`, or the newest export, or the shipped model."""
-    path = model_store.resolve_model(model) if model else model_store.default_model()
-    return path if path.is_dir() else model_folder(path)
+    path = model_store.resolve_model(model) if model else model_store.find_default_model()
+    return path if path.is_dir() else find_model_folder(path)
 
 
 def load_backend(
@@ -111,12 +111,12 @@ def load_backend(
     Raises:
         OkdhpError: no such model, runtime, device or precision; nothing falls back.
     """
-    path = chosen_model(model)
+    path = choose_model(model)
     if backend != AUTO:
-        runtime(backend)
-    if engine is not None and (backend == AUTO or not runtime(backend).runs_engines):
+        get_runtime(backend)
+    if engine is not None and (backend == AUTO or not get_runtime(backend).runs_engines):
         raise BackendError(f"backend {backend} runs no engine", "add --backend tensorrt")
-    found = _accurate(path, candidates(path, backend, precision), detail)
+    found = _select_accurate(path, candidates(path, backend, precision), detail)
     selection = _select(path, found, threads, tune_threads, retime, detail)
     try:
         loaded = _open(path, selection, engine, trust_engine)
@@ -130,8 +130,8 @@ def load_backend(
         f"{card.terms}")  # fmt: skip
     if not _is_accurate_here(selection.choice, card):
         say(
-            f"its INT8 sums may saturate on this CPU ({int8_units()}): joints can lie elsewhere "
-            "than where they were measured; export it again with this version"
+            f"its INT8 sums may saturate on this CPU ({detect_int8_units()}): joints can lie "
+            "elsewhere than where they were measured; export it again with this version"
         )
     return LoadedModel(loaded, selection.choice.precision, selection)
 
@@ -152,22 +152,24 @@ def candidates(path: Path, backend: str, precision: str) -> list[RuntimeChoice]:
         BackendError: no runtime that is installed runs the model.
         ModelError: the model has nothing for the backend that was asked for.
     """
-    names = [backend] if backend != AUTO else [n for n in ranked() if installed(n)]
+    names = [backend] if backend != AUTO else [n for n in list_ranked() if is_installed(n)]
     found = [
         RuntimeChoice(name, one)
         for name in names
-        for one in model_store.precisions_of(path, name)
-        if one in runtime(name).precisions and precision in (AUTO, one)
+        for one in model_store.list_precisions(path, name)
+        if one in get_runtime(name).precisions and precision in (AUTO, one)
     ]
     if backend == AUTO:
-        found = [c for c in found if not runtime(c.backend).last_resort] or found
+        found = [c for c in found if not get_runtime(c.backend).last_resort] or found
     if not found:
         _refuse_foreign(path)
     if not found and precision != AUTO:
         # A precision that only this backend can refuse or run: bf16 of the float file, or an error.
-        return [RuntimeChoice(names[0] if names else ranked()[0], precision)]
+        return [RuntimeChoice(names[0] if names else list_ranked()[0], precision)]
     if not found and backend == AUTO:
-        remedies = "; ".join(REGISTRY[n].install for n in ranked() if not runtime(n).last_resort)
+        remedies = "; ".join(
+            REGISTRY[n].install for n in list_ranked() if not get_runtime(n).last_resort
+        )
         raise BackendError(f"no installed backend runs {path}", remedies)
     if not found:
         raise ModelError(
@@ -187,25 +189,25 @@ def _refuse_foreign(path: Path) -> None:
         )
 
 
-def _accurate(path: Path, found: list[RuntimeChoice], say: Say) -> list[RuntimeChoice]:
+def _select_accurate(path: Path, found: list[RuntimeChoice], say: Say) -> list[RuntimeChoice]:
     """The candidates that compute what was measured; all of them where none does."""
     if len(found) == 1:
         return found
-    accurate = [c for c in found if _is_accurate_here(c, _card_of(path, c))]
+    accurate = [c for c in found if _is_accurate_here(c, _read_choice_card(path, c))]
     for choice in found if accurate else ():
         if choice not in accurate:
-            say(f"{choice} is left out: its sums may saturate on this CPU ({int8_units()})")
+            say(f"{choice} is left out: its sums may saturate on this CPU ({detect_int8_units()})")
     return accurate or found
 
 
 def _is_accurate_here(choice: RuntimeChoice, card: ModelCard) -> bool:
     """Whether this CPU computes what was measured. ONNX Runtime is told to, at half the speed."""
-    saturates = runtime(choice.backend).saturates and saturates_in_int8()
+    saturates = get_runtime(choice.backend).saturates and saturates_in_int8()
     exact = card.saturation_free or not saturates
     return choice.precision != "int8" or card.profile == "float" or exact
 
 
-def _card_of(path: Path, choice: RuntimeChoice) -> ModelCard:
+def _read_choice_card(path: Path, choice: RuntimeChoice) -> ModelCard:
     return read_card(model_store.artefact(path, *choice))
 
 
@@ -218,13 +220,13 @@ def _select(
     say: Say,
 ) -> Selection:
     """The fastest of the candidates and of a few numbers of threads: remembered, or timed now."""
-    first = runtime(found[0].backend)
+    first = get_runtime(found[0].backend)
     several = len(found) > 1 and first.rank is not None
     tune_threads = tune_threads and threads is None and first.per_model_threads
     if not several and not tune_threads:
         return Selection(found[0], threads)
-    key = remembered.key_of(
-        [_card_of(path, choice) for choice in found], found, threads, tune_threads
+    key = remembered.make_key(
+        [_read_choice_card(path, choice) for choice in found], found, threads, tune_threads
     )
     known = None if retime else remembered.recall(key)
     if known and known.choice in found:
@@ -241,7 +243,7 @@ def _measure(
     times = _time_runtimes(path, found, threads, say) if len(found) > 1 else {}
     choice = min((c for c in found if c in times), key=lambda c: times[c], default=found[0])
     latency_ms = times.get(choice)
-    if tune_threads and runtime(choice.backend).per_model_threads:
+    if tune_threads and get_runtime(choice.backend).per_model_threads:
         folder = model_store.artefact(path, *choice)
         config = BackendConfig(folder, read_card(folder), choice.precision)
         threads, latency_ms = time_threads(choice.backend, config, say)
@@ -256,7 +258,7 @@ def _time_runtimes(
     Raises:
         BackendError: a precision that no other runtime takes does not load.
     """
-    others = [_BF16] if RuntimeChoice("openvino", "fp32") in found else []
+    others = [_BF16_CHOICE] if RuntimeChoice("openvino", "fp32") in found else []
     say(f"timing {', '.join(map(str, found))}")
     configs = {}
     for choice in (*found, *others):
@@ -265,28 +267,28 @@ def _time_runtimes(
     times, failed = time_runtimes(configs)
     loaded = {c.precision for c in times if c in found}
     for choice, error in failed.items():
-        if choice == _BF16:
+        if choice == _BF16_CHOICE:
             continue
         # Another runtime may take its place, another precision not.
         if choice.precision not in loaded:
             raise error
         say(f"{choice} is left out: {error}")
     say("timed: " + ", ".join(f"{c} {ms:.2f} ms" for c, ms in times.items()))
-    if times.get(_BF16, float("inf")) < min(ms for c, ms in times.items() if c in found):
+    if times.get(_BF16_CHOICE, float("inf")) < min(ms for c, ms in times.items() if c in found):
         say("bf16 would be faster, but its accuracy was never measured: --precision bf16")
     return times
 
 
-def available_choices(model: Path) -> list[RuntimeChoice]:
+def list_available_choices(model: Path) -> list[RuntimeChoice]:
     """Everything that is installed here and that the model has."""
     return [
         RuntimeChoice(backend, precision)
         for backend in REGISTRY
-        if installed(backend) and not runtime(backend).needs_gpu
-        for precision in model_store.precisions_of(model, backend)
-        if precision in runtime(backend).precisions
+        if is_installed(backend) and not get_runtime(backend).needs_gpu
+        for precision in model_store.list_precisions(model, backend)
+        if precision in get_runtime(backend).precisions
     ]
 
 
-def _plural(count: int, noun: str) -> str:
+def _pluralize(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -14,17 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.artifacts.card import sha256_of
-from okdhp_edge.artifacts.model_store import cache_folder
+from okdhp_edge.artifacts.card import compute_sha256
+from okdhp_edge.artifacts.model_store import get_cache_folder
 from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo
 from okdhp_edge.backends.engine import (
-    FOLDER,
+    ENGINE_CACHE_FOLDER,
     PORTABLE,
     EngineKey,
     Sidecar,
     build,
-    collecting_logger,
-    library_of,
+    describe_library,
+    make_collecting_logger,
     read_engine,
     runs_on,
     write_engine,
@@ -32,7 +32,7 @@ from okdhp_edge.backends.engine import (
 from okdhp_edge.errors import BackendError, OutputError
 from okdhp_edge.pose.heatmap import Heatmaps
 
-_NO_GPU = "run on a machine with an NVIDIA GPU and its driver, or choose another --backend"
+_NO_GPU_REMEDY = "run on a machine with an NVIDIA GPU and its driver, or choose another --backend"
 
 
 class TensorRtBackend(Backend):
@@ -44,29 +44,29 @@ class TensorRtBackend(Backend):
         super().__init__(request)
         if request.card.batch is None:
             raise BackendError("tensorrt needs a fixed batch size", "export with --batch 1")
-        self._device = first_device()
-        self._cuda = _cuda()
-        self._trt = _tensorrt()
+        self._device = get_first_device()
+        self._cuda = _import_cuda()
+        self._trt = _import_tensorrt()
         self._precision = request.precision
         self._log: list[str] = []
         self._engine = self._load(request)
         self._context = self._engine.create_execution_context()
-        self._stream = _checked(self._cuda.cudaStreamCreate())
+        self._stream = _check_call(self._cuda.cudaStreamCreate())
         self._allocate()
 
     @classmethod
     def describe_devices(cls) -> tuple[str, str]:
         """See `Backend.describe_devices`."""
         try:
-            return first_device().name, ""
+            return get_first_device().name, ""
         except BackendError as error:
             return error.cause, error.remedy
 
     def _load(self, request: BackendConfig) -> Any:
         """The engine: one named by hand, one beside the model, one kept from before, or new."""
         # Kept, because the engine refers to it for as long as it lives.
-        self._runtime = self._trt.Runtime(collecting_logger(self._trt, self._log))
-        engine = self._runtime.deserialize_cuda_engine(self._plan(request))
+        self._runtime = self._trt.Runtime(make_collecting_logger(self._trt, self._log))
+        engine = self._runtime.deserialize_cuda_engine(self._load_plan(request))
         if engine is None:
             raise BackendError(
                 f"TensorRT cannot load the engine ({' '.join(self._log[-2:])})",
@@ -74,10 +74,13 @@ class TensorRtBackend(Backend):
             )
         return engine
 
-    def _plan(self, request: BackendConfig) -> bytes:
+    def _load_plan(self, request: BackendConfig) -> bytes:
         target = self._device.target
         wanted = EngineKey(
-            sha256_of(request.model_file), library_of(self._trt), target, self._device.name
+            compute_sha256(request.model_file),
+            describe_library(self._trt),
+            target,
+            self._device.name,
         )
         if request.engine is not None:
             if not request.engine.is_file():
@@ -85,8 +88,10 @@ class TensorRtBackend(Backend):
             if request.trust_engine:
                 return request.engine.read_bytes()
             return read_engine(request.engine, wanted)
-        kept = cache_folder(FOLDER) / f"{wanted.key()}.engine"
-        beside = [request.folder / FOLDER / f"{name}.engine" for name in (target, PORTABLE)]
+        kept = get_cache_folder(ENGINE_CACHE_FOLDER) / f"{wanted.key()}.engine"
+        beside = [
+            request.folder / ENGINE_CACHE_FOLDER / f"{name}.engine" for name in (target, PORTABLE)
+        ]
         fitting = beside if runs_on((PORTABLE,), target) else beside[:1]
         for path in (*fitting, kept):
             if path.is_file():
@@ -110,8 +115,8 @@ class TensorRtBackend(Backend):
             tensor = self._engine.get_tensor_name(number)
             shape = tuple(self._engine.get_tensor_shape(tensor))
             dtype = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(tensor)))
-            self._host[tensor] = self._pinned_array(shape, dtype)
-            address = int(_checked(self._cuda.cudaMalloc(self._host[tensor].nbytes)))
+            self._host[tensor] = self._allocate_pinned(shape, dtype)
+            address = int(_check_call(self._cuda.cudaMalloc(self._host[tensor].nbytes)))
             self._device_memory[tensor] = address
             self._context.set_tensor_address(tensor, address)
         self._input, self._output = (
@@ -122,10 +127,10 @@ class TensorRtBackend(Backend):
         if self._host[self._output].dtype != np.float32:
             raise BackendError("the engine's output is not float32", "export the model again")
 
-    def _pinned_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    def _allocate_pinned(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Page-locked, so that copies run beside everything else."""
         size = int(np.prod(shape)) * dtype.itemsize
-        address = int(_checked(self._cuda.cudaMallocHost(size)))
+        address = int(_check_call(self._cuda.cudaMallocHost(size)))
         self._pinned.append(address)
         memory = (ctypes.c_uint8 * size).from_address(address)
         return np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
@@ -138,37 +143,37 @@ class TensorRtBackend(Backend):
         if self._graph is None:
             # The first run sets up what may not happen while a graph is recorded.
             self._enqueue()
-            _checked(self._cuda.cudaStreamSynchronize(self._stream))
-            self._graph = self._recorded()
+            _check_call(self._cuda.cudaStreamSynchronize(self._stream))
+            self._graph = self._record_graph()
         else:
-            _checked(self._cuda.cudaGraphLaunch(self._graph, self._stream))
-            _checked(self._cuda.cudaStreamSynchronize(self._stream))
+            _check_call(self._cuda.cudaGraphLaunch(self._graph, self._stream))
+            _check_call(self._cuda.cudaStreamSynchronize(self._stream))
         return np.array(self._host[self._output], dtype=np.float32)
 
-    def _recorded(self) -> Any:
+    def _record_graph(self) -> Any:
         """Copies and network as one CUDA graph: addresses and shapes never change."""
         cuda = self._cuda
         mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        _checked(cuda.cudaStreamBeginCapture(self._stream, mode))
+        _check_call(cuda.cudaStreamBeginCapture(self._stream, mode))
         self._enqueue()
-        graph = _checked(cuda.cudaStreamEndCapture(self._stream))
-        return _checked(cuda.cudaGraphInstantiate(graph, 0))
+        graph = _check_call(cuda.cudaStreamEndCapture(self._stream))
+        return _check_call(cuda.cudaGraphInstantiate(graph, 0))
 
     def _enqueue(self) -> None:
         cuda, kinds = self._cuda, self._cuda.cudaMemcpyKind
         source, target = self._host[self._input], self._host[self._output]
-        _checked(cuda.cudaMemcpyAsync(
+        _check_call(cuda.cudaMemcpyAsync(
             self._device_memory[self._input], source.ctypes.data, source.nbytes,
             kinds.cudaMemcpyHostToDevice, self._stream))  # fmt: skip
         if not self._context.execute_async_v3(int(self._stream)):
             raise BackendError(f"TensorRT failed to run ({' '.join(self._log[-2:])})", "report it")
-        _checked(cuda.cudaMemcpyAsync(
+        _check_call(cuda.cudaMemcpyAsync(
             target.ctypes.data, self._device_memory[self._output], target.nbytes,
             kinds.cudaMemcpyDeviceToHost, self._stream))  # fmt: skip
 
     def describe(self) -> BackendInfo:
         """The runtime, version, device, precision and threads that really run."""
-        version = library_of(self._trt)
+        version = describe_library(self._trt)
         rest = ", rest fp16" if self._precision == "int8" else ""
         return BackendInfo(self.name, version, self._device.name, f"{self._precision}{rest}", None)
 
@@ -188,11 +193,13 @@ class TensorRtBackend(Backend):
         self._context = self._engine = self._runtime = None
 
 
-def _tensorrt() -> Any:
-    return imported("tensorrt" if importlib.util.find_spec("tensorrt") else "tensorrt_rtx")
+def _import_tensorrt() -> Any:
+    return import_vendor_module(
+        "tensorrt" if importlib.util.find_spec("tensorrt") else "tensorrt_rtx"
+    )
 
 
-def imported(module: str) -> Any:
+def import_vendor_module(module: str) -> Any:
     """A vendor's module.
 
     Raises:
@@ -206,8 +213,8 @@ def imported(module: str) -> Any:
         ) from error
 
 
-def _cuda() -> Any:
-    return imported("cuda.bindings.runtime")
+def _import_cuda() -> Any:
+    return import_vendor_module("cuda.bindings.runtime")
 
 
 class Device(NamedTuple):
@@ -217,26 +224,26 @@ class Device(NamedTuple):
     target: str
 
 
-def first_device() -> Device:
+def get_first_device() -> Device:
     """The first GPU.
 
     Raises:
         BackendError: no cuda-python, no driver, no GPU.
     """
-    cuda = _cuda()
+    cuda = _import_cuda()
     try:
         error, count = cuda.cudaGetDeviceCount()
     except RuntimeError as failure:  # the CUDA library itself is absent
-        raise BackendError(f"no CUDA driver ({failure})", _NO_GPU) from failure
+        raise BackendError(f"no CUDA driver ({failure})", _NO_GPU_REMEDY) from failure
     if int(error) != 0 or count == 0:
-        raise BackendError(f"no CUDA device here ({error})", _NO_GPU)
-    properties = _checked(cuda.cudaGetDeviceProperties(0))
+        raise BackendError(f"no CUDA device here ({error})", _NO_GPU_REMEDY)
+    properties = _check_call(cuda.cudaGetDeviceProperties(0))
     name = properties.name
     name = name.decode() if isinstance(name, bytes) else str(name)
     return Device(name, f"SM{properties.major}{properties.minor}")
 
 
-def _checked(answer: tuple[Any, ...]) -> Any:
+def _check_call(answer: tuple[Any, ...]) -> Any:
     """The value of a CUDA call, or its error raised."""
     error, *values = answer
     if int(error) != 0:

@@ -10,9 +10,9 @@ from okdhp_edge.backends.base import Backend
 
 ROUND = 10
 """Runs of one model before it is the next one's turn."""
-_WARMUP = 10
+_WARMUP_RUNS = 10
 # A runtime's idle threads spin for a while and would slow the next candidate down.
-_SETTLE_S, _REWARM = 0.05, 3
+_SETTLE_S, _REWARM_RUNS = 0.05, 3
 
 
 def time_interleaved(
@@ -30,12 +30,14 @@ def time_interleaved(
     samples: list[list[int]] = [[] for _ in loaded]
     for start in range(0, runs, ROUND):
         for number, backend in enumerate(loaded):
-            samples[number].extend(_block(backend, crops, _REWARM if start else _WARMUP))
+            samples[number].extend(
+                _time_block(backend, crops, _REWARM_RUNS if start else _WARMUP_RUNS)
+            )
         done(start + ROUND)
     return samples
 
 
-def _block(backend: Backend, crops: NDArray[np.uint8], warmup: int) -> list[int]:
+def _time_block(backend: Backend, crops: NDArray[np.uint8], warmup: int) -> list[int]:
     time.sleep(_SETTLE_S)
     for _ in range(warmup):
         backend.infer_all(crops[:1])

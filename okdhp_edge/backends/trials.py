@@ -8,12 +8,12 @@ from typing import TypeVar
 from okdhp_edge.backends.base import Backend, BackendConfig
 from okdhp_edge.backends.registry import RuntimeChoice, open_backend
 from okdhp_edge.errors import BackendError
-from okdhp_edge.system.hardware import usable_cores
+from okdhp_edge.system.hardware import count_usable_cores
 
 Key = TypeVar("Key", bound=tuple[str, object])
 TRIAL_RUNS = 20
 # More threads take cores from everything around the network: they must save this share of the time.
-_MIN_TIME_SAVED = 0.05
+_MIN_TIME_SAVED_SHARE = 0.05
 
 
 def time_runtimes(
@@ -32,13 +32,13 @@ def time_threads(
 ) -> tuple[int, float]:
     """The number of threads that is fastest here, of near equals the smaller, and its
     milliseconds."""
-    cores = usable_cores()
+    cores = count_usable_cores()
     numbers = sorted({2**i for i in range(cores.bit_length()) if 2**i <= cores} | {cores})
     timed = {(backend, n): replace(config, threads=n) for n in numbers}
     times = {n: ms for (_, n), ms in _time(timed).items()}
     best = numbers[0]
     for number in numbers[1:]:
-        if times[number] < (1 - _MIN_TIME_SAVED) * times[best]:
+        if times[number] < (1 - _MIN_TIME_SAVED_SHARE) * times[best]:
             best = number
     listed = ", ".join(f"{n} {ms:.2f} ms" for n, ms in times.items())
     say(f"threads timed: {listed}; takes {best}")

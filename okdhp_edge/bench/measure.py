@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from okdhp_edge.artifacts.card import ModelCard, read_card
 from okdhp_edge.artifacts.model_store import artefact
 from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo, predict_with
-from okdhp_edge.backends.registry import REGISTRY, installed, open_backend
+from okdhp_edge.backends.registry import REGISTRY, is_installed, open_backend
 from okdhp_edge.backends.timing import time_interleaved
 from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.errors import BackendError, ModelError
-from okdhp_edge.evaluation.evaluate import evaluate, inference_crop
+from okdhp_edge.evaluation.evaluate import evaluate, make_inference_crop
 from okdhp_edge.pose.metrics import Score
 from okdhp_edge.system.latency import LatencyStats
 from okdhp_edge.system.progress import Report, counter
 
-_CROPS = 16
+_NUM_CROPS = 16
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def candidates(model: Path) -> tuple[list[Candidate], list[str]]:
     """Everything that can be tried on this machine, and why the rest cannot."""
     found, left_out = [], []
     for name, entry in REGISTRY.items():
-        if not installed(name):
+        if not is_installed(name):
             left_out.append(f"{name}: not installed, {entry.install}")
             continue
         for precision in entry.precisions:
@@ -91,7 +91,7 @@ def measure(
     """
     loaded, left_out = _load(tried, threads)
     try:
-        crops = _crops(tried[0].card, poses)
+        crops = _make_crops(tried[0].card, poses)
         samples = time_interleaved(
             [backend for _, backend, _ in loaded], crops, runs,
             counter(report, "time", runs),
@@ -99,7 +99,7 @@ def measure(
         rows = [
             Row(
                 candidate, backend.describe(), LatencyStats.of(samples[number]), load_ms,
-                _size_mb(candidate), _score(backend, poses, metric, report),
+                _measure_size_mb(candidate), _score(backend, poses, metric, report),
             )
             for number, (candidate, backend, load_ms) in enumerate(loaded)
         ]  # fmt: skip
@@ -109,7 +109,7 @@ def measure(
     return rows, left_out
 
 
-def recommended(rows: Sequence[Row], max_drop: float) -> Row | None:
+def recommend(rows: Sequence[Row], max_drop: float) -> Row | None:
     """What to run here: the fastest of those that lose at most `max_drop` points of the best FP32.
 
     None without scores, by which alone a precision can be trusted.
@@ -157,13 +157,13 @@ def _load(tried: Sequence[Candidate], threads: int | None) -> tuple[_Loaded, lis
     return loaded, left_out
 
 
-def _crops(card: ModelCard, poses: PoseDataset | None) -> NDArray[np.uint8]:
+def _make_crops(card: ModelCard, poses: PoseDataset | None) -> NDArray[np.uint8]:
     """Real crops where there are data; a network's speed does not depend on them."""
     if poses is not None:
-        chosen = poses.samples[:_CROPS]
-        images = [inference_crop(s, card.input, card.decoder.stride).image for s in chosen]
+        chosen = poses.samples[:_NUM_CROPS]
+        images = [make_inference_crop(s, card.input, card.decoder.stride).image for s in chosen]
         return np.stack(images)
-    shape = (_CROPS, card.input.height, card.input.width, 3)
+    shape = (_NUM_CROPS, card.input.height, card.input.width, 3)
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
 
@@ -180,7 +180,7 @@ def _score(
     return found["model"]
 
 
-def _size_mb(candidate: Candidate) -> float:
+def _measure_size_mb(candidate: Candidate) -> float:
     """The files this candidate needs; torch weights lie beside the ONNX and count for torch."""
     names = set(candidate.card.files)
     torch_weights = {n for n in names if n.endswith(".safetensors")}

@@ -8,7 +8,7 @@ from okdhp_edge.bench.measure import Row
 HEADINGS = ("backend", "precision", "metric", "p50 ms", "p90 ms", "p99 ms", "FPS", "MB", "load ms")
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def format_cells(row: Row) -> tuple[str, ...]:
     """One table row as text."""
     t = row.latency
     score = "-" if row.score is None else (
@@ -22,11 +22,11 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def markdown(rows: Sequence[Row]) -> str:
     """A GitHub table."""
-    lines = [HEADINGS, tuple("---" for _ in HEADINGS), *(cells(r) for r in rows)]
+    lines = [HEADINGS, tuple("---" for _ in HEADINGS), *(format_cells(r) for r in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+def find_pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     """Indices of the (latency, score) points that none beats in both."""
     return [
         i
@@ -47,7 +47,7 @@ def plot(rows: Sequence[Row], metric: str, path: Path) -> None:
     figure = Figure(figsize=(7, 5), layout="constrained")
     axis = figure.subplots()
     points = [(row.latency.p50, value) for row, value in evaluated]
-    front = sorted((points[i] for i in pareto_front(points)), key=lambda p: p[0])
+    front = sorted((points[i] for i in find_pareto_front(points)), key=lambda p: p[0])
     axis.plot([p[0] for p in front], [p[1] for p in front], color="0.6", zorder=1)
     for row, value in evaluated:
         label = f"{row.candidate.backend} {row.candidate.precision}"

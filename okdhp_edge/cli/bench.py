@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from okdhp_edge.cli import MODEL_HELP
-from okdhp_edge.cli.console import command_line, emit, guarded, progress, say, table
+from okdhp_edge.cli.console import emit, format_command_line, handle_errors, progress, say, table
 
 if TYPE_CHECKING:
     from okdhp_edge.bench.measure import Row
 
-_SHOWN_LAYERS = 8
+_MAX_SHOWN_LAYERS = 8
 
 
-@guarded
+@handle_errors
 def bench(
     model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
     data: Annotated[
@@ -33,16 +33,16 @@ def bench(
     ] = None,
 ) -> None:
     """One model on every backend and precision here: accuracy, latency, size, load time."""
-    from okdhp_edge.backends.selection import chosen_model
-    from okdhp_edge.bench.measure import candidates, measure, recommended, slower_than_float
-    from okdhp_edge.bench.present import HEADINGS, cells, markdown, plot
+    from okdhp_edge.backends.selection import choose_model
+    from okdhp_edge.bench.measure import candidates, measure, recommend, slower_than_float
+    from okdhp_edge.bench.present import HEADINGS, format_cells, markdown, plot
     from okdhp_edge.data.load import load
     from okdhp_edge.errors import ModelError
     from okdhp_edge.evaluation.evaluate import check_metric
-    from okdhp_edge.system.files import write_text, writing
+    from okdhp_edge.system.files import wrap_write_errors, write_text
     from okdhp_edge.system.hardware import describe_machine
 
-    path = chosen_model(model)
+    path = choose_model(model)
     tried, left_out = candidates(path)
     if not tried:
         raise ModelError(f"nothing here runs {path}", "; ".join(left_out))
@@ -53,14 +53,16 @@ def bench(
         check_metric(chosen)
     with progress() as report:
         rows, refused = measure(tried, poses, chosen, runs=runs, threads=threads, report=report)
-    table(f"{path.name}: {chosen or 'speed only'}, batch 1", HEADINGS, [cells(r) for r in rows])
+    table(
+        f"{path.name}: {chosen or 'speed only'}, batch 1", HEADINGS, [format_cells(r) for r in rows]
+    )
     for reason in [*left_out, *refused]:
         say(f"left out: {reason}")
-    best = recommended(rows, max_drop)
+    best = recommend(rows, max_drop)
     _say_what_to_run(best, max_drop, evaluated=poses is not None)
-    slow = [_explained(row, faster, threads) for row, faster in slower_than_float(rows)]
+    slow = [_explain_slowness(row, faster, threads) for row, faster in slower_than_float(rows)]
     record = {
-        "command": command_line(), "model": path.name, "metric": chosen, "split": split,
+        "command": format_command_line(), "model": path.name, "metric": chosen, "split": split,
         "threads": threads, "machine": describe_machine(), "rows": [r.to_dict() for r in rows],
         "left_out": [*left_out, *refused], "max_drop": max_drop,
         "recommended": best and {"backend": best.candidate.backend,
@@ -68,7 +70,7 @@ def bench(
         "slower_than_float": slow,
     }  # fmt: skip
     if out:
-        with writing(out):
+        with wrap_write_errors(out):
             out.mkdir(parents=True, exist_ok=True)
         write_text(out / "bench.json", json.dumps(record, indent=2) + "\n")
         write_text(out / "bench.md", markdown(rows))
@@ -85,19 +87,19 @@ def _say_what_to_run(best: "Row | None", max_drop: float, *, evaluated: bool) ->
         say("nothing is recommended: without the fp32 export nobody knows what INT8 has lost")
 
 
-def _explained(row: "Row", faster: "Row", threads: int | None) -> dict[str, Any]:
+def _explain_slowness(row: "Row", faster: "Row", threads: int | None) -> dict[str, Any]:
     """Say that INT8 is slower, and where its time goes."""
     import numpy as np
 
     from okdhp_edge.backends.base import BackendConfig
-    from okdhp_edge.backends.registry import backend_class
+    from okdhp_edge.backends.registry import get_backend_class
 
     candidate = row.candidate
     spec = candidate.card.input
     crop = np.zeros((1, spec.height, spec.width, 3), dtype=np.uint8)
     request = BackendConfig(candidate.folder, candidate.card, candidate.precision, threads)
-    times = backend_class(candidate.backend).layer_times(request, crop)
-    layers = sorted(times, key=lambda layer: -layer.us)[:_SHOWN_LAYERS]
+    times = get_backend_class(candidate.backend).layer_times(request, crop)
+    layers = sorted(times, key=lambda layer: -layer.us)[:_MAX_SHOWN_LAYERS]
     say(f"{candidate.backend} int8 is slower than {faster.candidate.precision} "
         f"({row.latency.p50:.2f} against {faster.latency.p50:.2f} ms)")  # fmt: skip
     table(

@@ -13,14 +13,14 @@ from typing import Any, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
-from okdhp_edge.errors import OkdhpError, OutputError, one_line
+from okdhp_edge.errors import OkdhpError, OutputError, to_one_line
 from okdhp_edge.system.progress import Report
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 console = Console(stderr=True)
-_LOG_EVERY_S = 60.0
+_LOG_INTERVAL_S = 60.0
 
 
 class _Settings:
@@ -32,7 +32,7 @@ class _Settings:
 settings = _Settings()
 
 
-def guarded(command: Callable[P, R]) -> Callable[P, R]:
+def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Turn expected errors into one line on stderr and their exit code."""
 
     @functools.wraps(command)
@@ -43,10 +43,10 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
             console.print("stopped", soft_wrap=True)
             raise typer.Exit(130) from None
         except Exception as error:
-            line = _expected(error)
+            line = _describe_expected_error(error)
             if line is None:
                 raise
-            console.print(f"[bold red]error:[/] {_plain(line)}", soft_wrap=True)
+            console.print(f"[bold red]error:[/] {_escape_markup(line)}", soft_wrap=True)
             code = error.exit_code if isinstance(error, OkdhpError) else 1
             raise typer.Exit(code) from error
 
@@ -54,25 +54,25 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
 
 
 # What numpy raises as MemoryError, libraries in C++ say in words.
-_NO_MEMORY = (
+_OUT_OF_MEMORY_PHRASES = (
     "bad_alloc", "allocate memory", "Insufficient memory", "can't start new thread",
     "failed to map",
 )  # fmt: skip
 
 
-def _expected(error: Exception) -> str | None:
+def _describe_expected_error(error: Exception) -> str | None:
     """The line for an error that is not a mistake in this code; None for all others."""
     if isinstance(error, OkdhpError):
         return str(error)
     if isinstance(error, ModuleNotFoundError):
-        return _missing_package(error)
-    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+        return _describe_missing_package(error)
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY_PHRASES):
         return ("the memory of this machine or process is used up; end other programs, or give "
                 "smaller pictures, batches or fewer --workers")  # fmt: skip
-    return _refusal(error)
+    return _describe_os_error(error)
 
 
-def _missing_package(error: ModuleNotFoundError) -> str | None:
+def _describe_missing_package(error: ModuleNotFoundError) -> str | None:
     package = (error.name or "").split(".")[0]
     if package == __package__.split(".")[0]:
         return None
@@ -80,7 +80,7 @@ def _missing_package(error: ModuleNotFoundError) -> str | None:
             "(`okdhp-edge doctor` lists them), as pip install okdhp-edge[all]")  # fmt: skip
 
 
-def _refusal(error: Exception) -> str | None:
+def _describe_os_error(error: Exception) -> str | None:
     """Of the operating system: what it says, of which file, and what can be done."""
     if isinstance(error, RuntimeError) and "home directory" in str(error):  # pathlib's, of ~name
         return "a path begins with ~ of an unknown user; give the whole path"
@@ -89,12 +89,12 @@ def _refusal(error: Exception) -> str | None:
                 "is right")  # fmt: skip
     if not isinstance(error, OSError):
         return None
-    remedy = _REMEDIES.get(error.errno or 0, "check the path and its permissions")
-    name = f" ({one_line(str(error.filename), 120)})" if error.filename else ""
-    return f"{one_line(error.strerror or str(error), 120)}{name}; {remedy}"
+    remedy = _REMEDY_BY_ERRNO.get(error.errno or 0, "check the path and its permissions")
+    name = f" ({to_one_line(str(error.filename), 120)})" if error.filename else ""
+    return f"{to_one_line(error.strerror or str(error), 120)}{name}; {remedy}"
 
 
-_REMEDIES = {
+_REMEDY_BY_ERRNO = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENOSPC: "free space, or choose another place",
     errno.EPIPE: "the program that reads the output has ended",
@@ -102,14 +102,14 @@ _REMEDIES = {
 }
 
 
-def _plain(text: str) -> str:
+def _escape_markup(text: str) -> str:
     """One line, with Rich's markup switched off."""
     return " ".join(text.split()).replace("[", r"\[")
 
 
 def say(text: str) -> None:
     """A line for people."""
-    console.print(_plain(text), soft_wrap=True, highlight=False)
+    console.print(_escape_markup(text), soft_wrap=True, highlight=False)
 
 
 def emit(record: Mapping[str, Any]) -> None:
@@ -139,7 +139,7 @@ def progress() -> Iterator[Report]:
     """Bars with time left, one per stage; a stage that is done leaves its line. In a log, where no
     terminal is, a plain line for each stage that ends, and one a minute."""
     if not console.is_terminal:
-        yield _log_lines()
+        yield _make_log_reporter()
         return
     from rich.progress import (
         BarColumn,
@@ -166,19 +166,19 @@ def progress() -> Iterator[Report]:
                 tasks[stage] = bars.add_task(stage, total=total, note=note)
             total = max(total, done) if total == 0 else total
             bars.update(tasks[stage], completed=min(done, total), total=total,
-                        note=_plain(note))  # fmt: skip
+                        note=_escape_markup(note))  # fmt: skip
 
         yield report
 
 
-def _log_lines() -> Report:
+def _make_log_reporter() -> Report:
     """Lines of a stage: when it ends, and once a minute."""
     written: dict[str, float] = {}
 
     def report(stage: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
         ended = 0 < total <= done
-        if not ended and now - written.setdefault(stage, now) < _LOG_EVERY_S:
+        if not ended and now - written.setdefault(stage, now) < _LOG_INTERVAL_S:
             return
         written[stage] = now
         say(f"{stage} {done}/{total or '?'} {note}".rstrip())
@@ -192,15 +192,15 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
     shown = Table(*headings, title=title, title_justify="left")
     for row in rows:
-        shown.add_row(*(_plain(cell) for cell in row))
+        shown.add_row(*(_escape_markup(cell) for cell in row))
     console.print(shown)
 
 
-def command_line() -> str:
+def format_command_line() -> str:
     """What the person typed, for cards and results; places outside the project become PATH."""
-    return " ".join(["okdhp-edge", *(_without_place(word) for word in sys.argv[1:])])
+    return " ".join(["okdhp-edge", *(_redact_path(word) for word in sys.argv[1:])])
 
 
-def _without_place(word: str) -> str:
+def _redact_path(word: str) -> str:
     kind, colon, path = word.rpartition(":")
     return f"{kind}{colon}PATH" if path.startswith(("/", "~", "..")) else word

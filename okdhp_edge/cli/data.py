@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from okdhp_edge.cli import MODEL_HELP
-from okdhp_edge.cli.console import emit, guarded, progress, say, table
+from okdhp_edge.cli.console import emit, handle_errors, progress, say, table
 from okdhp_edge.cli.import_annotations import import_data
 from okdhp_edge.cli.label import label
 from okdhp_edge.errors import DataError
@@ -14,14 +14,14 @@ from okdhp_edge.system.progress import counter
 
 app = typer.Typer(help="Look at a data set before training on it.", no_args_is_help=True)
 
-_DATA = typer.Option(help="lspet:DIR, coco:PATH, yolo:PATH, mpii:PATH or synthetic[:COUNT].")
-_SHOWN_PROBLEMS = 20
+_DATA_OPTION = typer.Option(help="lspet:DIR, coco:PATH, yolo:PATH, mpii:PATH or synthetic[:COUNT].")
+_MAX_SHOWN_PROBLEMS = 20
 
 
 @app.command("show")
-@guarded
+@handle_errors
 def show(
-    data: Annotated[str, _DATA] = "synthetic",
+    data: Annotated[str, _DATA_OPTION] = "synthetic",
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "train",
     recipe: Annotated[
         str | None, typer.Option(help="Whose crops and augmentation to show.")
@@ -35,17 +35,17 @@ def show(
 
     from okdhp_edge.artifacts import model_store
     from okdhp_edge.data.load import load
-    from okdhp_edge.data.preview import contact_sheet
+    from okdhp_edge.data.preview import draw_preview
     from okdhp_edge.recipe.recipe import read_recipe
     from okdhp_edge.system.files import write_bytes
     from okdhp_edge.system.outputs import check_outputs
 
-    chosen = read_recipe(model_store.recipe_path(recipe))
+    chosen = read_recipe(model_store.resolve_recipe(recipe))
     poses = load(data, split)
-    check_outputs({"--out": out}, poses.places_read())
+    check_outputs({"--out": out}, poses.list_input_paths())
     for note in poses.notes:
         say(note)
-    sheet = contact_sheet(poses, chosen.input_spec(), chosen.augmentation, chosen.heatmap.sigma,
+    sheet = draw_preview(poses, chosen.input_spec(), chosen.augmentation, chosen.heatmap.sigma,
                           count, seed)  # fmt: skip
     write_bytes(out, cv2.imencode(".png", sheet)[1].tobytes())
     say(f"contact sheet: {out}")
@@ -53,9 +53,9 @@ def show(
 
 
 @app.command("check")
-@guarded
+@handle_errors
 def check(
-    data: Annotated[str, _DATA] = "synthetic",
+    data: Annotated[str, _DATA_OPTION] = "synthetic",
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "all",
 ) -> None:
     """Count samples and list what is wrong; exit 1 if anything cannot be trained on."""
@@ -70,7 +70,8 @@ def check(
     say(poses.skeleton.mirroring)
     if found.problems:
         table(f"{len(found.problems)} problems", ("sample", "problem", "fatal"), [
-            (p.sample, p.what, "yes" if p.fatal else "") for p in found.problems[:_SHOWN_PROBLEMS]
+            (p.sample, p.what, "yes" if p.fatal else "")
+            for p in found.problems[:_MAX_SHOWN_PROBLEMS]
         ])  # fmt: skip
     say(f"{found.samples} samples, {found.joints_labelled:.1f} of {len(poses.skeleton)} joints "
         f"labelled on average, {len(found.problems)} problems, {found.fatal} fatal")  # fmt: skip
@@ -85,9 +86,9 @@ def check(
 
 
 @app.command("relabel")
-@guarded
+@handle_errors
 def relabel(
-    data: Annotated[str, _DATA],
+    data: Annotated[str, _DATA_OPTION],
     split: Annotated[str, typer.Option(help="What is trained on.")] = "train",
     model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
     backend: Annotated[str, typer.Option(help="auto or a backend's name.")] = "auto",
@@ -104,7 +105,7 @@ def relabel(
     from okdhp_edge.system.outputs import check_outputs
 
     poses = load(data, split)
-    check_outputs({"--out": out}, poses.places_read())
+    check_outputs({"--out": out}, poses.list_input_paths())
     loaded = load_backend(model, backend, "auto", None, say).backend
     with loaded, progress() as report:
         found = look(poses, loaded, counter(report, "look", len(poses)))
@@ -117,9 +118,9 @@ def relabel(
 
 
 @app.command("crops")
-@guarded
+@handle_errors
 def crops(
-    data: Annotated[str, _DATA],
+    data: Annotated[str, _DATA_OPTION],
     out: Annotated[Path, typer.Option(help="Folder for pictures and annotations.json.")],
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "all",
     side: Annotated[
@@ -149,7 +150,7 @@ def crops(
     from okdhp_edge.system.outputs import check_outputs
 
     poses = load(data, split)
-    check_outputs({"--out": out}, poses.places_read())
+    check_outputs({"--out": out}, poses.list_input_paths())
     options = CropOptions(side, crop_scale, suffix, quality, threads)
     with progress() as report:
         written = write_crops(poses, out, options, counter(report, "cut", len(poses)))
@@ -158,9 +159,9 @@ def crops(
 
 
 @app.command("errors")
-@guarded
+@handle_errors
 def errors(
-    data: Annotated[str, _DATA],
+    data: Annotated[str, _DATA_OPTION],
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
     model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
     backend: Annotated[str, typer.Option(help="auto or a backend's name.")] = "auto",
@@ -182,7 +183,7 @@ def errors(
     with loaded, progress() as report:
         card = loaded.card
         poses = load(data, split).with_skeleton(card.skeleton.skeleton())
-        check_outputs({"--out": out}, poses.places_read())
+        check_outputs({"--out": out}, poses.list_input_paths())
         xy = predict_joints(
             poses, card.input, card.decoder, predict_with(loaded),
             progress=counter(report, "evaluate", len(poses)),

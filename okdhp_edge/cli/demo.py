@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from okdhp_edge.cli.console import guarded, say
+from okdhp_edge.cli.console import handle_errors, say
 from okdhp_edge.cli.export import export
 from okdhp_edge.cli.run import run
 from okdhp_edge.cli.train import train
 
 
-@guarded
+@handle_errors
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for model and video.")] = Path("models/demo"),
     backend: Annotated[str, typer.Option(help="What runs the INT8 model.")] = "auto",

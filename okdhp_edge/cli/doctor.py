@@ -1,9 +1,9 @@
 """`okdhp-edge doctor`."""
 
-from okdhp_edge.cli.console import emit, guarded, table
+from okdhp_edge.cli.console import emit, handle_errors, table
 
 
-@guarded
+@handle_errors
 def doctor() -> None:
     """Show what this machine can run, and the command that adds what is missing."""
     from dataclasses import asdict

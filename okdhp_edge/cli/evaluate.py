@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from okdhp_edge.cli import MODEL_HELP
-from okdhp_edge.cli.console import command_line, emit, guarded, progress, say, table
+from okdhp_edge.cli.console import emit, format_command_line, handle_errors, progress, say, table
 from okdhp_edge.cli.evaluate_ap import evaluate_results, evaluate_with_coco
 from okdhp_edge.errors import DataError
 from okdhp_edge.system.progress import counter
@@ -36,7 +36,7 @@ Record = Annotated[
 ]
 
 
-@guarded
+@handle_errors
 def evaluate(
     data: Annotated[str, typer.Option(help="KIND:PATH.")],
     model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
@@ -76,7 +76,7 @@ def evaluate(
             "model": card.name, "profile": card.profile, "backend": loaded.name,
             "precision": asked, **result, "split": split, "flip_test": flip_test,
             "runs": loaded.describe().to_dict(), "sha256": card.files[card.model_file],
-            "command": command_line(),
+            "command": format_command_line(),
         }  # fmt: skip
     if record:
         add_result(record, result)
@@ -88,9 +88,9 @@ def _evaluate_with_metric(
 ) -> dict[str, object]:
     from okdhp_edge.backends.base import predict_with
     from okdhp_edge.data.load import load
-    from okdhp_edge.data.sample import kinds_of
+    from okdhp_edge.data.sample import list_kinds
     from okdhp_edge.evaluation.evaluate import evaluate as evaluate_set
-    from okdhp_edge.inference.flip_test import Predict, with_flip_test
+    from okdhp_edge.inference.flip_test import Predict, add_flip_test
 
     card = loaded.card
     poses = load(data, split).with_skeleton(card.skeleton.skeleton())
@@ -99,7 +99,7 @@ def _evaluate_with_metric(
     chosen = metric or poses.metric
     predict: Predict = predict_with(loaded)
     if flip_test:
-        predict = with_flip_test(predict, poses.skeleton)
+        predict = add_flip_test(predict, poses.skeleton)
     with progress() as report:
         score = evaluate_set(
             poses, card.input, card.decoder, predict, chosen,
@@ -114,6 +114,6 @@ def _evaluate_with_metric(
     say(f"{chosen} {score.value:.2f} (95 % {score.low:.2f} to {score.high:.2f}), "
         f"{score.persons} persons")  # fmt: skip
     return {
-        "data": kinds_of(poses.source), "metric": chosen, "value": score.value, "low": score.low,
+        "data": list_kinds(poses.source), "metric": chosen, "value": score.value, "low": score.low,
         "high": score.high, "persons": score.persons, "per_joint": joints,
     }  # fmt: skip

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from okdhp_edge.cli.console import command_line, emit, progress, say, table
+from okdhp_edge.cli.console import emit, format_command_line, progress, say, table
 from okdhp_edge.system.progress import counter
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def evaluate_results(data: str, split: str, results: Path) -> None:
 
     numbers = average_precision(load(data, split), read_results(results))
     _show(numbers, f"{results.name} on {split}")
-    emit({"results": results.name, "split": split, "ap": numbers, "command": command_line()})
+    emit({"results": results.name, "split": split, "ap": numbers, "command": format_command_line()})
 
 
 def evaluate_with_coco(
@@ -37,9 +37,13 @@ def evaluate_with_coco(
     """Of a model, in labelled boxes or in a detector's."""
     from okdhp_edge.backends.base import predict_with
     from okdhp_edge.data.load import load
-    from okdhp_edge.evaluation.average_precision import average_precision, results_of, write_results
+    from okdhp_edge.evaluation.average_precision import (
+        average_precision,
+        to_coco_results,
+        write_results,
+    )
     from okdhp_edge.evaluation.evaluate import predict_with_scores
-    from okdhp_edge.inference.flip_test import Predict, with_flip_test
+    from okdhp_edge.inference.flip_test import Predict, add_flip_test
 
     truth = load(data, split)
     card = loaded.card
@@ -47,17 +51,17 @@ def evaluate_with_coco(
     truth.with_skeleton(skeleton)  # refuses a set of other joints
     predict: Predict = predict_with(loaded)
     if flip_test:
-        predict = with_flip_test(predict, skeleton)
+        predict = add_flip_test(predict, skeleton)
     with progress() as report:
-        boxed, box_scores = _boxed(truth, detector)
+        boxed, box_scores = _replace_boxes(truth, detector)
         found = predict_with_scores(
             boxed, card.input, card.decoder, predict,
             progress=counter(report, "evaluate", len(boxed)),
         )["model"]  # fmt: skip
-    columns = truth.skeleton.columns_in(skeleton)
+    columns = truth.skeleton.find_columns(skeleton)
     known = columns >= 0
     xy = found.xy_BK2[:, columns] * known[:, None]
-    results = results_of(boxed, xy, found.score_BK[:, columns] * known, box_scores)
+    results = to_coco_results(boxed, xy, found.score_BK[:, columns] * known, box_scores)
     if predictions is not None:
         write_results(predictions, results)
         say(f"wrote {predictions}")
@@ -72,7 +76,7 @@ def evaluate_with_coco(
     }  # fmt: skip
 
 
-def _boxed(
+def _replace_boxes(
     truth: "PoseDataset", detector: Path | None
 ) -> "tuple[PoseDataset, NDArray[np.float64] | None]":
     """The labelled persons, or one sample for each box of the detector; with their scores."""

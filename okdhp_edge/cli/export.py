@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from okdhp_edge.backends.registry import all_profiles
-from okdhp_edge.cli.console import command_line, emit, guarded, progress, say, table
+from okdhp_edge.backends.registry import list_profiles
+from okdhp_edge.cli.console import emit, format_command_line, handle_errors, progress, say, table
 from okdhp_edge.errors import ModelError
 from okdhp_edge.system.reading import is_count
 
@@ -36,7 +36,7 @@ Profiles = Annotated[
     typer.Option(
         "--profile",
         "--backend",
-        help=f"INT8 for these targets: {', '.join(all_profiles())} (one scale per tensor, for "
+        help=f"INT8 for these targets: {', '.join(list_profiles())} (one scale per tensor, for "
         "NPUs); may be repeated. Default: all but generic.",
     ),
 ]
@@ -53,7 +53,7 @@ Sm = Annotated[
 ]
 
 
-@guarded
+@handle_errors
 def export(
     checkpoint: Annotated[
         Path | None, typer.Argument(help="Default: the newest models/*/best.safetensors.")
@@ -83,7 +83,7 @@ def export(
 ) -> None:
     """Keep one branch, strip the rest, write checked ONNX, and INT8 that passes its gate."""
     from okdhp_edge.artifacts import model_store
-    from okdhp_edge.backends.registry import runtime_profiles
+    from okdhp_edge.backends.registry import list_runtime_profiles
     from okdhp_edge.export.export_branch import ExportOptions, export_branch
     from okdhp_edge.quantize.quantize_model import QuantizeOptions
     from okdhp_edge.quantize_with_qat import quantize_with_qat
@@ -93,7 +93,7 @@ def export(
     batch_size = _batch(batch)
     if not int8 and (qat or profile or keep_float or calibration):
         raise ModelError("options of INT8 without --int8", "add --int8")
-    source = checkpoint or model_store.default_checkpoint()
+    source = checkpoint or model_store.find_default_checkpoint()
     folder = out or source.parent
     read = [source, *([Path(calibration)] if calibration and Path(calibration).exists() else ())]
     check_outputs({"--out": folder / "fp32", "--int8": folder / "int8"}, read)
@@ -101,13 +101,14 @@ def export(
     with progress() as report:
         fp32 = export_branch(source, ExportOptions(
             out=folder, branch=branch, batch=batch_size, data=data, simplify=simplify,
-            box_padding=box_padding, command=command_line(), report=report))  # fmt: skip
+            box_padding=box_padding, command=format_command_line(), report=report))  # fmt: skip
         made = [fp32]
         if int8:
             wanted = QuantizeOptions(
                 data=data or read_info(source).data, calibration=calibration, max_drop=max_drop,
                 calibrator=calibrator, keep_float=keep_float, ladder=ladder,
-                profiles=profile or runtime_profiles(), command=command_line(), report=report,
+                profiles=profile or list_runtime_profiles(), command=format_command_line(),
+                report=report,
             )  # fmt: skip
             target = quantize_with_qat(fp32, source, wanted, epochs=qat)
             made += [target / name for name in wanted.profiles]
@@ -139,7 +140,7 @@ def _show(made: list[Path]) -> None:
     table(
         "written",
         ("folder", "precision", "metric", "before", "how", "saturates"),
-        [(str(path), *_metric_cells(card)) for path, card in cards.items()],
+        [(str(path), *_format_metric_cells(card)) for path, card in cards.items()],
     )
     for path in made:
         _show_ladder(path)
@@ -160,7 +161,7 @@ def _show_ladder(folder: Path) -> None:
         )  # fmt: skip
 
 
-def _metric_cells(card: "ModelCard") -> tuple[str, ...]:
+def _format_metric_cells(card: "ModelCard") -> tuple[str, ...]:
     measured = card.metrics[0]
     before = "-" if measured.parent_value is None else f"{measured.parent_value:.2f}"
     how = card.calibration.method if card.calibration else "-"

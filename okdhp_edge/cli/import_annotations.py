@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from okdhp_edge.cli.console import emit, guarded, say
+from okdhp_edge.cli.console import emit, handle_errors, say
 
 Source = Annotated[
     Path,
@@ -30,7 +30,7 @@ PersonClass = Annotated[
 ]
 
 
-@guarded
+@handle_errors
 def import_data(
     source: Source,
     out: Out = Path("imported.json"),

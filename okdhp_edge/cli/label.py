@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from okdhp_edge.cli.console import emit, guarded, progress, say
+from okdhp_edge.cli.console import emit, handle_errors, progress, say
 
 if TYPE_CHECKING:
     from okdhp_edge.label.boxes import BoxFinder
 
-_BESIDE, _NONE = "beside", "none"
+_SIDECAR_BOXES, _NO_BOXES = "beside", "none"
 
 
 Sources = Annotated[list[Path], typer.Argument(help="Pictures, folders, videos.")]
@@ -64,12 +64,12 @@ Sheet = Annotated[Path | None, typer.Option(help="PNG or JPEG of persons to look
 Seed = Annotated[int, typer.Option(min=0)]
 
 
-@guarded
+@handle_errors
 def label(
     sources: Sources,
     teacher: Teachers,
     out: Out = Path("labels.json"),
-    boxes: Boxes = _BESIDE,
+    boxes: Boxes = _SIDECAR_BOXES,
     person_class: PersonClass = "person",
     detector: Detector = None,
     every: Every = 10,
@@ -105,7 +105,7 @@ def label(
     for tool in format_ or ():
         check_tool(tool)
     read = [*sources, *teacher, *(unlike or ()), *([detector] if detector else ())]
-    read += [] if boxes in (_BESIDE, _NONE) else [Path(boxes)]
+    read += [] if boxes in (_SIDECAR_BOXES, _NO_BOXES) else [Path(boxes)]
     check_outputs({"--out": out, "the record of --out": out.with_suffix(".partial"),
                    "--sheet": sheet}, read)  # fmt: skip
     rules = ConsensusRules(
@@ -114,7 +114,7 @@ def label(
     )  # fmt: skip
     with progress() as report:
         result = run(LabelOptions(
-            sources=sources, out=out, teachers=teacher, find=_finder(boxes, person_class),
+            sources=sources, out=out, teachers=teacher, find=_make_box_finder(boxes, person_class),
             detector=detector, rules=rules, every=every, empty=empty, nobody=nobody,
             smallest=smallest, duplicates=None if duplicates < 0 else duplicates,
             unlike=unlike or (), precision=precision, workers=workers, seed=seed, report=report,
@@ -134,9 +134,13 @@ def label(
           "empty": result.empty, "left_out": result.left_out})  # fmt: skip
 
 
-def _finder(boxes: str, person_class: str) -> "BoxFinder | None":
-    from okdhp_edge.label.boxes import boxes_from_sidecars, boxes_of_coco
+def _make_box_finder(boxes: str, person_class: str) -> "BoxFinder | None":
+    from okdhp_edge.label.boxes import make_coco_reader, make_sidecar_reader
 
-    if boxes == _NONE:
+    if boxes == _NO_BOXES:
         return None
-    return boxes_from_sidecars(person_class) if boxes == _BESIDE else boxes_of_coco(Path(boxes))
+    return (
+        make_sidecar_reader(person_class)
+        if boxes == _SIDECAR_BOXES
+        else make_coco_reader(Path(boxes))
+    )

@@ -26,7 +26,7 @@ app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"okdhp-edge {__version__}")
         raise typer.Exit
@@ -35,7 +35,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: bool = typer.Option(  # noqa: ARG001
-        False, "--version", callback=_version, is_eager=True, help="Print the version."
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
     ),
     json_summary: bool = typer.Option(
         False, "--json-summary", help="Print the result as JSON on a terminal too."

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from okdhp_edge.cli.console import emit, guarded, say, table
+from okdhp_edge.cli.console import emit, handle_errors, say, table
 
 
-@guarded
+@handle_errors
 def report(
     files: Annotated[
         list[Path],
@@ -17,17 +17,17 @@ def report(
     html: Annotated[Path | None, typer.Option(help="A page that needs nothing but itself.")] = None,
 ) -> None:
     """Compare runs and hardware targets side by side, with 95 % intervals."""
-    from okdhp_edge.report.compare import compared, read_report
-    from okdhp_edge.report.pages import report_page
+    from okdhp_edge.report.compare import compare_reports, read_report
+    from okdhp_edge.report.pages import render_report_page
     from okdhp_edge.system.files import write_text
     from okdhp_edge.system.outputs import check_outputs
 
     check_outputs({"--html": html}, files)
     reports = [read_report(path) for path in files]
-    rows = compared(reports)
+    rows = compare_reports(reports)
     table("side by side", ("", *(r["label"] for r in reports)),
           [(row["what"], *row["cells"]) for row in rows])  # fmt: skip
     if html:
-        write_text(html, report_page(reports, rows if len(reports) > 1 else []))
+        write_text(html, render_report_page(reports, rows if len(reports) > 1 else []))
         say(f"page: {html}")
     emit({"reports": [r["label"] for r in reports], "comparison": rows})

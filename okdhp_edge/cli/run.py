@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from okdhp_edge.cli import run_options as option
-from okdhp_edge.cli.console import emit, guarded, progress, say, table
+from okdhp_edge.cli.console import emit, handle_errors, progress, say, table
 from okdhp_edge.errors import OkdhpError, OutputError, SourceError
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from okdhp_edge.run.pipeline import Pipeline
     from okdhp_edge.run.report import RunReport
 
-_FRAMES_TO_JUDGE = 30
+_MIN_FRAMES_TO_JUDGE = 30
 """From which a run's own inference says something about what is remembered of it."""
 
 
-@guarded
+@handle_errors
 def run(
     source: option.Source = None,
     size: option.Size = None,
@@ -59,7 +59,7 @@ def run(
 ) -> None:
     """Estimate poses in every frame and report latency. Ctrl-C stops cleanly."""
     from okdhp_edge.backends.selection import load_backend
-    from okdhp_edge.run.assemble import Outputs, People, assemble, feeds_for, open_sources
+    from okdhp_edge.run.assemble import Outputs, People, assemble, make_feeds, open_sources
     from okdhp_edge.run.controls import Controls
     from okdhp_edge.run.reader import FramePolicy
     from okdhp_edge.run.sources.camera import CameraSettings
@@ -69,7 +69,7 @@ def run(
     live = {"live": True, "every": False}.get(policy)
     pace = FramePolicy(live=live, stride=stride, max_fps=max_fps)
     named = {"save": save, "json": json_lines, "coco": coco, "csv": csv}
-    outputs = Outputs(_files(named, write or ()), window=window, watchdog=watchdog)
+    outputs = Outputs(_collect_files(named, write or ()), window=window, watchdog=watchdog)
     controls = Controls(threshold=threshold)
     _check(report, wanted, outputs)
     with ExitStack() as closing:
@@ -78,12 +78,14 @@ def run(
             tune_threads=True, retime=retime, detail=say if verbose else lambda _: None,
         )  # fmt: skip
         closing.enter_context(loaded)
-        sources = open_sources(wanted, CameraSettings(_size(size), fps), closing)
-        feeds = feeds_for(sources, outputs, loaded.card, pace.stride, closing)
+        sources = open_sources(wanted, CameraSettings(_parse_size(size), fps), closing)
+        feeds = make_feeds(sources, outputs, loaded.card, pace.stride, closing)
         pipeline = assemble(sources, loaded, who, pace, controls, closing)
         if web:
             _serve(web, web_token, pipeline, feeds, controls, (model, asked), closing)
-        results, failure = _followed(pipeline, feeds, controls, asked, selection, max_frames)
+        results, failure = _run_with_progress(
+            pipeline, feeds, controls, asked, selection, max_frames
+        )
     _check_selection(selection, results, people)
     if results:
         _tell(results, report)
@@ -96,18 +98,18 @@ def _check_selection(selection: "Selection", results: "Sequence[RunReport]", peo
     """Of one person a frame: several crops take longer than the one that was measured."""
     for result in results:
         infer = result.stages.get("infer")
-        if people == "one" and infer is not None and infer.n >= _FRAMES_TO_JUDGE:
+        if people == "one" and infer is not None and infer.n >= _MIN_FRAMES_TO_JUDGE:
             selection.check_against(infer.p50, say)
 
 
 def _tell_files(results: "Sequence[RunReport]", outputs: "Outputs") -> None:
     for place, result in enumerate(results):
-        for kind, path in outputs.files_of(place if len(results) > 1 else None).items():
+        for kind, path in outputs.get_files(place if len(results) > 1 else None).items():
             seen = result.frames or kind != "save"  # of no frames no video can be made
             say(f"wrote {path}" if seen else f"no frame came, so {path} was not written")
 
 
-def _files(named: "Mapping[str, Path | None]", written: Sequence[str]) -> "dict[str, Path]":
+def _collect_files(named: "Mapping[str, Path | None]", written: Sequence[str]) -> "dict[str, Path]":
     """The files by kind, of the options that have names and of `--write KIND:FILE`."""
     from okdhp_edge.run.sinks.registry import SINKS
 
@@ -120,7 +122,7 @@ def _files(named: "Mapping[str, Path | None]", written: Sequence[str]) -> "dict[
     return files
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
+def _parse_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     match = re.fullmatch(r"(\d+)x(\d+)", text)
@@ -143,7 +145,7 @@ def _check(path: Path | None, sources: Sequence[str], outputs: "Outputs") -> Non
         check_writable(path)
     named = {"--report": path}
     for i in range(len(sources)):
-        files = outputs.files_of(i if len(sources) > 1 else None)
+        files = outputs.get_files(i if len(sources) > 1 else None)
         named |= {f"--{kind} of source {i}": file for kind, file in files.items()}
     read = [p for p in (Path(text).expanduser() for text in sources) if p.is_file() or p.is_dir()]
     check_outputs(named, read)
@@ -159,18 +161,18 @@ def _serve(
     closing: ExitStack,
 ) -> None:
     try:
-        from okdhp_edge.run.web.server import WebServer, address_of
+        from okdhp_edge.run.web.server import WebServer, parse_address
     except ImportError as error:
         raise OutputError("the web page needs more packages",
                           "pip install okdhp-edge[web]") from error  # fmt: skip
     from okdhp_edge.run.web.hub import Hub
 
     _offer(controls, pipeline, *model, closing)
-    hub = Hub(controls, _unique_names([Path(feed.source.name).name for feed in feeds]))
+    hub = Hub(controls, _make_unique_names([Path(feed.source.name).name for feed in feeds]))
     for feed, channel in zip(feeds, hub.channels, strict=True):
         feed.sinks = [*feed.sinks, channel]
     hub.attach(pipeline, feeds)
-    server = closing.enter_context(WebServer(hub, address_of(web, token)))
+    server = closing.enter_context(WebServer(hub, parse_address(web, token)))
     say(f"watch at {server.address.url}")
 
 
@@ -179,7 +181,7 @@ def _close_backend(pipeline: "Pipeline") -> None:
     pipeline.backend.close()
 
 
-def _unique_names(names: Sequence[str]) -> list[str]:
+def _make_unique_names(names: Sequence[str]) -> list[str]:
     """Two cameras' addresses may end alike."""
     return [f"{name}-{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
@@ -189,20 +191,20 @@ def _offer(
 ) -> None:
     """What viewers may switch to: every backend and precision that the model has here."""
     from okdhp_edge.backends.registry import RuntimeChoice
-    from okdhp_edge.backends.selection import available_choices, chosen_model, load_backend
+    from okdhp_edge.backends.selection import choose_model, list_available_choices, load_backend
 
-    def opened(choice: RuntimeChoice) -> "Backend":
+    def load_choice(choice: RuntimeChoice) -> "Backend":
         threads = pipeline.backend.describe().threads
         return load_backend(model, choice.backend, choice.precision, threads, say).backend
 
-    controls.choices = available_choices(chosen_model(model))
+    controls.choices = list_available_choices(choose_model(model))
     controls.current = RuntimeChoice(pipeline.backend.name, asked)
-    controls.open_choice = opened
+    controls.open_choice = load_choice
     closing.callback(controls.close)
     closing.callback(_close_backend, pipeline)
 
 
-def _followed(
+def _run_with_progress(
     pipeline: "Pipeline",
     feeds: "Sequence[Feed]",
     controls: "Controls",
@@ -215,10 +217,10 @@ def _followed(
 
     from okdhp_edge.run.loop import run_loop
     from okdhp_edge.run.report import build_report
-    from okdhp_edge.system.hardware import sensors
+    from okdhp_edge.system.hardware import read_sensors
 
     cv2.setNumThreads(pipeline.backend.describe().threads or 1)
-    before = sensors()
+    before = read_sensors()
     say(f"source {', '.join(feed.source.name for feed in feeds)}; Ctrl-C ends")
     failure = None
     with progress() as bars:
@@ -229,7 +231,7 @@ def _followed(
             )  # fmt: skip
         except OkdhpError as error:
             failure = error
-    measured = (before, sensors())
+    measured = (before, read_sensors())
     if controls.current is not None:  # somebody may have switched
         asked = controls.current.precision
     if failure and not any(feed.stats.frames for feed in feeds):
@@ -242,22 +244,22 @@ def _followed(
 
 
 def _tell(results: "Sequence[RunReport]", report: Path | None) -> None:
-    from okdhp_edge.report.pages import report_page
+    from okdhp_edge.report.pages import render_report_page
     from okdhp_edge.system.files import write_text
 
     for result in results:
         show_report(result)
     if report and report.suffix == ".html":
         full = [result.with_samples() | {"label": result.source} for result in results]
-        write_text(report, report_page(full, []))
+        write_text(report, render_report_page(full, []))
     elif report:
-        write_text(report, json.dumps(_one_or_all([r.with_samples() for r in results])) + "\n")
+        write_text(report, json.dumps(_unwrap_single([r.with_samples() for r in results])) + "\n")
     if report:
         say(f"report: {report}")
-    emit(_one_or_all([result.to_dict() for result in results]))
+    emit(_unwrap_single([result.to_dict() for result in results]))
 
 
-def _one_or_all(records: list[dict[str, object]]) -> dict[str, object]:
+def _unwrap_single(records: list[dict[str, object]]) -> dict[str, object]:
     return records[0] if len(records) == 1 else {"sources": records}
 
 

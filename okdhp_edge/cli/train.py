@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from okdhp_edge.cli.console import emit, guarded, progress, say
+from okdhp_edge.cli.console import emit, handle_errors, progress, say
 from okdhp_edge.errors import OkdhpError
 
 if TYPE_CHECKING:
     from okdhp_edge.recipe.recipe import Recipe
 
 
-@guarded
+@handle_errors
 def train(
     recipe: Annotated[
         str | None,
@@ -50,7 +50,7 @@ def train(
     from okdhp_edge.train.loop import train as run_training
     from okdhp_edge.train.setup import TrainingOptions
 
-    chosen = _recipe(recipe, start, data).changed(epochs=epochs, seed=seed)
+    chosen = _choose_recipe(recipe, start, data).changed(epochs=epochs, seed=seed)
     folder = out or model_store.MODELS / chosen.name
     source = data or chosen.data
     if (folder / "last.safetensors").is_file() and not resume:
@@ -69,20 +69,20 @@ def train(
           "best_score": facts.best_score, "scores": facts.scores})  # fmt: skip
 
 
-def _recipe(recipe: str | None, start: str | None, data: str | None) -> "Recipe":
+def _choose_recipe(recipe: str | None, start: str | None, data: str | None) -> "Recipe":
     """The recipe asked for, or one for going on from `start` with so many persons."""
     from okdhp_edge.artifacts import model_store
     from okdhp_edge.data.load import load
     from okdhp_edge.recipe.recipe import read_recipe
-    from okdhp_edge.train.finetune import finetuning_recipe
+    from okdhp_edge.train.finetune import make_finetuning_recipe
 
     if start is None or recipe is not None:
-        chosen = read_recipe(model_store.recipe_path(recipe))
+        chosen = read_recipe(model_store.resolve_recipe(recipe))
         return chosen if start is None else chosen.model_copy(update={"start": start})
     if data is None:
         raise OkdhpError("--start without --recipe needs data", "add --data coco:PATH")
     persons = len(load(data, "train"))
-    chosen = finetuning_recipe(start, persons)
+    chosen = make_finetuning_recipe(start, persons)
     frozen = chosen.freeze
     parts = [f"the encoder up to stride {frozen.to_stride}"] if frozen.to_stride else []
     parts += ["norms"] if frozen.norms else []

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 SPLITS = ("train", "val", "test", "all")
 # Shares in percent of a set that comes as one file without split lists.
-_SHARES = {"train": range(80), "val": range(80, 90), "test": range(90, 100)}
+_SPLIT_PERCENT_RANGES = {"train": range(80), "val": range(80, 90), "test": range(90, 100)}
 
 
 def read_json(file: Path) -> Any:
@@ -39,7 +39,10 @@ def split_by_name(samples: Sequence[T], split: str, key: Callable[[T], str]) -> 
     a tenth to `val` and to `test`, at least one to each; one to `train` comes first.
     """
     names = sorted({key(s) for s in samples}, key=_hash)
-    parts = {part: [n for n in names if _hash(n) % 100 in _SHARES[part]] for part in _SHARES}
+    parts = {
+        part: [n for n in names if _hash(n) % 100 in _SPLIT_PERCENT_RANGES[part]]
+        for part in _SPLIT_PERCENT_RANGES
+    }
     if not all(parts.values()):
         tenth = max(1, round(len(names) / 10))
         train = names[2 * tenth :] or names[:1]

@@ -15,10 +15,10 @@ from okdhp_edge.pose.skeleton import Skeleton
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
-_LOWER_HALF = ("hip", "knee", "ankle", "pelvis")
-_FEWEST_OF_A_HALF = 4
+_LOWER_BODY_SUFFIXES = ("hip", "knee", "ankle", "pelvis")
+_MIN_BOX_JOINTS = 4
 # Of the erased rectangle's area in the crop's, and of its aspect ratio's logarithm.
-_ERASED_AREA, _ERASED_ASPECT = (0.02, 0.2), np.log(3.0)
+_ERASED_AREA_RANGE, _MAX_ERASED_LOG_ASPECT = (0.02, 0.2), np.log(3.0)
 
 
 class Augmentation(BaseModel):
@@ -77,7 +77,7 @@ class TrainingCrop(NamedTuple):
     large: Image | None
 
 
-def training_crop(
+def make_training_crop(
     sample: Sample,
     skeleton: Skeleton,
     spec: InputSpec,
@@ -96,26 +96,30 @@ def training_crop(
         DataError: the picture cannot be read.
     """
     mirror = augmentation.flip and rng.uniform() < 0.5
-    box = _moved_box(sample, skeleton, augmentation, rng)
+    box = _move_box(sample, skeleton, augmentation, rng)
     rotation = rng.uniform(-1, 1) * augmentation.rotation_deg
     scale = 1 + rng.uniform(-1, 1) * augmentation.scale
     stretch = np.exp(rng.uniform(-1, 1) * augmentation.stretch) if augmentation.stretch else 1.0
     picture = sample.image.read()
-    colours = _colour_table(augmentation.colour, rng) if augmentation.colour else None
+    colours = _make_colour_table(augmentation.colour, rng) if augmentation.colour else None
 
-    def placed(size: tuple[int, int]) -> Affine:
+    def compute_transform(size: tuple[int, int]) -> Affine:
         return crop_from_frame(
             box, size, spec.box_padding, rotation_deg=rotation, scale=scale, stretch=stretch,
             mirror=mirror,
         )  # fmt: skip
 
     def cut(size: tuple[int, int]) -> Image:
-        image = warp(picture, placed(size), size, spec.border)
+        image = warp(picture, compute_transform(size), size, spec.border)
         if colours is not None:
             image = np.asarray(cv2.LUT(image, colours), dtype=np.uint8)
-        return np.dstack([image, sample.mask.warped(placed(size), size)]) if spec.mask else image
+        return (
+            np.dstack([image, sample.mask.warped(compute_transform(size), size)])
+            if spec.mask
+            else image
+        )
 
-    transform = placed(spec.size)
+    transform = compute_transform(spec.size)
     xy, labelled = apply(transform, sample.xy), sample.labelled
     absent = np.zeros_like(labelled) if sample.absent is None else sample.absent
     if mirror:
@@ -124,9 +128,9 @@ def training_crop(
     inside = ((xy >= 0) & (xy <= np.array(spec.size) - 1)).all(axis=1)
     # A teacher with better eyes looks past the blur and the occlusion.
     image = cut(spec.size)
-    if _happens(augmentation.blur, rng):
-        image = _blurred(image, rng)
-    if _happens(augmentation.erase, rng):
+    if _draw_bernoulli(augmentation.blur, rng):
+        image = _blur(image, rng)
+    if _draw_bernoulli(augmentation.erase, rng):
         _erase(image, rng)
     return TrainingCrop(
         image=image,
@@ -139,32 +143,32 @@ def training_crop(
     )
 
 
-def _moved_box(
+def _move_box(
     sample: Sample, skeleton: Skeleton, augmentation: Augmentation, rng: np.random.Generator
 ) -> Box:
     """What is cut out: the person, the extent of the joints, or a half; a little aside."""
     box = sample.box.copy()
-    if _happens(augmentation.joint_box, rng) and sample.labelled.sum() >= _FEWEST_OF_A_HALF:
+    if _draw_bernoulli(augmentation.joint_box, rng) and sample.labelled.sum() >= _MIN_BOX_JOINTS:
         box = box_around(sample.xy[sample.labelled])
-    if _happens(augmentation.half_body, rng):
-        box = _half(sample, skeleton, rng)
+    if _draw_bernoulli(augmentation.half_body, rng):
+        box = _choose_half_box(sample, skeleton, rng)
     box[:2] += rng.uniform(-1, 1, 2) * augmentation.shift * box[2:].max()
     return box
 
 
-def _happens(share: float, rng: np.random.Generator) -> bool:
+def _draw_bernoulli(share: float, rng: np.random.Generator) -> bool:
     """Draws only for what the recipe asks for, so that other augmentation is as it was."""
     return share > 0 and bool(rng.uniform() < share)
 
 
-def _half(sample: Sample, skeleton: Skeleton, rng: np.random.Generator) -> Box:
+def _choose_half_box(sample: Sample, skeleton: Skeleton, rng: np.random.Generator) -> Box:
     """The box round the joints of one half, where enough of them are labelled."""
-    lower = np.array([name.endswith(_LOWER_HALF) for name in skeleton.joints])
+    lower = np.array([name.endswith(_LOWER_BODY_SUFFIXES) for name in skeleton.joints])
     half = sample.labelled & (lower == (rng.uniform() < 0.5))
-    return box_around(sample.xy[half]) if half.sum() >= _FEWEST_OF_A_HALF else sample.box.copy()
+    return box_around(sample.xy[half]) if half.sum() >= _MIN_BOX_JOINTS else sample.box.copy()
 
 
-def _blurred(image: Image, rng: np.random.Generator) -> Image:
+def _blur(image: Image, rng: np.random.Generator) -> Image:
     height, width = image.shape[:2]
     factor = int(rng.integers(2, 5))
     small = cv2.resize(image, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
@@ -174,15 +178,15 @@ def _blurred(image: Image, rng: np.random.Generator) -> Image:
 def _erase(image: Image, rng: np.random.Generator) -> None:
     """Put noise into a rectangle of the picture; a mask beside it is left as it is."""
     height, width = image.shape[:2]
-    side = np.sqrt(rng.uniform(*_ERASED_AREA) * height * width)
-    stretch = np.exp(rng.uniform(-1, 1) * _ERASED_ASPECT / 2)
+    side = np.sqrt(rng.uniform(*_ERASED_AREA_RANGE) * height * width)
+    stretch = np.exp(rng.uniform(-1, 1) * _MAX_ERASED_LOG_ASPECT / 2)
     rows, columns = min(int(side * stretch), height), min(int(side / stretch), width)
     top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
     noise = rng.integers(0, 256, (rows, columns, 3), dtype=np.uint8)
     image[top : top + rows, left : left + columns, :3] = noise
 
 
-def _colour_table(strength: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _make_colour_table(strength: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     gain = 1 + rng.uniform(-1, 1) * strength + rng.uniform(-0.4, 0.4, 3) * strength
     offset = rng.uniform(-1, 1) * strength * 128
     levels = np.arange(256, dtype=np.float32)[:, None]

@@ -9,7 +9,7 @@ import numpy as np
 
 from okdhp_edge.data import coco_annotation as read
 from okdhp_edge.data.annotation_files import SPLITS, read_json, split_by_name
-from okdhp_edge.data.coco_layout import ImageLocator, name_of
+from okdhp_edge.data.coco_layout import ImageLocator, get_file_name
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
@@ -17,12 +17,12 @@ from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
 from okdhp_edge.system.reading import read_text
 
 # A category without keypoint names (MPII-TRB and others) cannot be matched by name.
-_UNNAMED = "point_{}"
-_ENDS = 2
-_PERSON = "person"
+_UNNAMED_JOINT_FORMAT = "point_{}"
+_JOINTS_PER_LIMB = 2
+_PERSON_CATEGORY = "person"
 # Roboflow's folders are named by split, its files alike.
-_ROBOFLOW = "_annotations.coco.json"
-_FOLDER_OF_SPLIT = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
+_ROBOFLOW_FILE_NAME = "_annotations.coco.json"
+_SPLIT_FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
 
 
 def load_coco(path: Path, split: str) -> PoseDataset:
@@ -36,16 +36,18 @@ def load_coco(path: Path, split: str) -> PoseDataset:
     Raises:
         DataError: a file is missing or not what the format says.
     """
-    found = [_load_file(file, path) for file, _ in _annotation_files(path, split)]
-    whole = any(divided for _, divided in _annotation_files(path, split))
-    poses = _joined(found)
+    found = [_load_file(file, path) for file, _ in _find_annotation_files(path, split)]
+    whole = any(divided for _, divided in _find_annotation_files(path, split))
+    poses = _join_parts(found)
     if whole and split != "all":
-        samples = _chosen(_annotation_files(path, split)[0][0], list(poses.samples), split)
+        samples = _select_split(
+            _find_annotation_files(path, split)[0][0], list(poses.samples), split
+        )
         return PoseDataset(f"coco:{path}", split, poses.skeleton, samples, "oks", poses.notes)
     return PoseDataset(f"coco:{path}", split, poses.skeleton, poses.samples, "oks", poses.notes)
 
 
-def _joined(parts: list[PoseDataset]) -> PoseDataset:
+def _join_parts(parts: list[PoseDataset]) -> PoseDataset:
     first, *others = parts
     samples = [s for part in (first, *(o.with_skeleton(first.skeleton) for o in others))
                for s in part.samples]  # fmt: skip
@@ -53,11 +55,11 @@ def _joined(parts: list[PoseDataset]) -> PoseDataset:
     return PoseDataset(first.source, first.split, first.skeleton, samples, first.metric, notes)
 
 
-def _annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
+def _find_annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
     """Each with whether it has to be divided."""
     if path.is_file():
         return [(path, True)]
-    by_split = _files_by_folder(path)
+    by_split = _find_files_by_folder(path)
     if by_split:
         wanted = by_split if split == "all" else {split: by_split.get(split)}
         files = [file for file in wanted.values() if file]
@@ -87,22 +89,22 @@ def _annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
     )
 
 
-def annotation_file(path: Path, split: str) -> Path:
+def find_annotation_file(path: Path, split: str) -> Path:
     """The one file that a split of a set is read from.
 
     Raises:
         DataError: there is none, or there are several.
     """
-    files = [file for file, _ in _annotation_files(path, split)]
+    files = [file for file, _ in _find_annotation_files(path, split)]
     if len(files) != 1:
         raise DataError(f"{path} has several annotation files", "name one of them")
     return files[0]
 
 
-def _files_by_folder(path: Path) -> dict[str, Path]:
+def _find_files_by_folder(path: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for split, names in _FOLDER_OF_SPLIT.items():
-        files = [path / name / _ROBOFLOW for name in names]
+    for split, names in _SPLIT_FOLDERS.items():
+        files = [path / name / _ROBOFLOW_FILE_NAME for name in names]
         there = [file for file in files if file.is_file()]
         found |= {split: there[0]} if there else {}
     return found
@@ -120,7 +122,7 @@ class _Content(NamedTuple):
     categories: list[dict[str, Any]]
 
 
-def _content(file: Path) -> _Content:
+def _read_content(file: Path) -> _Content:
     content = read_json(file)
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         raise DataError(f"{file} is not in COCO format", "it needs `images` and `annotations`")
@@ -132,39 +134,42 @@ def _content(file: Path) -> _Content:
 
 
 def _load_file(file: Path, path: Path) -> PoseDataset:
-    content = _content(file)
+    content = _read_content(file)
     left_out: Counter[str] = Counter()
-    persons = list(_persons(content.annotations, left_out))
-    category, persons = _of_one_category(content.categories, persons, left_out)
+    persons = list(_iterate_persons(content.annotations, left_out))
+    category, persons = _select_category(content.categories, persons, left_out)
     if not persons:
         raise DataError(
             f"{file} has no person with labelled keypoints",
             "check the file" + "".join(f"; {n} {what}" for what, n in left_out.items()),
         )
-    skeleton = _skeleton(file, category, len(read.keypoints(persons[0][1], persons[0][0])))
-    pictures = {_key(i.get("id")): i for i in content.images}
+    skeleton = _make_skeleton(
+        file, category, len(read.parse_keypoints(persons[0][1], persons[0][0]))
+    )
+    pictures = {_to_key(i.get("id")): i for i in content.images}
     place = ImageLocator(file, path, pictures.values())
-    samples = list(_samples(persons, pictures, place, skeleton, left_out))
+    samples = list(_iterate_samples(persons, pictures, place, skeleton, left_out))
     if not samples:
         raise DataError(
-            f"{file} has no person that can be used", "; ".join(_counts(left_out)) or "check it"
+            f"{file} has no person that can be used",
+            "; ".join(_describe_left_out(left_out)) or "check it",
         )
-    notes = [*_counts(left_out), *_notes(skeleton, category)]
+    notes = [*_describe_left_out(left_out), *_collect_notes(skeleton, category)]
     return PoseDataset(f"coco:{path}", "all", skeleton, samples, "oks", tuple(notes))
 
 
-def _counts(left_out: Counter[str]) -> list[str]:
+def _describe_left_out(left_out: Counter[str]) -> list[str]:
     return [f"left out: {count} {what}" for what, count in left_out.items()]
 
 
-def _persons(
+def _iterate_persons(
     annotations: Iterable[dict[str, Any]], left_out: Counter[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Annotations with joints, each with its name: its id, or its place in the file."""
     for place, annotation in enumerate(annotations):
         name = str(annotation.get("id", f"number {place}"))
-        points = read.keypoints(annotation, name)
-        nobody = read.numbers(annotation.get("absent"), "absent", name).any()
+        points = read.parse_keypoints(annotation, name)
+        nobody = read.parse_numbers(annotation.get("absent"), "absent", name).any()
         if read.is_crowd(annotation):
             left_out["crowds"] += 1
         elif not (points[:, 2] > 0).any() and not nobody:
@@ -173,58 +178,60 @@ def _persons(
             yield name, annotation
 
 
-def _key(value: Any) -> str:
+def _to_key(value: Any) -> str:
     """Ids are numbers in one list and text in the other."""
     return str(value)
 
 
-def _of_one_category(
+def _select_category(
     categories: list[dict[str, Any]],
     persons: list[tuple[str, dict[str, Any]]],
     left_out: Counter[str],
 ) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
     """The category that is used, and its annotations: `person` where there is one, else the one
     with the most."""
-    by_id = {_key(c.get("id")): c for c in categories}
-    counts = Counter(_key(a.get("category_id")) for _, a in persons)
+    by_id = {_to_key(c.get("id")): c for c in categories}
+    counts = Counter(_to_key(a.get("category_id")) for _, a in persons)
     known = [key for key in counts if key in by_id]
     if not known:
         return (categories[0] if len(categories) == 1 else {}), persons
-    named = [k for k in known if str(by_id[k].get("name", "")).lower() == _PERSON]
+    named = [k for k in known if str(by_id[k].get("name", "")).lower() == _PERSON_CATEGORY]
     chosen = named[0] if named else max(known, key=lambda k: counts[k])
     same = {k for k in known if by_id[k].get("keypoints") == by_id[chosen].get("keypoints")}
     for key in set(counts) - same:
         name = by_id[key].get("name", key) if key in by_id else key
         left_out[f"annotations of category '{name}'"] += counts[key]
-    return by_id[chosen], [p for p in persons if _key(p[1].get("category_id")) in same]
+    return by_id[chosen], [p for p in persons if _to_key(p[1].get("category_id")) in same]
 
 
-def _skeleton(file: Path, category: dict[str, Any], count: int) -> Skeleton:
-    names = category.get("keypoints") or [_UNNAMED.format(i) for i in range(count)]
+def _make_skeleton(file: Path, category: dict[str, Any], count: int) -> Skeleton:
+    names = category.get("keypoints") or [_UNNAMED_JOINT_FORMAT.format(i) for i in range(count)]
     if not isinstance(names, list) or len(names) != count:
         named = len(names) if isinstance(names, list) else "no"
         raise DataError(
             f"{file} names {named} keypoints but has {count}", "mend `keypoints` in categories"
         )
-    limbs = _limbs(category.get("skeleton"), count)
+    limbs = _parse_limbs(category.get("skeleton"), count)
     flip = category.get("flip_idx")
-    if flip is not None and not _whole_numbers(flip):
+    if flip is not None and not _is_integer_list(flip):
         raise DataError(f"flip_idx of {file} is no list of whole numbers", "mend or remove it")
     return skeleton_from_names(file.stem, [str(n) for n in names], limbs, flip)
 
 
-def _limbs(pairs: Any, count: int) -> list[tuple[int, int]]:
+def _parse_limbs(pairs: Any, count: int) -> list[tuple[int, int]]:
     """0-based; they are only drawn, so that what is no pair of joints is left out."""
     listed = pairs if isinstance(pairs, list) else []
-    found = [(p[0] - 1, p[1] - 1) for p in listed if _whole_numbers(p) and len(p) == _ENDS]
+    found = [
+        (p[0] - 1, p[1] - 1) for p in listed if _is_integer_list(p) and len(p) == _JOINTS_PER_LIMB
+    ]
     return [limb for limb in found if all(0 <= end < count for end in limb)]
 
 
-def _whole_numbers(value: Any) -> bool:
+def _is_integer_list(value: Any) -> bool:
     return isinstance(value, list) and all(type(v) is int for v in value)
 
 
-def _notes(skeleton: Skeleton, category: dict[str, Any]) -> list[str]:
+def _collect_notes(skeleton: Skeleton, category: dict[str, Any]) -> list[str]:
     if not category.get("keypoints"):
         return ["the joints have no names: they match no other set, and mirroring knows no sides"]
     if not skeleton.pairs:
@@ -232,7 +239,7 @@ def _notes(skeleton: Skeleton, category: dict[str, Any]) -> list[str]:
     return []
 
 
-def _samples(
+def _iterate_samples(
     persons: list[tuple[str, dict[str, Any]]],
     pictures: dict[str, dict[str, Any]],
     place: ImageLocator,
@@ -240,39 +247,39 @@ def _samples(
     left_out: Counter[str],
 ) -> Iterator[Sample]:
     for name, annotation in persons:
-        picture = pictures.get(_key(annotation.get("image_id")))
-        file_name = None if picture is None else name_of(picture)
+        picture = pictures.get(_to_key(annotation.get("image_id")))
+        file_name = None if picture is None else get_file_name(picture)
         if file_name is None:
             left_out["persons of pictures that are not listed"] += 1
             continue
-        yield _sample(place, file_name, name, annotation, len(skeleton))
+        yield _make_sample(place, file_name, name, annotation, len(skeleton))
 
 
-def _sample(
+def _make_sample(
     place: ImageLocator, file_name: str, name: str, annotation: dict[str, Any], joints: int
 ) -> Sample:
-    points = read.keypoints(annotation, name)
+    points = read.parse_keypoints(annotation, name)
     if len(points) != joints:
         raise DataError(
             f"annotation {name} has {len(points)} joints, not {joints}",
             "give all persons the same joints",
         )
     labelled = points[:, 2] > 0
-    box = read.box(annotation, points[labelled, :2], name)
+    box = read.parse_box(annotation, points[labelled, :2], name)
     return Sample(
         id=f"{file_name}#{name}",
         image=ImageFile(place.of(file_name)),
         box=box,
         xy=points[:, :2].astype(np.float32),
         labelled=labelled,
-        absent=read.absent(annotation, labelled, name),
-        head_size=read.head_size(annotation, name),
-        area=read.area(annotation, box, name),
-        outline=read.outline(annotation, name),
+        absent=read.parse_absent(annotation, labelled, name),
+        head_size=read.parse_head_size(annotation, name),
+        area=read.parse_area(annotation, box, name),
+        outline=read.parse_outline(annotation, name),
     )
 
 
-def _chosen(file: Path, samples: list[Sample], split: str) -> list[Sample]:
+def _select_split(file: Path, samples: list[Sample], split: str) -> list[Sample]:
     listing = file.parent / "splits" / f"{split}.txt"
     if not listing.is_file():
         return split_by_name(samples, split, key=lambda s: s.image_name)

@@ -17,39 +17,39 @@ from okdhp_edge.pose.crop import Box, box_around
 _PIXEL_STD = 200.0
 # COCO's persons fill about this share of their box (Ruggero Ronchi and Perona, ICCV 2017, use
 # the annotated area where there is one); sets without `area` get the box's.
-AREA_OF_BOX = 0.53
-_HEAD_SIZE_OF_BOX = 0.6
+PERSON_BOX_AREA_RATIO = 0.53
+_HEAD_BOX_SIZE_RATIO = 0.6
 _MIN_PERSON_PX = 16.0
 
 
-def numbers(values: Any, what: str, name: str) -> NDArray[np.float64]:
+def parse_numbers(values: Any, what: str, name: str) -> NDArray[np.float64]:
     """A flat array of numbers, nested lists and text among them.
 
     Raises:
         DataError: something else stands there.
     """
     try:
-        flat = np.array(_flattened(values), dtype=np.float64)
+        flat = np.array(_flatten(values), dtype=np.float64)
     except (TypeError, ValueError, OverflowError, RecursionError):
         raise DataError(f"annotation {name}: `{what}` is no list of numbers", "mend it") from None
     return flat
 
 
-def _flattened(values: Any) -> list[float]:
+def _flatten(values: Any) -> list[float]:
     if values is None:
         return []
     if isinstance(values, list | tuple):
-        return [number for value in values for number in _flattened(value)]
+        return [number for value in values for number in _flatten(value)]
     return [float(values)]
 
 
-def keypoints(annotation: Mapping[str, Any], name: str) -> NDArray[np.float64]:
+def parse_keypoints(annotation: Mapping[str, Any], name: str) -> NDArray[np.float64]:
     """(K, 3) x, y, visibility.
 
     Raises:
         DataError: they are not triples of numbers.
     """
-    flat = numbers(annotation.get("keypoints"), "keypoints", name)
+    flat = parse_numbers(annotation.get("keypoints"), "keypoints", name)
     if flat.size % 3:
         raise DataError(
             f"annotation {name} has {flat.size} numbers in `keypoints`, which are not triples",
@@ -63,49 +63,49 @@ def is_crowd(annotation: Mapping[str, Any]) -> bool:
     return str(annotation.get("iscrowd", 0)).strip().lower() in ("1", "true")
 
 
-def box(annotation: Mapping[str, Any], labelled_xy: NDArray[np.float64], name: str) -> Box:
+def parse_box(annotation: Mapping[str, Any], labelled_xy: NDArray[np.float64], name: str) -> Box:
     """Of the annotation; round its joints where it has none."""
-    given = numbers(annotation.get("bbox"), "bbox", name)
+    given = parse_numbers(annotation.get("bbox"), "bbox", name)
     # CVAT gives a single point a box of no size.
     empty = given.size == 4 and not given[2:].any() and len(labelled_xy) > 0
     if empty:
-        return _box_of_points(labelled_xy)
+        return _make_box_around(labelled_xy)
     if given.size == 4:
         return given
     if given.size:
         raise DataError(f"annotation {name} has a `bbox` of {given.size} numbers", "give 4 or none")
     if "center" in annotation and "scale" in annotation:
-        side = float(numbers(annotation["scale"], "scale", name).max()) * _PIXEL_STD
-        centre = numbers(annotation["center"], "center", name)[:2]
+        side = float(parse_numbers(annotation["scale"], "scale", name).max()) * _PIXEL_STD
+        centre = parse_numbers(annotation["center"], "center", name)[:2]
         return np.concatenate([centre - side / 2, [side, side]])
     if not len(labelled_xy):
         raise DataError(f"annotation {name} has neither `bbox` nor labelled joints", "remove it")
     return box_around(labelled_xy)
 
 
-def _box_of_points(xy: NDArray[np.float64]) -> Box:
+def _make_box_around(xy: NDArray[np.float64]) -> Box:
     """Their extent, at least as large as a person that can be seen."""
     extent = box_around(xy)
     size = np.maximum(extent[2:], _MIN_PERSON_PX)
     return np.concatenate([extent[:2] - (size - extent[2:]) / 2, size])
 
 
-def area(annotation: Mapping[str, Any], found: Box, name: str) -> float:
+def parse_area(annotation: Mapping[str, Any], found: Box, name: str) -> float:
     """Of the annotation; a share of the box's where it says none."""
-    given = numbers(annotation.get("area"), "area", name)
+    given = parse_numbers(annotation.get("area"), "area", name)
     if given.size == 1 and np.isfinite(given[0]) and given[0] > 0:
         return float(given[0])
-    return float(found[2] * found[3]) * AREA_OF_BOX
+    return float(found[2] * found[3]) * PERSON_BOX_AREA_RATIO
 
 
-def absent(
+def parse_absent(
     annotation: Mapping[str, Any], labelled_K: NDArray[np.bool_], name: str
 ) -> NDArray[np.bool_] | None:
     """`absent`, a key of `okdhp-edge data label`: COCO itself does not tell joints that are not
     there from those that nobody labelled."""
     if annotation.get("absent") is None:
         return None
-    flags = numbers(annotation["absent"], "absent", name)
+    flags = parse_numbers(annotation["absent"], "absent", name)
     if len(flags) != len(labelled_K):
         raise DataError(
             f"annotation {name} has no `absent` of {len(labelled_K)} numbers",
@@ -114,21 +114,21 @@ def absent(
     return (flags > 0) & ~labelled_K
 
 
-def outline(annotation: Mapping[str, Any], name: str) -> PolygonMask | None:
+def parse_outline(annotation: Mapping[str, Any], name: str) -> PolygonMask | None:
     """Polygons; run-length masks, which COCO keeps for crowds, count as none."""
     segmentation = annotation.get("segmentation")
     if not isinstance(segmentation, list):
         return None
     if segmentation and not isinstance(segmentation[0], list):
         segmentation = [segmentation]
-    polygons = [numbers(p, "segmentation", name) for p in segmentation]
+    polygons = [parse_numbers(p, "segmentation", name) for p in segmentation]
     whole = [p.reshape(-1, 2) for p in polygons if p.size >= 6 and p.size % 2 == 0]
     return PolygonMask(tuple(whole)) if whole else None
 
 
-def head_size(annotation: Mapping[str, Any], name: str) -> float | None:
+def parse_head_size(annotation: Mapping[str, Any], name: str) -> float | None:
     """The head's size in pixels where the annotation gives a head box, else None."""
-    found = numbers(annotation.get("bbox_head"), "bbox_head", name)
+    found = parse_numbers(annotation.get("bbox_head"), "bbox_head", name)
     if found.size != 4:
         return None
-    return float(np.hypot(found[2], found[3])) * _HEAD_SIZE_OF_BOX
+    return float(np.hypot(found[2], found[3])) * _HEAD_BOX_SIZE_RATIO

@@ -4,16 +4,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-_LONGEST = 1024
+_MAX_FILE_NAME_CHARS = 1024
 """Characters of a file name; Linux takes 4096 bytes."""
-_PROBES = 20
+_MAX_PROBED_FILES = 20
 
 
-def name_of(image: Mapping[str, Any]) -> str | None:
+def get_file_name(image: Mapping[str, Any]) -> str | None:
     """An entry's file name with forward slashes (Windows tools write others); None where there is
     none that a file could have."""
     name = image.get("file_name")
-    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST or "\0" in name:
+    if not isinstance(name, str) or not 0 < len(name) <= _MAX_FILE_NAME_CHARS or "\0" in name:
         return None
     return name.replace("\\", "/")
 
@@ -23,15 +23,15 @@ class ImageLocator:
     missing does not decide."""
 
     def __init__(self, file: Path, path: Path, images: Iterable[dict[str, Any]]) -> None:
-        names = [name for name in map(name_of, images) if name]
+        names = [name for name in map(get_file_name, images) if name]
         self._root = file.parent / "images"
         self._bare = False
-        probes = names[:: max(1, len(names) // _PROBES)][:_PROBES]
+        probes = names[:: max(1, len(names) // _MAX_PROBED_FILES)][:_MAX_PROBED_FILES]
         most = 0
-        for root in _roots(file, path):
+        for root in _iterate_roots(file, path):
             for bare in (False, True):
                 found = sum(
-                    _there(root / (PurePosixPath(name).name if bare else name)) for name in probes
+                    _exists(root / (PurePosixPath(name).name if bare else name)) for name in probes
                 )
                 if found > most:
                     most, self._root, self._bare = found, root, bare
@@ -43,14 +43,14 @@ class ImageLocator:
         return self._root / (PurePosixPath(file_name).name if self._bare else file_name)
 
 
-def _there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:  # a name that no file system takes
         return False
 
 
-def _roots(file: Path, path: Path) -> Iterator[Path]:
+def _iterate_roots(file: Path, path: Path) -> Iterator[Path]:
     """Where pictures may lie, the likeliest first: COCO's `val2017/`, `images/val2017/`, CVAT's
     `images/default/`, beside the file, and folders above it."""
     part = file.stem.split("_")[-1]
@@ -64,7 +64,7 @@ def _roots(file: Path, path: Path) -> Iterator[Path]:
     yield from (p for parent in file.parents[:4] for p in (parent, parent / "images"))
 
 
-def portable_name(out: Path, file: Path) -> str:
+def make_portable_name(out: Path, file: Path) -> str:
     """The name of an image in a COCO file written to `out`: below its folder, else absolute."""
     place, root = file.resolve(), out.parent.resolve()
     return (place.relative_to(root) if place.is_relative_to(root) else place).as_posix()

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from okdhp_edge.data.sample import PoseDataset, Sample, kinds_of
-from okdhp_edge.errors import DataError, first_fault
+from okdhp_edge.data.sample import PoseDataset, Sample, list_kinds
+from okdhp_edge.errors import DataError, describe_first_fault
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.system.reading import read_text
 
@@ -46,7 +46,7 @@ def make_corrections(
     ids = [sample.id for sample in poses.samples]
     joints = np.array(poses.skeleton.joints)
     return Corrections(
-        data=f"{kinds_of(poses.source)}, {poses.split}",
+        data=f"{list_kinds(poses.source)}, {poses.split}",
         model=model,
         swapped=tuple(i for i, swap in zip(ids, swapped_N, strict=True) if swap),
         unlabelled={
@@ -68,7 +68,7 @@ def read_corrections(path: Path) -> Corrections:
         return Corrections.model_validate_json(read_text(path))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path} is no file of corrections ({first_fault(error)})",
+            f"{path} is no file of corrections ({describe_first_fault(error)})",
             "make one with `okdhp-edge data relabel`",
         ) from error
 

@@ -19,14 +19,14 @@ from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError, OutputError
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
-from okdhp_edge.system.files import staged_folder
+from okdhp_edge.system.files import stage_folder
 
 ANNOTATIONS = "annotations.json"
-_QUALITY = {".webp": cv2.IMWRITE_WEBP_QUALITY, ".avif": cv2.IMWRITE_AVIF_QUALITY,
+_QUALITY_FLAGS = {".webp": cv2.IMWRITE_WEBP_QUALITY, ".avif": cv2.IMWRITE_AVIF_QUALITY,
             ".jpg": cv2.IMWRITE_JPEG_QUALITY}  # fmt: skip
-SUFFIXES = tuple(_QUALITY)
+CROP_SUFFIXES = tuple(_QUALITY_FLAGS)
 # Crops encoded ahead of the one that is written: enough for the threads, little memory.
-_AHEAD = 64
+_MAX_QUEUED_CROPS = 64
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def write_crops(
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     written = 0
-    with staged_folder(out) as folder:
-        for number, (encoded, size, person) in enumerate(_encoded(poses, options), 1):
+    with stage_folder(out) as folder:
+        for number, (encoded, size, person) in enumerate(_encode_samples(poses, options), 1):
             name = f"{number:06d}{options.suffix}"
             (folder / name).write_bytes(encoded)
             written += len(encoded)
@@ -89,18 +89,18 @@ def write_crops(
 _Encoded = tuple[bytes, tuple[int, int], dict[str, Any]]
 
 
-def _encoded(poses: PoseDataset, options: CropOptions) -> Iterator[_Encoded]:
+def _encode_samples(poses: PoseDataset, options: CropOptions) -> Iterator[_Encoded]:
     """In the set's order, made by threads that never run far ahead."""
 
     def encode(sample: Sample) -> _Encoded:
         picture, x, y, scale = _cut(sample, options)
-        parameters = [_QUALITY[options.suffix], options.quality]
+        parameters = [_QUALITY_FLAGS[options.suffix], options.quality]
         encoded = cv2.imencode(options.suffix, picture, parameters)[1].tobytes()
-        return encoded, picture.shape[1::-1], _annotation(sample, x, y, scale)
+        return encoded, picture.shape[1::-1], _make_annotation(sample, x, y, scale)
 
     waiting = iter(poses.samples)
     with ThreadPoolExecutor(options.threads) as pool:
-        queue = [pool.submit(encode, sample) for sample in islice(waiting, _AHEAD)]
+        queue = [pool.submit(encode, sample) for sample in islice(waiting, _MAX_QUEUED_CROPS)]
         while queue:
             yield queue.pop(0).result()
             queue += [pool.submit(encode, sample) for sample in islice(waiting, 1)]
@@ -110,7 +110,7 @@ def _cut(sample: Sample, options: CropOptions) -> tuple[Image, int, int, float]:
     """The crop, where it lay in the picture, and by how much it was scaled."""
     picture = sample.image.read()
     longest = max(float(sample.box[2:].max()), 1.0)
-    low, high = _bounds(sample.box, longest * options.crop_scale, picture.shape[1::-1])
+    low, high = _compute_bounds(sample.box, longest * options.crop_scale, picture.shape[1::-1])
     cut = picture[low[1] : high[1], low[0] : high[0]]
     scale = min(1.0, options.side / longest)
     if scale < 1:
@@ -119,7 +119,7 @@ def _cut(sample: Sample, options: CropOptions) -> tuple[Image, int, int, float]:
     return cut, int(low[0]), int(low[1]), scale
 
 
-def _bounds(
+def _compute_bounds(
     box: Box, side: float, size: tuple[int, ...]
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """First pixel and last but one of the square around the box, within the picture."""
@@ -130,7 +130,7 @@ def _bounds(
     return low, high
 
 
-def _annotation(sample: Sample, x: int, y: int, scale: float) -> dict[str, Any]:
+def _make_annotation(sample: Sample, x: int, y: int, scale: float) -> dict[str, Any]:
     # Pixel centres lie at whole numbers.
     xy = (sample.xy - (x, y) + 0.5) * scale - 0.5
     known = sample.labelled.astype(int)

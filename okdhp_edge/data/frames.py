@@ -45,26 +45,26 @@ def unlabelled(kind: str, path: Path, most: int) -> Sequence[Sample]:
     Raises:
         DataError: nothing there can be read.
     """
-    pictures = _of_folder(path) if kind == "folder" else _of_video(path)
+    pictures = _list_folder(path) if kind == "folder" else _list_video(path)
     if not pictures:
         raise DataError(f"no pictures in {path}", "give a folder of pictures or a video file")
     places = np.unique(np.linspace(0, len(pictures) - 1, most).round().astype(int))
-    return [_whole(*pictures[place]) for place in places]
+    return [_make_whole_sample(*pictures[place]) for place in places]
 
 
-def _of_folder(path: Path) -> list[tuple[str, LazyImage]]:
+def _list_folder(path: Path) -> list[tuple[str, LazyImage]]:
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     return [(str(p.relative_to(path)), ImageFile(p)) for p in files]
 
 
-def _of_video(path: Path) -> list[tuple[str, LazyImage]]:
+def _list_video(path: Path) -> list[tuple[str, LazyImage]]:
     reader = VideoReader(path)
     count = reader.count_frames()
     reader.close()
     return [(f"{path.name}#{n}", VideoFrame(path, n)) for n in range(count)]
 
 
-def _whole(name: str, picture: LazyImage) -> Sample:
+def _make_whole_sample(name: str, picture: LazyImage) -> Sample:
     height, width = picture.read().shape[:2]
     return Sample(
         id=name, image=picture, box=np.array([0, 0, width, height], dtype=np.float64),

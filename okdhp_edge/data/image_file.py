@@ -21,13 +21,15 @@ _MAX_BYTES = 1 << 28
 _REMEDY = "replace the file or take it out of the list"
 _MAX_PIXELS = 1 << 26
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-_JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_JPEG_MAGIC, _JPEG_SCAN_MARKER, _JPEG_END_MARKER = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 # Encoders write about ten; each costs a pass over the whole picture (libjpeg-turbo's advisory on
 # progressive JPEG).
 _MAX_SCANS = 200
-_PNG, _PNG_END = b"\x89PNG", b"IEND"
-_OTHER_KINDS = {b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIF", b"ftypavif": "AVIF",
-                b"JXL ": "JPEG XL", b"GIF8": "GIF"}  # fmt: skip
+_PNG_MAGIC, _PNG_END_CHUNK = b"\x89PNG", b"IEND"
+_UNDECODABLE_FORMATS = {
+    b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIF", b"ftypavif": "AVIF",
+    b"JXL ": "JPEG XL", b"GIF8": "GIF",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def decode_image(data: bytes, name: Path | str) -> Image:
     """
     if _is_cut_off(data):
         raise DataError(f"picture {name} is cut off", "copy or download it again")
-    if data.startswith(_JPEG) and data.count(_JPEG_SCAN) > _MAX_SCANS:
+    if data.startswith(_JPEG_MAGIC) and data.count(_JPEG_SCAN_MARKER) > _MAX_SCANS:
         raise DataError(
             f"picture {name} has more than {_MAX_SCANS} scans, each of which is decoded", _REMEDY
         )
@@ -91,12 +93,12 @@ def decode_image(data: bytes, name: Path | str) -> Image:
         reason = f"more than {limit} pixels" if "pixels" in str(error) else "no picture"
         raise DataError(f"picture {name} cannot be decoded ({reason})", _REMEDY) from error
     if image is None:
-        raise _undecodable(data, name)
+        raise _explain_undecodable(data, name)
     return np.asarray(image, dtype=np.uint8)
 
 
-def _undecodable(data: bytes, name: Path | str) -> DataError:
-    kind = next((k for mark, k in _OTHER_KINDS.items() if mark in data[:32]), None)
+def _explain_undecodable(data: bytes, name: Path | str) -> DataError:
+    kind = next((k for mark, k in _UNDECODABLE_FORMATS.items() if mark in data[:32]), None)
     if kind in ("HEIC", "HEIF"):
         return DataError(
             f"picture {name} is {kind}, which OpenCV cannot decode",
@@ -130,7 +132,7 @@ def _decode_heif(data: bytes, name: Path | str) -> Image | None:
 def count_images(data: bytes) -> int:
     """How many images a file holds: of animations their frames, of TIFF and MPO their pages."""
     try:
-        for mark, count in _COUNTERS.items():
+        for mark, count in _IMAGE_COUNTERS.items():
             if mark in data[:12]:
                 return max(1, count(data))
     except (struct.error, IndexError):  # a file that is broken says so when it is decoded
@@ -176,14 +178,14 @@ def _count_jpeg(data: bytes) -> int:
 
 _MPF_NUMBER_OF_IMAGES = 0xB001
 _MAX_PAGES = 10_000
-_COUNTERS: dict[bytes, Callable[[bytes], int]] = {
-    b"WEBP": _count_webp, _PNG: _count_png, b"II*\0": _count_tiff, b"MM\0*": _count_tiff,
-    _JPEG: _count_jpeg,
+_IMAGE_COUNTERS: dict[bytes, Callable[[bytes], int]] = {
+    b"WEBP": _count_webp, _PNG_MAGIC: _count_png, b"II*\0": _count_tiff, b"MM\0*": _count_tiff,
+    _JPEG_MAGIC: _count_jpeg,
 }  # fmt: skip
 
 
 def _is_cut_off(data: bytes) -> bool:
     """Whether a JPEG's last scan or a PNG has no end; OpenCV fills the rest with grey."""
-    if data.startswith(_JPEG):
-        return data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)
-    return data.startswith(_PNG) and _PNG_END not in data[-64:]
+    if data.startswith(_JPEG_MAGIC):
+        return data.rfind(_JPEG_END_MARKER) < data.rfind(_JPEG_SCAN_MARKER)
+    return data.startswith(_PNG_MAGIC) and _PNG_END_CHUNK not in data[-64:]

@@ -12,12 +12,12 @@ from okdhp_edge.data.coco import load_coco
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.lspet import load_lspet
 from okdhp_edge.data.mpii import load_mpii
-from okdhp_edge.data.sample import PoseDataset, Sample, kinds_of, split_sources
+from okdhp_edge.data.sample import PoseDataset, Sample, list_kinds, split_sources
 from okdhp_edge.data.synthetic import load_synthetic
 from okdhp_edge.data.yolo import load_yolo
 from okdhp_edge.errors import DataError
 
-KINDS: dict[str, Callable[[Path, str], PoseDataset]] = {
+DATASET_LOADERS: dict[str, Callable[[Path, str], PoseDataset]] = {
     "lspet": load_lspet,
     "coco": load_coco,
     "yolo": load_yolo,
@@ -25,8 +25,8 @@ KINDS: dict[str, Callable[[Path, str], PoseDataset]] = {
     "synthetic": load_synthetic,
 }
 
-_TRAIN, _ALL = "train", "all"
-_PART = re.compile(r"(?P<split>[a-z]+)(\[(?P<start>-?\d+)?:(?P<stop>-?\d+)?\])?")
+_TRAIN_SPLIT, _ALL_SPLIT = "train", "all"
+_SPLIT_PATTERN = re.compile(r"(?P<split>[a-z]+)(\[(?P<start>-?\d+)?:(?P<stop>-?\d+)?\])?")
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,18 @@ def read_annotations(source: str, split: str) -> PoseDataset:
         DataError: unknown kind or split, unreadable files.
     """
     named, *more = split_sources(source)
-    first, own = with_split(named)
-    poses = _of_one_kind(first, own or split)
-    if not more or not any(part.startswith((_TRAIN, _ALL)) for part in split.split("+")):
+    first, own = split_off_suffix(named)
+    poses = _load_source(first, own or split)
+    if not more or not any(
+        part.startswith((_TRAIN_SPLIT, _ALL_SPLIT)) for part in split.split("+")
+    ):
         return poses
-    parts = [with_split(other) for other in more]
-    added = [_of_one_kind(part, own or _ALL).with_skeleton(poses.skeleton) for part, own in parts]
+    parts = [split_off_suffix(other) for other in more]
+    added = [
+        _load_source(part, own or _ALL_SPLIT).with_skeleton(poses.skeleton) for part, own in parts
+    ]
     samples = [
-        replace(sample, id=f"{kinds_of(other.source)}:{sample.id}")
+        replace(sample, id=f"{list_kinds(other.source)}:{sample.id}")
         for other in added
         for sample in other.samples
         if sample.labelled.any() or sample.is_negative  # a face alone has none of a body's joints
@@ -72,29 +76,32 @@ def read_annotations(source: str, split: str) -> PoseDataset:
     return replace(poses, source=source, samples=[*poses.samples, *samples], notes=notes)
 
 
-def with_split(source: str) -> tuple[str, str | None]:
+def split_off_suffix(source: str) -> tuple[str, str | None]:
     """`KIND:PATH@SPLIT` taken apart; None where no split is named."""
     place, _, split = source.rpartition("@")
-    match = _PART.fullmatch(split)
+    match = _SPLIT_PATTERN.fullmatch(split)
     return (place, split) if place and match and match["split"] in SPLITS else (source, None)
 
 
-def _of_one_kind(source: str, split: str) -> PoseDataset:
+def _load_source(source: str, split: str) -> PoseDataset:
     kind, _, path = source.partition(":")
-    if kind not in KINDS:
+    if kind not in DATASET_LOADERS:
         if "+" in kind:  # as cards of shipped weights tell what they were trained on
             raise DataError("where the data lie is not known here", "give --data KIND:PATH")
         raise DataError(
-            f"unknown data kind '{kind}'", f"use one of {', '.join(KINDS)} as KIND:PATH"
+            f"unknown data kind '{kind}'", f"use one of {', '.join(DATASET_LOADERS)} as KIND:PATH"
         )
     if kind != "synthetic" and not path:
         raise DataError(f"data '{source}' names no path", f"write {kind}:PATH")
-    parts = [_part(KINDS[kind], Path(path).expanduser(), part) for part in split.split("+")]
+    parts = [
+        _load_part(DATASET_LOADERS[kind], Path(path).expanduser(), part)
+        for part in split.split("+")
+    ]
     return replace(parts[0], split=split, samples=[s for part in parts for s in part.samples])
 
 
-def _part(load_kind: Callable[[Path, str], PoseDataset], path: Path, part: str) -> PoseDataset:
-    match = _PART.fullmatch(part)
+def _load_part(load_kind: Callable[[Path, str], PoseDataset], path: Path, part: str) -> PoseDataset:
+    match = _SPLIT_PATTERN.fullmatch(part)
     if not match or match["split"] not in SPLITS:
         raise DataError(
             f"unknown split '{part}'",
@@ -114,7 +121,7 @@ def load(source: str, split: str) -> PoseDataset:
     poses = read_annotations(source, split)
     if not poses.samples:
         raise DataError(f"{source} has no samples in split '{split}'", "check the annotations")
-    fatal = [p for p in problems_of(poses.samples) if p.fatal]
+    fatal = [p for p in find_problems(poses.samples) if p.fatal]
     if fatal:
         raise DataError(
             f"{source} ({split}): {fatal[0].what} in sample '{fatal[0].sample}'"
@@ -124,12 +131,12 @@ def load(source: str, split: str) -> PoseDataset:
     return poses
 
 
-def problems_of(samples: Sequence[Sample]) -> list[Problem]:
+def find_problems(samples: Sequence[Sample]) -> list[Problem]:
     """What is wrong with samples, as far as their annotations and file names tell."""
-    return [Problem(s.id, what, fatal=True) for s in samples for what in _faults(s)]
+    return [Problem(s.id, what, fatal=True) for s in samples for what in _find_faults(s)]
 
 
-def _faults(sample: Sample) -> list[str]:
+def _find_faults(sample: Sample) -> list[str]:
     faults = []
     if not np.isfinite(sample.xy[sample.labelled]).all():
         faults.append("a labelled joint that is not a number")

@@ -16,7 +16,7 @@ from okdhp_edge.system.reading import is_count, read_text
 
 # The coordinates were written by MATLAB, which counts pixels from 1.
 _MATLAB_ORIGIN = 1.0
-_MIN_LABELLED = 2
+_MIN_LABELLED_JOINTS = 2
 
 
 def load_lspet(path: Path, split: str) -> PoseDataset:
@@ -36,12 +36,12 @@ def load_lspet(path: Path, split: str) -> PoseDataset:
     joints = read_matlab(mat, "joints")
     if joints.ndim != 3 or joints.shape[:2] != (len(LSP14), 3):
         raise DataError(f"{mat} holds joints {joints.shape}, not (14, 3, N)", "download it again")
-    names = _names(path, split, joints.shape[2])
-    samples = [_sample(path, name, joints[:, :, int(name[2:]) - 1]) for name in names]
+    names = _read_names(path, split, joints.shape[2])
+    samples = [_make_sample(path, name, joints[:, :, int(name[2:]) - 1]) for name in names]
     return PoseDataset(f"lspet:{path}", split, LSP14, samples, "pck@0.2")
 
 
-def _names(path: Path, split: str, count: int) -> list[str]:
+def _read_names(path: Path, split: str, count: int) -> list[str]:
     every = [f"im{number:05d}" for number in range(1, count + 1)]
     if split == "all":
         return every
@@ -60,12 +60,12 @@ def _names(path: Path, split: str, count: int) -> list[str]:
     return names
 
 
-def _sample(path: Path, name: str, joints_K3: NDArray[np.float64]) -> Sample:
+def _make_sample(path: Path, name: str, joints_K3: NDArray[np.float64]) -> Sample:
     labelled = joints_K3[:, 2] > 0
     xy = joints_K3[:, :2] - _MATLAB_ORIGIN
     box = (
         box_around(xy[labelled])
-        if labelled.sum() >= _MIN_LABELLED
+        if labelled.sum() >= _MIN_LABELLED_JOINTS
         else np.zeros(4, dtype=np.float64)
     )
     picture = ImageFile(path / "images" / f"{name}.jpg")

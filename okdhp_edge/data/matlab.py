@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.errors import DataError
-from okdhp_edge.system.child import last_words, limit_memory, run_module
+from okdhp_edge.system.child import limit_memory, read_last_words, run_module
 
-_LONGEST_S = 120
+_READ_TIMEOUT_S = 120
 # What a compressed variable claims is allocated before it is read.
 _MAX_BYTES = 3 << 29
 
@@ -27,14 +27,14 @@ def read_matlab(path: Path, variable: str) -> NDArray[np.float64]:
     remedy = "download it again"
     try:
         child = run_module(
-            "okdhp_edge.data.matlab", str(path.resolve()), variable, timeout_s=_LONGEST_S
+            "okdhp_edge.data.matlab", str(path.resolve()), variable, timeout_s=_READ_TIMEOUT_S
         )
     except subprocess.TimeoutExpired as error:
-        raise DataError(f"{path} is not read within {_LONGEST_S} s", remedy) from error
+        raise DataError(f"{path} is not read within {_READ_TIMEOUT_S} s", remedy) from error
     if child.returncode < 0:
         raise DataError(f"{path} is broken: it crashes SciPy's reader", remedy)
     if child.returncode:
-        raise DataError(f"{path} holds no readable '{variable}' ({last_words(child)})", remedy)
+        raise DataError(f"{path} holds no readable '{variable}' ({read_last_words(child)})", remedy)
     return np.asarray(np.load(io.BytesIO(child.stdout), allow_pickle=False), dtype=np.float64)
 
 

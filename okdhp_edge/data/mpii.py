@@ -11,14 +11,14 @@ from okdhp_edge.data.annotation_files import read_json, split_by_name
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.matlab import read_matlab
 from okdhp_edge.data.sample import PoseDataset, Sample
-from okdhp_edge.errors import DataError, first_fault
+from okdhp_edge.errors import DataError, describe_first_fault
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.metrics import HEAD_BIAS
 from okdhp_edge.pose.skeleton import MPII16
 
 _PIXEL_STD = 200.0
 # The annotation's centre sits on the torso; HRNet's code lowers it so that the feet stay inside.
-_LOWER_BY = 15.0
+_CENTRE_SHIFT_PX = 15.0
 # Coordinates in the file count pixels from 1.
 _MATLAB_ORIGIN = 1.0
 _SPLIT_FILES = {"train": "train.json", "val": "valid.json", "test": "test.json"}
@@ -33,12 +33,12 @@ def load_mpii(path: Path, split: str) -> PoseDataset:
     Raises:
         DataError: a file is missing or not what the format says.
     """
-    file, whole = _annotation_file(path, split)
-    records = _records(file)
-    heads, note = _head_sizes(file, records)
+    file, whole = _find_annotation_file(path, split)
+    records = _read_records(file)
+    heads, note = _read_head_sizes(file, records)
     images = next((d for d in (file.parent / "images", file.parent.parent / "images")
                    if d.is_dir()), file.parent)  # fmt: skip
-    samples = [_sample(images, n, r, heads[n]) for n, r in enumerate(records)]
+    samples = [_make_sample(images, n, r, heads[n]) for n, r in enumerate(records)]
     if whole and split != "all":
         samples = split_by_name(samples, split, key=lambda s: s.id.split("#")[0])
     return PoseDataset(f"mpii:{path}", split, MPII16, samples, "pckh@0.5", (note,))
@@ -56,7 +56,7 @@ class _Record(BaseModel):
     scale: Annotated[float, Field(gt=0, lt=1e4)]
 
 
-def _records(file: Path) -> list[_Record]:
+def _read_records(file: Path) -> list[_Record]:
     content = read_json(file)
     if not isinstance(content, list):
         raise DataError(f"{file} is not an MPII person list", "give the HRNet-style JSON file")
@@ -66,13 +66,13 @@ def _records(file: Path) -> list[_Record]:
             records.append(_Record.model_validate(entry))
         except ValidationError as error:
             raise DataError(
-                f"person {number} of {file} is not MPII's ({first_fault(error)})",
+                f"person {number} of {file} is not MPII's ({describe_first_fault(error)})",
                 "give the HRNet-style JSON file",
             ) from error
     return records
 
 
-def _annotation_file(path: Path, split: str) -> tuple[Path, bool]:
+def _find_annotation_file(path: Path, split: str) -> tuple[Path, bool]:
     """The JSON to read, and whether it holds all splits."""
     if path.is_file():
         return path, True
@@ -88,11 +88,13 @@ def _annotation_file(path: Path, split: str) -> tuple[Path, bool]:
     raise DataError(f"no {name} in {path}", "point mpii: at the JSON file or its folder")
 
 
-def _head_sizes(file: Path, records: list[_Record]) -> tuple[list[float | None], str]:
+def _read_head_sizes(file: Path, records: list[_Record]) -> tuple[list[float | None], str]:
     for candidate in (file.with_suffix(".mat"), file.with_name(f"gt_{file.stem}.mat")):
         if candidate.is_file():
             return _sizes_from_mat(candidate, len(records)), f"head boxes from {candidate.name}"
-    return [_neck_to_top(r) for r in records], "no head boxes: head size is upper neck to head top"
+    return [
+        _measure_neck_to_top(r) for r in records
+    ], "no head boxes: head size is upper neck to head top"
 
 
 def _sizes_from_mat(file: Path, count: int) -> list[float | None]:
@@ -102,16 +104,16 @@ def _sizes_from_mat(file: Path, count: int) -> list[float | None]:
             f"{file} holds head boxes {boxes.shape}, the JSON {count} persons",
             "use the .mat that belongs to this JSON",
         )
-    return list(head_sizes(boxes.transpose(2, 0, 1)))
+    return list(compute_head_sizes(boxes.transpose(2, 0, 1)))
 
 
-def head_sizes(boxes_N22: NDArray[np.floating]) -> NDArray[np.float64]:
+def compute_head_sizes(boxes_N22: NDArray[np.floating]) -> NDArray[np.float64]:
     """(N,) 0.6 of the head box's diagonal, from (N, 2 corners, xy)."""
     diagonal = np.linalg.norm(boxes_N22[:, 1] - boxes_N22[:, 0], axis=-1)
     return np.asarray(HEAD_BIAS * diagonal, dtype=np.float64)
 
 
-def _neck_to_top(record: _Record) -> float | None:
+def _measure_neck_to_top(record: _Record) -> float | None:
     neck, top = MPII16.joints.index("upper_neck"), MPII16.joints.index("head_top")
     joints, visible = np.array(record.joints, dtype=np.float64), record.joints_vis
     if not (visible[neck] and visible[top]):
@@ -119,20 +121,20 @@ def _neck_to_top(record: _Record) -> float | None:
     return float(np.linalg.norm(joints[neck] - joints[top])) or None
 
 
-def _sample(images: Path, number: int, record: _Record, head: float | None) -> Sample:
+def _make_sample(images: Path, number: int, record: _Record, head: float | None) -> Sample:
     xy = np.array(record.joints, dtype=np.float64)
     labelled = np.array(record.joints_vis, dtype=np.float64) > 0
     return Sample(
         id=f"{record.image}#{number}",
         image=ImageFile(images / record.image),
-        box=_box(np.array(record.center, dtype=np.float64), record.scale),
+        box=_make_box(np.array(record.center, dtype=np.float64), record.scale),
         xy=(xy - _MATLAB_ORIGIN).astype(np.float32),
         labelled=labelled,
         head_size=head,
     )
 
 
-def _box(centre: NDArray[np.float64], scale: float) -> Box:
+def _make_box(centre: NDArray[np.float64], scale: float) -> Box:
     side = scale * _PIXEL_STD
-    lowered = centre - _MATLAB_ORIGIN + np.array([0.0, _LOWER_BY * scale])
+    lowered = centre - _MATLAB_ORIGIN + np.array([0.0, _CENTRE_SHIFT_PX * scale])
     return np.concatenate([lowered - side / 2, [side, side]])

@@ -4,19 +4,19 @@ import cv2
 import numpy as np
 
 from okdhp_edge.artifacts.card import InputSpec
-from okdhp_edge.data.augment import Augmentation, training_crop
+from okdhp_edge.data.augment import Augmentation, make_training_crop
 from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.pose.crop import apply, heatmap_from_crop
 from okdhp_edge.pose.draw import draw_skeleton
 from okdhp_edge.pose.heatmap import gaussians
 from okdhp_edge.pose.preprocess import Image
 
-_COLUMNS = 6
+_NUM_COLUMNS = 6
 _STRIDE = 4
 _COLOURMAP = cv2.COLORMAP_JET
 
 
-def contact_sheet(
+def draw_preview(
     poses: PoseDataset,
     spec: InputSpec,
     augmentation: Augmentation,
@@ -28,16 +28,17 @@ def contact_sheet(
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(poses), size=min(count, len(poses)), replace=False)
     columns = [
-        _column(poses, poses.samples[i], spec, augmentation, sigma, rng) for i in sorted(chosen)
+        _draw_column(poses, poses.samples[i], spec, augmentation, sigma, rng)
+        for i in sorted(chosen)
     ]
     blank = np.full_like(columns[0], 255)
-    columns += [blank] * (-len(columns) % min(_COLUMNS, len(columns)))
-    width = min(_COLUMNS, len(columns))
+    columns += [blank] * (-len(columns) % min(_NUM_COLUMNS, len(columns)))
+    width = min(_NUM_COLUMNS, len(columns))
     rows = [np.hstack(columns[i : i + width]) for i in range(0, len(columns), width)]
     return np.vstack(rows)
 
 
-def _column(
+def _draw_column(
     poses: PoseDataset,
     sample: Sample,
     spec: InputSpec,
@@ -45,7 +46,7 @@ def _column(
     sigma: float,
     rng: np.random.Generator,
 ) -> Image:
-    crop = training_crop(sample, poses.skeleton, spec, augmentation, rng)
+    crop = make_training_crop(sample, poses.skeleton, spec, augmentation, rng)
     image = np.ascontiguousarray(crop.image[..., :3])  # without a teacher's mask
     drawn = image.copy()
     draw_skeleton(drawn, poses.skeleton, crop.xy, crop.weight > 0, 1)
@@ -54,13 +55,17 @@ def _column(
     strongest = (targets * crop.weight[:, None, None]).max(axis=0)
     heat = cv2.resize((strongest * 255).astype(np.uint8), spec.size, interpolation=cv2.INTER_CUBIC)
     tinted = cv2.addWeighted(image, 0.4, cv2.applyColorMap(heat, _COLOURMAP), 0.6, 0)
-    tiles = [labelled_tile(poses, sample, spec.width), drawn, np.asarray(tinted, dtype=np.uint8)]
+    tiles = [
+        draw_labelled_tile(poses, sample, spec.width),
+        drawn,
+        np.asarray(tinted, dtype=np.uint8),
+    ]
     framed = [cv2.copyMakeBorder(t, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255))
               for t in tiles]  # fmt: skip
     return np.vstack([np.asarray(t, dtype=np.uint8) for t in framed])
 
 
-def labelled_tile(poses: PoseDataset, sample: Sample, side: int) -> Image:
+def draw_labelled_tile(poses: PoseDataset, sample: Sample, side: int) -> Image:
     """The picture around the person, letterboxed to a square, with box and skeleton."""
     picture = sample.image.read()
     x, y, w, h = sample.box

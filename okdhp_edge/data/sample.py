@@ -73,7 +73,7 @@ def split_sources(source: str) -> list[str]:
     return [part.replace("\\,", ",") for part in re.split(r"(?<!\\),", source)]
 
 
-def kinds_of(source: str) -> str:
+def list_kinds(source: str) -> str:
     """A source without its places, as cards and results name it: `lspet+coco`."""
     return "+".join(part.partition(":")[0] for part in split_sources(source))
 
@@ -99,7 +99,7 @@ class PoseDataset:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def subset(self, ids: Sequence[str]) -> "PoseDataset":
+    def select_by_ids(self, ids: Sequence[str]) -> "PoseDataset":
         """The samples named by `ids`, in that order.
 
         Raises:
@@ -117,7 +117,7 @@ class PoseDataset:
             self.source, self.split, self.skeleton, [by_id[i] for i in ids], self.metric, self.notes
         )
 
-    def places_read(self) -> list[Path]:
+    def list_input_paths(self) -> list[Path]:
         """The files that hold the annotations, and the folders of the images."""
         named = (Path(part.partition(":")[2].rpartition("@")[0] or part.partition(":")[2])
                  for part in split_sources(self.source))  # fmt: skip
@@ -133,29 +133,29 @@ class PoseDataset:
         """
         if skeleton.joints == self.skeleton.joints:
             return self
-        source = skeleton.columns_in(self.skeleton)
+        source = skeleton.find_columns(self.skeleton)
         if (source < 0).all():
             raise DataError(
                 f"the model's joints ({', '.join(skeleton.joints[:3])}, ...) are not those of "
                 f"{self.source} ({', '.join(self.skeleton.joints[:3])}, ...)",
                 "use data whose joints have the model's names",
             )
-        samples = [_renamed(s, source) for s in self.samples]
+        samples = [_reorder_joints(s, source) for s in self.samples]
         return replace(self, skeleton=skeleton, samples=samples)
 
 
-def _renamed(sample: Sample, source_K: NDArray[np.int64]) -> Sample:
+def _reorder_joints(sample: Sample, source_K: NDArray[np.int64]) -> Sample:
     """With the joints at these places; -1 for those it does not have."""
     known = source_K >= 0
     return replace(
         sample,
         xy=np.where(known[:, None], sample.xy[source_K], np.float32(0)),
         labelled=known & sample.labelled[source_K],
-        absent=None if sample.absent is None else _renamed_absence(sample, source_K),
+        absent=None if sample.absent is None else _reorder_absence(sample, source_K),
     )
 
 
-def _renamed_absence(sample: Sample, source_K: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _reorder_absence(sample: Sample, source_K: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Where nobody is, joints that the set does not know are absent too."""
     assert sample.absent is not None
     return np.where(source_K >= 0, sample.absent[source_K], sample.is_negative)

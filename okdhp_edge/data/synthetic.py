@@ -16,9 +16,9 @@ from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.data.synthetic_person import (
     Appearance,
     Posture,
+    compute_joints,
     draw_figure,
-    joints_of,
-    mixed,
+    interpolate_postures,
     random_posture,
 )
 from okdhp_edge.errors import DataError
@@ -29,8 +29,8 @@ from okdhp_edge.system.reading import is_count
 
 _DEFAULT_COUNTS = {"train": 2400, "val": 300, "test": 300, "all": 3000}
 # Each split draws from its own stretch of indices, so that none shares a picture.
-_FIRST_INDEX = {"train": 0, "val": 1_000_000, "test": 2_000_000, "all": 0}
-_SIDE = 192
+_FIRST_INDEX_OF_SPLIT = {"train": 0, "val": 1_000_000, "test": 2_000_000, "all": 0}
+_IMAGE_SIDE_PX = 192
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ def load_synthetic(path: Path, split: str) -> PoseDataset:
         train = int(str(path))
         counts = {"train": train, "val": max(1, train // 8), "test": max(1, train // 8),
                   "all": train}  # fmt: skip
-    first = _FIRST_INDEX[split]
-    samples = [_sample(first + i) for i in range(counts[split])]
+    first = _FIRST_INDEX_OF_SPLIT[split]
+    samples = [_make_sample(first + i) for i in range(counts[split])]
     source = "synthetic" if str(path) == "." else f"synthetic:{path}"
     return PoseDataset(source, split, LSP14, samples, "pck@0.2")
 
 
-def _sample(index: int) -> Sample:
-    xy = _posture(index)[1]
+def _make_sample(index: int) -> Sample:
+    xy = _sample_posture(index)[1]
     return Sample(
         id=f"synthetic-{index}",
         image=DrawnImage(index),
@@ -84,14 +84,14 @@ def _sample(index: int) -> Sample:
     )
 
 
-def _posture(index: int) -> tuple[Posture, NDArray[np.float64], np.random.Generator]:
+def _sample_posture(index: int) -> tuple[Posture, NDArray[np.float64], np.random.Generator]:
     rng = np.random.default_rng([20261, index])
     posture = random_posture(rng)
-    height = rng.uniform(0.62, 0.95) * _SIDE
-    xy = joints_of(posture, height)
+    height = rng.uniform(0.62, 0.95) * _IMAGE_SIDE_PX
+    xy = compute_joints(posture, height)
     low, high = xy.min(axis=0), xy.max(axis=0)
     # Keep every joint inside where the figure fits, else centre it.
-    room = np.maximum(_SIDE - 8 - (high - low), 0)
+    room = np.maximum(_IMAGE_SIDE_PX - 8 - (high - low), 0)
     xy += 4 - low + rng.uniform(size=2) * room
     return posture, xy, rng
 
@@ -102,8 +102,8 @@ class _Drawing(NamedTuple):
 
 
 def _draw(index: int) -> _Drawing:
-    posture, xy, rng = _posture(index)
-    canvas = background((_SIDE, _SIDE), rng)
+    posture, xy, rng = _sample_posture(index)
+    canvas = draw_background((_IMAGE_SIDE_PX, _IMAGE_SIDE_PX), rng)
     figure = draw_figure(canvas, xy, posture, Appearance.random(rng), rng)
     if rng.uniform() < 0.3:
         _occlude(canvas, xy, rng)
@@ -113,7 +113,7 @@ def _draw(index: int) -> _Drawing:
     return _Drawing(picture, figure)
 
 
-def background(size: tuple[int, int], rng: np.random.Generator) -> Image:
+def draw_background(size: tuple[int, int], rng: np.random.Generator) -> Image:
     """A cluttered, blurred scene (H, W, 3) for `size` (width, height)."""
     width, height = size
     coarse = rng.integers(30, 226, size=(4, 4, 3), dtype=np.uint8)
@@ -146,26 +146,26 @@ class SyntheticScene:
         self._size = size
         self._seed = seed
         rng = np.random.default_rng([seed, 77])
-        self._background = background(size, rng)
+        self._background = draw_background(size, rng)
         self._look = Appearance.random(rng)
 
     def frame(self, seconds: float) -> tuple[Image, NDArray[np.float64]]:
         """The picture at `seconds` and the true joints (14, 2) in it."""
-        xy, posture = self._joints(seconds)
+        xy, posture = self._compute_joints(seconds)
         canvas = self._background.copy()
         draw_figure(canvas, xy, posture, self._look, np.random.default_rng(self._seed))
         return canvas, xy
 
-    def _joints(self, seconds: float) -> tuple[NDArray[np.float64], Posture]:
+    def _compute_joints(self, seconds: float) -> tuple[NDArray[np.float64], Posture]:
         step, share = divmod(seconds / 1.5, 1.0)
         ease = share * share * (3 - 2 * share)
         a, b = (
             random_posture(np.random.default_rng([self._seed, 5, int(step) + k]), upright=True)
             for k in (0, 1)
         )
-        posture = mixed(a, b, ease)
+        posture = interpolate_postures(a, b, ease)
         width, height = self._size
-        xy = joints_of(posture, 0.62 * height)
+        xy = compute_joints(posture, 0.62 * height)
         sway = 0.16 * width * np.sin(seconds * 0.7)
         centre = np.array([width / 2 + sway, height / 2])
         return xy - (xy.min(axis=0) + xy.max(axis=0)) / 2 + centre, posture

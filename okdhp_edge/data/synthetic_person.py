@@ -10,11 +10,18 @@ from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import LSP14
 
 Colour = tuple[int, int, int]
-_JOINT = {name: i for i, name in enumerate(LSP14.joints)}
+_JOINT_INDEX = {name: i for i, name in enumerate(LSP14.joints)}
 
 # Segment lengths as shares of body height (Winter, Biomechanics of Human Movement, rounded).
-_HEAD, _TORSO, _UPPER_ARM, _FOREARM, _THIGH, _SHIN = 0.14, 0.30, 0.18, 0.16, 0.24, 0.24
-_SHOULDERS, _HIPS = 0.115, 0.075
+_HEAD_LENGTH, _TORSO_LENGTH, _UPPER_ARM_LENGTH, _FOREARM_LENGTH, _THIGH_LENGTH, _SHIN_LENGTH = (
+    0.14,
+    0.30,
+    0.18,
+    0.16,
+    0.24,
+    0.24,
+)
+_SHOULDER_HALF_WIDTH, _HIP_HALF_WIDTH = 0.115, 0.075
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ def random_posture(rng: np.random.Generator, *, upright: bool = False) -> Postur
     )
 
 
-def mixed(a: Posture, b: Posture, share: float) -> Posture:
+def interpolate_postures(a: Posture, b: Posture, share: float) -> Posture:
     """The posture `share` of the way from `a` to `b`."""
     return replace(
         a, **{f.name: (1 - share) * getattr(a, f.name) + share * getattr(b, f.name)
@@ -66,28 +73,28 @@ def mixed(a: Posture, b: Posture, share: float) -> Posture:
     )  # fmt: skip
 
 
-def joints_of(posture: Posture, height: float) -> NDArray[np.float64]:
+def compute_joints(posture: Posture, height: float) -> NDArray[np.float64]:
     """(14, 2) LSP joints with the pelvis at the origin, for a body `height` pixels tall."""
     xy = np.zeros((len(LSP14), 2))
     up = _direction(np.pi + posture.torso)
     across = np.array([-up[1], up[0]]) * posture.turn
-    neck = up * _TORSO * height
-    xy[_JOINT["neck"]] = neck
-    xy[_JOINT["head_top"]] = (
-        neck + _direction(np.pi + posture.torso + posture.head) * _HEAD * height
+    neck = up * _TORSO_LENGTH * height
+    xy[_JOINT_INDEX["neck"]] = neck
+    xy[_JOINT_INDEX["head_top"]] = (
+        neck + _direction(np.pi + posture.torso + posture.head) * _HEAD_LENGTH * height
     )
     # Facing us, the person's left is on the picture's right.
     for side, sign in (("left", 1.0), ("right", -1.0)):
-        shoulder = neck * 0.96 + across * sign * _SHOULDERS * height
-        hip = across * sign * _HIPS * height
-        _limb(xy, posture, side, ("shoulder", "elbow", "wrist"), shoulder,
-              ("arm", "elbow"), (_UPPER_ARM * height, _FOREARM * height))  # fmt: skip
-        _limb(xy, posture, side, ("hip", "knee", "ankle"), hip,
-              ("leg", "knee"), (_THIGH * height, _SHIN * height))  # fmt: skip
+        shoulder = neck * 0.96 + across * sign * _SHOULDER_HALF_WIDTH * height
+        hip = across * sign * _HIP_HALF_WIDTH * height
+        _place_limb(xy, posture, side, ("shoulder", "elbow", "wrist"), shoulder,
+              ("arm", "elbow"), (_UPPER_ARM_LENGTH * height, _FOREARM_LENGTH * height))  # fmt: skip
+        _place_limb(xy, posture, side, ("hip", "knee", "ankle"), hip,
+              ("leg", "knee"), (_THIGH_LENGTH * height, _SHIN_LENGTH * height))  # fmt: skip
     return xy
 
 
-def _limb(
+def _place_limb(
     xy: NDArray[np.float64],
     posture: Posture,
     side: str,
@@ -103,7 +110,7 @@ def _limb(
     for name, point in zip(
         joints, (start, middle, middle + _direction(second) * lengths[1]), strict=True
     ):
-        xy[_JOINT[f"{side}_{name}"]] = point
+        xy[_JOINT_INDEX[f"{side}_{name}"]] = point
 
 
 def _direction(angle: float) -> NDArray[np.float64]:
@@ -145,7 +152,7 @@ def draw_figure(
     rng: np.random.Generator,
 ) -> NDArray[np.bool_]:
     """Paint the person whose joints are `xy` (14, 2) into `canvas`; returns where (H, W)."""
-    unit = _torso_length(xy) * 0.2 * look.build
+    unit = _measure_torso(xy) * 0.2 * look.build
     layer = canvas.copy()
     near = "left" if rng.uniform() < 0.5 else "right"
     far = "right" if near == "left" else "left"
@@ -156,65 +163,67 @@ def draw_figure(
     _draw_head(layer, xy, posture, look, unit)
     _draw_arm(layer, xy, near, look, unit)
     figure: NDArray[np.bool_] = np.asarray(cv2.absdiff(layer, canvas)).max(axis=2) > 0
-    canvas[:] = np.where(figure[:, :, None], _shaded(layer, rng), canvas)
+    canvas[:] = np.where(figure[:, :, None], _shade(layer, rng), canvas)
     return figure
 
 
-def _torso_length(xy: NDArray[np.float64]) -> float:
-    pelvis = (xy[_JOINT["left_hip"]] + xy[_JOINT["right_hip"]]) / 2
-    return max(float(np.linalg.norm(xy[_JOINT["neck"]] - pelvis)), 4.0)
+def _measure_torso(xy: NDArray[np.float64]) -> float:
+    pelvis = (xy[_JOINT_INDEX["left_hip"]] + xy[_JOINT_INDEX["right_hip"]]) / 2
+    return max(float(np.linalg.norm(xy[_JOINT_INDEX["neck"]] - pelvis)), 4.0)
 
 
 def _draw_arm(
     layer: Image, xy: NDArray[np.float64], side: str, look: Appearance, unit: float
 ) -> None:
-    shoulder, elbow, wrist = (xy[_JOINT[f"{side}_{j}"]] for j in ("shoulder", "elbow", "wrist"))
+    shoulder, elbow, wrist = (
+        xy[_JOINT_INDEX[f"{side}_{j}"]] for j in ("shoulder", "elbow", "wrist")
+    )
     forearm = look.shirt if look.sleeves else look.skin
-    _capsule(layer, elbow, wrist, unit * 0.5, unit * 0.36, forearm)
-    _capsule(layer, shoulder, elbow, unit * 0.62, unit * 0.5, look.shirt)
+    _draw_capsule(layer, elbow, wrist, unit * 0.5, unit * 0.36, forearm)
+    _draw_capsule(layer, shoulder, elbow, unit * 0.62, unit * 0.5, look.shirt)
     hand = wrist + (wrist - elbow) * 0.12
-    _capsule(layer, wrist, hand, unit * 0.36, unit * 0.42, look.skin)
+    _draw_capsule(layer, wrist, hand, unit * 0.36, unit * 0.42, look.skin)
 
 
 def _draw_leg(
     layer: Image, xy: NDArray[np.float64], side: str, look: Appearance, unit: float
 ) -> None:
-    hip, knee, ankle = (xy[_JOINT[f"{side}_{j}"]] for j in ("hip", "knee", "ankle"))
-    _capsule(layer, knee, ankle, unit * 0.62, unit * 0.42, look.trousers)
-    _capsule(layer, hip, knee, unit * 0.85, unit * 0.62, look.trousers)
-    _capsule(layer, ankle, ankle + (ankle - knee) * 0.16, unit * 0.45, unit * 0.5, look.hair)
+    hip, knee, ankle = (xy[_JOINT_INDEX[f"{side}_{j}"]] for j in ("hip", "knee", "ankle"))
+    _draw_capsule(layer, knee, ankle, unit * 0.62, unit * 0.42, look.trousers)
+    _draw_capsule(layer, hip, knee, unit * 0.85, unit * 0.62, look.trousers)
+    _draw_capsule(layer, ankle, ankle + (ankle - knee) * 0.16, unit * 0.45, unit * 0.5, look.hair)
 
 
 def _draw_torso(layer: Image, xy: NDArray[np.float64], look: Appearance, unit: float) -> None:
     names = ("left_shoulder", "right_shoulder", "right_hip", "left_hip")
-    corners = np.array([xy[_JOINT[n]] for n in names])
+    corners = np.array([xy[_JOINT_INDEX[n]] for n in names])
     _fill(layer, corners, look.shirt)
     for a, b in ((0, 1), (1, 2), (2, 3), (3, 0)):
-        _capsule(layer, corners[a], corners[b], unit * 0.6, unit * 0.6, look.shirt)
+        _draw_capsule(layer, corners[a], corners[b], unit * 0.6, unit * 0.6, look.shirt)
     if look.stripes:
         for share in np.arange(0.1, 0.95, 0.2):
             ends = [corners[0] + share * (corners[3] - corners[0]),
                     corners[1] + share * (corners[2] - corners[1])]  # fmt: skip
-            _capsule(layer, ends[0], ends[1], unit * 0.12, unit * 0.12, look.trousers)
+            _draw_capsule(layer, ends[0], ends[1], unit * 0.12, unit * 0.12, look.trousers)
 
 
 def _draw_head(
     layer: Image, xy: NDArray[np.float64], posture: Posture, look: Appearance, unit: float
 ) -> None:
-    neck, top = xy[_JOINT["neck"]], xy[_JOINT["head_top"]]
+    neck, top = xy[_JOINT_INDEX["neck"]], xy[_JOINT_INDEX["head_top"]]
     up = top - neck
     across = np.array([-up[1], up[0]])
-    _capsule(layer, neck, neck + up * 0.4, unit * 0.4, unit * 0.4, look.skin)
+    _draw_capsule(layer, neck, neck + up * 0.4, unit * 0.4, unit * 0.4, look.skin)
     facing = posture.turn >= 0
-    _ellipse(layer, neck + up * 0.62, up * 0.42, 0.72, look.skin if facing else look.hair)
-    _ellipse(layer, neck + up * 0.86, up * 0.18, 1.7, look.hair)
+    _draw_ellipse(layer, neck + up * 0.62, up * 0.42, 0.72, look.skin if facing else look.hair)
+    _draw_ellipse(layer, neck + up * 0.86, up * 0.18, 1.7, look.hair)
     if facing:
         for sign in (-1, 1):
             eye = neck + up * 0.66 + across * 0.13 * sign
-            _capsule(layer, eye, eye, unit * 0.11, unit * 0.11, (20, 20, 20))
+            _draw_capsule(layer, eye, eye, unit * 0.11, unit * 0.11, (20, 20, 20))
 
 
-def _capsule(
+def _draw_capsule(
     layer: Image,
     a: NDArray[np.float64],
     b: NDArray[np.float64],
@@ -237,7 +246,7 @@ def _fill(layer: Image, corners: NDArray[np.float64], colour: Colour) -> None:
     cv2.fillConvexPoly(layer, np.round(corners * 8).astype(np.int32), colour, cv2.LINE_AA, 3)
 
 
-def _ellipse(
+def _draw_ellipse(
     layer: Image, centre: NDArray[np.float64], up: NDArray[np.float64], ratio: float, colour: Colour
 ) -> None:
     """An ellipse whose half axis is `up`, and `ratio` times as wide."""
@@ -247,7 +256,7 @@ def _ellipse(
     cv2.ellipse(layer, shape, colour, -1, cv2.LINE_AA)
 
 
-def _shaded(layer: Image, rng: np.random.Generator) -> Image:
+def _shade(layer: Image, rng: np.random.Generator) -> Image:
     """With a cloth-like texture."""
     height, width = layer.shape[:2]
     grid = rng.normal(1.0, 0.12, size=(max(height // 5, 1), max(width // 5, 1))).astype(np.float32)

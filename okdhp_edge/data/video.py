@@ -25,8 +25,12 @@ _FALLBACK_FPS, _MAX_FPS = 30.0, 1000.0
 _TIMEOUT_S, _LIVE_TIMEOUT_S = 10.0, 5.0
 _MAX_GAP_S = 300.0
 # How far before its announced end a whole video may stop.
-_END_S, _END_SHARE = 1.0, 0.05
-_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+_MAX_MISSING_END_S, _MAX_MISSING_END_SHARE = 1.0, 0.05
+_CV2_ROTATIONS = {
+    90: cv2.ROTATE_90_COUNTERCLOCKWISE,
+    180: cv2.ROTATE_180,
+    270: cv2.ROTATE_90_CLOCKWISE,
+}
 
 
 class TimedImage(NamedTuple):
@@ -75,12 +79,12 @@ class VideoReader:
         url = f"file:{name}" if isinstance(place, Path) else name
         try:
             self._container = av.open(
-                url, options=_OPTIONS | (_LIVE_OPTIONS if live else {}),
+                url, options=_STREAM_OPTIONS | (_LIVE_OPTIONS if live else {}),
                 timeout=_LIVE_TIMEOUT_S if live else _TIMEOUT_S,
             )  # fmt: skip
         except (av.FFmpegError, OSError, ValueError) as error:
             raise DataError(
-                f"video {self._name} cannot be opened ({_reason(error)})",
+                f"video {self._name} cannot be opened ({_describe_error(error)})",
                 "check that it is a video that FFmpeg can decode",
             ) from error
         if not self._container.streams.video:
@@ -93,9 +97,9 @@ class VideoReader:
         self._stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
         self._convert = VideoReformatter()
         self._frames = self._decode()
-        self.fps, self.is_rate_known = self._rate()
+        self.fps, self.is_rate_known = self._read_rate()
         self.frame_count = int(self._stream.frames)
-        self.duration_s = self._duration()
+        self.duration_s = self._read_duration()
         self.error = ""
         self.jumps: list[tuple[int, float]] = []
         self._offset: float | None = None
@@ -111,15 +115,15 @@ class VideoReader:
         frame = next(self._frames, None)
         if frame is None:
             return None
-        seconds = self._time_of(frame)
+        seconds = self._get_time(frame)
         self._check_size(frame.width, frame.height)
-        return TimedImage(self._image(frame), seconds)
+        return TimedImage(self._to_image(frame), seconds)
 
     def skip(self) -> bool:
         """Decode the next frame without converting it; False at the end."""
         frame = next(self._frames, None)
         if frame is not None:
-            self._time_of(frame)
+            self._get_time(frame)
         return frame is not None
 
     def seek(self, seconds: float) -> None:
@@ -148,9 +152,12 @@ class VideoReader:
     def is_cut_off(self) -> bool:
         """After the last frame: whether the file ended long before the end it announces."""
         if self.frame_count:
-            return self._read < self.frame_count * (1 - _END_SHARE) - self.fps * _END_S
+            return (
+                self._read
+                < self.frame_count * (1 - _MAX_MISSING_END_SHARE) - self.fps * _MAX_MISSING_END_S
+            )
         missing = self.duration_s - self.seconds - sum(gap for _, gap in self.jumps)
-        return missing > max(_END_S, _END_SHARE * self.duration_s)
+        return missing > max(_MAX_MISSING_END_S, _MAX_MISSING_END_SHARE * self.duration_s)
 
     @property
     def seconds(self) -> float:
@@ -165,17 +172,17 @@ class VideoReader:
         try:
             yield from self._container.decode(self._stream)
         except (av.FFmpegError, OSError) as error:
-            self.error = _reason(error)
+            self.error = _describe_error(error)
 
-    def _image(self, frame: av.VideoFrame) -> Image:
+    def _to_image(self, frame: av.VideoFrame) -> Image:
         converted = self._convert.reformat(frame, format="bgr24")
         plane = converted.planes[0]
         rows = np.frombuffer(cast("bytes", plane), np.uint8).reshape(-1, plane.line_size)
         image = rows[: frame.height, : 3 * frame.width].reshape(frame.height, frame.width, 3)
-        turn = _TURNS.get(round(frame.rotation) % 360)
+        turn = _CV2_ROTATIONS.get(round(frame.rotation) % 360)
         return np.asarray(image if turn is None else cv2.rotate(image, turn), dtype=np.uint8)
 
-    def _time_of(self, frame: av.VideoFrame) -> float:
+    def _get_time(self, frame: av.VideoFrame) -> float:
         """Where the file puts the frame; by the rate where it does not say, or goes back."""
         step = 1 / self.fps
         self._read += 1
@@ -193,7 +200,7 @@ class VideoReader:
         self._seconds = time if gap > 0 else self._seconds + step
         return self._seconds
 
-    def _rate(self) -> tuple[float, bool]:
+    def _read_rate(self) -> tuple[float, bool]:
         """Raw streams have no times; their rate is in the codec's own header, if anywhere."""
         self._is_raw = self._container.format.name in _RAW_FORMATS
         rates = (
@@ -206,7 +213,7 @@ class VideoReader:
                 return float(rate), True
         return _FALLBACK_FPS, False
 
-    def _duration(self) -> float:
+    def _read_duration(self) -> float:
         base = self._stream.time_base
         if self._stream.duration and base:
             return float(self._stream.duration * base)
@@ -233,9 +240,9 @@ class VideoReader:
 _LIVE_OPTIONS = {"rtsp_transport": "tcp"}
 _RAW_FORMATS = ("h264", "hevc", "m4v", "mpegvideo", "obu", "av1")
 # Before a decoder is made, frames are decoded to find out what the stream is.
-_OPTIONS = {"max_pixels": str(_MAX_PIXELS)}
+_STREAM_OPTIONS = {"max_pixels": str(_MAX_PIXELS)}
 
 
-def _reason(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     """FFmpeg's words, without the place, which the caller names."""
     return getattr(error, "strerror", None) or str(error).splitlines()[0][:80]

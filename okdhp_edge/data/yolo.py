@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from okdhp_edge.data.annotation_files import split_by_name
-from okdhp_edge.data.coco_annotation import AREA_OF_BOX
+from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO
 from okdhp_edge.data.image_file import IMAGE_SUFFIXES, ImageFile, read_image
 from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import COCO17, MAX_JOINTS, Skeleton, skeleton_from_names
 from okdhp_edge.system.reading import read_text, read_yaml
 
-_KEYS = {"train": "train", "val": "val", "test": "test"}
-_UNNAMED = "point_{}"
-_PERSON = "person"
+_SPLIT_KEYS = {"train": "train", "val": "val", "test": "test"}
+_UNNAMED_JOINT_FORMAT = "point_{}"
+_PERSON_CATEGORY = "person"
 
 
 class _Facts(NamedTuple):
@@ -37,11 +37,11 @@ class _Facts(NamedTuple):
 
 def is_yolo(path: Path) -> bool:
     """Whether a path is a set's YAML, or its folder."""
-    file = yaml_file(path)
+    file = find_yaml(path)
     return file.suffix.lower() in (".yaml", ".yml") and file.is_file()
 
 
-def yaml_file(path: Path) -> Path:
+def find_yaml(path: Path) -> Path:
     """`data.yaml` of a folder, or the file itself."""
     return path / "data.yaml" if path.is_dir() else path
 
@@ -58,10 +58,10 @@ def load_yolo(path: Path, split: str, person_class: str | None = None) -> PoseDa
     Raises:
         DataError: a file is missing or not what the format says, or no row is of that class.
     """
-    file = yaml_file(path)
-    facts = _facts(file)
+    file = find_yaml(path)
+    facts = _read_facts(file)
     left_out: Counter[str] = Counter()
-    named = [s for s in _KEYS if facts.folders.get(s)]
+    named = [s for s in _SPLIT_KEYS if facts.folders.get(s)]
     if split != "all" and split not in named and named != ["train"]:
         raise DataError(
             f"{file} names no '{split}', only {', '.join(named)}",
@@ -69,10 +69,10 @@ def load_yolo(path: Path, split: str, person_class: str | None = None) -> PoseDa
         )
     wanted = named if split == "all" else [split] if split in named else named
     labelled = [
-        found for part in wanted for found in _labelled(facts, facts.folders[part], left_out)
+        found for part in wanted for found in _read_labelled(facts, facts.folders[part], left_out)
     ]
-    persons = _person_class(facts, labelled, person_class, left_out)
-    samples = [s for found in labelled for s in _of_picture(facts, found, persons, left_out)]
+    persons = _choose_person_class(facts, labelled, person_class, left_out)
+    samples = [s for found in labelled for s in _make_samples(facts, found, persons, left_out)]
     if split != "all" and named == ["train"]:
         samples = split_by_name(samples, split, key=lambda s: s.image_name)
     notes = [f"left out: {count} {what}" for what, count in left_out.items()]
@@ -81,11 +81,11 @@ def load_yolo(path: Path, split: str, person_class: str | None = None) -> PoseDa
     return PoseDataset(f"yolo:{path}", split, facts.skeleton, samples, "oks", tuple(notes))
 
 
-def _facts(file: Path) -> _Facts:
+def _read_facts(file: Path) -> _Facts:
     try:
         content = read_yaml(file)
     except FileNotFoundError:
-        raise DataError(f"{file} does not exist", _missing_yaml(file.parent)) from None
+        raise DataError(f"{file} does not exist", _explain_missing_yaml(file.parent)) from None
     except (OSError, ValueError) as error:
         text = " ".join(str(error).split())[:120]
         raise DataError(f"{file} is no YAML ({text})", "mend it") from error
@@ -103,14 +103,16 @@ def _facts(file: Path) -> _Facts:
     root = root if root.is_absolute() and root.is_dir() else file.parent / root
     if not root.is_dir():
         root = file.parent
-    folders = {split: _places(file, root, content.get(key)) for split, key in _KEYS.items()}
+    folders = {
+        split: _find_places(file, root, content.get(key)) for split, key in _SPLIT_KEYS.items()
+    }
     if not any(folders.values()):
         raise DataError(f"{file} names no pictures", "it needs `train:` and `val:`")
-    skeleton = _skeleton(file, content, shape[0])
-    return _Facts(root, folders, shape[0], shape[1], skeleton, _classes(content.get("names")))
+    skeleton = _make_skeleton(file, content, shape[0])
+    return _Facts(root, folders, shape[0], shape[1], skeleton, _parse_classes(content.get("names")))
 
 
-def _missing_yaml(folder: Path) -> str:
+def _explain_missing_yaml(folder: Path) -> str:
     """Label Studio exports labels without it."""
     if not (folder / "notes.json").is_file():
         return "point yolo: at data.yaml"
@@ -120,7 +122,7 @@ def _missing_yaml(folder: Path) -> str:
     )
 
 
-def _classes(names: Any) -> dict[int, str]:
+def _parse_classes(names: Any) -> dict[int, str]:
     """By number, from a list or a table."""
     listed = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(listed, dict):
@@ -128,7 +130,7 @@ def _classes(names: Any) -> dict[int, str]:
     return {k: str(v) for k, v in listed.items() if isinstance(k, int)}
 
 
-def _places(file: Path, root: Path, value: Any) -> list[Path]:
+def _find_places(file: Path, root: Path, value: Any) -> list[Path]:
     """The folders or lists of one split. Roboflow writes `../train/images` for `train/images`."""
     texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
     places = []
@@ -141,7 +143,7 @@ def _places(file: Path, root: Path, value: Any) -> list[Path]:
     return places
 
 
-def _skeleton(file: Path, content: dict[str, Any], joints: int) -> Skeleton:
+def _make_skeleton(file: Path, content: dict[str, Any], joints: int) -> Skeleton:
     flip = content.get("flip_idx")
     if flip is not None and not (isinstance(flip, list) and all(isinstance(v, int) for v in flip)):
         raise DataError(f"{file}: `flip_idx` is no list of numbers", "mend it")
@@ -154,7 +156,7 @@ def _skeleton(file: Path, content: dict[str, Any], joints: int) -> Skeleton:
         raise DataError(f"{file} does not name {joints} joints", "mend `kpt_names`")
     if joints == len(COCO17) and flip in (None, COCO17.flip_index.tolist()):
         return COCO17
-    unnamed = [_UNNAMED.format(i) for i in range(joints)]
+    unnamed = [_UNNAMED_JOINT_FORMAT.format(i) for i in range(joints)]
     return skeleton_from_names(file.parent.name, unnamed, (), flip)
 
 
@@ -165,14 +167,16 @@ class _Labelled(NamedTuple):
     rows: list[np.ndarray]
 
 
-def _labelled(facts: _Facts, places: list[Path], left_out: Counter[str]) -> Iterator[_Labelled]:
+def _read_labelled(
+    facts: _Facts, places: list[Path], left_out: Counter[str]
+) -> Iterator[_Labelled]:
     for place in places:
-        for picture in _pictures(place):
-            labels = _labels_of(picture)
+        for picture in _list_pictures(place):
+            labels = _find_label_file(picture)
             if not labels.is_file():
                 left_out["pictures without labels"] += 1
                 continue
-            rows = _rows(facts, labels)
+            rows = _read_rows(facts, labels)
             if not rows:
                 left_out["pictures without persons"] += 1
             elif not picture.is_file():
@@ -181,13 +185,13 @@ def _labelled(facts: _Facts, places: list[Path], left_out: Counter[str]) -> Iter
                 yield _Labelled(picture, rows)
 
 
-def _person_class(
+def _choose_person_class(
     facts: _Facts, labelled: list[_Labelled], wanted: str | None, left_out: Counter[str]
 ) -> int:
     """The class that is wanted, else the one called `person`, else the most frequent one; the
     others are counted."""
     counts = Counter(int(row[0]) for found in labelled for row in found.rows)
-    name = (wanted or _PERSON).lower()
+    name = (wanted or _PERSON_CATEGORY).lower()
     named = [k for k in counts if name in (facts.classes.get(k, "").lower(), str(k))]
     if wanted and not named:
         names = ", ".join(facts.classes.get(k, str(k)) for k in sorted(counts))
@@ -199,23 +203,23 @@ def _person_class(
     return chosen
 
 
-def _pictures(place: Path) -> list[Path]:
+def _list_pictures(place: Path) -> list[Path]:
     """Of a folder, or of a list with one picture a line."""
     if place.is_dir():
         return sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    lines = _text(place).splitlines()
+    lines = _read_list(place).splitlines()
     # Written on Windows it has other slashes.
     return [place.parent / line.strip().replace("\\", "/") for line in lines if line.strip()]
 
 
-def _text(place: Path) -> str:
+def _read_list(place: Path) -> str:
     try:
         return read_text(place)
     except (OSError, ValueError) as error:
         raise DataError(f"list {place} cannot be read ({error})", "write it as UTF-8") from error
 
 
-def _labels_of(picture: Path) -> Path:
+def _find_label_file(picture: Path) -> Path:
     """The last folder `images` of the path becomes `labels`."""
     parts = list(picture.parts)
     for place in range(len(parts) - 2, -1, -1):
@@ -225,11 +229,11 @@ def _labels_of(picture: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _of_picture(
+def _make_samples(
     facts: _Facts, found: _Labelled, person_class: int, left_out: Counter[str]
 ) -> Iterator[Sample]:
     picture, rows = found
-    width, height = _size(picture)
+    width, height = _read_size(picture)
     scale = np.array([width, height], dtype=np.float64)
     name = picture.relative_to(facts.root) if picture.is_relative_to(facts.root) else picture
     for number, row in enumerate(rows):
@@ -247,11 +251,11 @@ def _of_picture(
             id=f"{name.as_posix()}#{number}", image=ImageFile(picture), box=box,
             # Shares count from the edge of the first pixel, our pixels from its centre.
             xy=(points[:, :2] * scale - 0.5).astype(np.float32), labelled=known,
-            area=float(size.prod()) * AREA_OF_BOX,
+            area=float(size.prod()) * PERSON_BOX_AREA_RATIO,
         )  # fmt: skip
 
 
-def _rows(facts: _Facts, labels: Path) -> list[np.ndarray]:
+def _read_rows(facts: _Facts, labels: Path) -> list[np.ndarray]:
     count = 5 + facts.joints * facts.values
     rows = []
     try:
@@ -270,7 +274,7 @@ def _rows(facts: _Facts, labels: Path) -> list[np.ndarray]:
     return rows
 
 
-def _size(picture: Path) -> tuple[int, int]:
+def _read_size(picture: Path) -> tuple[int, int]:
     """(width, height) as it is shown, turned by EXIF."""
     height, width = read_image(picture).shape[:2]
     return width, height

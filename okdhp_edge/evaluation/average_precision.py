@@ -17,27 +17,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.data.annotation_files import read_json
-from okdhp_edge.data.coco import annotation_file
-from okdhp_edge.data.coco_annotation import AREA_OF_BOX
-from okdhp_edge.data.coco_layout import name_of
+from okdhp_edge.data.coco import find_annotation_file
+from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO
+from okdhp_edge.data.coco_layout import get_file_name
 from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.metrics import Score
 from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
 from okdhp_edge.system.files import write_text
 
-NAMES = ("AP", "AP50", "AP75", "AP-M", "AP-L", "AR", "AR50", "AR75", "AR-M", "AR-L")
+METRIC_NAMES = ("AP", "AP50", "AP75", "AP-M", "AP-L", "AR", "AR50", "AR75", "AR-M", "AR-L")
 """What the evaluator prints, in its order."""
-CROWD_NAMES = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP-easy", "AP-medium", "AP-hard")
+CROWD_METRIC_NAMES = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP-easy", "AP-medium", "AP-hard")
 """The same of CrowdPose's evaluation."""
 # Below the first a picture is easy, from the second on it is hard.
-_EASY_BELOW, _HARD_FROM = 0.2, 0.8
-_AT_50, _AT_75 = 0, 5
+_MEDIUM_MIN_CROWD_INDEX, _HARD_MIN_CROWD_INDEX = 0.2, 0.8
+_OKS_50_INDEX, _OKS_75_INDEX = 0, 5
 _BOOTSTRAP_ROUNDS = 200
-_FAR = 1e9
+_MAX_ABS_VALUE = 1e9
 # The score of a person is the mean of its joints' scores above this (Xiao et al., ECCV 2018, and
 # every top-down code since), times that of its box.
-_SEEN = 0.2
+_MIN_KEYPOINT_SCORE = 0.2
 
 Results = list[dict[str, Any]]
 
@@ -55,13 +55,13 @@ def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
     """
     from pycocotools.coco import COCO
 
-    file = file_of(poses)
-    skeleton = _skeleton(file)
+    file = resolve_annotation_file(poses)
+    skeleton = _read_skeleton(file)
     _check(results, skeleton)
     # It prints to stdout, which belongs to the command's JSON line.
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(file))
-        ids = sorted(image_ids(poses).values())
+        ids = sorted(read_image_ids(poses).values())
         wanted = [r for r in results if r["image_id"] in set(ids)]
         if not wanted:
             raise DataError(
@@ -71,10 +71,10 @@ def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
         crowd = {i: truth.imgs[i].get("crowdIndex") for i in ids}
         if all(value is not None for value in crowd.values()):
             return _evaluate_crowd(truth, wanted, skeleton, crowd)
-        _complete(truth)
-        evaluator = _evaluated(truth, wanted, skeleton, ids)
+        _fill_missing_keys(truth)
+        evaluator = _run_coco_eval(truth, wanted, skeleton, ids)
         evaluator.summarize()
-    return {n: 100 * float(v) for n, v in zip(NAMES, evaluator.stats, strict=True)}
+    return {n: 100 * float(v) for n, v in zip(METRIC_NAMES, evaluator.stats, strict=True)}
 
 
 def average_precision_score(
@@ -90,24 +90,26 @@ def average_precision_score(
     Raises:
         DataError: the set is no COCO file.
     """
-    columns = _skeleton(file_of(poses)).columns_in(poses.skeleton)
+    columns = _read_skeleton(resolve_annotation_file(poses)).find_columns(poses.skeleton)
     known = columns >= 0
-    results = results_of(poses, xy_NK2[:, columns] * known[:, None], score_NK[:, columns] * known)
-    value = average_precision(poses, results)[NAMES[0]]
-    low, high = _ap_interval(poses, results)
+    results = to_coco_results(
+        poses, xy_NK2[:, columns] * known[:, None], score_NK[:, columns] * known
+    )
+    value = average_precision(poses, results)[METRIC_NAMES[0]]
+    low, high = _bootstrap_ap_interval(poses, results)
     return Score(value, low, high, len(poses), np.full(len(poses.skeleton), np.nan))
 
 
-def _ap_interval(poses: PoseDataset, results: Results) -> tuple[float, float]:
+def _bootstrap_ap_interval(poses: PoseDataset, results: Results) -> tuple[float, float]:
     """95 % of the AP of as many pictures drawn with replacement."""
     from pycocotools.coco import COCO
 
-    file = file_of(poses)
-    ids = sorted(image_ids(poses).values())
+    file = resolve_annotation_file(poses)
+    ids = sorted(read_image_ids(poses).values())
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(file))
-        _complete(truth)
-        evaluator = _evaluated(truth, results, _skeleton(file), ids, sizes=False)
+        _fill_missing_keys(truth)
+        evaluator = _run_coco_eval(truth, results, _read_skeleton(file), ids, sizes=False)
         images = evaluator.evalImgs
         rng = np.random.default_rng(0)
         values = []
@@ -119,7 +121,7 @@ def _ap_interval(poses: PoseDataset, results: Results) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _evaluated(
+def _run_coco_eval(
     truth: Any, results: Results, skeleton: Skeleton, ids: Sequence[Any], *, sizes: bool = True
 ) -> Any:
     from pycocotools.cocoeval import COCOeval
@@ -140,24 +142,28 @@ def _evaluate_crowd(
 ) -> dict[str, float]:
     for annotation in truth.anns.values():
         box = annotation.get("bbox") or [0, 0, 0, 0]
-        annotation["area"] = float(box[2]) * float(box[3]) * AREA_OF_BOX
-    _complete(truth)
-    found = _evaluated(truth, results, skeleton, list(crowd)).eval
+        annotation["area"] = float(box[2]) * float(box[3]) * PERSON_BOX_AREA_RATIO
+    _fill_missing_keys(truth)
+    found = _run_coco_eval(truth, results, skeleton, list(crowd)).eval
     # (thresholds, recalls, categories, areas, detections), the same without recalls; area 0: all.
     precision, recall = found["precision"][..., 0, :], found["recall"][..., 0, :]
     points = [
-        _mean(part) for each in (precision, recall) for part in (each, each[_AT_50], each[_AT_75])
+        _mean(part)
+        for each in (precision, recall)
+        for part in (each, each[_OKS_50_INDEX], each[_OKS_75_INDEX])
     ]
     groups: tuple[list[Any], ...] = ([], [], [])
     for picture, index in crowd.items():
-        groups[(index >= _EASY_BELOW) + (index >= _HARD_FROM)].append(picture)
+        groups[(index >= _MEDIUM_MIN_CROWD_INDEX) + (index >= _HARD_MIN_CROWD_INDEX)].append(
+            picture
+        )
     for group in groups:
         some = [r for r in results if r["image_id"] in set(group)]
         points.append(
-            _mean(_evaluated(truth, some, skeleton, group).eval["precision"][..., 0, :])
+            _mean(_run_coco_eval(truth, some, skeleton, group).eval["precision"][..., 0, :])
             if some else -100.0
         )  # fmt: skip
-    return dict(zip(CROWD_NAMES, points, strict=True))
+    return dict(zip(CROWD_METRIC_NAMES, points, strict=True))
 
 
 def _mean(values: NDArray[np.float64]) -> float:
@@ -166,18 +172,18 @@ def _mean(values: NDArray[np.float64]) -> float:
     return 100 * float(counted.mean()) if len(counted) else -100.0
 
 
-def results_of(
+def to_coco_results(
     poses: PoseDataset,
     xy_NK2: NDArray[np.floating],
     score_NK: NDArray[np.floating],
     box_score_N: NDArray[np.floating] | None = None,
 ) -> Results:
     """One result for each sample, in COCO's form."""
-    ids = image_ids(poses)
+    ids = read_image_ids(poses)
     boxes = np.ones(len(poses)) if box_score_N is None else box_score_N
     found = []
     for sample, xy, score, box in zip(poses.samples, xy_NK2, score_NK, boxes, strict=True):
-        seen = score[score > _SEEN]
+        seen = score[score > _MIN_KEYPOINT_SCORE]
         points = np.column_stack([xy, score])
         found.append({
             "image_id": ids[sample.image_name], "category_id": 1,
@@ -204,7 +210,7 @@ def write_results(path: Path, results: Results) -> None:
     write_text(path, json.dumps(results) + "\n")
 
 
-def file_of(poses: PoseDataset) -> Path:
+def resolve_annotation_file(poses: PoseDataset) -> Path:
     """The annotation file a set was read from.
 
     Raises:
@@ -216,18 +222,18 @@ def file_of(poses: PoseDataset) -> Path:
             f"average precision needs one COCO annotation file, not {poses.source}",
             "give --data coco:FILE",
         )
-    return annotation_file(Path(place), poses.split)
+    return find_annotation_file(Path(place), poses.split)
 
 
-def image_ids(poses: PoseDataset) -> dict[str, Any]:
+def read_image_ids(poses: PoseDataset) -> dict[str, Any]:
     """By file name, of the pictures that the set's samples are in."""
-    content = read_json(file_of(poses))
-    by_name = {name_of(image): image["id"] for image in content["images"]}
+    content = read_json(resolve_annotation_file(poses))
+    by_name = {get_file_name(image): image["id"] for image in content["images"]}
     names = {s.image_name for s in poses.samples}
     return {name: by_name[name] for name in names}
 
 
-def _skeleton(file: Path) -> Skeleton:
+def _read_skeleton(file: Path) -> Skeleton:
     categories = read_json(file).get("categories") or [{}]
     names = categories[0].get("keypoints")
     if not names:
@@ -254,10 +260,10 @@ def _check(results: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> None:
 
 def _is_number(value: object) -> bool:
     # Larger integers than a float holds are objects to numpy.
-    return isinstance(value, int | float) and math.isfinite(value) and abs(value) < _FAR
+    return isinstance(value, int | float) and math.isfinite(value) and abs(value) < _MAX_ABS_VALUE
 
 
-def _complete(truth: Any) -> None:
+def _fill_missing_keys(truth: Any) -> None:
     """Keys that labelling tools leave out and the evaluator needs."""
     for annotation in truth.anns.values():
         points = annotation.get("keypoints") or []

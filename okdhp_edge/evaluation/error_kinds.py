@@ -12,13 +12,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.data.coco_annotation import AREA_OF_BOX
+from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO
 from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.pose.metrics import keypoint_similarity
 from okdhp_edge.pose.skeleton import Skeleton
 
 # The paper's thresholds: human annotators agree within the first, the second is still the joint.
-GOOD, CLOSE = 0.85, 0.5
+MIN_GOOD_SIMILARITY, MIN_CLOSE_SIMILARITY = 0.85, 0.5
 
 
 class Kind(IntEnum):
@@ -57,17 +57,21 @@ def classify(poses: PoseDataset, xy_NK2: NDArray[np.floating]) -> JointErrors:
         poses: with the model's joints.
         xy_NK2: predictions for each of its samples.
     """
-    by_picture = _by_picture(poses.samples)
+    by_picture = _group_by_image(poses.samples)
     kinds, similarities = [], []
     for number, sample in enumerate(poses.samples):
         others = [poses.samples[i] for i in by_picture[sample.image_name] if i != number]
         evaluated = _Matched(xy_NK2[number], sample, poses.skeleton)
-        own = evaluated.near(sample)
+        own = evaluated.compute_similarity(sample)
         swapped = np.maximum.reduce([
-            np.zeros(len(own)), *(evaluated.near(other) for other in others),
-            *(evaluated.near(other, mirrored=True) for other in others),
+            np.zeros(len(own)), *(evaluated.compute_similarity(other) for other in others),
+            *(evaluated.compute_similarity(other, mirrored=True) for other in others),
         ])  # fmt: skip
-        kinds.append(_kinds(sample.labelled, own, evaluated.near(sample, mirrored=True), swapped))
+        kinds.append(
+            _classify_joints(
+                sample.labelled, own, evaluated.compute_similarity(sample, mirrored=True), swapped
+            )
+        )
         similarities.append(own)
     similarity = np.stack(similarities)
     labelled = np.stack([s.labelled for s in poses.samples])
@@ -82,7 +86,7 @@ class _Matched(NamedTuple):
     sample: Sample
     skeleton: Skeleton
 
-    def near(self, other: Sample, *, mirrored: bool = False) -> NDArray[np.float64]:
+    def compute_similarity(self, other: Sample, *, mirrored: bool = False) -> NDArray[np.float64]:
         """(K,) similarity to somebody's joints, or to those of the other side; 0 where there is no
         such label."""
         truth, known = other.xy, other.labelled
@@ -90,30 +94,30 @@ class _Matched(NamedTuple):
             flip = self.skeleton.flip_index
             truth, known = truth[flip], known[flip] & (flip != np.arange(len(flip)))
         sigmas = self.skeleton.sigmas
-        return keypoint_similarity(self.xy, truth, _area(self.sample), sigmas) * known
+        return keypoint_similarity(self.xy, truth, _estimate_area(self.sample), sigmas) * known
 
 
-def _kinds(
+def _classify_joints(
     labelled: NDArray[np.bool_],
     own: NDArray[np.float64],
     inverted: NDArray[np.float64],
     swapped: NDArray[np.float64],
 ) -> NDArray[np.int8]:
     kind = np.full(len(own), Kind.MISS, dtype=np.int8)
-    kind[swapped >= CLOSE] = Kind.SWAP
-    kind[inverted >= CLOSE] = Kind.INVERSION
-    kind[own >= CLOSE] = Kind.JITTER
-    kind[own >= GOOD] = Kind.GOOD
+    kind[swapped >= MIN_CLOSE_SIMILARITY] = Kind.SWAP
+    kind[inverted >= MIN_CLOSE_SIMILARITY] = Kind.INVERSION
+    kind[own >= MIN_CLOSE_SIMILARITY] = Kind.JITTER
+    kind[own >= MIN_GOOD_SIMILARITY] = Kind.GOOD
     kind[~labelled] = Kind.UNLABELLED
     return kind
 
 
-def _area(sample: Sample) -> float:
-    box = float(sample.box[2] * sample.box[3]) * AREA_OF_BOX
+def _estimate_area(sample: Sample) -> float:
+    box = float(sample.box[2] * sample.box[3]) * PERSON_BOX_AREA_RATIO
     return max(sample.area or box, 1.0)
 
 
-def _by_picture(samples: Sequence[Sample]) -> dict[str, list[int]]:
+def _group_by_image(samples: Sequence[Sample]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for number, sample in enumerate(samples):
         found.setdefault(sample.image_name, []).append(number)

@@ -18,39 +18,41 @@ from okdhp_edge.pose.draw import draw_skeleton
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import Skeleton
 
-_TILE, _PADDING, _QUALITY = 220, 1.5, 80
-_GROUPS = 4
-_COUNTED = (Kind.GOOD, Kind.JITTER, Kind.INVERSION, Kind.SWAP, Kind.MISS)
+_TILE_PX, _BOX_PADDING, _JPEG_QUALITY = 220, 1.5, 80
+_NUM_SIZE_GROUPS = 4
+_REPORTED_KINDS = (Kind.GOOD, Kind.JITTER, Kind.INVERSION, Kind.SWAP, Kind.MISS)
 
 
 def summary(poses: PoseDataset, errors: JointErrors) -> dict[str, Any]:
     """Shares of each kind of error among labelled joints: in all, by joint, by size of person."""
     side = np.array([float(s.box[2:].max()) for s in poses.samples])
-    edges = np.quantile(side, np.linspace(0, 1, _GROUPS + 1))
-    group = np.clip(np.searchsorted(edges, side, side="right") - 1, 0, _GROUPS - 1)
+    edges = np.quantile(side, np.linspace(0, 1, _NUM_SIZE_GROUPS + 1))
+    group = np.clip(np.searchsorted(edges, side, side="right") - 1, 0, _NUM_SIZE_GROUPS - 1)
     by_size = [
         {
             "name": f"{edges[g]:.0f} to {edges[g + 1]:.0f} px",
-            **_shares(errors, (group == g)[:, None]),
+            **_compute_shares(errors, (group == g)[:, None]),
         }
-        for g in range(_GROUPS)
+        for g in range(_NUM_SIZE_GROUPS)
     ]
     columns = np.arange(len(poses.skeleton))
     by_joint = [
-        {"name": joint, **_shares(errors, (columns == k)[None])}
+        {"name": joint, **_compute_shares(errors, (columns == k)[None])}
         for k, joint in enumerate(poses.skeleton.joints)
     ]
     return {
-        "all": {"name": "all", **_shares(errors, np.array([[True]]))},
+        "all": {"name": "all", **_compute_shares(errors, np.array([[True]]))},
         "by_joint": by_joint, "by_size": by_size,
     }  # fmt: skip
 
 
-def _shares(errors: JointErrors, chosen: NDArray[np.bool_]) -> dict[str, float | int | None]:
+def _compute_shares(
+    errors: JointErrors, chosen: NDArray[np.bool_]
+) -> dict[str, float | int | None]:
     chosen = chosen & (errors.kind != Kind.UNLABELLED)
     count = int(chosen.sum())
     found: dict[str, float | int | None] = {"joints": count}
-    for kind in _COUNTED:
+    for kind in _REPORTED_KINDS:
         share = float((chosen & (errors.kind == kind)).sum()) / count if count else None
         found[kind.name.lower()] = None if share is None else round(100 * share, 1)
     similar = float((errors.similarity * chosen).sum()) / count if count else None
@@ -75,7 +77,7 @@ def error_page(
     worst = evaluated[np.argsort(errors.person[evaluated], kind="stable")][:count]
     persons = []
     for done, index in enumerate(worst, 1):
-        persons.append(_person(poses, int(index), xy_NK2[index], errors))
+        persons.append(_describe_person(poses, int(index), xy_NK2[index], errors))
         progress(done)
     content = {"title": title, **summary(poses, errors), "persons": persons}
     page = (resources.files(__package__) / "error_page.html").read_text(encoding="utf-8")
@@ -83,27 +85,27 @@ def error_page(
     return page.replace("/*DATA*/", json.dumps(content).replace("</", "<\\/"))
 
 
-def _person(
+def _describe_person(
     poses: PoseDataset, index: int, xy: NDArray[np.floating], errors: JointErrors
 ) -> dict[str, Any]:
     sample, kinds = poses.samples[index], errors.kind[index]
-    counts = {kind.name.lower(): int((kinds == kind).sum()) for kind in _COUNTED}
+    counts = {kind.name.lower(): int((kinds == kind).sum()) for kind in _REPORTED_KINDS}
     return {
         "id": sample.id, "oks": round(100 * float(errors.person[index]), 1),
         "side": round(float(sample.box[2:].max())), "joints": int(sample.labelled.sum()),
-        **counts, "picture": _pair(sample, xy, poses.skeleton),
+        **counts, "picture": _render_pair(sample, xy, poses.skeleton),
     }  # fmt: skip
 
 
-def _pair(sample: Sample, xy: NDArray[np.floating], skeleton: Skeleton) -> str:
+def _render_pair(sample: Sample, xy: NDArray[np.floating], skeleton: Skeleton) -> str:
     """Labels and predictions side by side, as a data URL."""
-    size = (_TILE, _TILE)
-    crop = crop_person(sample.image.read(), sample.box, size, _PADDING, (230, 230, 230))
+    size = (_TILE_PX, _TILE_PX)
+    crop = crop_person(sample.image.read(), sample.box, size, _BOX_PADDING, (230, 230, 230))
     tiles: list[Image] = []
     for joints in (sample.xy, xy):
         tile = crop.image.copy()
         inside = apply(crop.crop_from_image, joints)
         draw_skeleton(tile, skeleton, inside, sample.labelled, 1)
         tiles.append(tile)
-    jpeg = cv2.imencode(".jpg", np.hstack(tiles), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
+    jpeg = cv2.imencode(".jpg", np.hstack(tiles), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()

@@ -22,8 +22,8 @@ Progress = Callable[[int], None]
 """Told how many samples are done so far."""
 
 # MPII's evaluation leaves these out of its mean.
-_NOT_IN_PCKH = ("pelvis", "thorax")
-_METRIC = re.compile(r"(pck|pckh)@(0?\.\d+|1\.0)|oks|ap")
+_PCKH_EXCLUDED_JOINTS = ("pelvis", "thorax")
+_METRIC_PATTERN = re.compile(r"(pck|pckh)@(0?\.\d+|1\.0)|oks|ap")
 
 
 class EvaluationCrop(NamedTuple):
@@ -33,7 +33,7 @@ class EvaluationCrop(NamedTuple):
     image_from_heatmap: Affine
 
 
-def inference_crop(sample: Sample, spec: InputSpec, stride: int) -> EvaluationCrop:
+def make_inference_crop(sample: Sample, spec: InputSpec, stride: int) -> EvaluationCrop:
     """The crop exactly as `run` makes it: this is what is calibrated and evaluated on.
 
     Raises:
@@ -83,7 +83,7 @@ def predict_with_scores(
     scores: dict[str, list[NDArray[np.float32]]] = {}
     for start in range(0, len(poses), batch_size):
         batch = poses.samples[start : start + batch_size]
-        crops = [inference_crop(s, spec, decoder.stride) for s in batch]
+        crops = [make_inference_crop(s, spec, decoder.stride) for s in batch]
         for name, heatmaps in predict(np.stack([c.image for c in crops])).items():
             decoded = decoder.decode(heatmaps)
             placed = [
@@ -120,7 +120,7 @@ def evaluate(
 
 def check_metric(metric: str) -> None:
     """Raise DataError unless `metric` is one we know."""
-    if not _METRIC.fullmatch(metric):
+    if not _METRIC_PATTERN.fullmatch(metric):
         raise DataError(f"unknown metric '{metric}'", "use pck@0.2, pckh@0.5, oks or ap")
 
 
@@ -142,16 +142,16 @@ def score(
     truth = np.stack([s.xy for s in poses.samples])
     labelled = np.stack([s.labelled for s in poses.samples])
     if metric == "oks":
-        area = _values(s.area for s in poses.samples)
+        area = _to_array(s.area for s in poses.samples)
         result = oks(predicted_NK2, truth, labelled, area, poses.skeleton.sigmas)
     else:
         name, threshold = metric.split("@")
         if name == "pckh":
-            labelled = labelled & ~np.isin(poses.skeleton.joints, _NOT_IN_PCKH)
+            labelled = labelled & ~np.isin(poses.skeleton.joints, _PCKH_EXCLUDED_JOINTS)
         norm = (
             torso_diagonals(truth, labelled, poses.skeleton)
             if name == "pck"
-            else _values(s.head_size for s in poses.samples)
+            else _to_array(s.head_size for s in poses.samples)
         )
         result = pck(predicted_NK2, truth, labelled, norm, float(threshold))
     if not result.persons:
@@ -162,5 +162,5 @@ def score(
     return result
 
 
-def _values(values: Iterator[float | None]) -> NDArray[np.float64]:
+def _to_array(values: Iterator[float | None]) -> NDArray[np.float64]:
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)

@@ -12,34 +12,34 @@ from torch import nn
 from okdhp_edge import __version__
 from okdhp_edge.artifacts.card import (
     CARD_NAME,
-    RANGES,
+    RANGES_FILE_NAME,
     InputSpec,
     Measured,
     ModelCard,
-    metadata_of,
-    sha256_of,
+    compute_sha256,
+    make_metadata,
     write_card,
 )
 from okdhp_edge.artifacts.model_store import mark_newest
 from okdhp_edge.backends.base import BackendConfig, predict_with
-from okdhp_edge.backends.pytorch import WEIGHTS
+from okdhp_edge.backends.pytorch import BRANCH_WEIGHTS_NAME
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseDataset, kinds_of
-from okdhp_edge.evaluation.evaluate import evaluate, inference_crop
+from okdhp_edge.data.sample import PoseDataset, list_kinds
+from okdhp_edge.evaluation.evaluate import evaluate, make_inference_crop
 from okdhp_edge.export.learned_ranges import write_learned_ranges
-from okdhp_edge.export.parity import check_parity, max_joint_shift
-from okdhp_edge.export.strip import branch_config, choose_branch, strip
+from okdhp_edge.export.parity import check_parity, measure_joint_shift
+from okdhp_edge.export.strip import choose_branch, make_branch_config, strip
 from okdhp_edge.export.to_onnx import ensure_folded, set_metadata, simplify, write_onnx
 from okdhp_edge.inference.flip_test import Predict
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.recipe.checkpoint import CheckpointInfo, load_net, read_info
-from okdhp_edge.system.files import exclusive, staged_folder
-from okdhp_edge.system.progress import Report, silent
+from okdhp_edge.system.files import lock_folder, stage_folder
+from okdhp_edge.system.progress import Report, ignore_progress
 
-MODEL = "model.onnx"
-_PARITY_CROPS = 32
+MODEL_FILE_NAME = "model.onnx"
+_NUM_PARITY_CROPS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class ExportOptions:
     simplify: bool = True
     box_padding: float | None = None
     command: str = ""
-    report: Report = silent
+    report: Report = ignore_progress
 
 
 def export_branch(checkpoint: Path, options: ExportOptions) -> Path:
@@ -73,7 +73,7 @@ def export_branch(checkpoint: Path, options: ExportOptions) -> Path:
         DataError: no validation pictures.
         GateError: the file does not compute what PyTorch does; no file is left.
     """
-    with exclusive(options.out):
+    with lock_folder(options.out):
         return _export_branch(checkpoint, options)
 
 
@@ -87,20 +87,20 @@ def _export_branch(checkpoint: Path, options: ExportOptions) -> Path:
     net.eval()
     single = strip(net, recipe.network, branch)
     target = options.out / "fp32"
-    with staged_folder(target) as folder:
+    with stage_folder(target) as folder:
         options.report("export", 0, 3, f"branch {branch} to ONNX")
-        file = folder / MODEL
+        file = folder / MODEL_FILE_NAME
         write_onnx(single, recipe.input_spec(), file, options.batch)
         simplified = options.simplify and simplify(file, options.batch)
         ensure_folded(file)
-        save_file(single.state_dict(), folder / WEIGHTS)
+        save_file(single.state_dict(), folder / BRANCH_WEIGHTS_NAME)
         if recipe.quantization and recipe.quantization.branch == branch:
-            write_learned_ranges(checkpoint, recipe, net, file, folder / RANGES)
-        card = _card(checkpoint, facts, branch, options, simplified=simplified)
-        set_metadata(file, metadata_of(card))
-        card = _hashed(card, folder)
+            write_learned_ranges(checkpoint, recipe, net, file, folder / RANGES_FILE_NAME)
+        card = _make_card(checkpoint, facts, branch, options, simplified=simplified)
+        set_metadata(file, make_metadata(card))
+        card = _add_hashes(card, folder)
         options.report("export", 1, 3, "parity with PyTorch")
-        shift = _parity(card, folder, single, val)
+        shift = _measure_parity(card, folder, single, val)
         options.report("export", 2, 3, f"{facts.metric} on val")
         measured = _measure(card, folder, val, facts.metric)
         card = card.model_copy(update={"parity_px": shift, "metrics": (measured,)})
@@ -110,7 +110,7 @@ def _export_branch(checkpoint: Path, options: ExportOptions) -> Path:
     return target
 
 
-def _card(
+def _make_card(
     checkpoint: Path,
     facts: CheckpointInfo,
     branch: int,
@@ -121,37 +121,41 @@ def _card(
     recipe = facts.recipe
     return ModelCard(
         name=recipe.name, format="onnx", profile="float", precision="fp32",
-        input=_deployed(recipe.input_spec(), options), decoder=recipe.decoder_spec(),
+        input=_make_deployed_spec(recipe.input_spec(), options), decoder=recipe.decoder_spec(),
         skeleton=facts.skeleton,
-        files={}, model_file=MODEL, branch=branch, batch=options.batch,
-        parent_sha256=sha256_of(checkpoint), training_data=kinds_of(facts.data),
+        files={}, model_file=MODEL_FILE_NAME, branch=branch, batch=options.batch,
+        parent_sha256=compute_sha256(checkpoint), training_data=list_kinds(facts.data),
         terms=recipe.terms, simplified=simplified,
-        network=branch_config(recipe.network, branch).model_dump(mode="json"),
+        network=make_branch_config(recipe.network, branch).model_dump(mode="json"),
         command=options.command, version=__version__,
     )  # fmt: skip
 
 
-def _deployed(spec: InputSpec, options: ExportOptions) -> InputSpec:
+def _make_deployed_spec(spec: InputSpec, options: ExportOptions) -> InputSpec:
     if options.box_padding is None:
         return spec
     return spec.model_copy(update={"box_padding": options.box_padding})
 
 
-def _hashed(card: ModelCard, folder: Path) -> ModelCard:
-    files = {p.name: sha256_of(p) for p in sorted(folder.iterdir())}
+def _add_hashes(card: ModelCard, folder: Path) -> ModelCard:
+    files = {p.name: compute_sha256(p) for p in sorted(folder.iterdir())}
     return card.model_copy(update={"files": files})
 
 
-def _parity(card: ModelCard, folder: Path, single: nn.Module, val: PoseDataset) -> float:
-    samples = val.samples[:: max(1, len(val) // _PARITY_CROPS)][:_PARITY_CROPS]
-    crops = np.stack([inference_crop(s, card.input, card.decoder.stride).image for s in samples])
+def _measure_parity(card: ModelCard, folder: Path, single: nn.Module, val: PoseDataset) -> float:
+    samples = val.samples[:: max(1, len(val) // _NUM_PARITY_CROPS)][:_NUM_PARITY_CROPS]
+    crops = np.stack(
+        [make_inference_crop(s, card.input, card.decoder.stride).image for s in samples]
+    )
     with open_backend("onnxruntime", BackendConfig(folder, card, "fp32")) as backend:
-        shift = max_joint_shift(_torch_predict(single), predict_with(backend), crops, card.decoder)
+        shift = measure_joint_shift(
+            _make_torch_predictor(single), predict_with(backend), crops, card.decoder
+        )
     check_parity(shift)
     return shift
 
 
-def _torch_predict(single: nn.Module) -> Predict:
+def _make_torch_predictor(single: nn.Module) -> Predict:
     def predict(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
         with torch.inference_mode():
             return {"model": single(torch.from_numpy(images_BHWC)).numpy()}
@@ -163,6 +167,6 @@ def _measure(card: ModelCard, folder: Path, val: PoseDataset, metric: str) -> Me
     with open_backend("onnxruntime", BackendConfig(folder, card, "fp32")) as backend:
         found = evaluate(val, card.input, card.decoder, predict_with(backend), metric)["model"]
     return Measured(
-        metric=metric, data=kinds_of(val.source), split=val.split, persons=found.persons,
+        metric=metric, data=list_kinds(val.source), split=val.split, persons=found.persons,
         value=found.value, low=found.low, high=found.high,
     )  # fmt: skip

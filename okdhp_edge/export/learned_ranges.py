@@ -18,9 +18,9 @@ from okdhp_edge.system.files import write_text
 
 Ranges = dict[str, tuple[float, float]]
 # Their outputs hold what their inputs hold, and share its steps.
-_PASSING = ("Clip", "Relu", "MaxPool", "Resize", "Pad")
-_TOLERANCE = 1e-3
-_PICTURE = QuantizationPoint("conv", 0, 0)
+_RANGE_PRESERVING_OPS = ("Clip", "Relu", "MaxPool", "Resize", "Pad")
+_MAX_RELATIVE_WEIGHT_ERROR = 1e-3
+_IMAGE_INPUT_POINT = QuantizationPoint("conv", 0, 0)
 
 
 def write_learned_ranges(
@@ -42,7 +42,7 @@ def write_learned_ranges(
     checkpoint.load_extra_module(trained, "quantization.branch", branch)
     graph = onnx.load(str(file)).graph
     _check_same(graph, [w.numpy() for w in branch.weights()])
-    ranges = _passed_on(graph, _named(graph, branch.ranges()))
+    ranges = _propagate_ranges(graph, _map_to_tensor_names(graph, branch.ranges()))
     write_text(target, json.dumps(ranges, indent=1) + "\n")
 
 
@@ -55,7 +55,7 @@ def _check_same(graph: onnx.GraphProto, weights: Sequence[NDArray[np.float32]]) 
         # The first one has taken in the division by the standard deviation.
         if number and (
             mine.shape != weight.shape
-            or np.abs(mine - weight).max() > _TOLERANCE * np.abs(weight).max()
+            or np.abs(mine - weight).max() > _MAX_RELATIVE_WEIGHT_ERROR * np.abs(weight).max()
         ):
             raise ModelError(
                 f"convolution '{node.name}' is not the one whose steps were learned",
@@ -63,7 +63,9 @@ def _check_same(graph: onnx.GraphProto, weights: Sequence[NDArray[np.float32]]) 
             )
 
 
-def _named(graph: onnx.GraphProto, learned: dict[QuantizationPoint, tuple[float, float]]) -> Ranges:
+def _map_to_tensor_names(
+    graph: onnx.GraphProto, learned: dict[QuantizationPoint, tuple[float, float]]
+) -> Ranges:
     initializers = {i.name for i in graph.initializer}
     nodes = {
         "conv": [n for n in graph.node if n.op_type == "Conv"],
@@ -71,7 +73,7 @@ def _named(graph: onnx.GraphProto, learned: dict[QuantizationPoint, tuple[float,
     }
     found = {}
     for site, limits in learned.items():
-        if site == _PICTURE:
+        if site == _IMAGE_INPUT_POINT:
             # The exported first convolution divides by the standard deviation itself.
             continue
         node = nodes[site.kind][site.number]
@@ -79,10 +81,10 @@ def _named(graph: onnx.GraphProto, learned: dict[QuantizationPoint, tuple[float,
     return found
 
 
-def _passed_on(graph: onnx.GraphProto, ranges: Ranges) -> Ranges:
+def _propagate_ranges(graph: onnx.GraphProto, ranges: Ranges) -> Ranges:
     for nodes, take, give in ((reversed(graph.node), 0, 1), (graph.node, 1, 0)):
         for node in nodes:
             ends = (node.input[0], node.output[0]) if node.input else ("", "")
-            if node.op_type in _PASSING and ends[give] in ranges:
+            if node.op_type in _RANGE_PRESERVING_OPS and ends[give] in ranges:
                 ranges.setdefault(ends[take], ranges[ends[give]])
     return ranges

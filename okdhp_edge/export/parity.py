@@ -7,10 +7,10 @@ from okdhp_edge.artifacts.card import DecoderSpec
 from okdhp_edge.errors import GateError
 from okdhp_edge.inference.flip_test import Predict
 
-LIMIT_PX = 0.1
+MAX_SHIFT_PX = 0.1
 
 
-def max_joint_shift(
+def measure_joint_shift(
     reference: Predict, exported: Predict, crops_BHWC: NDArray[np.uint8], decoder: DecoderSpec
 ) -> float:
     """The largest distance in crop pixels between joints decoded from the two, over all crops.
@@ -22,11 +22,11 @@ def max_joint_shift(
     b = exported(crops_BHWC)["model"]
     first, second = (decoder.decode(h) for h in (a, b))
     distance = np.linalg.norm(first.xy_BK2 - second.xy_BK2, axis=-1) * decoder.stride
-    clear = _clear_peak(a)
+    clear = _has_clear_peak(a)
     return float(distance[clear].max()) if clear.any() else 0.0
 
 
-def _clear_peak(heatmaps_BKHW: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _has_clear_peak(heatmaps_BKHW: NDArray[np.float32]) -> NDArray[np.bool_]:
     flat = heatmaps_BKHW.reshape(*heatmaps_BKHW.shape[:2], -1)
     top = np.partition(flat, -2, axis=-1)[..., -2:]
     spread = flat.max(axis=-1) - flat.min(axis=-1)
@@ -36,8 +36,8 @@ def _clear_peak(heatmaps_BKHW: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 def check_parity(shift_px: float) -> None:
     """Raise GateError when the shift is above the limit."""
-    if not shift_px <= LIMIT_PX:
+    if not shift_px <= MAX_SHIFT_PX:
         raise GateError(
-            f"exported joints differ from PyTorch's by {shift_px:.3f} px (limit {LIMIT_PX})",
+            f"exported joints differ from PyTorch's by {shift_px:.3f} px (limit {MAX_SHIFT_PX})",
             "export without --simplify, or report this network's recipe",
         )

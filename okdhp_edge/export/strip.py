@@ -29,7 +29,7 @@ def choose_branch(facts: CheckpointInfo, branch: str) -> int:
     return int(branch)
 
 
-def branch_config(
+def make_branch_config(
     config: HourglassConfig | MobilePoseConfig, branch: int
 ) -> HourglassConfig | MobilePoseConfig:
     """The network that has this branch alone."""
@@ -47,6 +47,6 @@ def strip(net: PoseNet, config: HourglassConfig | MobilePoseConfig, branch: int)
     """
     single = SingleBranch(net, branch).eval()
     joints = net.aggregation.joints
-    alone = build_network(branch_config(config, branch), joints, load_encoder=False)
+    alone = build_network(make_branch_config(config, branch), joints, load_encoder=False)
     assert count_parameters(single) == count_parameters(SingleBranch(alone, 0))
     return single

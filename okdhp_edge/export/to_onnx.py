@@ -19,8 +19,8 @@ from okdhp_edge.errors import ModelError
 
 OPSET = 20
 """TensorRT 11 parses up to 25; fp16 Q/DQ scales need 19; 20 is read by all three runtimes."""
-INPUT, OUTPUT = "image", "heatmaps"
-_TOLERANCE = 1e-3
+INPUT_NAME, OUTPUT_NAME = "image", "heatmaps"
+_MAX_RELATIVE_ERROR = 1e-3
 
 
 def write_onnx(net: nn.Module, spec: InputSpec, path: Path, batch: int | None) -> None:
@@ -32,16 +32,16 @@ def write_onnx(net: nn.Module, spec: InputSpec, path: Path, batch: int | None) -
     # Exporting a free batch at size one would let the exporter fix it to one.
     example = torch.zeros((batch or 2, spec.height, spec.width, 3), dtype=torch.uint8)
     dynamic = None if batch else ({0: torch.export.Dim("batch", min=1, max=1024)},)
-    with _quiet():
+    with _silence_exporter():
         torch.onnx.export(
-            net, (example,), str(path), input_names=[INPUT], output_names=[OUTPUT],
+            net, (example,), str(path), input_names=[INPUT_NAME], output_names=[OUTPUT_NAME],
             opset_version=OPSET, dynamo=True, external_data=False, dynamic_shapes=dynamic,
         )  # fmt: skip
     onnx.checker.check_model(str(path), full_check=True)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_exporter() -> Iterator[None]:
     """The exporter prints its progress and logs that torchvision is absent."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -66,7 +66,7 @@ def simplify(path: Path, batch: int | None) -> bool:
     before = onnx.load(str(path))
     try:
         after, _ = onnxsim.simplify(before, check_n=0)
-        same = all(_same_output(before, after, n) for n in ([batch] if batch else [1, 3]))
+        same = all(_has_same_output(before, after, n) for n in ([batch] if batch else [1, 3]))
     except Exception:
         return False
     if same:
@@ -75,17 +75,17 @@ def simplify(path: Path, batch: int | None) -> bool:
     return same
 
 
-def _same_output(before: onnx.ModelProto, after: onnx.ModelProto, batch: int) -> bool:
+def _has_same_output(before: onnx.ModelProto, after: onnx.ModelProto, batch: int) -> bool:
     shape = [d.dim_value for d in before.graph.input[0].type.tensor_type.shape.dim][1:]
     images = np.random.default_rng(0).integers(0, 256, (batch, *shape)).astype(np.uint8)
     a, b = (_run(m, images) for m in (before, after))
     scale = max(float(np.abs(a).max()), 1e-6)
-    return a.shape == b.shape and float(np.abs(a - b).max()) <= _TOLERANCE * scale
+    return a.shape == b.shape and float(np.abs(a - b).max()) <= _MAX_RELATIVE_ERROR * scale
 
 
 def _run(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {INPUT: images})[0], dtype=np.float32)
+    return np.asarray(session.run(None, {INPUT_NAME: images})[0], dtype=np.float32)
 
 
 def ensure_folded(path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.artifacts.card import sha256_of
+from okdhp_edge.artifacts.card import compute_sha256
 from okdhp_edge.artifacts.external_model import read_pose_spec
 from okdhp_edge.errors import ModelError
 from okdhp_edge.inference.onnx_model import OnnxModel
@@ -17,7 +17,7 @@ from okdhp_edge.pose.heatmap import decode
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import Skeleton
 
-_BORDER = (128, 128, 128)
+_BORDER_COLOUR = (128, 128, 128)
 
 
 class PosePrediction(NamedTuple):
@@ -43,7 +43,7 @@ class ExternalPoseModel:
         self.path = path
         self.spec = read_pose_spec(path)
         self._file = OnnxModel(path, threads, self.spec.output, precision)
-        self.size = self.spec.size or self._size_of_file()
+        self.size = self.spec.size or self._read_input_size()
         if np.shape(self.spec.offset) not in ((2,), (len(self.skeleton), 2)):
             raise ModelError(
                 f"{path.with_suffix('.toml')} has {len(self.spec.offset)} rows of `offset`",
@@ -62,7 +62,9 @@ class ExternalPoseModel:
         )
 
     def _predict_once(self, picture: Image, box: Box, *, mirror: bool) -> PosePrediction:
-        crop = crop_person(picture, box, self.size, self.spec.box_padding, _BORDER, mirror=mirror)
+        crop = crop_person(
+            picture, box, self.size, self.spec.box_padding, _BORDER_COLOUR, mirror=mirror
+        )
         xy, score = self._read(self._file(self.spec.to_input(crop.image)))
         xy = to_image(crop.crop_from_image, xy)
         if mirror:
@@ -73,17 +75,19 @@ class ExternalPoseModel:
         """(K, 2) joints in crop pixels, and their scores."""
         joints = len(self.skeleton)
         if self.spec.reads == "keypoints":
-            rows = self._shaped(output, (joints, 3)).astype(np.float64)
+            rows = self._reshape_output(output, (joints, 3)).astype(np.float64)
             # A share of the input counts from the left edge of its first pixel.
             return rows[:, 1::-1] * np.array(self.size) - 0.5, rows[:, 2]
         height, width = output.shape[-2:]
-        maps = self._shaped(output, (1, joints, height, width))
+        maps = self._reshape_output(output, (1, joints, height, width))
         decoded = decode(maps, self.spec.kind, self.spec.sigma, self.spec.smoothing)
         crop_from_heatmap = self.spec.grid.input_from_heatmap(self.size, (width, height))
         xy = decoded.xy_BK2[0] + np.array(self.spec.offset)
         return apply(crop_from_heatmap, xy), decoded.score_BK[0].astype(np.float64)
 
-    def _shaped(self, output: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    def _reshape_output(
+        self, output: NDArray[np.float32], shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
         if output.size != np.prod(shape):
             raise ModelError(
                 f"teacher {self.path} gives {output.shape}, not {shape}",
@@ -91,7 +95,7 @@ class ExternalPoseModel:
             )
         return output.reshape(shape)
 
-    def _size_of_file(self) -> tuple[int, int]:
+    def _read_input_size(self) -> tuple[int, int]:
         shape = self._file.input_shape
         height, width = shape[1:3] if self.spec.layout == "NHWC" else shape[2:4]
         if min(height, width) < 1:
@@ -104,4 +108,4 @@ class ExternalPoseModel:
 
 def fingerprint(path: Path) -> str:
     """What tells a teacher from another: its own hash and its description's."""
-    return f"{sha256_of(path)}:{sha256_of(path.with_suffix('.toml'))}"
+    return f"{compute_sha256(path)}:{compute_sha256(path.with_suffix('.toml'))}"

@@ -12,20 +12,20 @@ Predict = Callable[[NDArray[np.uint8]], Mapping[str, Heatmaps]]
 """uint8 BGR crops (B, H, W, 3) to named heatmaps (B, K, h, w)."""
 
 
-def on_mirror_image(predict: Predict, skeleton: Skeleton) -> Predict:
+def make_mirrored_predictor(predict: Predict, skeleton: Skeleton) -> Predict:
     """Heatmaps of the mirrored crops, mirrored back, with left and right exchanged."""
 
-    def mirrored(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
+    def predict_mirrored(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
         found = predict(np.ascontiguousarray(images_BHWC[:, :, ::-1]))
         return {n: h[:, skeleton.flip_index, :, ::-1] for n, h in found.items()}
 
-    return mirrored
+    return predict_mirrored
 
 
-def with_flip_test(predict: Predict, skeleton: Skeleton) -> Predict:
+def add_flip_test(predict: Predict, skeleton: Skeleton) -> Predict:
     """The mean of the heatmaps of each crop and of its mirror image, as papers evaluate; it doubles
     what a crop costs."""
-    mirrored = on_mirror_image(predict, skeleton)
+    mirrored = make_mirrored_predictor(predict, skeleton)
 
     def mean(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
         straight, other = predict(images_BHWC), mirrored(images_BHWC)

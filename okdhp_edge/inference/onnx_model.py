@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.backends.registry import REGISTRY, installed
+from okdhp_edge.backends.registry import REGISTRY, is_installed
 from okdhp_edge.errors import BackendError, ModelError
 
 _RUNTIMES = ("openvino", "onnxruntime")
@@ -49,7 +49,7 @@ class OnnxModel:
     ) -> None:
         if not path.is_file():
             raise ModelError(f"model {path} does not exist", "check the path")
-        name = next(filter(installed, _RUNTIMES), None)
+        name = next(filter(is_installed, _RUNTIMES), None)
         if name is None:
             remedy = " or ".join(REGISTRY[runtime].install for runtime in _RUNTIMES)
             raise BackendError(f"no runtime is installed that reads {path.name}", remedy)

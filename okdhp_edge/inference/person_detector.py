@@ -41,12 +41,12 @@ class DetectorSpec(ExternalInputSpec):
     """IoU above which the weaker of two boxes is suppressed."""
 
 
-YOLOX = DetectorSpec()
-YOLOV8 = DetectorSpec(
+YOLOX_SPEC = DetectorSpec()
+YOLOV8_SPEC = DetectorSpec(
     colour="RGB", std=(255, 255, 255), letterbox="centre", boxes="cxcywh", transposed=True,
     objectness=False,
 )  # fmt: skip
-_FILL = 114
+_LETTERBOX_GREY = 114
 
 
 class Detection(NamedTuple):
@@ -73,13 +73,13 @@ class PersonDetector:
             )
         self._size = (shape[3], shape[2])
         self.name = path.name
-        self.spec = read_spec(path) or _recognised(path, self._file.output_shape, self._size)
-        self._cells = _cells(self._size, self.spec.strides)
+        self.spec = read_spec(path) or _recognize_layout(path, self._file.output_shape, self._size)
+        self._cells = _make_cells(self._size, self.spec.strides)
 
     def __call__(self, frame: Image) -> list[Detection]:
         """Persons, the surest first."""
         scale = min(self._size[0] / frame.shape[1], self._size[1] / frame.shape[0])
-        picture, offset = self._letterboxed(frame, scale)
+        picture, offset = self._letterbox(frame, scale)
         rows = self._file(picture)[0]
         rows = rows.T if self.spec.transposed else rows
         self._check_shape(rows.shape)
@@ -87,7 +87,7 @@ class PersonDetector:
         score = rows[:, first + self.spec.person_class]
         score = score * rows[:, 4] if self.spec.objectness else score
         likely = score >= self.spec.min_score
-        corners = self._corners(rows[:, :4], likely) - np.tile(offset, 2)
+        corners = self._decode_corners(rows[:, :4], likely) - np.tile(offset, 2)
         boxes = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]]) / scale
         kept = cv2.dnn.NMSBoxes(
             boxes.tolist(), score[likely].tolist(), self.spec.min_score, self.spec.max_overlap
@@ -104,16 +104,16 @@ class PersonDetector:
                 "check `boxes`, `strides`, `objectness` and `transposed` in its .toml",
             )
 
-    def _letterboxed(self, frame: Image, scale: float) -> tuple[Rows, NDArray[np.float64]]:
+    def _letterbox(self, frame: Image, scale: float) -> tuple[Rows, NDArray[np.float64]]:
         width, height = round(frame.shape[1] * scale), round(frame.shape[0] * scale)
         small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
         room = np.array([self._size[0] - width, self._size[1] - height])
         left, top = (room // 2 if self.spec.letterbox == "centre" else room * 0).tolist()
-        square = np.full((self._size[1], self._size[0], 3), _FILL, dtype=np.uint8)
+        square = np.full((self._size[1], self._size[0], 3), _LETTERBOX_GREY, dtype=np.uint8)
         square[top : top + height, left : left + width] = small
         return self.spec.to_input(square), np.array([left, top], dtype=np.float64)
 
-    def _corners(self, raw: Rows, likely: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def _decode_corners(self, raw: Rows, likely: NDArray[np.bool_]) -> NDArray[np.float64]:
         """(N, 4) left, top, right, bottom in input pixels."""
         chosen = raw[likely].astype(np.float64)
         if self.spec.boxes == "xyxy":
@@ -135,20 +135,20 @@ def read_spec(path: Path) -> DetectorSpec | None:
     return read_description(beside, DetectorSpec, "detector") if beside.is_file() else None
 
 
-def _recognised(path: Path, shape: tuple[int, ...], size: tuple[int, int]) -> DetectorSpec:
+def _recognize_layout(path: Path, shape: tuple[int, ...], size: tuple[int, int]) -> DetectorSpec:
     """The two common layouts, by the number of candidates."""
-    cells = len(_cells(size, YOLOX.strides))
+    cells = len(_make_cells(size, YOLOX_SPEC.strides))
     if len(shape) == 3 and shape[1] == cells and shape[2] > 5:
-        return YOLOX
+        return YOLOX_SPEC
     if len(shape) == 3 and shape[2] == cells and shape[1] > 4:
-        return YOLOV8
+        return YOLOV8_SPEC
     raise ModelError(
         f"{path} gives {shape}, which is neither YOLOX's layout nor YOLOv8's",
         f"describe it in {path.with_suffix('.toml').name}: {', '.join(DetectorSpec.model_fields)}",
     )
 
 
-def _cells(size: tuple[int, int], strides: tuple[int, ...]) -> NDArray[np.float64]:
+def _make_cells(size: tuple[int, int], strides: tuple[int, ...]) -> NDArray[np.float64]:
     """(N, 3) column, row and stride of each cell, level by level, row by row."""
     levels = []
     for stride in strides:

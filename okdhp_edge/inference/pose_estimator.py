@@ -14,7 +14,7 @@ from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.system.latency import StageClock
 
-MOST_AT_ONCE = 8
+MAX_WARMUP_BATCH_SIZE = 8
 """Largest batch that is warmed up before a run begins."""
 
 
@@ -61,7 +61,7 @@ class PoseEstimator:
         with self.clock.stage("infer"):
             heatmaps = self.backend.infer_all(batch)
         with self.clock.stage("decode"):
-            return self._poses(crops, heatmaps)
+            return self._decode_poses(crops, heatmaps)
 
     def prepare(self, frame: Image, box: Box) -> "PreparedCrop":
         """The first half of `estimate`: the crop, whose inference can then be begun."""
@@ -72,9 +72,9 @@ class PoseEstimator:
     def decode(self, prepared: "PreparedCrop", heatmaps: Heatmaps) -> Pose:
         """The last part of `estimate`."""
         with self.clock.stage("decode"):
-            return self._poses([prepared.crop], heatmaps)[0]
+            return self._decode_poses([prepared.crop], heatmaps)[0]
 
-    def _poses(self, crops: Sequence[Crop], heatmaps: Heatmaps) -> list[Pose]:
+    def _decode_poses(self, crops: Sequence[Crop], heatmaps: Heatmaps) -> list[Pose]:
         return [
             Pose(self._skeleton, self._to_image(crop, xy), score)
             for crop, xy, score in zip(crops, *self._decoder.decode(heatmaps), strict=True)

@@ -22,9 +22,9 @@ from okdhp_edge.system.reading import is_count, read_text
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-FOLDERS = ("", "../labels", "../Annotations", "../annotations", "../XMLAnnotations")
+BOX_FILE_FOLDERS = ("", "../labels", "../Annotations", "../annotations", "../XMLAnnotations")
 # A box smaller than this has nobody in it whose joints could be told.
-_SMALLEST = 2.0
+_MIN_BOX_SIDE_PX = 2.0
 
 
 class BoxFinder(Protocol):
@@ -35,7 +35,7 @@ class BoxFinder(Protocol):
         ...
 
 
-def boxes_from_sidecars(person_class: str) -> BoxFinder:
+def make_sidecar_reader(person_class: str) -> BoxFinder:
     """A reader of VOC XML and YOLO text.
 
     Args:
@@ -46,19 +46,19 @@ def boxes_from_sidecars(person_class: str) -> BoxFinder:
     name = "person" if is_count(person_class) else person_class
 
     def find(path: Path, picture: Image) -> list[Box] | None:
-        for folder in FOLDERS:
+        for folder in BOX_FILE_FOLDERS:
             xml = path.parent / folder / f"{path.stem}.xml"
             if xml.is_file():
-                return voc_boxes(xml, name)
+                return read_voc_boxes(xml, name)
             text = path.parent / folder / f"{path.stem}.txt"
             if text.is_file():
-                return yolo_boxes(text, number, picture.shape[1], picture.shape[0])
+                return read_yolo_boxes(text, number, picture.shape[1], picture.shape[0])
         return None
 
     return find
 
 
-def voc_boxes(file: Path, name: str) -> list[Box]:
+def read_voc_boxes(file: Path, name: str) -> list[Box]:
     """The boxes of one class in a PASCAL VOC file.
 
     Raises:
@@ -67,9 +67,9 @@ def voc_boxes(file: Path, name: str) -> list[Box]:
     try:
         text = read_text(file)
         root = fromstring(text)
-        return _usable(
+        return _filter_boxes(
             [
-                _corner_box(box)
+                _parse_voc_box(box)
                 for thing in root.iter("object")
                 if (thing.findtext("name") or "").strip() == name
                 for box in thing.findall("bndbox")
@@ -79,14 +79,14 @@ def voc_boxes(file: Path, name: str) -> list[Box]:
         raise DataError(f"{file} is no VOC file ({error})", "mend or remove it") from error
 
 
-def _corner_box(box: "Element") -> list[float]:
+def _parse_voc_box(box: "Element") -> list[float]:
     left, top, right, bottom = (
         float(box.findtext(k) or "nan") for k in ("xmin", "ymin", "xmax", "ymax")
     )
     return [left, top, right - left, bottom - top]
 
 
-def yolo_boxes(file: Path, number: str, width: int, height: int) -> list[Box]:
+def read_yolo_boxes(file: Path, number: str, width: int, height: int) -> list[Box]:
     """The boxes of one class in a YOLO text file: class, then centre and size as shares; rows with
     more numbers are outlines, whose extent is the box.
 
@@ -100,13 +100,13 @@ def yolo_boxes(file: Path, number: str, width: int, height: int) -> list[Box]:
             kind, *numbers = row.split() or [""]
             if kind != number:
                 continue
-            found.append(_shares_of_row(np.array([float(v) for v in numbers])))
+            found.append(_parse_yolo_row(np.array([float(v) for v in numbers])))
     except (OSError, ValueError) as error:
         raise DataError(f"{file} is no YOLO box file ({error})", "mend or remove it") from error
-    return _usable([box * np.tile(scale, 2) for box in found])
+    return _filter_boxes([box * np.tile(scale, 2) for box in found])
 
 
-def _shares_of_row(values: NDArray[np.float64]) -> Box:
+def _parse_yolo_row(values: NDArray[np.float64]) -> Box:
     """Left, top, width and height of one row, as shares of the picture."""
     if len(values) == 4:
         return np.concatenate([values[:2] - values[2:] / 2, values[2:]])
@@ -117,7 +117,7 @@ def _shares_of_row(values: NDArray[np.float64]) -> Box:
     return np.concatenate([low, points.max(axis=0) - low])
 
 
-def boxes_of_coco(file: Path) -> BoxFinder:
+def make_coco_reader(file: Path) -> BoxFinder:
     """A reader of a COCO JSON: boxes of category `person`, or of all where none is called so.
 
     Raises:
@@ -130,21 +130,25 @@ def boxes_of_coco(file: Path) -> BoxFinder:
         for annotation in content["annotations"]:
             wanted = not people or annotation.get("category_id") in people
             if wanted and not annotation.get("iscrowd", 0):
-                by_id.setdefault(annotation["image_id"], []).extend(_usable([annotation["bbox"]]))
+                by_id.setdefault(annotation["image_id"], []).extend(
+                    _filter_boxes([annotation["bbox"]])
+                )
         by_name = {Path(i["file_name"]).name: by_id.get(i["id"], []) for i in content["images"]}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file} is not in COCO format ({error!r})", "mend it") from error
     return lambda path, _: by_name.get(path.name)
 
 
-def _usable(boxes: Iterable[Iterable[float]]) -> list[Box]:
+def _filter_boxes(boxes: Iterable[Iterable[float]]) -> list[Box]:
     arrays = [np.array(list(box), dtype=np.float64) for box in boxes]
     return [
-        b for b in arrays if b.shape == (4,) and np.isfinite(b).all() and b[2:].min() >= _SMALLEST
+        b
+        for b in arrays
+        if b.shape == (4,) and np.isfinite(b).all() and b[2:].min() >= _MIN_BOX_SIDE_PX
     ]
 
 
-def covered(box: Box, other: Box) -> float:
+def compute_coverage(box: Box, other: Box) -> float:
     """The share of `box` that `other` covers."""
     low, high = np.maximum(box[:2], other[:2]), np.minimum(box[:2] + box[2:], other[:2] + other[2:])
     return float(np.prod(np.clip(high - low, 0, None)) / max(math.prod(box[2:]), 1e-9))

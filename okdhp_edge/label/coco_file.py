@@ -8,17 +8,17 @@ from pathlib import Path
 
 from okdhp_edge import __version__
 from okdhp_edge.data.annotation_files import read_json
-from okdhp_edge.data.coco_annotation import AREA_OF_BOX
-from okdhp_edge.data.coco_layout import portable_name
+from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO
+from okdhp_edge.data.coco_layout import make_portable_name
 from okdhp_edge.errors import DataError
 from okdhp_edge.inference.external_pose_model import fingerprint
 from okdhp_edge.label.images import (
     DuplicateFilter,
     ImageItem,
     difference_hash,
-    frame_file,
-    images_of,
-    items_in,
+    get_frame_path,
+    list_items,
+    read_images,
 )
 from okdhp_edge.label.options import LabelOptions
 from okdhp_edge.label.progress_log import Record
@@ -44,7 +44,7 @@ def assemble(
     left_out: Counter[str] = Counter()
     seen = DuplicateFilter(options.duplicates or 0)
     for path in options.unlike:
-        for value in _hashes_of(path):
+        for value in _read_hashes(path):
             seen.add(value)
     images: list[Record] = []
     annotations: list[Record] = []
@@ -60,9 +60,9 @@ def assemble(
             left_out["pictures like another"] += 1
         else:
             seen.add(record["hash"])
-            images.append(_image(options.out, item, record, len(images) + 1))
+            images.append(_make_image_record(options.out, item, record, len(images) + 1))
             empty += len(record["empty"])
-            for person in _annotations(record, len(skeleton)):
+            for person in _make_annotations(record, len(skeleton)):
                 ids = {"id": len(annotations) + 1, "image_id": len(images), "category_id": 1}
                 annotations.append(ids | person)
     if not annotations:
@@ -70,20 +70,20 @@ def assemble(
             f"nobody was found in {len(records)} pictures ({dict(left_out)})",
             "check the pictures, their boxes and the teacher's description",
         )
-    write_text(options.out, json.dumps(_coco(skeleton, images, annotations, options)) + "\n")
+    write_text(options.out, json.dumps(_make_coco(skeleton, images, annotations, options)) + "\n")
     persons = len(annotations) - empty
     return LabelResult(options.out, len(images), persons, empty, +left_out)
 
 
-def _image(out: Path, item: ImageItem, record: Record, number: int) -> Record:
-    file = item.path if item.frame is None else frame_file(out, item)
+def _make_image_record(out: Path, item: ImageItem, record: Record, number: int) -> Record:
+    file = item.path if item.frame is None else get_frame_path(out, item)
     return {
-        "id": number, "file_name": portable_name(out, file), "width": record["width"],
+        "id": number, "file_name": make_portable_name(out, file), "width": record["width"],
         "height": record["height"], "dhash": f"{record['hash']:016x}",
     }  # fmt: skip
 
 
-def _annotations(record: Record, joints: int) -> Iterator[Record]:
+def _make_annotations(record: Record, joints: int) -> Iterator[Record]:
     for person in record["persons"]:
         visible = [2 * v for v in person["labelled"]]
         points = [
@@ -91,23 +91,23 @@ def _annotations(record: Record, joints: int) -> Iterator[Record]:
             for (x, y), v in zip(person["xy"], visible, strict=True)
             for value in ((x, y, v) if v else (0, 0, 0))
         ]
-        yield _annotation(person["box"], points, person["score"], person["absent"])
+        yield _make_annotation(person["box"], points, person["score"], person["absent"])
     for box in record["empty"]:
-        yield _annotation(box, [0] * 3 * joints, [0] * joints, [1] * joints)
+        yield _make_annotation(box, [0] * 3 * joints, [0] * joints, [1] * joints)
 
 
-def _annotation(
+def _make_annotation(
     box: Sequence[float], points: Sequence[float], scores: Sequence[float], absent: Sequence[int]
 ) -> Record:
     return {
-        "bbox": box, "area": round(box[2] * box[3] * AREA_OF_BOX, 1), "iscrowd": 0,
+        "bbox": box, "area": round(box[2] * box[3] * PERSON_BOX_AREA_RATIO, 1), "iscrowd": 0,
         "keypoints": points, "num_keypoints": sum(v > 0 for v in points[2::3]),
         "keypoint_scores": scores,
         "absent": absent,
     }  # fmt: skip
 
 
-def _coco(
+def _make_coco(
     skeleton: Skeleton, images: list[Record], annotations: list[Record], options: LabelOptions
 ) -> Record:
     teachers = [f"{path.name} {fingerprint(path)[:12]}" for path in options.teachers]
@@ -127,13 +127,13 @@ def _coco(
     }  # fmt: skip
 
 
-def _hashes_of(path: Path) -> Iterator[int]:
+def _read_hashes(path: Path) -> Iterator[int]:
     """Of the pictures in a folder, or in a file that `label` wrote."""
     if path.suffix == ".json":
         for image in read_json(path)["images"]:
             if "dhash" in image:
                 yield int(image["dhash"], 16)
         return
-    for _, picture in images_of(items_in([path], every=1)):
+    for _, picture in read_images(list_items([path], every=1)):
         if not isinstance(picture, DataError):
             yield difference_hash(picture)

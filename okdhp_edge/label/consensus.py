@@ -47,7 +47,7 @@ class Label(NamedTuple):
     absent: NDArray[np.bool_]
 
 
-def consensus(
+def merge_predictions(
     predictions: Sequence[tuple[Skeleton, PosePrediction]],
     skeleton: Skeleton,
     side: float,
@@ -59,7 +59,7 @@ def consensus(
         predictions: each with the joints its teacher knows.
         side: longer side of the person's box, in pixels of the picture.
     """
-    xy_LK2, score_LK, knows_LK = _stacked(predictions, skeleton)
+    xy_LK2, score_LK, knows_LK = _stack_predictions(predictions, skeleton)
     count_K = np.maximum(knows_LK.sum(axis=0), 1)
     xy_K2 = xy_LK2.sum(axis=0) / count_K[:, None]
     score_K = score_LK.sum(axis=0) / count_K
@@ -71,7 +71,7 @@ def consensus(
     return Label(xy_K2, score_K, labelled_K, absent_K)
 
 
-def within(found: Label, size: tuple[int, int]) -> Label:
+def clip_to_image(found: Label, size: tuple[int, int]) -> Label:
     """The label for an image of (width, height): a joint that predictions put beyond its border
     is guessed, and absent."""
     inside = ((found.xy >= 0) & (found.xy <= np.array(size) - 1)).all(axis=1)
@@ -79,7 +79,7 @@ def within(found: Label, size: tuple[int, int]) -> Label:
     return found._replace(labelled=found.labelled & inside, absent=found.absent | outside)
 
 
-def _stacked(
+def _stack_predictions(
     predictions: Sequence[tuple[Skeleton, PosePrediction]], skeleton: Skeleton
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """(L, K, 2) places, (L, K) scores, (L, K) whether known; zeros where not."""
@@ -87,14 +87,14 @@ def _stacked(
     score = np.zeros((len(predictions), len(skeleton)))
     knows = np.zeros((len(predictions), len(skeleton)), dtype=np.bool_)
     for row, (theirs, prediction) in enumerate(predictions):
-        columns = skeleton.columns_in(theirs)
+        columns = skeleton.find_columns(theirs)
         knows[row] = columns >= 0
         xy[row, knows[row]] = prediction.xy[columns[knows[row]]]
         score[row, knows[row]] = prediction.score[columns[knows[row]]]
     return xy, score, knows
 
 
-def union(skeletons: Sequence[Skeleton]) -> Skeleton:
+def merge_skeletons(skeletons: Sequence[Skeleton]) -> Skeleton:
     """The first's joints, then those that only later ones know."""
     first = skeletons[0]
     more = [j for other in skeletons[1:] for j in other.joints if j not in first.joints]

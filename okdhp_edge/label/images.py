@@ -15,7 +15,7 @@ from okdhp_edge.errors import DataError
 from okdhp_edge.pose.preprocess import Image
 
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v"}
-_HASH_SIDE = 8
+_HASH_SIDE_PX = 8
 _JPEG_QUALITY = 95
 
 
@@ -36,7 +36,7 @@ class ImageItem(NamedTuple):
         return str(self.path) if self.frame is None else f"{self.path}#{self.frame}"
 
 
-def items_in(sources: Sequence[Path], every: int) -> list[ImageItem]:
+def list_items(sources: Sequence[Path], every: int) -> list[ImageItem]:
     """All pictures of files, folders and videos, in name order.
 
     Args:
@@ -45,10 +45,10 @@ def items_in(sources: Sequence[Path], every: int) -> list[ImageItem]:
     Raises:
         DataError: a source does not exist, or holds neither picture nor video.
     """
-    return [item for source in sources for item in _items_of(source, every)]
+    return [item for source in sources for item in _list_source_items(source, every)]
 
 
-def _items_of(source: Path, every: int) -> list[ImageItem]:
+def _list_source_items(source: Path, every: int) -> list[ImageItem]:
     if not source.exists():
         raise DataError(f"{source} does not exist", "give pictures, folders or videos")
     files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
@@ -57,7 +57,7 @@ def _items_of(source: Path, every: int) -> list[ImageItem]:
         if file.suffix.lower() in IMAGE_SUFFIXES:
             found.append(ImageItem(file, None))
         elif file.suffix.lower() in VIDEO_SUFFIXES:
-            found += [ImageItem(file, number) for number in range(0, _frames(file), every)]
+            found += [ImageItem(file, number) for number in range(0, _count_frames(file), every)]
     if not found:
         raise DataError(
             f"{source} holds neither picture nor video",
@@ -66,7 +66,7 @@ def _items_of(source: Path, every: int) -> list[ImageItem]:
     return found
 
 
-def _frames(file: Path) -> int:
+def _count_frames(file: Path) -> int:
     try:
         reader = VideoReader(file)
     except DataError:
@@ -76,16 +76,16 @@ def _frames(file: Path) -> int:
     return max(count, 1)
 
 
-def images_of(items: Sequence[ImageItem]) -> Iterator[tuple[ImageItem, Image | DataError]]:
+def read_images(items: Sequence[ImageItem]) -> Iterator[tuple[ImageItem, Image | DataError]]:
     """Each item's picture, or why there is none; a video's frames in one pass."""
     for path, group in itertools.groupby(items, key=lambda item: item.path):
         if path.suffix.lower() in VIDEO_SUFFIXES:
-            yield from _frames_of(path, group)
+            yield from _read_frames(path, group)
         else:
-            yield from ((item, _or_error(path)) for item in group)
+            yield from ((item, _try_read_image(path)) for item in group)
 
 
-def _frames_of(
+def _read_frames(
     path: Path, items: Iterable[ImageItem]
 ) -> Iterator[tuple[ImageItem, Image | DataError]]:
     try:
@@ -99,13 +99,13 @@ def _frames_of(
             assert item.frame is not None
             while number < item.frame and reader.skip():
                 number += 1
-            yield item, _next_frame(reader, item)
+            yield item, _read_next_frame(reader, item)
             number += 1
     finally:
         reader.close()
 
 
-def _next_frame(reader: VideoReader, item: ImageItem) -> Image | DataError:
+def _read_next_frame(reader: VideoReader, item: ImageItem) -> Image | DataError:
     try:
         found = reader.read()
     except DataError as error:
@@ -115,7 +115,7 @@ def _next_frame(reader: VideoReader, item: ImageItem) -> Image | DataError:
     return DataError(f"frame {item.frame} of {item.path} cannot be decoded", "re-encode the video")
 
 
-def _or_error(path: Path) -> Image | DataError:
+def _try_read_image(path: Path) -> Image | DataError:
     try:
         return read_image(path)
     except DataError as error:
@@ -125,7 +125,7 @@ def _or_error(path: Path) -> Image | DataError:
 def difference_hash(picture: Image) -> int:
     """64 bits: whether each of 8x8 places is brighter than its left neighbour (dHash)."""
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-    small = cv2.resize(grey, (_HASH_SIDE + 1, _HASH_SIDE), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(grey, (_HASH_SIDE_PX + 1, _HASH_SIDE_PX), interpolation=cv2.INTER_AREA)
     bits = (small[:, 1:] > small[:, :-1]).ravel()
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
@@ -161,6 +161,6 @@ def save_frame(picture: Image, file: Path) -> None:
     cv2.imwrite(str(file), picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
 
 
-def frame_file(out: Path, item: ImageItem) -> Path:
+def get_frame_path(out: Path, item: ImageItem) -> Path:
     """Where a video's frame is kept: in a folder of the label file's name."""
     return out.parent / out.stem / f"{item.path.stem}_{item.frame:06d}.jpg"

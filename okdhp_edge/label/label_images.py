@@ -10,14 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from okdhp_edge.inference.external_pose_model import ExternalPoseModel
 from okdhp_edge.inference.person_detector import PersonDetector
 from okdhp_edge.label.coco_file import LabelResult, assemble
-from okdhp_edge.label.consensus import union
-from okdhp_edge.label.images import ImageItem, images_of, items_in
+from okdhp_edge.label.consensus import merge_skeletons
+from okdhp_edge.label.images import ImageItem, list_items, read_images
 from okdhp_edge.label.options import LabelOptions
 from okdhp_edge.label.progress_log import ProgressLog, Record
 from okdhp_edge.label.worker import Worker
 from okdhp_edge.pose.skeleton import Skeleton
 
-_AHEAD = 4
+_MAX_PENDING_PER_WORKER = 4
 
 
 def label(options: LabelOptions) -> LabelResult:
@@ -28,17 +28,17 @@ def label(options: LabelOptions) -> LabelResult:
         ModelError: a teacher or detector cannot be used.
         OutputError: the place cannot be written, or a run of other settings was begun there.
     """
-    items = items_in(options.sources, options.every)
+    items = list_items(options.sources, options.every)
     # What cannot be opened is told before anything is written.
     teachers = [ExternalPoseModel(path, 1, options.precision) for path in options.teachers]
     if options.detector is not None:
         PersonDetector(options.detector, threads=1)
-    skeleton = union([teacher.skeleton for teacher in teachers])
-    partial = ProgressLog(options.out.with_suffix(".partial"), options.settings())
+    skeleton = merge_skeletons([teacher.skeleton for teacher in teachers])
+    partial = ProgressLog(options.out.with_suffix(".partial"), options.collect_settings())
     waiting = [item for item in items if item.key not in partial.done]
     done = len(items) - len(waiting)
     with partial:
-        for item, record in _in_order(options, skeleton, waiting):
+        for item, record in _iterate_records(options, skeleton, waiting):
             partial.add(item, record)
             done += 1
             if "error" in record:
@@ -49,7 +49,7 @@ def label(options: LabelOptions) -> LabelResult:
     return result
 
 
-def _in_order(
+def _iterate_records(
     options: LabelOptions, skeleton: Skeleton, items: Sequence[ImageItem]
 ) -> Iterator[tuple[ImageItem, Record]]:
     """Each item and its record, several in work at once."""
@@ -57,9 +57,9 @@ def _in_order(
     pending: list[tuple[ImageItem, Future[Record]]] = []
     with ThreadPoolExecutor(options.workers) as pool:
         try:
-            for item, picture in images_of(items):
+            for item, picture in read_images(items):
                 pending.append((item, pool.submit(worker, item, picture)))
-                if len(pending) > options.workers * _AHEAD:
+                if len(pending) > options.workers * _MAX_PENDING_PER_WORKER:
                     first, future = pending.pop(0)
                     yield first, future.result()
             for item, future in pending:

@@ -50,7 +50,7 @@ class LabelOptions:
     report: Callable[[str, int, int, str], None] = lambda *_: None
     warn: Callable[[str], None] = lambda _: None
 
-    def settings(self) -> dict[str, Any]:
+    def collect_settings(self) -> dict[str, Any]:
         """What the lines of a stopped run depend on."""
         return {
             "teachers": [fingerprint(path) for path in self.teachers],

@@ -6,7 +6,7 @@ from typing import Any
 
 from okdhp_edge.errors import OutputError
 from okdhp_edge.label.images import ImageItem
-from okdhp_edge.system.files import writing
+from okdhp_edge.system.files import wrap_write_errors
 from okdhp_edge.system.reading import read_file
 
 Record = dict[str, Any]
@@ -41,11 +41,11 @@ class ProgressLog:
                 f"{self.path} is of a run with other settings",
                 "give the same options to go on, or delete it to begin anew",
             )
-        with writing(self.path), self.path.open("r+b") as file:
+        with wrap_write_errors(self.path), self.path.open("r+b") as file:
             file.truncate(len("".join(line + "\n" for line in lines).encode()))
 
     def __enter__(self) -> "ProgressLog":
-        with writing(self.path):
+        with wrap_write_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fresh = not self.path.is_file()
             self._file = self.path.open("a", encoding="utf-8")
@@ -60,7 +60,7 @@ class ProgressLog:
         self.done[item.key] = record
 
     def _write(self, record: Record) -> None:
-        with writing(self.path):
+        with wrap_write_errors(self.path):
             self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
             self._file.flush()
 

@@ -15,15 +15,15 @@ from okdhp_edge.backends.base import Backend, predict_with
 from okdhp_edge.data.corrections import Corrections, make_corrections
 from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.evaluation.evaluate import Progress, predict_joints
-from okdhp_edge.inference.flip_test import Predict, on_mirror_image
+from okdhp_edge.inference.flip_test import Predict, make_mirrored_predictor
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.pose.skeleton import Skeleton
 
 # Distances as shares of the longer side of the person's box.
-_SURE = 0.06
-_NEAR, _FAR = 0.12, 0.3
+_MAX_FLIP_DISTANCE = 0.06
+_MAX_MATCH_ERROR, _MIN_WRONG_ERROR = 0.12, 0.3
 # A swap must bring the joints twice as near, for a person of whom most joints are sure.
-_GAIN, _MOST, _FEWEST = 0.5, 0.6, 6
+_MAX_SWAP_ERROR_RATIO, _MIN_CERTAIN_SHARE, _MIN_CERTAIN_JOINTS = 0.5, 0.6, 6
 
 
 class LabelErrors(NamedTuple):
@@ -61,14 +61,14 @@ def relabel(poses: PoseDataset, backend: Backend, progress: Progress | None = No
 def predict_with_flip(predict: Predict, skeleton: Skeleton) -> Predict:
     """`straight` and `mirrored` heatmaps of a one-output predict function, in the same places."""
 
-    mirrored = on_mirror_image(predict, skeleton)
+    mirrored = make_mirrored_predictor(predict, skeleton)
 
-    def both(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
+    def predict_both(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
         (straight,) = predict(images_BHWC).values()
         (other,) = mirrored(images_BHWC).values()
         return {"straight": straight, "mirrored": other}
 
-    return both
+    return predict_both
 
 
 def find_label_errors(
@@ -85,32 +85,36 @@ def find_label_errors(
         side_N: longer side of each person's box, in pixels.
     """
     said = (straight_NK2 + mirrored_NK2) / 2
-    sure = np.linalg.norm(straight_NK2 - mirrored_NK2, axis=-1) < _SURE * side_N[:, None]
-    flip = skeleton.flip_index
-    as_is = _errors(said, truth_NK2, side_N)
-    exchanged = _errors(said, truth_NK2[:, flip], side_N)
-    counted, counted_exchanged = sure & labelled_NK, sure & labelled_NK[:, flip]
-    before, after = _mean(as_is, counted), _mean(exchanged, counted_exchanged)
-    enough = (counted_exchanged.sum(axis=1) >= _FEWEST) & (
-        counted_exchanged.sum(axis=1) >= _MOST * labelled_NK.sum(axis=1)
+    sure = (
+        np.linalg.norm(straight_NK2 - mirrored_NK2, axis=-1) < _MAX_FLIP_DISTANCE * side_N[:, None]
     )
-    swapped = enough & (after < _NEAR) & (after < _GAIN * before)
+    flip = skeleton.flip_index
+    as_is = _compute_errors(said, truth_NK2, side_N)
+    exchanged = _compute_errors(said, truth_NK2[:, flip], side_N)
+    counted, counted_exchanged = sure & labelled_NK, sure & labelled_NK[:, flip]
+    before, after = _average_errors(as_is, counted), _average_errors(exchanged, counted_exchanged)
+    enough = (counted_exchanged.sum(axis=1) >= _MIN_CERTAIN_JOINTS) & (
+        counted_exchanged.sum(axis=1) >= _MIN_CERTAIN_SHARE * labelled_NK.sum(axis=1)
+    )
+    swapped = enough & (after < _MAX_MATCH_ERROR) & (after < _MAX_SWAP_ERROR_RATIO * before)
     error = np.where(swapped[:, None], exchanged, as_is)
     known = np.where(swapped[:, None], counted_exchanged, counted)
     # Only of a person whom the model otherwise sees as the labels have it.
     evaluated = np.ma.masked_array(error, ~known)
     usual = np.ma.median(evaluated, axis=1).filled(np.inf)  # type: ignore[no-untyped-call]
-    trusted = enough & (usual < _NEAR)
-    return LabelErrors(swapped, known & (error > _FAR) & trusted[:, None])
+    trusted = enough & (usual < _MAX_MATCH_ERROR)
+    return LabelErrors(swapped, known & (error > _MIN_WRONG_ERROR) & trusted[:, None])
 
 
-def _errors(
+def _compute_errors(
     said_NK2: NDArray[np.floating], truth_NK2: NDArray[np.floating], side_N: NDArray[np.floating]
 ) -> NDArray[np.float64]:
     return np.asarray(np.linalg.norm(said_NK2 - truth_NK2, axis=-1) / side_N[:, None])
 
 
-def _mean(error_NK: NDArray[np.float64], counted_NK: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _average_errors(
+    error_NK: NDArray[np.float64], counted_NK: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     """Infinite where nothing counts."""
     number = counted_NK.sum(axis=1)
     total = np.where(counted_NK, error_NK, 0.0).sum(axis=1)

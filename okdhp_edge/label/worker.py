@@ -7,15 +7,15 @@ import numpy as np
 from okdhp_edge.errors import DataError
 from okdhp_edge.inference.external_pose_model import ExternalPoseModel
 from okdhp_edge.inference.person_detector import PersonDetector
-from okdhp_edge.label.consensus import Label, consensus, within
-from okdhp_edge.label.images import ImageItem, difference_hash, frame_file, save_frame
-from okdhp_edge.label.negatives import negative_boxes
+from okdhp_edge.label.consensus import Label, clip_to_image, merge_predictions
+from okdhp_edge.label.images import ImageItem, difference_hash, get_frame_path, save_frame
+from okdhp_edge.label.negatives import sample_negative_boxes
 from okdhp_edge.label.options import LabelOptions
 from okdhp_edge.label.progress_log import Record
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import Skeleton
-from okdhp_edge.system.files import writing
+from okdhp_edge.system.files import wrap_write_errors
 
 
 class Worker:
@@ -31,35 +31,35 @@ class Worker:
         if isinstance(picture, DataError):
             return {"error": str(picture)}
         try:
-            return self._record(item, picture)
+            return self._label_image(item, picture)
         except DataError as error:
             return {"error": str(error)}
 
-    def _record(self, item: ImageItem, picture: Image) -> Record:
+    def _label_image(self, item: ImageItem, picture: Image) -> Record:
         options = self._options
-        boxes = self._boxes(item, picture)
+        boxes = self._find_boxes(item, picture)
         tall = [box for box in boxes if box[3] >= options.smallest]
-        labels = [(box, self._label(picture, box)) for box in tall]
+        labels = [(box, self._label_person(picture, box)) for box in tall]
         kept = [
             (b, found) for b, found in labels if found.labelled.sum() >= options.rules.min_joints
         ]
         height, width = picture.shape[:2]
         rng = np.random.default_rng([options.seed, difference_hash(picture)])
-        drawn = negative_boxes(boxes, (width, height), options.empty, rng)
+        drawn = sample_negative_boxes(boxes, (width, height), options.empty, rng)
         if item.frame is not None and (kept or drawn):
-            with writing(frame_file(options.out, item)):
-                save_frame(picture, frame_file(options.out, item))
+            with wrap_write_errors(get_frame_path(options.out, item)):
+                save_frame(picture, get_frame_path(options.out, item))
         return {
             "width": width,
             "height": height,
             "hash": difference_hash(picture),
-            "persons": [_person(box, found) for box, found in kept],
-            "empty": [_rounded(b) for b in drawn if self._is_empty(picture, b)],
+            "persons": [_make_person_record(box, found) for box, found in kept],
+            "empty": [_round_values(b) for b in drawn if self._is_empty(picture, b)],
             "small": len(boxes) - len(tall),
             "unsure": len(tall) - len(kept),
         }
 
-    def _boxes(self, item: ImageItem, picture: Image) -> list[Box]:
+    def _find_boxes(self, item: ImageItem, picture: Image) -> list[Box]:
         if self._options.nobody:
             return []
         found = self._options.find(item.path, picture) if self._options.find else None
@@ -71,20 +71,20 @@ class Worker:
             )
         return found
 
-    def _label(self, picture: Image, box: Box) -> Label:
+    def _label_person(self, picture: Image, box: Box) -> Label:
         looks = [
             (teacher.skeleton, look)
             for teacher in self._teachers
             for look in teacher.predict(picture, box)
         ]
-        found = consensus(looks, self._skeleton, float(box[2:].max()), self._options.rules)
-        return within(found, (picture.shape[1], picture.shape[0]))
+        found = merge_predictions(looks, self._skeleton, float(box[2:].max()), self._options.rules)
+        return clip_to_image(found, (picture.shape[1], picture.shape[0]))
 
     def _is_empty(self, picture: Image, box: Box) -> bool:
         """Whether the teachers see nobody either: annotators leave people out. Of pictures that are
         said to show nobody it is believed: what teachers see in them is what is to be unlearnt."""
         return self._options.nobody or bool(
-            self._label(picture, box).score.max() < self._options.rules.min_score
+            self._label_person(picture, box).score.max() < self._options.rules.min_score
         )
 
     @property
@@ -106,15 +106,15 @@ class Worker:
         return detector
 
 
-def _person(box: Box, found: Label) -> Record:
+def _make_person_record(box: Box, found: Label) -> Record:
     return {
-        "box": _rounded(box),
-        "xy": [_rounded(point) for point in found.xy],
+        "box": _round_values(box),
+        "xy": [_round_values(point) for point in found.xy],
         "score": [round(float(s), 3) for s in found.score],
         "labelled": found.labelled.astype(int).tolist(),
         "absent": found.absent.astype(int).tolist(),
     }
 
 
-def _rounded(values: Box) -> list[float]:
+def _round_values(values: Box) -> list[float]:
     return [round(float(v), 2) for v in values]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from okdhp_edge.network.config import Aggregation
 
-_KERNELS = (3, 5, 7)
-_REDUCED = 64
+_KERNEL_SIZES = (3, 5, 7)
+_REDUCED_CHANNELS = 64
 
 
 class FeatureAggregationUnit(nn.Module):
@@ -30,8 +30,10 @@ class FeatureAggregationUnit(nn.Module):
         self.branches, self.joints = branches, joints
         self.mixer = _MIXERS[variant](channels)
         if variant != "mean":
-            self.reduce = nn.Linear(self.mixer.channels, _REDUCED)
-            self.heads = nn.ModuleList(nn.Linear(_REDUCED, joints) for _ in range(branches))
+            self.reduce = nn.Linear(self.mixer.channels, _REDUCED_CHANNELS)
+            self.heads = nn.ModuleList(
+                nn.Linear(_REDUCED_CHANNELS, joints) for _ in range(branches)
+            )
 
     def weights(self, features_BCHW: Tensor) -> Tensor:
         """(B, T, K), summing to one over the branches."""
@@ -58,7 +60,7 @@ class _SummedPaths(_Mixer):
     def __init__(self, channels: int, groups: int = 1) -> None:
         super().__init__()
         self.channels = channels
-        self.paths = nn.ModuleList(_path(channels, kernel, groups) for kernel in _KERNELS)
+        self.paths = nn.ModuleList(_make_path(channels, kernel, groups) for kernel in _KERNEL_SIZES)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return cast(Tensor, sum(path(x_BCHW) for path in self.paths)).mean(dim=(2, 3))
@@ -69,8 +71,8 @@ class _ConcatenatedPaths(_Mixer):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.channels = channels * (len(_KERNELS) + 1)
-        self.paths = nn.ModuleList(_path(channels, kernel, 1) for kernel in _KERNELS)
+        self.channels = channels * (len(_KERNEL_SIZES) + 1)
+        self.paths = nn.ModuleList(_make_path(channels, kernel, 1) for kernel in _KERNEL_SIZES)
         self.points = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -89,18 +91,18 @@ class _NoMixer(_Mixer):
         self.channels = channels
 
 
-def _path(channels: int, kernel: int, groups: int) -> nn.Sequential:
+def _make_path(channels: int, kernel: int, groups: int) -> nn.Sequential:
     conv = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=groups)
     return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU())
 
 
-def _depthwise(channels: int) -> _SummedPaths:
+def _make_depthwise(channels: int) -> _SummedPaths:
     return _SummedPaths(channels, groups=channels)
 
 
 _MIXERS: dict[str, Callable[[int], "_Mixer"]] = {
     "released": _SummedPaths,
     "paper": _ConcatenatedPaths,
-    "depthwise": _depthwise,
+    "depthwise": _make_depthwise,
     "mean": _NoMixer,
 }

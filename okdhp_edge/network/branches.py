@@ -126,7 +126,7 @@ class PoseNet(nn.Module):
         """What one blank picture of (width, height) gives in eval mode: for its shapes."""
         width, height = size
         blank = torch.zeros(1, height, width, self.channels, dtype=torch.uint8)
-        with evaluating(self):
+        with eval_mode(self):
             outputs: BranchOutputs = self(blank)
         return outputs
 
@@ -145,7 +145,7 @@ class PoseNet(nn.Module):
 
 
 @contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
+def eval_mode(net: nn.Module) -> Iterator[None]:
     """The network in eval mode for a while."""
     training = net.training
     net.eval()

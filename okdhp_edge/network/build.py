@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from okdhp_edge.network.aggregation import FeatureAggregationUnit
 from okdhp_edge.network.branches import Normalise, PoseNet, TrunkOutputs
-from okdhp_edge.network.config import STRIDE, HourglassConfig, MobilePoseConfig, normalization
+from okdhp_edge.network.config import STRIDE, HourglassConfig, MobilePoseConfig, get_normalization
 from okdhp_edge.network.decoder import Decoder, DucDecoder, UpsampleDecoder
-from okdhp_edge.network.encoders import Encoder, build_encoder, channels_of
+from okdhp_edge.network.encoders import Encoder, build_encoder, count_output_channels
 from okdhp_edge.network.hourglass import HourglassBranch, Stacks, Stem
 from okdhp_edge.network.neck import TopDownNeck
 
@@ -31,13 +31,13 @@ def build_network(
     Raises:
         RecipeError: encoder weights that are missing or do not fit.
     """
-    mean, std = normalization(config)
+    mean, std = get_normalization(config)
     if config.mask:
         mean, std = (*mean, 0.0), (*std, _MASK_STD)
     normalise = Normalise(mean, std)
     if isinstance(config, HourglassConfig):
-        return _hourglass(config, joints, normalise)
-    return _mobilepose(config, joints, normalise, load_encoder=load_encoder)
+        return _build_hourglass(config, joints, normalise)
+    return _build_mobilepose(config, joints, normalise, load_encoder=load_encoder)
 
 
 class _HourglassTrunk(nn.Module):
@@ -64,7 +64,7 @@ class _EncoderTrunk(nn.Module):
         return TrunkOutputs(features, features, [])
 
 
-def _hourglass(config: HourglassConfig, joints: int, normalise: Normalise) -> PoseNet:
+def _build_hourglass(config: HourglassConfig, joints: int, normalise: Normalise) -> PoseNet:
     branches = [HourglassBranch(config.width, joints, depth) for depth in config.branches]
     aggregation = FeatureAggregationUnit(
         config.aggregation, config.width, len(config.branches), joints
@@ -73,19 +73,19 @@ def _hourglass(config: HourglassConfig, joints: int, normalise: Normalise) -> Po
     return PoseNet(normalise, trunk, branches, aggregation, config.branch_dropout)
 
 
-def _mobilepose(
+def _build_mobilepose(
     config: MobilePoseConfig, joints: int, normalise: Normalise, *, load_encoder: bool
 ) -> PoseNet:
     encoder = build_encoder(config.encoder, config.encoder_weights if load_encoder else None)
     if config.mask:
         _widen_first_convolution(encoder)
     if config.neck is not None:
-        return _with_neck(config, encoder, joints, normalise)
-    branches = [_decoder(config, encoder, joints, depth) for depth in config.branches]
+        return _build_with_neck(config, encoder, joints, normalise)
+    branches = [_build_decoder(config, encoder, joints, depth) for depth in config.branches]
     shared, channels = cast(nn.Module, encoder), encoder.channels
     if config.share_to is not None:
         shared, _ = encoder.split(config.share_to)
-        channels = channels_of(shared)
+        channels = count_output_channels(shared)
         for branch in branches:
             # A copy for each: they start alike, from the same pre-trained weights.
             branch.encoder = copy.deepcopy(encoder).split(config.share_to)[1]
@@ -93,7 +93,7 @@ def _mobilepose(
     return PoseNet(normalise, _EncoderTrunk(shared), branches, aggregation, config.branch_dropout)
 
 
-def _with_neck(
+def _build_with_neck(
     config: MobilePoseConfig, encoder: Encoder, joints: int, normalise: Normalise
 ) -> PoseNet:
     assert config.neck is not None
@@ -118,7 +118,7 @@ def _widen_first_convolution(module: nn.Module) -> None:
     first.in_channels += 1
 
 
-def _decoder(config: MobilePoseConfig, encoder: Encoder, joints: int, depth: int) -> Decoder:
+def _build_decoder(config: MobilePoseConfig, encoder: Encoder, joints: int, depth: int) -> Decoder:
     upsamplings = (encoder.stride // STRIDE).bit_length() - 1
     if config.decoder == "duc":
         return DucDecoder(encoder.channels, upsamplings, joints, depth)

@@ -47,22 +47,22 @@ ENCODERS: dict[str, EncoderEntry] = {
 }
 
 
-def _known_encoder(name: str) -> str:
+def _check_encoder_name(name: str) -> str:
     if name not in ENCODERS:
         raise ValueError(f"encoder must be one of {', '.join(ENCODERS)}")
     return name
 
 
-EncoderName = Annotated[str, AfterValidator(_known_encoder)]
+EncoderName = Annotated[str, AfterValidator(_check_encoder_name)]
 Branches = Annotated[
     tuple[Annotated[int, Field(ge=1, le=8)], ...], Field(min_length=1, max_length=32)
 ]
 _Channels = Annotated[int, Field(ge=1, le=4096)]
-_MAX_WEIGHTS = 1e9
+_MAX_NUM_WEIGHTS = 1e9
 # Of one stack, in squares of its width (Newell et al.: 3.2 million at 256).
-_STACK_WEIGHTS = 49
+_STACK_WEIGHTS_PER_SQUARED_WIDTH = 49
 # Of the largest encoder here.
-_ENCODER_WEIGHTS = 12e6
+_MAX_ENCODER_WEIGHTS = 12e6
 
 
 class _Network(BaseModel):
@@ -90,8 +90,12 @@ class HourglassConfig(_Network):
     shared_stacks: Annotated[int, Field(ge=0, le=8)] = 0
 
     @model_validator(mode="after")
-    def _affordable(self) -> "HourglassConfig":
-        _check_weights(_STACK_WEIGHTS * self.width**2 * (self.shared_stacks + sum(self.branches)))
+    def _check_network_cost(self) -> "HourglassConfig":
+        _check_weights(
+            _STACK_WEIGHTS_PER_SQUARED_WIDTH
+            * self.width**2
+            * (self.shared_stacks + sum(self.branches))
+        )
         return self
 
 
@@ -116,32 +120,33 @@ class MobilePoseConfig(_Network):
     decoder_channels: Annotated[tuple[_Channels, ...], Field(max_length=8)] = (128, 96, 64)
 
     @model_validator(mode="after")
-    def _neck_fits(self) -> "MobilePoseConfig":
+    def _check_neck(self) -> "MobilePoseConfig":
         if self.neck and (self.share_to is not None or self.decoder != "upsample"):
             raise ValueError("network.neck needs decoder = 'upsample' and no share_to")
         return self
 
     @model_validator(mode="after")
-    def _affordable(self) -> "MobilePoseConfig":
+    def _check_network_cost(self) -> "MobilePoseConfig":
         channels = (*self.decoder_channels, 1)
         block = sum(9 * a * max(a, b) for a, b in pairwise(channels))
         encoders = len(self.branches) if self.share_to else 1
-        _check_weights(_ENCODER_WEIGHTS * encoders + block * sum(self.branches))
+        _check_weights(_MAX_ENCODER_WEIGHTS * encoders + block * sum(self.branches))
         return self
 
 
 def _check_weights(count: float) -> None:
     """Refuse a network before any of it is built."""
-    if count > _MAX_WEIGHTS:
+    if count > _MAX_NUM_WEIGHTS:
         raise ValueError(
-            f"a network of {count / 1e9:.1f} billion weights is more than {_MAX_WEIGHTS / 1e9:.0f}"
+            f"a network of {count / 1e9:.1f} billion weights is more than "
+            f"{_MAX_NUM_WEIGHTS / 1e9:.0f}"
         )
 
 
 NetworkConfig = Annotated[HourglassConfig | MobilePoseConfig, Field(discriminator="kind")]
 
 
-def hourglass(stacks: int, width: int, branches: int = 1) -> HourglassConfig:
+def make_hourglass_config(stacks: int, width: int, branches: int = 1) -> HourglassConfig:
     """The named hourglasses: 2, 4 or 8 stacks of width 128 or 256.
 
     With several branches half of the stacks is shared (OKDHP, ICCV 2021, section 3).
@@ -156,7 +161,7 @@ def hourglass(stacks: int, width: int, branches: int = 1) -> HourglassConfig:
     )
 
 
-def normalization(
+def get_normalization(
     config: HourglassConfig | MobilePoseConfig,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the input, BGR, in units of 0..255."""

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _Pair = tuple[int, int]
-_FAST_KERNEL = 3
+_MAX_FAST_KERNEL_SIZE = 3
 
 
 def depthwise_conv2d(x_BCHW: Tensor, weight_C1kk: Tensor, stride: _Pair, padding: int) -> Tensor:
     """`F.conv2d` with as many groups as channels and no bias; the same values everywhere."""
-    if _in_bf16_on_cpu(x_BCHW):
+    if _is_bf16_on_cpu(x_BCHW):
         dtype = torch.get_autocast_dtype("cpu")
         return cast(
             Tensor,
@@ -26,7 +26,7 @@ def depthwise_conv2d(x_BCHW: Tensor, weight_C1kk: Tensor, stride: _Pair, padding
     return F.conv2d(x_BCHW, weight_C1kk, None, stride, padding, 1, x_BCHW.shape[1])
 
 
-def _in_bf16_on_cpu(x: Tensor) -> bool:
+def _is_bf16_on_cpu(x: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and torch.is_grad_enabled()
@@ -46,7 +46,7 @@ class _FloatGradients(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, weight = ctx.saved_tensors
 
-        def gradient(of: int, *, in_float: bool) -> Tensor:
+        def compute_gradient(of: int, *, in_float: bool) -> Tensor:
             operands = (grad, x, weight)
             if in_float:
                 operands = (grad.float(), x.float(), weight.float())
@@ -57,6 +57,6 @@ class _FloatGradients(torch.autograd.Function):
             )  # fmt: skip
             return cast(Tensor, found[of])
 
-        to_x = gradient(0, in_float=ctx.stride != (1, 1))
-        to_weight = gradient(1, in_float=weight.shape[-1] > _FAST_KERNEL)
+        to_x = compute_gradient(0, in_float=ctx.stride != (1, 1))
+        to_weight = compute_gradient(1, in_float=weight.shape[-1] > _MAX_FAST_KERNEL_SIZE)
         return to_x.to(x.dtype), to_weight.to(weight.dtype), None, None

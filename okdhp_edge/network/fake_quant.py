@@ -13,11 +13,15 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from okdhp_edge.network.branches import PoseNet, SingleBranch, evaluating
+from okdhp_edge.network.branches import PoseNet, SingleBranch, eval_mode
 from okdhp_edge.network.config import QuantizerPlacement
-from okdhp_edge.network.quantizer import ActivationQuantizer, folded, quantized_weight
+from okdhp_edge.network.quantizer import ActivationQuantizer, fake_quantize_weight, folded
 
-_PASSING = {"aten.max_pool2d.default", "aten.upsample_nearest2d.vec", "aten.pad.default"}
+_RANGE_PRESERVING_OPS = {
+    "aten.max_pool2d.default",
+    "aten.upsample_nearest2d.vec",
+    "aten.pad.default",
+}
 
 
 class QuantizationPoint(NamedTuple):
@@ -49,8 +53,8 @@ class QuantizedBranch(nn.Module):
         self.sites: list[list[QuantizationPoint]] = []
         # In lists, so that the network's weights are not registered a second time.
         self._live = [SingleBranch(net, branch)]
-        with evaluating(net):
-            self._graph = [_traced(self._live[0], net.channels, size)]
+        with eval_mode(net):
+            self._graph = [_trace(self._live[0], net.channels, size)]
         _Insertion(self, self._graph[0]).run()
 
     def forward(self, image_BHWC: Tensor) -> Tensor:
@@ -62,18 +66,18 @@ class QuantizedBranch(nn.Module):
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
         """Set every quantizer's first steps by the mean over batches of its tensor's extremes."""
-        for quantizer in self._each():
+        for quantizer in self._list_quantizers():
             quantizer.observed_extremes = []
         for images in batches:
             self(images)
-        for quantizer in self._each():
+        for quantizer in self._list_quantizers():
             quantizer.finish_calibration()
 
     def ranges(self) -> dict[QuantizationPoint, tuple[float, float]]:
         """What was learned, by site."""
         return {
             site: quantizer.range()
-            for quantizer, sites in zip(self._each(), self.sites, strict=True)
+            for quantizer, sites in zip(self._list_quantizers(), self.sites, strict=True)
             for site in sites
         }
 
@@ -102,7 +106,7 @@ class QuantizedBranch(nn.Module):
         self.sites.append([])
         return len(self.sites) - 1
 
-    def _each(self) -> list[ActivationQuantizer]:
+    def _list_quantizers(self) -> list[ActivationQuantizer]:
         return [cast(ActivationQuantizer, q) for q in self.quantizers]
 
     def _follow(self, device: torch.device) -> None:
@@ -117,7 +121,7 @@ class QuantizedBranch(nn.Module):
                 module._buffers[own_name] = buffer  # noqa: SLF001
 
 
-def _traced(single: SingleBranch, channels: int, size: tuple[int, int]) -> fx.GraphModule:
+def _trace(single: SingleBranch, channels: int, size: tuple[int, int]) -> fx.GraphModule:
     """Its operators in order, as the ONNX exporter sees them; parameters are shared."""
     width, height = size
     example = torch.zeros(2, height, width, channels, dtype=torch.uint8)
@@ -143,7 +147,7 @@ def _convolve(
     if norm is not None:
         weight, bias = folded(weight, bias, norm)
     if per_channel is not None:
-        weight = quantized_weight(weight, per_channel=per_channel)
+        weight = fake_quantize_weight(weight, per_channel=per_channel)
     return F.conv2d(x, weight, bias, *geometry)
 
 
@@ -158,15 +162,15 @@ class _Insertion:
 
     def run(self) -> None:
         aten = torch.ops.aten
-        adds = self._nodes(aten.add.Tensor)
+        adds = self._find_nodes(aten.add.Tensor)
         for number, node in enumerate(adds):
-            fused = self._fused(node) if self._branch.placement.fused else None
+            fused = self._find_fused_argument(node) if self._branch.placement.fused else None
             for argument in (0, 1):
                 if argument != fused:
                     self._quantize_input(node, argument, QuantizationPoint("add", number, argument))
             if self._branch.placement.sums:
                 self._quantize_output(node, QuantizationPoint("add", number, -1))
-        *convolutions, head = self._nodes(aten.conv2d.default)
+        *convolutions, head = self._find_nodes(aten.conv2d.default)
         for number, node in enumerate(convolutions):
             self._quantize_input(node, 0, QuantizationPoint("conv", number, 0))
             self._replace(node, self._branch.placement.per_channel)
@@ -175,7 +179,7 @@ class _Insertion:
         self._graph.lint()
         self._module.recompile()
 
-    def _fused(self, add: fx.Node) -> int | None:
+    def _find_fused_argument(self, add: fx.Node) -> int | None:
         """The first argument that comes from a convolution which nothing else reads."""
         for argument in (0, 1):
             producer = cast(fx.Node, add.args[argument])
@@ -186,7 +190,7 @@ class _Insertion:
                 return argument
         return None
 
-    def _nodes(self, target: object) -> list[fx.Node]:
+    def _find_nodes(self, target: object) -> list[fx.Node]:
         return [
             n for n in self._graph.nodes
             if n.target is target and all(isinstance(a, fx.Node) for a in n.args[:2])
@@ -195,18 +199,18 @@ class _Insertion:
     def _quantize_input(self, node: fx.Node, argument: int, site: QuantizationPoint) -> None:
         """What only picks or repeats values shares the steps of what it reads."""
         producer = cast(fx.Node, node.args[argument])
-        while str(producer.target) in _PASSING:
+        while str(producer.target) in _RANGE_PRESERVING_OPS:
             node, argument = producer, 0
             producer = cast(fx.Node, node.args[0])
-        node.update_arg(argument, self._quantizer_after(producer, site))
+        node.update_arg(argument, self._ensure_quantizer_after(producer, site))
 
     def _quantize_output(self, node: fx.Node, site: QuantizationPoint) -> None:
         users = list(node.users)
-        quantizer = self._quantizer_after(node, site)
+        quantizer = self._ensure_quantizer_after(node, site)
         for user in users:
             user.replace_input_with(node, quantizer)
 
-    def _quantizer_after(self, producer: fx.Node, site: QuantizationPoint) -> fx.Node:
+    def _ensure_quantizer_after(self, producer: fx.Node, site: QuantizationPoint) -> fx.Node:
         """One for each tensor, however many read it."""
         if producer not in self._by_producer:
             number = self._branch.add_quantizer()
@@ -224,7 +228,7 @@ class _Insertion:
     def _replace(self, node: fx.Node, per_channel: bool | None) -> None:
         x, weight, *rest = node.args
         bias, geometry = (rest[0], tuple(rest[1:])) if rest else (None, ())
-        norm = _norm_after(node)
+        norm = _find_norm_after(node)
         last = norm or node
         settings = (*norm.args[1:5], norm.args[7]) if norm else None
         with self._graph.inserting_after(last):
@@ -237,7 +241,7 @@ class _Insertion:
         self._graph.erase_node(node)
 
 
-def _norm_after(node: fx.Node) -> fx.Node | None:
+def _find_norm_after(node: fx.Node) -> fx.Node | None:
     """The batch norm that alone reads a convolution's output, and so can be folded into it."""
     (user, *others) = node.users
     is_norm = user.target is torch.ops.aten.batch_norm.default

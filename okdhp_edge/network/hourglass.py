@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from okdhp_edge.network.branches import Branch, BranchStacks
 
-_DEPTH = 4
+_DEFAULT_DEPTH = 4
 _EXPANSION = 2
 
 
@@ -44,7 +44,7 @@ class Bottleneck(nn.Module):
 class Hourglass(nn.Module):
     """One level of the hourglass; the levels nest."""
 
-    def __init__(self, width: int, depth: int = _DEPTH) -> None:
+    def __init__(self, width: int, depth: int = _DEFAULT_DEPTH) -> None:
         super().__init__()
         self.skip = Bottleneck(width, width)
         self.down = Bottleneck(width, width)

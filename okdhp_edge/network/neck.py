@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from okdhp_edge.network.encoders import Encoder, channels_of
+from okdhp_edge.network.encoders import Encoder, count_output_channels
 
 
 class TopDownNeck(nn.Module):
@@ -28,16 +28,16 @@ class TopDownNeck(nn.Module):
         while at < encoder.stride:
             fine, _ = encoder.split(at)
             levels.append(rest[sum(map(len, levels)) : len(fine)])  # type: ignore[arg-type]
-            widths.append(channels_of(fine))
+            widths.append(count_output_channels(fine))
             at *= 2
         levels.append(rest[sum(map(len, levels)) :])  # type: ignore[arg-type]
         self.levels = nn.ModuleList(levels)
         coarser = [encoder.channels, *channels[:-1]]
-        self.down = nn.ModuleList(_unit(a, b) for a, b in zip(coarser, channels, strict=True))
+        self.down = nn.ModuleList(_make_unit(a, b) for a, b in zip(coarser, channels, strict=True))
         self.across = nn.ModuleList(
-            _unit(a, b) for a, b in zip(reversed(widths), channels, strict=True)
+            _make_unit(a, b) for a, b in zip(reversed(widths), channels, strict=True)
         )
-        self.between = nn.ModuleList(_block(width) for width in channels[:-1])
+        self.between = nn.ModuleList(_make_block(width) for width in channels[:-1])
         self.upsample = nn.Upsample(scale_factor=2.0)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
@@ -56,13 +56,13 @@ class TopDownNeck(nn.Module):
         return x
 
 
-def _unit(channels_in: int, channels_out: int) -> nn.Sequential:
+def _make_unit(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.BatchNorm2d(channels_out)
     )
 
 
-def _block(width: int) -> nn.Sequential:
+def _make_block(width: int) -> nn.Sequential:
     return nn.Sequential(
         nn.ReLU(),
         nn.Conv2d(width, width, 3, padding=1, bias=False),

@@ -7,8 +7,8 @@ folded in.
 import torch
 from torch import Tensor, nn
 
-_STEPS = 127
-_TINY = 1e-8
+_MAX_INT8_LEVEL = 127
+_MIN_SCALE = 1e-8
 
 
 class ActivationQuantizer(nn.Module):
@@ -19,7 +19,7 @@ class ActivationQuantizer(nn.Module):
 
     def __init__(self, *, signed: bool) -> None:
         super().__init__()
-        self.low, self.high = (-_STEPS, _STEPS) if signed else (0, 255)
+        self.low, self.high = (-_MAX_INT8_LEVEL, _MAX_INT8_LEVEL) if signed else (0, 255)
         self.signed = signed
         self.log_scale = nn.Parameter(torch.zeros(1))
         self.register_buffer("zero_point", torch.zeros(1))
@@ -36,12 +36,12 @@ class ActivationQuantizer(nn.Module):
         """Begin with steps that just hold this range."""
         lowest, highest = min(lowest, 0.0), max(highest, 0.0)
         if self.signed:
-            scale, zero = max(-lowest, highest) / _STEPS, 0
+            scale, zero = max(-lowest, highest) / _MAX_INT8_LEVEL, 0
         else:
             scale = (highest - lowest) / 255
             zero = round(-lowest / scale) if scale > 0 else 0
         with torch.no_grad():
-            self.log_scale.fill_(torch.tensor(max(scale, _TINY)).log())
+            self.log_scale.fill_(torch.tensor(max(scale, _MIN_SCALE)).log())
             self.zero_point.fill_(zero)
 
     def range(self) -> tuple[float, float]:
@@ -61,15 +61,19 @@ class ActivationQuantizer(nn.Module):
         return rounded
 
 
-def quantized_weight(weight_OIHW: Tensor, *, per_channel: bool) -> Tensor:
+def fake_quantize_weight(weight_OIHW: Tensor, *, per_channel: bool) -> Tensor:
     """Symmetric int8, one scale for each output channel or one for all."""
     flat = weight_OIHW.detach().abs().flatten(1)
     if not per_channel:
-        scale = (flat.max() / _STEPS).clamp_min(_TINY)
-        return torch.fake_quantize_per_tensor_affine(weight_OIHW, float(scale), 0, -_STEPS, _STEPS)
-    scale = (flat.amax(dim=1) / _STEPS).clamp_min(_TINY)
+        scale = (flat.max() / _MAX_INT8_LEVEL).clamp_min(_MIN_SCALE)
+        return torch.fake_quantize_per_tensor_affine(
+            weight_OIHW, float(scale), 0, -_MAX_INT8_LEVEL, _MAX_INT8_LEVEL
+        )
+    scale = (flat.amax(dim=1) / _MAX_INT8_LEVEL).clamp_min(_MIN_SCALE)
     zero = torch.zeros_like(scale, dtype=torch.int32)
-    return torch.fake_quantize_per_channel_affine(weight_OIHW, scale, zero, 0, -_STEPS, _STEPS)
+    return torch.fake_quantize_per_channel_affine(
+        weight_OIHW, scale, zero, 0, -_MAX_INT8_LEVEL, _MAX_INT8_LEVEL
+    )
 
 
 def folded(

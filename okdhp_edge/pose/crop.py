@@ -96,7 +96,7 @@ def apply(transform: Affine, xy: NDArray[np.floating]) -> Points:
     return mapped
 
 
-def overlap(a: Box, b: Box) -> float:
+def box_iou(a: Box, b: Box) -> float:
     """Intersection over union."""
     low, high = np.maximum(a[:2], b[:2]), np.minimum(a[:2] + a[2:], b[:2] + b[2:])
     shared = float(np.prod(np.clip(high - low, 0, None)))

@@ -7,15 +7,15 @@ from numpy.typing import NDArray
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import Skeleton
 
-_LEFT, _RIGHT, _MIDDLE = (80, 200, 80), (60, 120, 250), (230, 190, 60)
-_SHIFT = 3
+_LEFT_COLOUR, _RIGHT_COLOUR, _MIDDLE_COLOUR = (80, 200, 80), (60, 120, 250), (230, 190, 60)
+_FRACTION_BITS = 3
 
 
-def colour_of(joint: str) -> tuple[int, int, int]:
+def get_colour(joint: str) -> tuple[int, int, int]:
     """BGR: the person's left in green, right in orange, the middle in blue."""
     if joint.startswith("left_"):
-        return _LEFT
-    return _RIGHT if joint.startswith("right_") else _MIDDLE
+        return _LEFT_COLOUR
+    return _RIGHT_COLOUR if joint.startswith("right_") else _MIDDLE_COLOUR
 
 
 def draw_skeleton(
@@ -27,15 +27,17 @@ def draw_skeleton(
 ) -> None:
     """Draw limbs and joints into `image`; a limb appears where both of its ends are shown."""
     line = thickness or max(1, round(max(image.shape[:2]) / 320))
-    points = [_fixed_point(p) for p in np.nan_to_num(xy_K2)]
+    points = [_to_fixed_point(p) for p in np.nan_to_num(xy_K2)]
     for (a, b), (name_a, name_b) in zip(skeleton.limb_index, skeleton.limbs, strict=True):
         if shown_K[a] and shown_K[b]:
-            colour = colour_of(name_a) if colour_of(name_a) == colour_of(name_b) else _MIDDLE
-            cv2.line(image, points[a], points[b], colour, line, cv2.LINE_AA, _SHIFT)
+            colour = (
+                get_colour(name_a) if get_colour(name_a) == get_colour(name_b) else _MIDDLE_COLOUR
+            )
+            cv2.line(image, points[a], points[b], colour, line, cv2.LINE_AA, _FRACTION_BITS)
     for point, joint, shown in zip(points, skeleton.joints, shown_K, strict=True):
         if shown:
-            radius = (line + 1) << _SHIFT
-            cv2.circle(image, point, radius, colour_of(joint), -1, cv2.LINE_AA, _SHIFT)
+            radius = (line + 1) << _FRACTION_BITS
+            cv2.circle(image, point, radius, get_colour(joint), -1, cv2.LINE_AA, _FRACTION_BITS)
 
 
 def draw_lines_of_text(image: Image, lines: list[str], scale: float = 0.5) -> None:
@@ -57,6 +59,6 @@ def _put(
     cv2.putText(image, text, origin, font, scale, colour, pen, cv2.LINE_AA)
 
 
-def _fixed_point(xy: NDArray[np.floating]) -> tuple[int, int]:
-    limited = np.clip(xy, -1e5, 1e5) * (1 << _SHIFT)
+def _to_fixed_point(xy: NDArray[np.floating]) -> tuple[int, int]:
+    limited = np.clip(xy, -1e5, 1e5) * (1 << _FRACTION_BITS)
     return round(float(limited[0])), round(float(limited[1]))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Heatmaps = NDArray[np.float32]
 
-_TINY = 1e-6
+_EPSILON = 1e-6
 # Truncating the Gaussian keeps its tail exactly zero, as the published recipes have it.
 TRUNCATE_SIGMAS = 3.0
 
@@ -77,32 +77,34 @@ def decode(
     batch, joints, height, width = heatmaps_BKHW.shape
     flat = np.ascontiguousarray(heatmaps_BKHW, dtype=np.float32).reshape(batch * joints, -1)
     maps = flat.reshape(-1, height, width)
-    searched = _smoothed(maps, kind, smooth) if smooth else maps
+    searched = _smooth(maps, kind, smooth) if smooth else maps
     peak = searched.reshape(len(flat), -1).argmax(axis=1)
     row, column = np.divmod(peak, width)
-    x = column + _offset(searched, row, column, axis=1, kind=kind)
-    y = row + _offset(searched, row, column, axis=0, kind=kind)
+    x = column + _estimate_offset(searched, row, column, axis=1, kind=kind)
+    y = row + _estimate_offset(searched, row, column, axis=0, kind=kind)
     score = (
         np.clip(flat[np.arange(len(flat)), peak], 0.0, 1.0)
         if kind is HeatmapKind.GAUSSIAN
-        else _presence(flat)
+        else _estimate_presence(flat)
         if kind is HeatmapKind.PRESENCE
-        else _peak_mass(maps, row, column, sigma)
+        else _compute_peak_mass(maps, row, column, sigma)
     )
     xy = np.stack([x, y], axis=1).astype(np.float32)
     return Decoded(xy.reshape(batch, joints, 2), score.astype(np.float32).reshape(batch, joints))
 
 
-def _smoothed(maps: Heatmaps, kind: HeatmapKind, smooth: float) -> Heatmaps:
+def _smooth(maps: Heatmaps, kind: HeatmapKind, smooth: float) -> Heatmaps:
     logits = kind is not HeatmapKind.GAUSSIAN
     values = np.exp(maps - maps.max(axis=(1, 2), keepdims=True)) if logits else maps
     height, width = maps.shape[1:]
-    result: Heatmaps = _convolution(height, smooth) @ values @ _convolution(width, smooth).T
-    return np.log(np.maximum(result, _TINY)) if logits else result
+    result: Heatmaps = (
+        _make_convolution(height, smooth) @ values @ _make_convolution(width, smooth).T
+    )
+    return np.log(np.maximum(result, _EPSILON)) if logits else result
 
 
 @cache
-def _convolution(length: int, sigma: float) -> NDArray[np.float32]:
+def _make_convolution(length: int, sigma: float) -> NDArray[np.float32]:
     """(length, length): a row times this is the row convolved with a Gaussian; what lies outside
     is its reflection, so that a peak on the border is not pulled inwards."""
     reach = int(np.ceil(TRUNCATE_SIGMAS * sigma))
@@ -112,7 +114,7 @@ def _convolution(length: int, sigma: float) -> NDArray[np.float32]:
     return np.asarray(np.stack(rows) / bell.sum(), dtype=np.float32)
 
 
-def _offset(
+def _estimate_offset(
     maps: Heatmaps, row: NDArray[np.intp], column: NDArray[np.intp], axis: int, kind: HeatmapKind
 ) -> NDArray[np.float32]:
     """Vertex of the parabola through peak - 1, peak, peak + 1 along `axis`, within half a pixel."""
@@ -125,14 +127,14 @@ def _offset(
     centre = maps[index, row, column]
     after = maps[index, row + rows, column + columns]
     if kind is HeatmapKind.GAUSSIAN:
-        before, centre, after = (np.log(np.maximum(v, _TINY)) for v in (before, centre, after))
+        before, centre, after = (np.log(np.maximum(v, _EPSILON)) for v in (before, centre, after))
     curvature = 2 * centre - before - after
-    flat_top = curvature <= _TINY
+    flat_top = curvature <= _EPSILON
     vertex = 0.5 * (after - before) / np.where(flat_top, 1.0, curvature)
     return np.asarray(np.where(flat_top, 0.0, np.clip(vertex, -0.5, 0.5)), dtype=np.float32)
 
 
-def _presence(flat_NP: Heatmaps) -> NDArray[np.float32]:
+def _estimate_presence(flat_NP: Heatmaps) -> NDArray[np.float32]:
     """(N,) probability that the joint is in the crop.
 
     A softmax over the pixels and one more place, `nowhere`, whose logit is log P for P pixels:
@@ -143,7 +145,7 @@ def _presence(flat_NP: Heatmaps) -> NDArray[np.float32]:
     return np.asarray(np.exp(-np.logaddexp(0, -level)), dtype=np.float32)
 
 
-def _peak_mass(
+def _compute_peak_mass(
     maps: Heatmaps, row: NDArray[np.intp], column: NDArray[np.intp], sigma: float
 ) -> NDArray[np.float32]:
     radius = max(1, round(sigma))

@@ -62,13 +62,13 @@ def pck(
     Persons whose norm is NaN are left out. The value is the mean over all labelled joints of the
     remaining persons, each joint counting once.
     """
-    correct_NK, counted_NK = correct_joints(
+    correct_NK, counted_NK = find_correct_joints(
         predicted_NK2, truth_NK2, labelled_NK, norm_N, threshold
     )
-    return _ratio_score(correct_NK.astype(np.float64) * 100, counted_NK.astype(np.float64))
+    return _compute_ratio_score(correct_NK.astype(np.float64) * 100, counted_NK.astype(np.float64))
 
 
-def correct_joints(
+def find_correct_joints(
     predicted_NK2: NDArray[np.floating],
     truth_NK2: NDArray[np.floating],
     labelled_NK: NDArray[np.bool_],
@@ -109,7 +109,7 @@ def oks(
     similarity_NK = keypoint_similarity(predicted_NK2, truth_NK2, area[:, None], sigmas_K)
     counted_NK = labelled_NK & valid[:, None]
     weight_NK = counted_NK / np.maximum(counted_NK.sum(axis=1, keepdims=True), 1)
-    return _ratio_score(100.0 * similarity_NK * weight_NK, weight_NK)
+    return _compute_ratio_score(100.0 * similarity_NK * weight_NK, weight_NK)
 
 
 def auroc(positive: NDArray[np.floating], negative: NDArray[np.floating]) -> float:
@@ -123,7 +123,7 @@ def auroc(positive: NDArray[np.floating], negative: NDArray[np.floating]) -> flo
     return float((below + not_above).sum() / (2 * len(positive) * len(negative)))
 
 
-def _ratio_score(gain_NK: NDArray[np.float64], weight_NK: NDArray[np.float64]) -> Score:
+def _compute_ratio_score(gain_NK: NDArray[np.float64], weight_NK: NDArray[np.float64]) -> Score:
     """Sum of gains over sum of weights, by joint and in all, with an interval over persons."""
     used = weight_NK.sum(axis=1) > 0
     gain, weight = gain_NK[used], weight_NK[used]

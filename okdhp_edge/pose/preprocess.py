@@ -22,7 +22,7 @@ def warp(
     pixels_per_crop_pixel = 1 / np.sqrt(abs(np.linalg.det(crop_from_frame[:, :2])))
     halvings = int(np.log2(max(pixels_per_crop_pixel, 1.0)))
     if halvings:
-        frame, crop_from_frame = _halved(frame, crop_from_frame, input_size, halvings)
+        frame, crop_from_frame = _halve(frame, crop_from_frame, input_size, halvings)
     crop = cv2.warpAffine(
         frame,
         crop_from_frame,
@@ -34,7 +34,7 @@ def warp(
     return np.asarray(crop, dtype=np.uint8)
 
 
-def _halved(
+def _halve(
     frame: Image, crop_from_frame: Affine, input_size: tuple[int, int], times: int
 ) -> tuple[Image, Affine]:
     """The part of the frame that the crop shows, each 2x2 block made one pixel, `times` times.

@@ -63,23 +63,24 @@ class Skeleton:
                         f"use names among {', '.join(self.joints)}",
                     )
         for joint in self.joints:
-            if self.twin(joint) not in self.joints:
+            twin = self.get_twin(joint)
+            if twin not in self.joints:
                 raise DataError(
-                    f"joint '{joint}' of skeleton '{self.name}' has no twin '{self.twin(joint)}'",
+                    f"joint '{joint}' of skeleton '{self.name}' has no twin '{twin}'",
                     "name both sides left_x and right_x",
                 )
 
-    def twin(self, joint: str) -> str:
+    def get_twin(self, joint: str) -> str:
         """The joint's name in a mirrored picture: its own, where it has no other side."""
         for a, b in self.twins:
             if joint in (a, b):
                 return b if joint == a else a
-        return mirrored(joint)
+        return mirror_name(joint)
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Joints that mirroring exchanges, each pair once."""
-        both = ((j, self.twin(j)) for j in self.joints)
+        both = ((j, self.get_twin(j)) for j in self.joints)
         return tuple((a, b) for a, b in both if self.joints.index(a) < self.joints.index(b))
 
     @property
@@ -105,7 +106,7 @@ class Skeleton:
     @cached_property
     def flip_index(self) -> NDArray[np.int64]:
         """(K,) index of each joint's mirror twin; an involution by construction."""
-        return np.array([self.joints.index(self.twin(j)) for j in self.joints], dtype=np.int64)
+        return np.array([self.joints.index(self.get_twin(j)) for j in self.joints], dtype=np.int64)
 
     @cached_property
     def limb_index(self) -> NDArray[np.int64]:
@@ -116,13 +117,13 @@ class Skeleton:
     @cached_property
     def sigmas(self) -> NDArray[np.float64]:
         """(K,) OKS sigmas, looked up by joint name."""
-        return np.array([_sigma(j) for j in self.joints], dtype=np.float64)
+        return np.array([_get_sigma(j) for j in self.joints], dtype=np.float64)
 
     def index(self, joint: str) -> int | None:
         """Position of `joint`, or None where this skeleton has no such joint."""
         return self.joints.index(joint) if joint in self.joints else None
 
-    def columns_in(self, other: "Skeleton") -> NDArray[np.int64]:
+    def find_columns(self, other: "Skeleton") -> NDArray[np.int64]:
         """(K,) where each of our joints stands in `other`, -1 where it has none."""
         return np.array(
             [other.joints.index(j) if j in other.joints else -1 for j in self.joints],
@@ -130,13 +131,13 @@ class Skeleton:
         )
 
 
-_SIDES = {"left": "right", "right": "left"}
+_OPPOSITE_SIDES = {"left": "right", "right": "left"}
 
 
-def mirrored(joint: str) -> str:
+def mirror_name(joint: str) -> str:
     """The name of the joint seen when the picture is mirrored."""
-    if joint in _SIDES:
-        return _SIDES[joint]
+    if joint in _OPPOSITE_SIDES:
+        return _OPPOSITE_SIDES[joint]
     if joint.startswith("left_"):
         return "right_" + joint.removeprefix("left_")
     if joint.startswith("right_"):
@@ -144,27 +145,27 @@ def mirrored(joint: str) -> str:
     return joint
 
 
-def canonical_names(raw: Sequence[str]) -> tuple[str, ...]:
+def canonicalize_names(raw: Sequence[str]) -> tuple[str, ...]:
     """Bring the spellings found in the wild to ours: `left_knee` for `Left Knee`, `LKnee`,
     `l-knee`, `knee_l`, `kneeL`, `knee.left`.
 
     A single letter at the beginning or the end is a side only where no other single letter stands
     in such a place: `arm_j`, `arm_k`, `arm_l` have no sides.
     """
-    words = [_words(name) for name in raw]
+    words = [_split_words(name) for name in raw]
     letters = {w[end] for w in words if len(w) > 1 for end in (0, -1) if len(w[end]) == 1}
     sides = {"left": "left", "right": "right"}
     if not {c for c in letters if c.isalpha()} - {"l", "r"}:
         sides |= {"l": "left", "r": "right"}
-    return tuple(_with_side_first(w, sides) for w in words)
+    return tuple(_move_side_first(w, sides) for w in words)
 
 
-def _words(name: str) -> list[str]:
+def _split_words(name: str) -> list[str]:
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=^[LR])(?=[A-Z][a-z])", "_", name.strip())
     return [word for word in re.split(r"[\s\-_.]+", spaced.lower()) if word] or [name]
 
 
-def _with_side_first(words: list[str], sides: dict[str, str]) -> str:
+def _move_side_first(words: list[str], sides: dict[str, str]) -> str:
     if len(words) == 1:
         return sides.get(words[0], words[0]) if len(words[0]) > 1 else words[0]
     for place in (0, -1):
@@ -190,15 +191,15 @@ def skeleton_from_names(
     Raises:
         DataError: names repeat, a side lacks its twin, or the index is not one that goes both ways.
     """
-    joints = canonical_names(raw_joints)
-    for known in KNOWN.values():
+    joints = canonicalize_names(raw_joints)
+    for known in BUILTIN_SKELETONS.values():
         if known.joints == joints and flip_index is None:
             return known
     named = tuple((joints[a], joints[b]) for a, b in limbs)
-    return Skeleton(name, joints, named, _twins(name, joints, flip_index))
+    return Skeleton(name, joints, named, _find_twins(name, joints, flip_index))
 
 
-def _twins(
+def _find_twins(
     name: str, joints: tuple[str, ...], flip_index: Sequence[int] | None
 ) -> tuple[tuple[str, str], ...]:
     """Pairs that the names alone do not tell."""
@@ -216,20 +217,20 @@ def _twins(
     return tuple((joints[a], joints[flip_index[a]]) for a in places if a <= flip_index[a])
 
 
-def _sigma(joint: str) -> float:
+def _get_sigma(joint: str) -> float:
     part = joint.removeprefix("left_").removeprefix("right_")
     return _COCO_SIGMAS.get(part, _OTHER_SIGMAS.get(part, _DEFAULT_SIGMA))
 
 
-def _both_sides(*limbs: tuple[str, str]) -> tuple[tuple[str, str], ...]:
+def _make_both_sides(*limbs: tuple[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple((f"{side}_{a}", f"{side}_{b}") for side in ("left", "right") for a, b in limbs)
 
 
-_ARMS_AND_LEGS = _both_sides(
+_ARMS_AND_LEGS = _make_both_sides(
     ("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle")
 )
 _TORSO = (
-    *_both_sides(("shoulder", "hip")),
+    *_make_both_sides(("shoulder", "hip")),
     ("left_shoulder", "right_shoulder"),
     ("left_hip", "right_hip"),
 )
@@ -259,4 +260,4 @@ LSP14 = Skeleton(
     (("head_top", "neck"), ("neck", "left_shoulder"), ("neck", "right_shoulder"), *_TORSO,
      *_ARMS_AND_LEGS),
 )  # fmt: skip
-KNOWN = {s.name: s for s in (COCO17, MPII16, LSP14)}
+BUILTIN_SKELETONS = {s.name: s for s in (COCO17, MPII16, LSP14)}

@@ -52,20 +52,22 @@ class OneEuro:
         else:
             settings, size = self._settings, max(size, 1.0)
             speed = (xy - self._xy) / elapsed
-            self._speed = _mixed(self._speed, speed, _weight(settings.speed_cutoff, elapsed))
+            self._speed = _blend(
+                self._speed, speed, _compute_weight(settings.speed_cutoff, elapsed)
+            )
             fast = np.linalg.norm(self._speed, axis=1, keepdims=True) / size
             cutoff = settings.min_cutoff + settings.beta * fast
-            self._xy = _mixed(self._xy, xy, _weight(cutoff, elapsed))
+            self._xy = _blend(self._xy, xy, _compute_weight(cutoff, elapsed))
         self._seconds = seconds
         return self._xy.astype(np.float32)
 
 
-def _weight(cutoff_hz: float | NDArray[np.float64], elapsed: float) -> NDArray[np.float64]:
+def _compute_weight(cutoff_hz: float | NDArray[np.float64], elapsed: float) -> NDArray[np.float64]:
     """Share of the new value (the paper's equation 5)."""
     return np.asarray(1 / (1 + 1 / (2 * math.pi * cutoff_hz * elapsed)))
 
 
-def _mixed(
+def _blend(
     old: NDArray[np.float64], new: NDArray[np.float64], share: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     return np.asarray(old + share * (new - old))

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.quantize.observe import StatisticsByTensor
-from okdhp_edge.quantize.weight_scales import quantized, weight_scales
+from okdhp_edge.quantize.weight_scales import compute_weight_scales, quantize_weight
 
 
 def apply_bias_correction(
@@ -35,7 +35,7 @@ def apply_bias_correction(
         if node.op_type != "Conv" or node.name in keep_float or node.input[1] not in values:
             continue
         weight = values[node.input[1]]
-        shift = mean_shift(weight, statistics[node.input[0]].channel_mean, profile)
+        shift = compute_mean_shift(weight, statistics[node.input[0]].channel_mean, profile)
         bias = values[node.input[2]] if len(node.input) > 2 else np.zeros(len(weight), np.float32)
         corrected = f"{node.name}_corrected_bias"
         graph.initializer.append(
@@ -46,7 +46,7 @@ def apply_bias_correction(
     onnx.save(model, str(target))
 
 
-def mean_shift(
+def compute_mean_shift(
     weight_OIHW: NDArray[np.float32], mean_C: NDArray[np.float64], profile: Int8Profile
 ) -> NDArray[np.float64]:
     """(O,) by how much float outputs lie above quantized ones on average.
@@ -55,7 +55,9 @@ def mean_shift(
         weight_OIHW: I channels a group.
         mean_C: of the input's channels.
     """
-    lost = (weight_OIHW - rounded(weight_OIHW, profile)).sum(axis=(2, 3), dtype=np.float64)
+    lost = (weight_OIHW - quantize_dequantize(weight_OIHW, profile)).sum(
+        axis=(2, 3), dtype=np.float64
+    )
     outputs, inputs = lost.shape
     groups = len(mean_C) // inputs
     by_group = lost.reshape(groups, outputs // groups, inputs)
@@ -63,9 +65,13 @@ def mean_shift(
     return shift.reshape(outputs)
 
 
-def rounded(weight_OIHW: NDArray[np.float32], profile: Int8Profile) -> NDArray[np.float32]:
+def quantize_dequantize(
+    weight_OIHW: NDArray[np.float32], profile: Int8Profile
+) -> NDArray[np.float32]:
     """Weights as they are after symmetric quantization."""
-    scale_O = weight_scales(
+    scale_O = compute_weight_scales(
         weight_OIHW, per_channel=profile.per_channel, saturation_free=profile.saturation_free
     )
-    return np.asarray(quantized(weight_OIHW, scale_O) * scale_O[:, None, None, None], np.float32)
+    return np.asarray(
+        quantize_weight(weight_OIHW, scale_O) * scale_O[:, None, None, None], np.float32
+    )

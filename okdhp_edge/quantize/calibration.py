@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from okdhp_edge.artifacts.card import Calibration, DecoderSpec, InputSpec
 from okdhp_edge.data.frames import unlabelled
-from okdhp_edge.data.load import KINDS, load
-from okdhp_edge.data.sample import PoseDataset, Sample, kinds_of
+from okdhp_edge.data.load import DATASET_LOADERS, load
+from okdhp_edge.data.sample import PoseDataset, Sample, list_kinds
 from okdhp_edge.errors import DataError
-from okdhp_edge.evaluation.evaluate import inference_crop
+from okdhp_edge.evaluation.evaluate import make_inference_crop
 from okdhp_edge.system.reading import read_text
 
-DEFAULT_COUNT = 300
-_FLOOR = 16
+DEFAULT_NUM_SAMPLES = 300
+_MIN_SAMPLES = 16
 _SEED = 20240
-_UNLABELLED = ("folder", "video")
+_UNLABELLED_FORMATS = ("folder", "video")
 
 
 class CalibrationSet:
@@ -38,21 +38,21 @@ class CalibrationSet:
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         """(1, H, W, 3) uint8 BGR."""
         for sample in self._samples:
-            yield inference_crop(sample, self._spec, self._decoder.stride).image[None]
+            yield make_inference_crop(sample, self._spec, self._decoder.stride).image[None]
 
     def facts(self, method: str) -> Calibration:
         """What the card says of it."""
         return Calibration(
             data=self._kind, samples=len(self), method=method,
-            list_sha256=hashlib.sha256(self.listing().rstrip("\n").encode()).hexdigest(),
+            list_sha256=hashlib.sha256(self.format_ids().rstrip("\n").encode()).hexdigest(),
         )  # fmt: skip
 
-    def listing(self) -> str:
+    def format_ids(self) -> str:
         """One sample id a line, as `--calibration` reads it."""
         return "".join(f"{s.id}\n" for s in self._samples)
 
 
-def calibration_set(
+def load_calibration_set(
     data: str, wanted: str | None, spec: InputSpec, decoder: DecoderSpec
 ) -> CalibrationSet:
     """At best 300 crops of the persons the model will see.
@@ -67,17 +67,18 @@ def calibration_set(
         DataError: ids that the training split lacks, unreadable pictures, or too few.
     """
     kind, _, path = (wanted or data).partition(":")
-    if wanted and kind in _UNLABELLED:
-        samples = unlabelled(kind, Path(path).expanduser(), DEFAULT_COUNT)
-    elif wanted and kind not in KINDS:
-        kind = kinds_of(data)
-        samples = load(data, "train").subset(_read_list(Path(wanted))).samples
+    if wanted and kind in _UNLABELLED_FORMATS:
+        samples = unlabelled(kind, Path(path).expanduser(), DEFAULT_NUM_SAMPLES)
+    elif wanted and kind not in DATASET_LOADERS:
+        kind = list_kinds(data)
+        samples = load(data, "train").select_by_ids(_read_list(Path(wanted))).samples
     else:
-        kind = kinds_of(wanted or data)
-        samples = _drawn(load(wanted or data, "train"))
-    if len(samples) < _FLOOR:
+        kind = list_kinds(wanted or data)
+        samples = _draw_samples(load(wanted or data, "train"))
+    if len(samples) < _MIN_SAMPLES:
         raise DataError(
-            f"only {len(samples)} samples to calibrate on", f"give at least {_FLOOR}, better 300"
+            f"only {len(samples)} samples to calibrate on",
+            f"give at least {_MIN_SAMPLES}, better 300",
         )
     return CalibrationSet(samples, kind, spec, decoder)
 
@@ -86,21 +87,22 @@ def _read_list(path: Path) -> list[str]:
     try:
         lines = read_text(path).splitlines()
     except (OSError, ValueError) as error:
+        formats = ", ".join((*DATASET_LOADERS, *_UNLABELLED_FORMATS))
         raise DataError(
             f"{path} cannot be read ({error})",
-            f"give --calibration a list, or one of {', '.join((*KINDS, *_UNLABELLED))}:PATH",
+            f"give --calibration a list, or FORMAT:PATH of {formats}",
         ) from error
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _drawn(train: PoseDataset) -> Sequence[Sample]:
+def _draw_samples(train: PoseDataset) -> Sequence[Sample]:
     """300 of the better labelled half: ranges should come from whole people."""
-    by_labels = sorted(train.samples, key=_labelled, reverse=True)
-    half = by_labels[: max(len(by_labels) // 2, DEFAULT_COUNT)]
+    by_labels = sorted(train.samples, key=_count_labelled, reverse=True)
+    half = by_labels[: max(len(by_labels) // 2, DEFAULT_NUM_SAMPLES)]
     rng = np.random.default_rng(_SEED)
-    chosen = rng.choice(len(half), size=min(DEFAULT_COUNT, len(half)), replace=False)
-    return train.subset([half[i].id for i in sorted(chosen)]).samples
+    chosen = rng.choice(len(half), size=min(DEFAULT_NUM_SAMPLES, len(half)), replace=False)
+    return train.select_by_ids([half[i].id for i in sorted(chosen)]).samples
 
 
-def _labelled(sample: Sample) -> int:
+def _count_labelled(sample: Sample) -> int:
     return int(sample.labelled.sum())

@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-_EPSILON = 1e-5
+_DEFAULT_BN_EPSILON = 1e-5
 
 
-def batch_norms_to_convolutions(source: Path, target: Path) -> None:
+def convert_batch_norms_to_convolutions(source: Path, target: Path) -> None:
     """Batch norms that no convolution has taken in become depthwise 1x1 convolutions, exactly.
 
     One weight a channel, with a scale of its own in INT8, loses nothing by rounding.
@@ -29,7 +29,7 @@ def batch_norms_to_convolutions(source: Path, target: Path) -> None:
             nodes.append(node)
             continue
         gamma, beta, mean, variance = (numpy_helper.to_array(values[n]) for n in node.input[1:5])
-        epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), _EPSILON)
+        epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), _DEFAULT_BN_EPSILON)
         gain = gamma / np.sqrt(variance + epsilon)
         weight, bias = f"{node.name}_gain", f"{node.name}_offset"
         graph.initializer.extend(
@@ -118,9 +118,11 @@ def upsample_by_concat(path: Path) -> None:
             and [n.op_type for n in readers] == ["QuantizeLinear"]
             and list(before.input[1:]) == list(readers[0].input[1:])
         )  # fmt: skip
-        if before is None or not bytes_ or not _doubles(node, dims, doubled):
+        if before is None or not bytes_ or not _is_doubling(node, dims, doubled):
             continue
-        copies = _copies(graph, node.name, before.input[0], readers[0].output[0], dims)
+        copies = _make_upsampling_nodes(
+            graph, node.name, before.input[0], readers[0].output[0], dims
+        )
         place = list(graph.node).index(node)
         graph.node.remove(node)
         graph.node.remove(readers[0])
@@ -134,14 +136,14 @@ def upsample_by_concat(path: Path) -> None:
     onnx.save(model, str(path))
 
 
-def _doubles(resize: onnx.NodeProto, dims: list[int], doubled: list[int]) -> bool:
+def _is_doubling(resize: onnx.NodeProto, dims: list[int], doubled: list[int]) -> bool:
     facts = {a.name: helper.get_attribute_value(a) for a in resize.attribute}
     nearest = (facts.get("mode"), facts.get("coordinate_transformation_mode"),
                facts.get("nearest_mode")) == (b"nearest", b"asymmetric", b"floor")  # fmt: skip
     return nearest and 0 not in dims and doubled == [dims[0], 2 * dims[1], 2 * dims[2]]
 
 
-def _copies(
+def _make_upsampling_nodes(
     graph: onnx.GraphProto, name: str, source: str, target: str, dims: list[int]
 ) -> list[onnx.NodeProto]:
     """(N, C, H, W) to (N, C, 2H, 2W)."""

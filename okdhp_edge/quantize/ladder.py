@@ -13,16 +13,16 @@ from okdhp_edge.artifacts.card import Measured
 from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.quantize.calibrators import METHODS
 from okdhp_edge.quantize.inputs import QuantizationInputs
-from okdhp_edge.quantize.plan import LEARNED, Plan
-from okdhp_edge.quantize.sensitivity import sensitivity, write_sensitivity
+from okdhp_edge.quantize.plan import LEARNED_CALIBRATOR, Plan
+from okdhp_edge.quantize.sensitivity import measure_sensitivity, write_sensitivity
 from okdhp_edge.quantize.verify import verify
 from okdhp_edge.quantize.write import write_artefact
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.progress import Report
 
-AUTO = "auto"
+AUTO_CALIBRATOR = "auto"
 # More float layers than this are no INT8 network any more.
-_MOST_FLOAT = 0.25
+_MAX_FLOAT_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Ladder:
         """Double the number of float layers until the gate holds, then halve the step back."""
         plan = self.best.plan
         ranges = plan.ranges(self._inputs)
-        layers = sensitivity(self._inputs, self._profile, ranges, self._report)
+        layers = measure_sensitivity(self._inputs, self._profile, ranges, self._report)
         write_sensitivity(layers, self._scratch, self._profile.name)
         names = [layer.name for layer in layers if layer.name not in plan.keep_float]
 
@@ -111,7 +111,7 @@ class Ladder:
                 self.try_plan(replace(plan, keep_float=(*plan.keep_float, *names[:count])))
             )
 
-        most = max(1, int(_MOST_FLOAT * len(names)))
+        most = max(1, int(_MAX_FLOAT_SHARE * len(names)))
         too_few, enough = 0, 1
         while not passes(enough):
             if enough == most:
@@ -126,7 +126,7 @@ class Ladder:
         if self._profile.accuracy_control and not self._asked:
             self.try_plan(Plan("nncf", method="accuracy-control"))
 
-    def lines(self) -> list[dict[str, object]]:
+    def describe_attempts(self) -> list[dict[str, object]]:
         """Every attempt, for people and for `ladder.json`."""
         before = self._inputs.float_metric
         return [
@@ -141,13 +141,13 @@ class Ladder:
 
 def write_ladder(ladder: Ladder, folder: Path) -> None:
     """`ladder.json` beside the artefact it led to."""
-    write_text(folder / "ladder.json", json.dumps(ladder.lines(), indent=1) + "\n")
+    write_text(folder / "ladder.json", json.dumps(ladder.describe_attempts(), indent=1) + "\n")
 
 
-def calibrators_of(name: str, inputs: QuantizationInputs) -> tuple[Sequence[str], bool]:
+def choose_calibrators(name: str, inputs: QuantizationInputs) -> tuple[Sequence[str], bool]:
     """The calibrators to try, in order, and whether all must be: learned ranges need none."""
     if inputs.learned:
-        return (LEARNED,), False
-    if name == AUTO:
+        return (LEARNED_CALIBRATOR,), False
+    if name == AUTO_CALIBRATOR:
         return tuple(METHODS), True
     return (name, *(m for m in METHODS if m != name)), False

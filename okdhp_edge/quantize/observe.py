@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from okdhp_edge.errors import ModelError
 
-BINS = 8192
+NUM_BINS = 8192
 # Of each tensor of each crop; extremes and channel means are taken over all of it.
-_SAMPLED = 1 << 15
-_GROUP_BYTES = 1 << 28
-_FLOAT = onnx.TensorProto.FLOAT
+_SAMPLES_PER_TENSOR = 1 << 15
+_MAX_GROUP_BYTES = 1 << 28
+_FLOAT_TYPE = onnx.TensorProto.FLOAT
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Histogram:
     """Counts in uniform bins from -limit to limit; the limit doubles when a value exceeds it."""
 
     limit: float = 0.0
-    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, dtype=np.int64))
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(NUM_BINS, dtype=np.int64))
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count finite values of any shape."""
@@ -35,25 +35,27 @@ class Histogram:
         if not self.limit:
             self.limit = largest
         if not self.limit:
-            self.counts[BINS // 2] += values.size
+            self.counts[NUM_BINS // 2] += values.size
             return
         while largest > self.limit:
             self._widen()
-        place = (values.ravel() + np.float32(self.limit)) * np.float32(BINS / (2 * self.limit))
-        index = np.minimum(place.astype(np.int64), BINS - 1)
-        self.counts += np.bincount(index, minlength=BINS)
+        place = (values.ravel() + np.float32(self.limit)) * np.float32(NUM_BINS / (2 * self.limit))
+        index = np.minimum(place.astype(np.int64), NUM_BINS - 1)
+        self.counts += np.bincount(index, minlength=NUM_BINS)
 
     def _widen(self) -> None:
         inner = self.counts.reshape(-1, 2).sum(axis=1)
-        self.counts = np.zeros(BINS, dtype=np.int64)
-        self.counts[BINS // 4 : 3 * BINS // 4] = inner
+        self.counts = np.zeros(NUM_BINS, dtype=np.int64)
+        self.counts[NUM_BINS // 4 : 3 * NUM_BINS // 4] = inner
         self.limit *= 2
 
     @property
     def centres(self) -> NDArray[np.float64]:
         """(BINS,) the middle of each bin."""
-        width = 2 * self.limit / BINS
-        return np.linspace(-self.limit + width / 2, self.limit - width / 2, BINS, dtype=np.float64)
+        width = 2 * self.limit / NUM_BINS
+        return np.linspace(
+            -self.limit + width / 2, self.limit - width / 2, NUM_BINS, dtype=np.float64
+        )
 
 
 @dataclass
@@ -86,7 +88,7 @@ class TensorStatistics:
         mean = np.atleast_1d(value_1CHW.mean(axis=axes, dtype=np.float64))
         self.channel_mean = self.channel_mean + share * (mean - self.channel_mean)
         # An odd step does not fall into step with rows or channels.
-        step = max(1, value_1CHW.size // _SAMPLED) | 1
+        step = max(1, value_1CHW.size // _SAMPLES_PER_TENSOR) | 1
         self.histogram.add(value_1CHW.reshape(-1)[::step])
 
 
@@ -108,19 +110,19 @@ def observe(model: Path, crops: Iterable[NDArray[np.uint8]]) -> StatisticsByTens
     if any(n.op_type in ("QuantizeLinear", "DequantizeLinear") for n in loaded.graph.node):
         raise ModelError(f"{model} is quantized already", "give the fp32 export")
     found: StatisticsByTensor = {}
-    for names in _groups(loaded):
-        found |= _observed(loaded, names, crops)
+    for names in _group_tensors(loaded):
+        found |= _collect_statistics(loaded, names, crops)
     return found
 
 
-def _observed(
+def _collect_statistics(
     model: onnx.ModelProto, names: list[str], crops: Iterable[NDArray[np.uint8]]
 ) -> StatisticsByTensor:
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     del watched.graph.output[:]
     watched.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, _FLOAT, None) for name in names
+        onnx.helper.make_tensor_value_info(name, _FLOAT_TYPE, None) for name in names
     )
     session = ort.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
     source = session.get_inputs()[0]
@@ -139,7 +141,7 @@ def _observed(
     return found
 
 
-def _groups(model: onnx.ModelProto) -> Iterator[list[str]]:
+def _group_tensors(model: onnx.ModelProto) -> Iterator[list[str]]:
     """Names of the float tensors, so many at a time as fit."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     known = [*graph.value_info, *graph.output]
@@ -147,10 +149,10 @@ def _groups(model: onnx.ModelProto) -> Iterator[list[str]]:
     size = 0
     for info in known:
         tensor = info.type.tensor_type
-        if tensor.elem_type != _FLOAT:
+        if tensor.elem_type != _FLOAT_TYPE:
             continue
         bytes_ = 4 * int(np.prod([max(1, d.dim_value) for d in tensor.shape.dim]))
-        if group and size + bytes_ > _GROUP_BYTES:
+        if group and size + bytes_ > _MAX_GROUP_BYTES:
             yield group
             group, size = [], 0
         group.append(info.name)

@@ -22,7 +22,7 @@ from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.errors import ModelError
 from okdhp_edge.quantize import graph_rewrites
 from okdhp_edge.quantize.calibrators import Ranges
-from okdhp_edge.quantize.weight_scales import weight_scales
+from okdhp_edge.quantize.weight_scales import compute_weight_scales
 
 
 def write_qdq(
@@ -42,32 +42,36 @@ def write_qdq(
         only: names of the only nodes that are quantized; empty: all that the profile wants.
     """
     # Its advice to pre-process does not apply: the export has folded and simplified already.
-    logging.getLogger().addFilter(_no_preprocessing_advice)
+    logging.getLogger().addFilter(_keep_log_record)
     try:
         with tempfile.TemporaryDirectory() as folder:
             if profile.rewrite:
-                graph_rewrites.batch_norms_to_convolutions(source, Path(folder) / "float.onnx")
+                graph_rewrites.convert_batch_norms_to_convolutions(
+                    source, Path(folder) / "float.onnx"
+                )
                 source = Path(folder) / "float.onnx"
-            left = {head(source), *keep_float}
+            left = {find_head(source), *keep_float}
             cache = Path(folder) / "ranges.json"
-            save_tensors_data(_for_onnxruntime(ranges), cache)
+            save_tensors_data(_to_tensors_data(ranges), cache)
             quantize_static(
                 str(source), str(target), None, quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(profile.ops), per_channel=profile.per_channel,
                 activation_type=QuantType.QInt8 if profile.signed else QuantType.QUInt8,
                 weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
                 nodes_to_exclude=sorted(left), nodes_to_quantize=list(only),
-                extra_options=profile.options | _scales(source, profile, left),
+                extra_options=profile.options | _make_scale_overrides(source, profile, left),
                 calibration_cache_path=cache,
             )  # fmt: skip
         if profile.rewrite:
             graph_rewrites.absorb_normalization(target)
             graph_rewrites.upsample_by_concat(target)
     finally:
-        logging.getLogger().removeFilter(_no_preprocessing_advice)
+        logging.getLogger().removeFilter(_keep_log_record)
 
 
-def _scales(source: Path, profile: Int8Profile, left: Collection[str]) -> dict[str, Any]:
+def _make_scale_overrides(
+    source: Path, profile: Int8Profile, left: Collection[str]
+) -> dict[str, Any]:
     """onnxruntime's option that gives every quantized filter its scales."""
     if not (profile.saturation_free and profile.per_channel):
         return {}
@@ -80,7 +84,7 @@ def _scales(source: Path, profile: Int8Profile, left: Collection[str]) -> dict[s
     return {"TensorQuantOverrides": {
         name: [
             {"axis": 0, "scale": scale, "zero_point": 0}
-            for scale in weight_scales(
+            for scale in compute_weight_scales(
                 numpy_helper.to_array(constants[name]), per_channel=True, saturation_free=True
             )
         ]
@@ -88,7 +92,7 @@ def _scales(source: Path, profile: Int8Profile, left: Collection[str]) -> dict[s
     }}  # fmt: skip
 
 
-def _for_onnxruntime(ranges: Ranges) -> TensorsData:
+def _to_tensors_data(ranges: Ranges) -> TensorsData:
     limits = {
         name: (np.array(low, dtype=np.float32), np.array(high, dtype=np.float32))
         for name, (low, high) in ranges.items()
@@ -96,22 +100,22 @@ def _for_onnxruntime(ranges: Ranges) -> TensorsData:
     return TensorsData(CalibrationMethod.MinMax, limits)
 
 
-def convolutions(source: Path) -> list[str]:
+def find_convolutions(source: Path) -> list[str]:
     """Names of the convolutions that can be quantized, in order: all but the head."""
-    return _convolutions(source)[:-1]
+    return _find_all_convolutions(source)[:-1]
 
 
-def head(source: Path) -> str:
+def find_head(source: Path) -> str:
     """The convolution that gives the heatmaps: its coarse steps would move the peaks."""
-    return _convolutions(source)[-1]
+    return _find_all_convolutions(source)[-1]
 
 
-def _convolutions(source: Path) -> list[str]:
+def _find_all_convolutions(source: Path) -> list[str]:
     graph = onnx.load(str(source), load_external_data=False).graph
     return [str(n.name) for n in graph.node if n.op_type == "Conv"]
 
 
-def matching(source: Path, pattern: str) -> list[str]:
+def find_matching_nodes(source: Path, pattern: str) -> list[str]:
     """Names of the nodes that a regular expression is found in.
 
     Raises:
@@ -129,5 +133,5 @@ def matching(source: Path, pattern: str) -> list[str]:
     return found
 
 
-def _no_preprocessing_advice(record: logging.LogRecord) -> bool:
+def _keep_log_record(record: logging.LogRecord) -> bool:
     return "pre-processing" not in record.getMessage()

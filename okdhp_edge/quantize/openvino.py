@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from okdhp_edge.inference.flip_test import Predict
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.quantize.inputs import QuantizationInputs
-from okdhp_edge.quantize.verify import score_of
+from okdhp_edge.quantize.verify import evaluate_metric
 
 
 def convert(source: Path, target: Path) -> None:
     """A Q/DQ ONNX file to IR (.xml, with its .bin beside it)."""
-    _save(_core().read_model(str(source)), target)
+    _save(_get_core().read_model(str(source)), target)
 
 
-def _core() -> Any:
-    from okdhp_edge.backends.openvino import shared_core
+def _get_core() -> Any:
+    from okdhp_edge.backends.openvino import get_shared_core
 
-    return shared_core()
+    return get_shared_core()
 
 
 def _save(model: Any, target: Path) -> None:
@@ -53,7 +53,7 @@ def quantize_with_accuracy_control(
     # NNCF draws its progress on stdout, which belongs to the command's JSON line.
     with contextlib.redirect_stdout(sys.stderr):
         quantized = nncf.quantize_with_accuracy_control(
-            _core().read_model(str(inputs.float_model)),
+            _get_core().read_model(str(inputs.float_model)),
             calibration_dataset=nncf.Dataset(inputs.crops),
             validation_dataset=nncf.Dataset(range(len(inputs.gate))),
             validation_fn=_ValidationMetric(inputs),
@@ -71,8 +71,8 @@ class _ValidationMetric:
 
     def __call__(self, compiled: Any, numbers: Iterable[int]) -> tuple[float, None]:
         gate = self._inputs.gate
-        chosen = gate.subset([gate.samples[n].id for n in numbers])
-        return score_of(_predict(compiled), self._inputs, chosen).value / 100, None
+        chosen = gate.select_by_ids([gate.samples[n].id for n in numbers])
+        return evaluate_metric(_predict(compiled), self._inputs, chosen).value / 100, None
 
 
 def _predict(compiled: Any) -> Predict:

@@ -6,7 +6,7 @@ from typing import Literal
 from okdhp_edge.quantize.calibrators import METHODS, Range, compute_ranges
 from okdhp_edge.quantize.inputs import QuantizationInputs
 
-LEARNED = "learned"
+LEARNED_CALIBRATOR = "learned"
 """The calibrator's name where the ranges were learned in training."""
 
 

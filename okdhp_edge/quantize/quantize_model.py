@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from okdhp_edge.artifacts.card import CARD_NAME, RANGES, read_card, write_card
+from okdhp_edge.artifacts.card import CARD_NAME, RANGES_FILE_NAME, read_card, write_card
 from okdhp_edge.artifacts.model_store import mark_newest
 from okdhp_edge.backends.int8_profile import Int8Profile
-from okdhp_edge.backends.registry import profile, runtime_profiles
+from okdhp_edge.backends.registry import get_profile, list_runtime_profiles
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import ModelError
-from okdhp_edge.quantize.calibration import calibration_set
+from okdhp_edge.quantize.calibration import load_calibration_set
 from okdhp_edge.quantize.calibrators import METHODS, Range
 from okdhp_edge.quantize.gate import check_drop
 from okdhp_edge.quantize.inputs import QuantizationInputs
-from okdhp_edge.quantize.ladder import AUTO, Ladder, calibrators_of, write_ladder
-from okdhp_edge.quantize.onnx_qdq import matching
+from okdhp_edge.quantize.ladder import AUTO_CALIBRATOR, Ladder, choose_calibrators, write_ladder
+from okdhp_edge.quantize.onnx_qdq import find_matching_nodes
 from okdhp_edge.quantize.plan import Plan
-from okdhp_edge.quantize.statistics import input_range, statistics_of
+from okdhp_edge.quantize.statistics import get_statistics, observe_input_range
 from okdhp_edge.quantize.verify import verify
-from okdhp_edge.system.files import exclusive, staged_folder, write_text
-from okdhp_edge.system.progress import Report, silent
+from okdhp_edge.system.files import lock_folder, stage_folder, write_text
+from okdhp_edge.system.progress import Report, ignore_progress
 from okdhp_edge.system.reading import read_json
 
 
@@ -50,9 +50,9 @@ class QuantizeOptions:
     max_drop: float = 1.0
     ladder: bool = True
     reference: Path | None = None
-    profiles: Sequence[str] = field(default_factory=runtime_profiles)
+    profiles: Sequence[str] = field(default_factory=list_runtime_profiles)
     command: str = ""
-    report: Report = silent
+    report: Report = ignore_progress
 
 
 def quantize(fp32: Path, options: QuantizeOptions) -> Path:
@@ -66,22 +66,24 @@ def quantize(fp32: Path, options: QuantizeOptions) -> Path:
         DataError: calibration or validation pictures are missing.
         GateError: a profile loses more than it may, on every rung; nothing changes.
     """
-    profiles = [profile(name) for name in options.profiles]
-    if options.calibrator not in (AUTO, *METHODS):
+    profiles = [get_profile(name) for name in options.profiles]
+    if options.calibrator not in (AUTO_CALIBRATOR, *METHODS):
         raise ModelError(
             f"unknown calibrator '{options.calibrator}'", f"use auto, {', '.join(METHODS)}"
         )
-    with exclusive((options.reference or fp32).parent):
+    with lock_folder((options.reference or fp32).parent):
         return _quantize(fp32, options, profiles)
 
 
 def _quantize(fp32: Path, options: QuantizeOptions, profiles: Sequence[Int8Profile]) -> Path:
-    inputs = quantization_inputs(fp32, options)
-    kept = tuple(matching(inputs.float_model, options.keep_float) if options.keep_float else ())
+    inputs = prepare_quantization_inputs(fp32, options)
+    kept = tuple(
+        find_matching_nodes(inputs.float_model, options.keep_float) if options.keep_float else ()
+    )
     target = (options.reference or fp32).parent / "int8"
-    with staged_folder(target) as staging:
+    with stage_folder(target) as staging:
         _carry_over(target, staging, inputs.reference_sha256, options.profiles)
-        write_text(staging / "calibration.txt", inputs.crops.listing())
+        write_text(staging / "calibration.txt", inputs.crops.format_ids())
         for wanted in profiles:
             _quantize_one(wanted, inputs, kept, staging, options)
     for wanted in profiles:
@@ -89,29 +91,29 @@ def _quantize(fp32: Path, options: QuantizeOptions, profiles: Sequence[Int8Profi
     return target
 
 
-def quantization_inputs(fp32: Path, options: QuantizeOptions) -> QuantizationInputs:
+def prepare_quantization_inputs(fp32: Path, options: QuantizeOptions) -> QuantizationInputs:
     """Read, observe and measure all that the profiles share."""
     card = read_card(fp32)
     if not card.metrics:
         raise ModelError(f"{fp32} has no measured metric", "export it again")
     source = fp32 / card.model_file
-    crops = calibration_set(options.data, options.calibration, card.input, card.decoder)
+    crops = load_calibration_set(options.data, options.calibration, card.input, card.decoder)
     gate = load(options.data, "val").with_skeleton(card.skeleton.skeleton())
-    learned = _learned_ranges(fp32)
+    learned = _read_learned_ranges(fp32)
     reference = options.reference or fp32
     held_against = read_card(reference)
     inputs = QuantizationInputs(
         float_model=source, card=card, crops=crops, learned=bool(learned),
-        statistics=statistics_of(source, crops, len(crops), options.report),
-        fixed_ranges=input_range(source) | learned, gate=gate,
+        statistics=get_statistics(source, crops, len(crops), options.report),
+        fixed_ranges=observe_input_range(source) | learned, gate=gate,
         metric=card.metrics[0].metric, float_metric=0.0, max_drop=options.max_drop,
         reference_sha256=held_against.files[held_against.model_file], command=options.command,
     )  # fmt: skip
     return replace(inputs, float_metric=verify(reference, "onnxruntime", inputs).value)
 
 
-def _learned_ranges(fp32: Path) -> dict[str, Range]:
-    path = fp32 / RANGES
+def _read_learned_ranges(fp32: Path) -> dict[str, Range]:
+    path = fp32 / RANGES_FILE_NAME
     if not path.is_file():
         return {}
     return {name: (low, high) for name, (low, high) in read_json(path).items()}
@@ -134,7 +136,7 @@ def _quantize_one(
 ) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         ladder = Ladder(wanted, inputs, Path(scratch), options.report)
-        calibrators, search = calibrators_of(options.calibrator, inputs)
+        calibrators, search = choose_calibrators(options.calibrator, inputs)
         if options.ladder:
             ladder.climb(calibrators, kept, search=search)
         else:

@@ -20,16 +20,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-STEPS = 127
-LIMIT = 128
+MAX_WEIGHT_LEVEL = 127
+MAX_PAIR_SUM = 128
 
 
-def pair_sums(weight_OIHW: NDArray[np.integer]) -> NDArray[np.int64]:
+def compute_pair_sums(weight_OIHW: NDArray[np.integer]) -> NDArray[np.int64]:
     """(O,) the largest sum of one sign's weights in any pair of neighbours, by output channel."""
     worst = np.zeros(len(weight_OIHW), dtype=np.int64)
     if weight_OIHW.shape[1] == 1:
         return worst
-    for first, second in _neighbours(weight_OIHW.astype(np.int64)):
+    for first, second in _iterate_pairs(weight_OIHW.astype(np.int64)):
         positive = np.maximum(first, 0) + np.maximum(second, 0)
         negative = np.maximum(-first, 0) + np.maximum(-second, 0)
         sums = np.maximum(positive, negative).reshape(len(worst), -1).max(axis=1)
@@ -37,7 +37,7 @@ def pair_sums(weight_OIHW: NDArray[np.integer]) -> NDArray[np.int64]:
     return worst
 
 
-def _neighbours(
+def _iterate_pairs(
     weight_OIHW: NDArray[np.int64],
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     odd = weight_OIHW.shape[1] % 2
@@ -73,26 +73,26 @@ class Saturation(NamedTuple):
         )
 
 
-def saturation_of(file: Path) -> Saturation:
+def analyze_saturation(file: Path) -> Saturation:
     """Look at every quantized convolution of a Q/DQ ONNX file."""
     graph = onnx.load(str(file)).graph
     constants = {i.name: i for i in graph.initializer}
     makers = {o: n for n in graph.node for o in n.output}
     unsafe, layers, coarser, channels = [], 0, 0, 0
     for node in graph.node:
-        weight = _weight(node, makers, constants)
-        if weight is None or not _fed_unsigned(node, makers, constants):
+        weight = _get_int8_weight(node, makers, constants)
+        if weight is None or not _has_unsigned_input(node, makers, constants):
             continue
         layers += 1
         channels += len(weight)
         largest = np.abs(weight.astype(int)).reshape(len(weight), -1).max(axis=1)
-        coarser += int((largest < STEPS).sum())
-        if (pair_sums(weight) > LIMIT).any():
+        coarser += int((largest < MAX_WEIGHT_LEVEL).sum())
+        if (compute_pair_sums(weight) > MAX_PAIR_SUM).any():
             unsafe.append(str(node.name))
     return Saturation(layers, tuple(unsafe), coarser, channels)
 
 
-def _weight(
+def _get_int8_weight(
     node: onnx.NodeProto,
     makers: dict[str, onnx.NodeProto],
     constants: dict[str, onnx.TensorProto],
@@ -106,7 +106,7 @@ def _weight(
     return weight if weight.dtype == np.int8 else None
 
 
-def _fed_unsigned(
+def _has_unsigned_input(
     node: onnx.NodeProto,
     makers: dict[str, onnx.NodeProto],
     constants: dict[str, onnx.TensorProto],

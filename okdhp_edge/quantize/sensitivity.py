@@ -15,13 +15,13 @@ from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.backends.onnxruntime import OnnxRuntimeBackend
 from okdhp_edge.quantize.calibrators import Ranges
 from okdhp_edge.quantize.inputs import QuantizationInputs
-from okdhp_edge.quantize.onnx_qdq import convolutions, write_qdq
-from okdhp_edge.quantize.verify import score_of
+from okdhp_edge.quantize.onnx_qdq import find_convolutions, write_qdq
+from okdhp_edge.quantize.verify import evaluate_metric
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.progress import Report
 
-_CROPS = 32
-_EVALUATED = 12
+_NUM_CROPS = 32
+_MAX_EVALUATED_LAYERS = 12
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class LayerSensitivity:
     drop: float | None = None
 
 
-def sensitivity(
+def measure_sensitivity(
     inputs: QuantizationInputs, profile: Int8Profile, ranges: Ranges, report: Report
 ) -> list[LayerSensitivity]:
     """Every convolution but the head, worst first; the worst twelve with the metric they cost."""
-    crops = [crop for crop, _ in zip(inputs.crops, range(_CROPS), strict=False)]
-    reference = np.stack(list(_heatmaps(inputs.float_model, crops)))
-    names = convolutions(inputs.float_model)
+    crops = [crop for crop, _ in zip(inputs.crops, range(_NUM_CROPS), strict=False)]
+    reference = np.stack(list(_predict_heatmaps(inputs.float_model, crops)))
+    names = find_convolutions(inputs.float_model)
     found = []
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "model.onnx"
@@ -52,13 +52,15 @@ def sensitivity(
             report("sensitivity", number, len(names), name)
             write_qdq(inputs.float_model, file, ranges, profile, only=[name])
             found.append(
-                LayerSensitivity(name, sqnr_db(reference, np.stack(list(_heatmaps(file, crops)))))
+                LayerSensitivity(
+                    name, sqnr_db(reference, np.stack(list(_predict_heatmaps(file, crops))))
+                )
             )
         found.sort(key=lambda layer: layer.sqnr_db)
-        for number, layer in enumerate(found[:_EVALUATED]):
-            report("sensitivity", number, _EVALUATED, f"metric of {layer.name}")
+        for number, layer in enumerate(found[:_MAX_EVALUATED_LAYERS]):
+            report("sensitivity", number, _MAX_EVALUATED_LAYERS, f"metric of {layer.name}")
             write_qdq(inputs.float_model, file, ranges, profile, only=[layer.name])
-            found[number] = LayerSensitivity(layer.name, layer.sqnr_db, _drop(inputs, file))
+            found[number] = LayerSensitivity(layer.name, layer.sqnr_db, _measure_drop(inputs, file))
     return found
 
 
@@ -69,17 +71,17 @@ def sqnr_db(reference: NDArray[np.float32], noisy: NDArray[np.float32]) -> float
     return 10 * float(np.log10(signal / noise)) if noise > signal * 1e-20 else 200.0
 
 
-def _heatmaps(file: Path, crops: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+def _predict_heatmaps(file: Path, crops: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
     session = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     source = session.get_inputs()[0].name
     for crop in crops:
         yield session.run(None, {source: crop})[0]
 
 
-def _drop(inputs: QuantizationInputs, file: Path) -> float:
+def _measure_drop(inputs: QuantizationInputs, file: Path) -> float:
     card = inputs.card.model_copy(update={"model_file": file.name})
     with OnnxRuntimeBackend(BackendConfig(file.parent, card, "int8")) as loaded:
-        return inputs.float_metric - score_of(predict_with(loaded), inputs).value
+        return inputs.float_metric - evaluate_metric(predict_with(loaded), inputs).value
 
 
 def write_sensitivity(layers: list[LayerSensitivity], folder: Path, profile: str) -> None:

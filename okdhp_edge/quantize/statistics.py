@@ -18,22 +18,22 @@ import onnx
 from numpy.typing import NDArray
 
 from okdhp_edge import __version__
-from okdhp_edge.artifacts.model_store import cache_folder
+from okdhp_edge.artifacts.model_store import get_cache_folder
 from okdhp_edge.quantize.calibrators import Range
 from okdhp_edge.quantize.observe import Histogram, StatisticsByTensor, TensorStatistics, observe
 from okdhp_edge.system.progress import Report
 
-_SCALARS = ("low", "high", "mean_low", "mean_high")
+_SCALAR_FIELDS = ("low", "high", "mean_low", "mean_high")
 # With steps of exactly one OpenVINO takes the rounding of a picture for no operation, drops it, and
 # runs the first convolution in f32. A step this much wider still holds every pixel value.
-_WIDER = 1.0005
+_INPUT_RANGE_FACTOR = 1.0005
 
 
-def statistics_of(
+def get_statistics(
     model: Path, crops: Iterable[NDArray[np.uint8]], count: int, report: Report
 ) -> StatisticsByTensor:
     """From the cache, or observed now and put there."""
-    path = cache_folder("calibration") / f"{_key(model, crops)}.npz"
+    path = get_cache_folder("calibration") / f"{_make_key(model, crops)}.npz"
     if path.is_file():
         # One that was cut short, by a full disk for one, is made anew.
         with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile,
@@ -44,14 +44,14 @@ def statistics_of(
     return found
 
 
-def input_range(model: Path) -> dict[str, Range]:
+def observe_input_range(model: Path) -> dict[str, Range]:
     """The range of the first convolution's input: every picture there can be, not those seen."""
     loaded = onnx.load(str(model), load_external_data=False).graph
     first = next(n for n in loaded.node if n.op_type == "Conv")
     shape = [max(1, d.dim_value) for d in loaded.input[0].type.tensor_type.shape.dim]
     black_and_white = [np.full((1, *shape[1:]), value, dtype=np.uint8) for value in (0, 255)]
     seen = observe(model, black_and_white)[first.input[0]]
-    low, high = min(seen.low, 0.0) * _WIDER, max(seen.high, 0.0) * _WIDER
+    low, high = min(seen.low, 0.0) * _INPUT_RANGE_FACTOR, max(seen.high, 0.0) * _INPUT_RANGE_FACTOR
     return {first.input[0]: (low, high)}
 
 
@@ -69,7 +69,7 @@ class _Reported:
             yield crop
 
 
-def _key(model: Path, crops: Iterable[NDArray[np.uint8]]) -> str:
+def _make_key(model: Path, crops: Iterable[NDArray[np.uint8]]) -> str:
     digest = hashlib.sha256(__version__.encode())
     digest.update(model.read_bytes())
     for crop in crops:
@@ -86,7 +86,7 @@ def _write(statistics: StatisticsByTensor, path: Path) -> None:
         np.savez_compressed(
             temporary,
             names=np.array(json.dumps(list(statistics))),
-            scalars=np.array([[getattr(s, name) for name in _SCALARS] for s in seen]),
+            scalars=np.array([[getattr(s, name) for name in _SCALAR_FIELDS] for s in seen]),
             limits=np.array([s.histogram.limit for s in seen]),
             counts=np.stack([s.histogram.counts for s in seen]),
             channels=np.array([len(s.channel_mean) for s in seen]),

@@ -12,7 +12,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from okdhp_edge.quantize.graph_rewrites import drop_unused_initializers
 
-_QDQ = ("QuantizeLinear", "DequantizeLinear")
+_QDQ_OPS = ("QuantizeLinear", "DequantizeLinear")
 
 
 def to_strongly_typed(path: Path) -> None:
@@ -42,7 +42,7 @@ def free_residuals(graph: onnx.GraphProto) -> None:
             quantize = made_by.get(dequantize.input[0]) if dequantize is not None else None
             if dequantize is None or quantize is None:
                 continue
-            if (quantize.op_type, dequantize.op_type) != _QDQ:
+            if (quantize.op_type, dequantize.op_type) != _QDQ_OPS:
                 continue
             source = made_by.get(quantize.input[0])
             alone = readers[dequantize.output[0]] == readers[quantize.output[0]] == 1

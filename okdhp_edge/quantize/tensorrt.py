@@ -12,20 +12,20 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from okdhp_edge.artifacts.card import read_card, sha256_of
+from okdhp_edge.artifacts.card import compute_sha256, read_card
 from okdhp_edge.backends.engine import (
-    FOLDER,
+    ENGINE_CACHE_FOLDER,
     Sidecar,
     build,
-    library_of,
-    parsed,
+    describe_library,
+    parse_onnx,
     write_engine,
 )
-from okdhp_edge.backends.tensorrt import imported
+from okdhp_edge.backends.tensorrt import import_vendor_module
 from okdhp_edge.errors import ModelError
-from okdhp_edge.system.progress import Report, silent
+from okdhp_edge.system.progress import Report, ignore_progress
 
-TARGETS = ("SM75", "SM86", "SM89", "SM120")
+DEFAULT_TARGETS = ("SM75", "SM86", "SM89", "SM120")
 
 
 def check_qdq_rules(path: Path) -> None:
@@ -64,7 +64,7 @@ def _refuse(node: str, what: str, remedy: str) -> None:
     raise ModelError(f"TensorRT would refuse node '{node}': it {what}", remedy)
 
 
-def float_convolutions(path: Path) -> list[str]:
+def find_float_convolutions(path: Path) -> list[str]:
     """Convolutions of TensorRT's own network, as it parses the file, that are not in INT8.
 
     In INT8 both input and weight come from a dequantization of int8.
@@ -72,8 +72,8 @@ def float_convolutions(path: Path) -> list[str]:
     Raises:
         BackendError: TensorRT-RTX is absent or refuses the file.
     """
-    trt = imported("tensorrt_rtx")
-    read = parsed(trt, path.read_bytes(), path.name)
+    trt = import_vendor_module("tensorrt_rtx")
+    read = parse_onnx(trt, path.read_bytes(), path.name)
     network = read.network
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     int8 = {
@@ -85,16 +85,16 @@ def float_convolutions(path: Path) -> list[str]:
         layer.name
         for layer in layers
         if layer.type == trt.LayerType.CONVOLUTION
-        and not {_name(layer.get_input(0)), _name(layer.get_input(1))} <= int8
+        and not {_get_tensor_name(layer.get_input(0)), _get_tensor_name(layer.get_input(1))} <= int8
     ]
 
 
-def _name(tensor: Any) -> str:
+def _get_tensor_name(tensor: Any) -> str:
     """A weight that the layer holds itself is no tensor."""
     return "" if tensor is None else str(tensor.name)
 
 
-def write_engines(folder: Path, targets: Sequence[str], report: Report = silent) -> Path:
+def write_engines(folder: Path, targets: Sequence[str], report: Report = ignore_progress) -> Path:
     """One engine for several GPU generations, without a GPU; returns its path.
 
     It lies in `folder`, the tensorrt artefact's, once under each generation's name.
@@ -102,15 +102,15 @@ def write_engines(folder: Path, targets: Sequence[str], report: Report = silent)
     Raises:
         BackendError: TensorRT-RTX is absent or refuses the file or a target.
     """
-    trt = imported("tensorrt_rtx")
+    trt = import_vendor_module("tensorrt_rtx")
     card = read_card(folder)
     file = folder / card.model_file
     plan = build(trt, file.read_bytes(), file.name, targets, report)
     facts = Sidecar(
-        engine_sha256=hashlib.sha256(plan).hexdigest(), onnx_sha256=sha256_of(file),
-        library=library_of(trt), targets=tuple(targets),
+        engine_sha256=hashlib.sha256(plan).hexdigest(), onnx_sha256=compute_sha256(file),
+        library=describe_library(trt), targets=tuple(targets),
     )  # fmt: skip
-    paths = [folder / FOLDER / f"{target}.engine" for target in targets]
+    paths = [folder / ENGINE_CACHE_FOLDER / f"{target}.engine" for target in targets]
     for path in paths:
         write_engine(plan, path, facts)
     return paths[0]

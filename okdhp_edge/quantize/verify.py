@@ -5,27 +5,27 @@ from pathlib import Path
 from okdhp_edge.artifacts.card import Measured, read_card
 from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.data.sample import PoseDataset, kinds_of
+from okdhp_edge.data.sample import PoseDataset, list_kinds
 from okdhp_edge.evaluation.evaluate import evaluate
 from okdhp_edge.inference.flip_test import Predict
 from okdhp_edge.pose.metrics import Score
 from okdhp_edge.quantize.inputs import QuantizationInputs
-from okdhp_edge.system.hardware import int8_units
+from okdhp_edge.system.hardware import detect_int8_units
 
 
 def verify(folder: Path, runtime: str, inputs: QuantizationInputs) -> Measured:
     """The metric of the artefact in `folder`, measured in `runtime`."""
     card = read_card(folder)
     with open_backend(runtime, BackendConfig(folder, card, card.precision)) as loaded:
-        found = score_of(predict_with(loaded), inputs)
+        found = evaluate_metric(predict_with(loaded), inputs)
     return Measured(
-        metric=inputs.metric, data=kinds_of(inputs.gate.source), split=inputs.gate.split,
+        metric=inputs.metric, data=list_kinds(inputs.gate.source), split=inputs.gate.split,
         persons=found.persons, value=found.value, low=found.low, high=found.high,
-        cpu=int8_units(),
+        cpu=detect_int8_units(),
     )  # fmt: skip
 
 
-def score_of(
+def evaluate_metric(
     predict: Predict, inputs: QuantizationInputs, data: PoseDataset | None = None
 ) -> Score:
     """The metric of a predict function on the gate's data, or on a part of it."""

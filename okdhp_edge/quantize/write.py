@@ -4,14 +4,14 @@ import tempfile
 from pathlib import Path
 
 from okdhp_edge import __version__
-from okdhp_edge.artifacts.card import sha256_of, write_card
+from okdhp_edge.artifacts.card import compute_sha256, write_card
 from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.quantize import openvino, strongly_typed
 from okdhp_edge.quantize.bias import apply_bias_correction
 from okdhp_edge.quantize.inputs import QuantizationInputs
-from okdhp_edge.quantize.onnx_qdq import head, write_qdq
+from okdhp_edge.quantize.onnx_qdq import find_head, write_qdq
 from okdhp_edge.quantize.plan import Plan
-from okdhp_edge.quantize.saturation import saturation_of
+from okdhp_edge.quantize.saturation import analyze_saturation
 from okdhp_edge.quantize.tensorrt import check_qdq_rules
 
 
@@ -41,7 +41,7 @@ def _is_safe(plan: Plan, profile: Int8Profile, file: Path) -> bool | None:
     OpenVINO can read."""
     if profile.signed or plan.method == "accuracy-control":
         return None
-    return not saturation_of(file).unsafe
+    return not analyze_saturation(file).unsafe
 
 
 def _write_qdq(
@@ -51,7 +51,7 @@ def _write_qdq(
     if plan.bias_correction:
         source = scratch / "corrected.onnx"
         # The head stays float, so nothing is lost in it that could be made up for.
-        kept = (*plan.keep_float, head(inputs.float_model))
+        kept = (*plan.keep_float, find_head(inputs.float_model))
         apply_bias_correction(inputs.float_model, source, inputs.statistics, profile, kept)
     write_qdq(source, target, plan.ranges(inputs), profile, keep_float=plan.keep_float)
 
@@ -68,8 +68,8 @@ def _write_card(
     made = inputs.card.model_copy(
         update={
             "format": profile.format, "profile": profile.name, "precision": "int8",
-            "files": {file: sha256_of(folder / file) for file in files}, "model_file": name,
-            "parent_sha256": sha256_of(inputs.float_model),
+            "files": {file: compute_sha256(folder / file) for file in files}, "model_file": name,
+            "parent_sha256": compute_sha256(inputs.float_model),
             "float_sha256": inputs.reference_sha256, "network": None, "parity_px": None,
             "metrics": (), "calibration": inputs.crops.facts(str(plan)),
             "kept_float": plan.keep_float, "saturation_free": safe, "command": inputs.command,

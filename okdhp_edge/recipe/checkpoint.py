@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from okdhp_edge.artifacts.card import SkeletonSpec
-from okdhp_edge.data.sample import kinds_of
-from okdhp_edge.errors import ModelError, one_line
+from okdhp_edge.data.sample import list_kinds
+from okdhp_edge.errors import ModelError, to_one_line
 from okdhp_edge.recipe.recipe import Recipe
-from okdhp_edge.system.files import apply_umask, replace, write_text, writing
+from okdhp_edge.system.files import apply_umask, replace, wrap_write_errors, write_text
 
-_FACTS = "okdhp_edge"
-_NET, _OPTIMISER = "net.", "optimizer."
+_METADATA_KEY = "okdhp_edge"
+_NET_PREFIX, _OPTIMIZER_PREFIX = "net.", "optimizer."
 
 
 class CheckpointInfo(BaseModel):
@@ -57,9 +57,9 @@ def save(
     Raises:
         OutputError: the place cannot be written.
     """
-    tensors = {_NET + k: v.detach().contiguous() for k, v in net.state_dict().items()}
+    tensors = {_NET_PREFIX + k: v.detach().contiguous() for k, v in net.state_dict().items()}
     if optimizer is not None:
-        tensors |= _optimizer_tensors(optimizer)
+        tensors |= _collect_optimizer_tensors(optimizer)
     for name, module in (extra_modules or {}).items():
         tensors |= {f"{name}.{k}": v.detach().contiguous() for k, v in module.state_dict().items()}
     _write(path, tensors, facts)
@@ -76,8 +76,8 @@ def save_half(source: Path, target: Path) -> None:
         OutputError: the place cannot be written.
     """
     facts = read_info(source)
-    facts = facts.model_copy(update={"data": kinds_of(facts.data)})
-    net = {k: v for k, v in load_file(source).items() if k.startswith(_NET)}
+    facts = facts.model_copy(update={"data": list_kinds(facts.data)})
+    net = {k: v for k, v in load_file(source).items() if k.startswith(_NET_PREFIX)}
     halved = {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in net.items()}
     _write(target, halved, facts)
 
@@ -85,17 +85,17 @@ def save_half(source: Path, target: Path) -> None:
 def _write(path: Path, tensors: dict[str, Tensor], facts: CheckpointInfo) -> None:
     temporary = path.with_suffix(".tmp")
     try:
-        with writing(path):
-            save_file(tensors, temporary, metadata={_FACTS: facts.model_dump_json()})
+        with wrap_write_errors(path):
+            save_file(tensors, temporary, metadata={_METADATA_KEY: facts.model_dump_json()})
             apply_umask(temporary)
             replace(temporary, path)
     except SafetensorError as error:
-        raise _disk_error(path, error) from error
+        raise _make_disk_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _disk_error(path: Path, error: Exception) -> Exception:
+def _make_disk_error(path: Path, error: Exception) -> Exception:
     from okdhp_edge.errors import OutputError
 
     return OutputError(f"cannot write {path} ({error})", "check permissions and free space")
@@ -119,7 +119,7 @@ def read_info(path: Path) -> CheckpointInfo:
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-        return CheckpointInfo.model_validate_json(header[_FACTS])
+        return CheckpointInfo.model_validate_json(header[_METADATA_KEY])
     except (SafetensorError, OSError) as error:
         raise ModelError(
             f"{path} is damaged ({error})", "train again or use last.safetensors"
@@ -132,7 +132,7 @@ def read_info(path: Path) -> CheckpointInfo:
 
 def load_net(path: Path, net: nn.Module) -> None:
     """Put a checkpoint's weights into `net`."""
-    _load(path, net, _NET)
+    _load(path, net, _NET_PREFIX)
 
 
 def load_extra_module(path: Path, name: str, module: nn.Module) -> None:
@@ -140,10 +140,10 @@ def load_extra_module(path: Path, name: str, module: nn.Module) -> None:
     _load(path, module, f"{name}.")
 
 
-def net_tensors(path: Path) -> dict[str, Tensor]:
+def load_net_tensors(path: Path) -> dict[str, Tensor]:
     """A checkpoint's weights by their names in the network."""
     tensors = load_file(path)
-    return {k.removeprefix(_NET): v for k, v in tensors.items() if k.startswith(_NET)}
+    return {k.removeprefix(_NET_PREFIX): v for k, v in tensors.items() if k.startswith(_NET_PREFIX)}
 
 
 def _load(path: Path, module: nn.Module, prefix: str) -> None:
@@ -160,7 +160,7 @@ def _load(path: Path, module: nn.Module, prefix: str) -> None:
     except RuntimeError as error:
         raise ModelError(
             f"weights that are not those of the network named beside them: {path} "
-            f"({one_line(str(error), 60)})",
+            f"({to_one_line(str(error), 60)})",
             "train again or use another checkpoint",
         ) from error
 
@@ -169,8 +169,8 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
     """Put a checkpoint's optimizer state back, exactly."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in load_file(path).items():
-        if key.startswith(_OPTIMISER):
-            number, name = key.removeprefix(_OPTIMISER).split(".", 1)
+        if key.startswith(_OPTIMIZER_PREFIX):
+            number, name = key.removeprefix(_OPTIMIZER_PREFIX).split(".", 1)
             state.setdefault(int(number), {})[name] = tensor
     current: dict[str, Any] = optimizer.state_dict()
     optimizer.load_state_dict({"state": state, "param_groups": current["param_groups"]})
@@ -181,9 +181,9 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
                 values[name] = torch.empty_like(parameter).copy_(value)
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _collect_optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
-        f"{_OPTIMISER}{number}.{name}": torch.as_tensor(value).detach().contiguous()
+        f"{_OPTIMIZER_PREFIX}{number}.{name}": torch.as_tensor(value).detach().contiguous()
         for number, state in optimizer.state_dict()["state"].items()
         for name, value in state.items()
     }

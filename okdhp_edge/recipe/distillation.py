@@ -11,7 +11,7 @@ from pydantic import (
     SerializeAsAny,
 )
 
-from okdhp_edge.backends.registry import all_profiles, profile
+from okdhp_edge.backends.registry import get_profile, list_profiles
 from okdhp_edge.network.config import QuantizerPlacement
 
 Weight = Annotated[float, Field(ge=0)]
@@ -20,9 +20,9 @@ Temperature = Annotated[float, Field(gt=0)]
 Epochs = Annotated[int, Field(ge=0)]
 
 
-def _known_profile(name: str) -> str:
-    if name not in all_profiles():
-        raise ValueError(f"one of {', '.join(all_profiles())}")
+def _check_profile_name(name: str) -> str:
+    if name not in list_profiles():
+        raise ValueError(f"one of {', '.join(list_profiles())}")
     return name
 
 
@@ -202,7 +202,7 @@ class QuantizationTable(_Table):
     The other branches and the ensemble stay float and teach it.
     """
 
-    profile: Annotated[str, AfterValidator(_known_profile)]
+    profile: Annotated[str, AfterValidator(_check_profile_name)]
     """The INT8 profile whose Q/DQ nodes are mirrored."""
     branch: Annotated[int, Field(ge=0)] = 0
     """The one that will be deployed."""
@@ -217,7 +217,7 @@ class QuantizationTable(_Table):
     @property
     def placement(self) -> QuantizerPlacement:
         """Where the profile has its quantizers, and of what kind they are."""
-        wanted = profile(self.profile)
+        wanted = get_profile(self.profile)
         if wanted.strongly_typed:
             return QuantizerPlacement(signed=True, sums=False, fused=True)
         return QuantizerPlacement(per_channel=wanted.per_channel)
@@ -248,7 +248,7 @@ METHODS: dict[str, MethodEntry] = {
 }
 
 
-def _of_its_method(content: Any) -> Any:
+def _validate_by_method(content: Any) -> Any:
     """A table by its `method`, checked with that method's keys."""
     if not isinstance(content, dict):
         return content
@@ -258,4 +258,4 @@ def _of_its_method(content: Any) -> Any:
     return METHODS[method].table.model_validate(content)
 
 
-DistillationTable = Annotated[SerializeAsAny[MethodTable], BeforeValidator(_of_its_method)]
+DistillationTable = Annotated[SerializeAsAny[MethodTable], BeforeValidator(_validate_by_method)]

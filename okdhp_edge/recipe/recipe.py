@@ -14,7 +14,7 @@ from okdhp_edge.network.config import (
     HourglassConfig,
     MobilePoseConfig,
     NetworkConfig,
-    normalization,
+    get_normalization,
 )
 from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.recipe.distillation import (
@@ -143,11 +143,11 @@ class Recipe(_Table):
 
     @model_validator(mode="before")
     @classmethod
-    def _renamed_keys(cls, content: Any) -> Any:
-        return with_new_keys(content) if isinstance(content, dict) else content
+    def _rename_keys(cls, content: Any) -> Any:
+        return rename_old_keys(content) if isinstance(content, dict) else content
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Recipe":
+    def _check_consistency(self) -> "Recipe":
         branches, sigmas = len(self.network.branches), self.heatmap.branch_sigmas
         if sigmas and (len(sigmas) != branches or sigmas[0] != self.heatmap.sigma):
             raise ValueError("heatmap.branch_sigmas needs one sigma a branch, the first = sigma")
@@ -187,7 +187,7 @@ class Recipe(_Table):
 
     def input_spec(self) -> InputSpec:
         """How the network is fed."""
-        mean, std = normalization(self.network)
+        mean, std = get_normalization(self.network)
         return InputSpec.model_validate(
             {
                 "width": self.input.size[0],
@@ -205,7 +205,7 @@ class Recipe(_Table):
         return DecoderSpec(kind=table.kind, sigma=table.sigma, smooth=table.smooth, stride=STRIDE)
 
 
-_TABLES: dict[str, tuple[type[BaseModel], ...]] = {
+_TABLE_MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "": (Recipe,),
     "network": (HourglassConfig, MobilePoseConfig),
     "input": (InputTable,),
@@ -226,14 +226,14 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         RecipeError: unreadable, not TOML, unknown keys (the nearest is named), bad values.
     """
-    content = recipe_content(path)
+    content = read_recipe_content(path)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
         raise _explained(path, error) from error
 
 
-def with_new_keys(content: dict[str, Any]) -> dict[str, Any]:
+def rename_old_keys(content: dict[str, Any]) -> dict[str, Any]:
     """A recipe's keys by their names of today: `[optimiser]` of 0.1 is `[optimizer]`."""
     return {_RENAMED_KEYS.get(key, key): value for key, value in content.items()}
 
@@ -251,7 +251,7 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def recipe_content(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_recipe_content(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The keys of a recipe and of its `base`, unchecked.
 
     Args:
@@ -269,11 +269,11 @@ def recipe_content(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         text = " ".join(str(error).split())[:120]
         raise RecipeError(f"recipe {path} cannot be read ({text})", "mend the TOML") from error
-    content = with_new_keys(content)
+    content = rename_old_keys(content)
     base = content.pop("base", None)
     if base is None:
         return content
-    return merged(recipe_content(path.parent / str(base), (*above, path.resolve())), content)
+    return merged(read_recipe_content(path.parent / str(base), (*above, path.resolve())), content)
 
 
 def _explained(path: Path, error: ValidationError) -> RecipeError:
@@ -289,7 +289,7 @@ def _explained(path: Path, error: ValidationError) -> RecipeError:
     if first["type"] != "extra_forbidden":
         return RecipeError(f"{path}: {key}: {first['msg']}", "mend this value")
     table = where[0] if len(where) > 1 else ""
-    tables = _TABLES | {"distillation": tuple(entry.table for entry in METHODS.values())}
+    tables = _TABLE_MODELS | {"distillation": tuple(entry.table for entry in METHODS.values())}
     known = sorted({name for model in tables.get(table, ()) for name in model.model_fields})
     near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.0)
     return RecipeError(f"{path}: unknown key '{key}'", f"did you mean '{near[0]}'?")

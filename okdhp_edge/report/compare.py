@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
-from okdhp_edge.errors import DataError, first_fault
+from okdhp_edge.errors import DataError, describe_first_fault
 from okdhp_edge.system.latency import Interval
 from okdhp_edge.system.reading import read_json
 
 # Neighbouring frames are alike; blocks of this many are drawn together.
-_BLOCK, _DRAWS = 50, 1000
+_BLOCK_FRAMES, _BOOTSTRAP_ROUNDS = 50, 1000
 _REMEDY = "make one with `okdhp-edge run --report FILE.json`"
-_MAX_DRAWN = 20_000_000
-_COMPARED = ("infer", "frame age")
+_MAX_DRAWN_SAMPLES = 20_000_000
+_COMPARED_SERIES = ("infer", "frame age")
 
 
 # Thirteen hours at 30 frames a second.
@@ -66,19 +66,21 @@ def read_report(path: Path) -> dict[str, Any]:
         _Report.model_validate(report)
     except ValidationError as error:
         raise DataError(
-            f"{path} is no report with raw times ({first_fault(error)})", _REMEDY
+            f"{path} is no report with raw times ({describe_first_fault(error)})", _REMEDY
         ) from error
     return {**report, "label": path.stem}
 
 
-def bootstrapped(samples_ms: Sequence[float], seed: int = 0) -> NDArray[np.float64]:
+def bootstrap_medians(samples_ms: Sequence[float], seed: int = 0) -> NDArray[np.float64]:
     """Medians of moving-block resamples (Kuensch, 1989) of a series: a thousand, of hours of frames
     as few as a hundred."""
     series = np.asarray(samples_ms, dtype=np.float64)
-    block = min(_BLOCK, len(series))
+    block = min(_BLOCK_FRAMES, len(series))
     blocks = -(-len(series) // block)
     rng = np.random.default_rng(seed)
-    draws_wanted = max(_DRAWS // 10, min(_DRAWS, _MAX_DRAWN // len(series)))
+    draws_wanted = max(
+        _BOOTSTRAP_ROUNDS // 10, min(_BOOTSTRAP_ROUNDS, _MAX_DRAWN_SAMPLES // len(series))
+    )
     starts = rng.integers(0, len(series) - block + 1, (draws_wanted, blocks, 1))
     # One after the other: all together are a thousand times the report.
     draws = (series[start + np.arange(block)].ravel()[: len(series)] for start in starts)
@@ -87,48 +89,52 @@ def bootstrapped(samples_ms: Sequence[float], seed: int = 0) -> NDArray[np.float
 
 def median(samples_ms: Sequence[float]) -> Interval:
     """Of at least one sample."""
-    low, high = np.percentile(bootstrapped(samples_ms), [2.5, 97.5])
+    low, high = np.percentile(bootstrap_medians(samples_ms), [2.5, 97.5])
     return Interval(float(np.median(samples_ms)), float(low), float(high))
 
 
-def compared(reports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def compare_reports(reports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows `what` and `cells`, a cell for each report."""
     rows = [
-        _row("frames per second", [f"{r['fps']:.1f}" for r in reports]),
-        _row("frames (dropped)", [f"{r['frames']} ({r['dropped']})" for r in reports]),
+        _make_row("frames per second", [f"{r['fps']:.1f}" for r in reports]),
+        _make_row("frames (dropped)", [f"{r['frames']} ({r['dropped']})" for r in reports]),
     ]
-    for name in _COMPARED:
+    for name in _COMPARED_SERIES:
         series = [r["samples_ms"].get(name) for r in reports]
-        rows.append(_row(f"{name} p50, ms", [str(median(s)) if s else "-" for s in series]))
-        rows.append(_row(f"{name} against the first", [_ratio(series[0], s) for s in series]))
+        rows.append(_make_row(f"{name} p50, ms", [str(median(s)) if s else "-" for s in series]))
+        rows.append(
+            _make_row(f"{name} against the first", [_format_ratio(series[0], s) for s in series])
+        )
     for key in ("p95", "p99"):
         ages = [r["frame_age_ms"] for r in reports]
         rows.append(
-            _row(f"frame age {key}, ms", [f"{a[key]:.2f}" if key in a else "-" for a in ages])
+            _make_row(f"frame age {key}, ms", [f"{a[key]:.2f}" if key in a else "-" for a in ages])
         )
     rows += [
-        _row("ran on", [f"{r['backend']['backend']} {r['backend']['version']}" for r in reports]),
-        _row("precision", [r["backend"]["precision"].split(" (")[0] for r in reports]),
-        _row("threads", [str(r["backend"].get("threads") or "default") for r in reports]),
-        _row(
+        _make_row(
+            "ran on", [f"{r['backend']['backend']} {r['backend']['version']}" for r in reports]
+        ),
+        _make_row("precision", [r["backend"]["precision"].split(" (")[0] for r in reports]),
+        _make_row("threads", [str(r["backend"].get("threads") or "default") for r in reports]),
+        _make_row(
             "machine",
             [f"{r['machine'].get('cpu')}, {r['machine'].get('cores')} cores" for r in reports],
         ),
-        _row("warnings", [str(len(r["flags"])) for r in reports]),
+        _make_row("warnings", [str(len(r["flags"])) for r in reports]),
     ]
     return rows
 
 
-def _row(what: str, cells: Sequence[str]) -> dict[str, Any]:
+def _make_row(what: str, cells: Sequence[str]) -> dict[str, Any]:
     return {"what": what, "cells": list(cells)}
 
 
-def _ratio(first: Sequence[float] | None, other: Sequence[float] | None) -> str:
+def _format_ratio(first: Sequence[float] | None, other: Sequence[float] | None) -> str:
     if not first or not other:
         return "-"
     if first is other:
         return "1"
-    ours, theirs = bootstrapped(other, seed=1), bootstrapped(first, seed=0)
+    ours, theirs = bootstrap_medians(other, seed=1), bootstrap_medians(first, seed=0)
     count = min(len(ours), len(theirs))
     draws = ours[:count] / theirs[:count]
     low, high = np.percentile(draws, [2.5, 97.5])

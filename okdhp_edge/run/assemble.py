@@ -10,9 +10,9 @@ from okdhp_edge.artifacts.card import ModelCard
 from okdhp_edge.backends.base import Backend
 from okdhp_edge.errors import ModelError, OutputError
 from okdhp_edge.inference.person_detector import PersonDetector
-from okdhp_edge.inference.pose_estimator import MOST_AT_ONCE, PoseEstimator
+from okdhp_edge.inference.pose_estimator import MAX_WARMUP_BATCH_SIZE, PoseEstimator
 from okdhp_edge.inference.tracking.detection_scheduler import DetectionScheduler
-from okdhp_edge.inference.tracking.multi_person import EVERY, MultiPersonTracker
+from okdhp_edge.inference.tracking.multi_person import DETECTION_INTERVAL_FRAMES, MultiPersonTracker
 from okdhp_edge.inference.tracking.single_person import SinglePersonTracker, Tracker
 from okdhp_edge.inference.tracking.smoothing import Smoother
 from okdhp_edge.run.controls import Controls
@@ -20,10 +20,10 @@ from okdhp_edge.run.loop import Feed
 from okdhp_edge.run.pipeline import Pipeline
 from okdhp_edge.run.reader import FramePolicy
 from okdhp_edge.run.sinks.base import Sink
-from okdhp_edge.run.sinks.records import STDOUT
+from okdhp_edge.run.sinks.records import STDOUT_PATH
 from okdhp_edge.run.sinks.registry import SINKS, OutputRequest
 from okdhp_edge.run.sinks.systemd import Watchdog, WatchdogSink
-from okdhp_edge.run.sinks.window import WindowSink, window_possible
+from okdhp_edge.run.sinks.window import WindowSink, is_window_possible
 from okdhp_edge.run.sources.base import Source
 from okdhp_edge.run.sources.camera import CameraSettings
 from okdhp_edge.run.sources.open import open_source
@@ -46,7 +46,7 @@ class People:
 
     how_many: Literal["one", "many"] = "one"
     detector: Path | None = None
-    every: int = EVERY
+    every: int = DETECTION_INTERVAL_FRAMES
     smooth: bool = False
 
 
@@ -64,14 +64,14 @@ class Outputs:
     window: bool | None = None
     watchdog: bool = False
 
-    def files_of(self, index: int | None) -> dict[str, Path]:
+    def get_files(self, index: int | None) -> dict[str, Path]:
         """The files of one of several sources; None leaves the names as they are."""
-        return {kind: numbered(path, index) for kind, path in self.files.items()}
+        return {kind: add_number(path, index) for kind, path in self.files.items()}
 
 
-def numbered(path: Path, place: int | None) -> Path:
+def add_number(path: Path, place: int | None) -> Path:
     """`poses.json`, or `poses-0.json` of the first of several sources."""
-    if place is None or str(path) == STDOUT:
+    if place is None or str(path) == STDOUT_PATH:
         return path
     return path.with_stem(f"{path.stem}-{place}")
 
@@ -89,7 +89,7 @@ def open_sources(texts: Sequence[str], wanted: CameraSettings, closing: ExitStac
     return sources
 
 
-def feeds_for(
+def make_feeds(
     sources: Sequence[Source], outputs: Outputs, card: ModelCard, stride: int, closing: ExitStack
 ) -> list[Feed]:
     """Each source with its sinks.
@@ -104,12 +104,12 @@ def feeds_for(
     feeds: list[Feed] = []
     for place, source in enumerate(sources):
         sinks: list[Sink] = []
-        for kind, path in outputs.files_of(place if len(sources) > 1 else None).items():
+        for kind, path in outputs.get_files(place if len(sources) > 1 else None).items():
             fps = (source.fps or DEFAULT_FPS) / stride
             request = OutputRequest(path, source, card.skeleton.skeleton(), fps)
             sinks.append(SINKS[kind](request))
             closing.callback(sinks[-1].close, good=False)
-        if _window_wanted(outputs.window):
+        if _should_open_window(outputs.window):
             sinks.append(WindowSink(f"okdhp-edge: {source.name}"))
         feeds.append(Feed(source, sinks))
     if outputs.watchdog:
@@ -120,8 +120,8 @@ def feeds_for(
     return feeds
 
 
-def _window_wanted(asked: bool | None) -> bool:
-    possible = window_possible()
+def _should_open_window(asked: bool | None) -> bool:
+    possible = is_window_possible()
     if asked and not possible:
         raise OutputError(
             "no window can be opened here (no display, or OpenCV without windows)",
@@ -149,13 +149,13 @@ def assemble(
     estimator = PoseEstimator(backend, StageClock())
     # A search for one person looks at many boxes at once too; a file can wait for that.
     live = any(policy.drops(source) for source in sources)
-    estimator.warm_up(MOST_AT_ONCE if live or people.how_many == "many" else 1)
-    trackers = [_tracker(source, estimator, people, policy, closing) for source in sources]
+    estimator.warm_up(MAX_WARMUP_BATCH_SIZE if live or people.how_many == "many" else 1)
+    trackers = [_make_tracker(source, estimator, people, policy, closing) for source in sources]
     smoothers = [Smoother() for _ in sources] if people.smooth else []
     return Pipeline(sources, estimator, trackers, controls, policy, smoothers)
 
 
-def _tracker(
+def _make_tracker(
     source: Source,
     estimator: PoseEstimator,
     people: People,

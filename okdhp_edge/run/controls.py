@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from okdhp_edge.backends.base import Backend
 from okdhp_edge.backends.registry import RuntimeChoice
 from okdhp_edge.errors import OkdhpError
-from okdhp_edge.inference.tracking.single_person import JOINT_THRESHOLD
+from okdhp_edge.inference.tracking.single_person import MIN_JOINT_SCORE
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Controls:
         trouble: why the last switch did not happen, for people.
     """
 
-    threshold: float = JOINT_THRESHOLD
+    threshold: float = MIN_JOINT_SCORE
     choices: Sequence[RuntimeChoice] = ()
     current: RuntimeChoice | None = None
     open_choice: Callable[[RuntimeChoice], Backend] | None = None

@@ -50,7 +50,7 @@ def run_loop(
     """
     good, going, done = False, True, 0
     try:
-        with _signals_stop(controls), pipeline:
+        with _stop_on_signals(controls), pipeline:
             for seen in pipeline:
                 if not going:  # what the pipeline had in hand when the run was ended
                     feeds[seen.source_index].stats.unshown += 1
@@ -76,7 +76,7 @@ def _show(feed: Feed, seen: FrameResult, controls: Controls) -> bool:
     drawn = seen.frame.image
     if any(sink.wants_image for sink in feed.sinks):
         with clock.stage("draw"):
-            drawn = overlay(seen.frame.image, seen.poses, controls.threshold)
+            drawn = draw_overlay(seen.frame.image, seen.poses, controls.threshold)
     with clock.stage("output"):
         # A list, so that every sink gets the frame even when one asks to stop.
         going = all([sink.put(seen, drawn) for sink in feed.sinks])  # noqa: C419
@@ -85,7 +85,7 @@ def _show(feed: Feed, seen: FrameResult, controls: Controls) -> bool:
 
 
 @contextmanager
-def _signals_stop(controls: Controls) -> Iterator[None]:
+def _stop_on_signals(controls: Controls) -> Iterator[None]:
     """The first SIGINT, SIGTERM or SIGHUP (a terminal that closes) asks to stop, the next one acts
     as usual."""
     if threading.current_thread() is not threading.main_thread():
@@ -112,15 +112,15 @@ def _signals_stop(controls: Controls) -> Iterator[None]:
         restore()
 
 
-def overlay(image: Image, poses: Sequence[Pose], threshold: float) -> Image:
+def draw_overlay(image: Image, poses: Sequence[Pose], threshold: float) -> Image:
     """A copy of the frame with skeletons and what there is to say of them."""
     drawn = image.copy()
     for pose in poses:
         draw_skeleton(drawn, pose.skeleton, pose.xy, pose.score >= threshold)
-    draw_lines_of_text(drawn, [_line(pose) for pose in poses] or ["nobody found"])
+    draw_lines_of_text(drawn, [_describe_pose(pose) for pose in poses] or ["nobody found"])
     return drawn
 
 
-def _line(pose: Pose) -> str:
+def _describe_pose(pose: Pose) -> str:
     who = "" if pose.id is None else f"{pose.id}: "
     return f"{who}score {pose.confidence:.2f}"

@@ -34,12 +34,12 @@ from okdhp_edge.run.reader import (
 from okdhp_edge.run.sources.base import Frame, Source
 
 # One result in the hands of whoever shows it, one under way or waiting: more would only age.
-_ROOM = 2
+_RESULT_QUEUE_SIZE = 2
 # A file's frames do not age: there another is prepared ahead, and one more may wait.
-_ROOM_IN_FILES = 4
+_RESULT_QUEUE_SIZE_FILES = 4
 _POLL_S = 0.1
 
-TIME_TO_POSES = ("wait", "detect", "preprocess", "infer", "decode", "track")
+STAGES_TO_POSES = ("wait", "detect", "preprocess", "infer", "decode", "track")
 """The stages that add up to a frame's age: from its capture to its poses."""
 
 
@@ -84,7 +84,7 @@ class Pipeline:
         self._results: queue.SimpleQueue[FrameResult | BaseException | None] = queue.SimpleQueue()
         live = any(policy.drops(source) for source in sources)
         self._boxes = [_BoxHistory() for _ in sources]
-        self._room = threading.Semaphore(_ROOM if live else _ROOM_IN_FILES)
+        self._room = threading.Semaphore(_RESULT_QUEUE_SIZE if live else _RESULT_QUEUE_SIZE_FILES)
         self._has_room = False
         self._due_ns = 0
         self._switch_to: Backend | None = None
@@ -127,14 +127,14 @@ class Pipeline:
 
     def _estimate_all(self) -> None:
         try:
-            for seen in self._estimates():
+            for seen in self._estimate_in_order():
                 self._results.put(seen)
         except BaseException as error:
             self._results.put(error)
         finally:
             self._results.put(None)
 
-    def _estimates(self) -> Iterator[FrameResult]:
+    def _estimate_in_order(self) -> Iterator[FrameResult]:
         """Results in order. While the network works on a frame, the one before it is decoded, and
         the next one is prepared and queued."""
         in_flight: _InFlightRequest | None = None
@@ -220,7 +220,7 @@ class Pipeline:
             "preprocess": prepared.done_ns - prepared.begun_ns,
             "infer": in_flight.done_ns - in_flight.begun_ns,
         }
-        return self._result(source_frame, poses, stages)
+        return self._make_result(source_frame, poses, stages)
 
     def _process(self, source_frame: SourceFrame) -> FrameResult:
         """A frame from the beginning to its end."""
@@ -237,9 +237,11 @@ class Pipeline:
         poses = tracker.update(source_frame.frame.image)
         if isinstance(tracker, SinglePersonTracker):
             self._boxes[index].add(tracker.box, was_queued=False)
-        return self._result(source_frame, poses, {"wait": started - source_frame.frame.captured_ns})
+        return self._make_result(
+            source_frame, poses, {"wait": started - source_frame.frame.captured_ns}
+        )
 
-    def _result(
+    def _make_result(
         self, source_frame: SourceFrame, poses: list[Pose], stages: dict[str, int]
     ) -> FrameResult:
         """With all times; what no stage has taken is the tracker's."""
@@ -249,7 +251,7 @@ class Pipeline:
         for name, ns in clock.take().items():
             stages[name] = stages.get(name, 0) + ns
         done = clock.now()
-        named = sum(stages.get(name, 0) for name in TIME_TO_POSES)
+        named = sum(stages.get(name, 0) for name in STAGES_TO_POSES)
         stages |= {"capture": frame.read_ns, "track": done - frame.captured_ns - named}
         return FrameResult(source_frame.source_index, frame, poses, stages, done)
 

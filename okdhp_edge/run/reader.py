@@ -8,9 +8,9 @@ from typing import NamedTuple, Self
 
 from okdhp_edge.run.sources.base import Frame, Source
 
-_FILE_BUFFER = 4
+_FILE_BUFFER_FRAMES = 4
 _POLL_S = 0.1
-_PATIENCE_S = 5.0
+_JOIN_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ class FrameReader:
             if self._live:
                 self.dropped += len(self._buffer)
                 self._buffer.clear()
-            while len(self._buffer) >= _FILE_BUFFER and not self._stop.is_set():
+            while len(self._buffer) >= _FILE_BUFFER_FRAMES and not self._stop.is_set():
                 self._changed.wait(_POLL_S)
             self._buffer.append(frame)
             self._changed.notify_all()
@@ -137,7 +137,7 @@ class FrameReaders:
         for reader in self.each:
             reader.stop()
         for reader, source in zip(self.each, self._sources, strict=True):
-            reader.thread.join(timeout=_PATIENCE_S)
+            reader.thread.join(timeout=_JOIN_TIMEOUT_S)
             source.close()
 
     def take(

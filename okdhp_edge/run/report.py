@@ -10,22 +10,22 @@ import numpy as np
 from okdhp_edge import __version__
 from okdhp_edge.backends.base import Backend, BackendInfo
 from okdhp_edge.backends.selection import Selection
-from okdhp_edge.run.pipeline import TIME_TO_POSES
+from okdhp_edge.run.pipeline import STAGES_TO_POSES
 from okdhp_edge.run.reader import FrameReader
-from okdhp_edge.run.run_statistics import AFTER_POSES, WARMUP, RunStatistics
+from okdhp_edge.run.run_statistics import STAGES_AFTER_POSES, WARMUP_FRAMES, RunStatistics
 from okdhp_edge.run.sources.base import Source
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.system.latency import LatencyStats, Series, drift
 
 # How much of what is measured may vary, and wander from the first half to the second, before a
 # reader is warned (deployment's conventions: 10 % on CPUs).
-_STEADY_CV, _STEADY_DRIFT = 0.10, 0.05
-_SLOWER_CLOCK = 0.9
-_ENOUGH_FOR_P99 = 1000
-_AT_SOURCE_RATE = 0.97
-_KEPT_SAMPLES = 5000
+_MAX_STEADY_CV, _MAX_STEADY_DRIFT = 0.10, 0.05
+_MIN_CLOCK_RATIO = 0.9
+_MIN_P99_FRAMES = 1000
+_MIN_SOURCE_RATE_RATIO = 0.97
+_MAX_REPORTED_SAMPLES = 5000
 # Keys of 0.1; they go with the next release.
-_RENAMED = {
+_LEGACY_KEYS = {
     "found": "frames_with_people", "people": "max_people", "unseen": "unprocessed",
     "first_ms": "first_frame_ms",
 }  # fmt: skip
@@ -100,7 +100,7 @@ class RunReport:
             "opencv_threads": cv2.getNumThreads(),
         }  # fmt: skip
         record["percentiles"] = "nearest rank"
-        record |= {old: record[new] for old, new in _RENAMED.items()}
+        record |= {old: record[new] for old, new in _LEGACY_KEYS.items()}
         return record
 
     def with_samples(self) -> dict[str, Any]:
@@ -127,40 +127,41 @@ def build_report(
         switches: how often another model was taken up.
     """
     counted = stats.stages.frames > 0
-    series = {name: stats.stages.series[name] for name in _ordered(stats.stages.series)}
+    series = {name: stats.stages.series[name] for name in _order_stages(stats.stages.series)}
     card = backend.card
     return RunReport(
-        source=source.name, source_facts=_facts(source), live=source.live, frames=stats.frames,
-        frames_with_people=stats.found, max_people=stats.people, captured=reader.captured,
+        source=source.name, source_facts=_collect_facts(source), live=source.live,
+        frames=stats.frames, frames_with_people=stats.found, max_people=stats.people,
+        captured=reader.captured,
         dropped=reader.dropped, skipped=reader.skipped,
         unprocessed=reader.unprocessed + stats.unshown,
-        warmup=min(WARMUP, stats.frames), seconds=stats.seconds, fps=stats.fps,
+        warmup=min(WARMUP_FRAMES, stats.frames), seconds=stats.seconds, fps=stats.fps,
         first_frame_ms=round(stats.first_age_ns / 1e6, 3) if stats.frames else None,
         stages={name: s.stats() for name, s in series.items()},
         frame_age=stats.age.stats() if counted else None,
         end_to_end=stats.shown.stats() if counted else None,
         drift=drift(stats.age.samples) if counted else None,
-        flags=tuple(_flags(source, stats, sensors, switches)) if counted else (),
+        flags=tuple(_find_flags(source, stats, sensors, switches)) if counted else (),
         backend=backend.describe(), precision_asked=precision_asked,
         selection=selection.to_dict() if selection else None,
         model=f"{card.name} branch {card.branch} {card.profile} {card.precision}",
         model_sha256=card.files[card.model_file], input_size=card.input.size, sensors=sensors,
-        samples_ms={n: _thinned(s) for n, s in (series | {"frame age": stats.age}).items()}
+        samples_ms={n: _thin_samples(s) for n, s in (series | {"frame age": stats.age}).items()}
         if counted else {},
     )  # fmt: skip
 
 
-def _facts(source: Source) -> dict[str, Any]:
+def _collect_facts(source: Source) -> dict[str, Any]:
     return source.facts | ({"notes": source.notes} if source.notes else {})
 
 
-def _ordered(names: Mapping[str, Any]) -> list[str]:
+def _order_stages(names: Mapping[str, Any]) -> list[str]:
     """As a frame goes through them."""
-    order = ("capture", *TIME_TO_POSES, *AFTER_POSES)
+    order = ("capture", *STAGES_TO_POSES, *STAGES_AFTER_POSES)
     return [name for name in order if name in names]
 
 
-def _flags(
+def _find_flags(
     source: Source,
     stats: RunStatistics,
     sensors: tuple[dict[str, float | int], dict[str, float | int]],
@@ -170,23 +171,23 @@ def _flags(
     if switches:
         flags.append(f"mixed: the model was changed during the run ({switches}x); times are of all")
     infer = stats.stages.series.get("infer")
-    if infer and infer.stats().cv > _STEADY_CV:
+    if infer and infer.stats().cv > _MAX_STEADY_CV:
         flags.append(f"unstable: inference varies by {infer.stats().cv:.0%} (one deviation)")
     wandered = drift(stats.age.samples)
-    if wandered is not None and abs(wandered) > _STEADY_DRIFT:
+    if wandered is not None and abs(wandered) > _MAX_STEADY_DRIFT:
         flags.append(f"drift: the second half's ages are {wandered:+.0%} of the first's")
     before, after = sensors
     if after.get("throttled", 0) > before.get("throttled", 0):
         flags.append("throttled: the CPU counted thermal events during the run")
-    if after.get("mhz", 1) < _SLOWER_CLOCK * before.get("mhz", 0):
+    if after.get("mhz", 1) < _MIN_CLOCK_RATIO * before.get("mhz", 0):
         flags.append(f"throttled: the clock fell from {before['mhz']} to {after['mhz']} MHz")
-    if stats.stages.frames < _ENOUGH_FOR_P99:
+    if stats.stages.frames < _MIN_P99_FRAMES:
         flags.append(f"few frames: p99 of {stats.stages.frames} is not much more than the maximum")
-    if source.live and source.fps and stats.fps >= _AT_SOURCE_RATE * source.fps:
+    if source.live and source.fps and stats.fps >= _MIN_SOURCE_RATE_RATIO * source.fps:
         flags.append("source-limited: the frame rate is the source's, not the machine's limit")
     return flags
 
 
-def _thinned(series: Series) -> list[float]:
-    step = -(-len(series.samples) // _KEPT_SAMPLES)
+def _thin_samples(series: Series) -> list[float]:
+    step = -(-len(series.samples) // _MAX_REPORTED_SAMPLES)
     return [round(ns / 1e6, 4) for ns in series.samples[::step]]

@@ -3,9 +3,9 @@
 from okdhp_edge.run.pipeline import FrameResult
 from okdhp_edge.system.latency import Series, StageLog
 
-WARMUP = 5
+WARMUP_FRAMES = 5
 """Frames left out of the statistics: first runs allocate and compile."""
-AFTER_POSES = ("handoff", "draw", "output")
+STAGES_AFTER_POSES = ("handoff", "draw", "output")
 """The stages from a frame's poses to the last sink."""
 
 
@@ -27,7 +27,7 @@ class RunStatistics:
             now_ns: on the monotonic clock.
         """
         age = seen.done_ns - seen.frame.captured_ns
-        if self.frames >= WARMUP:
+        if self.frames >= WARMUP_FRAMES:
             self.stages.add(seen.stages | after)
             self.age.add(age)
             self.shown.add(now_ns - seen.frame.captured_ns)

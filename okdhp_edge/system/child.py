@@ -28,7 +28,7 @@ def limit_memory(max_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (max_bytes, hard))
 
 
-def last_words(child: subprocess.CompletedProcess[bytes]) -> str:
+def read_last_words(child: subprocess.CompletedProcess[bytes]) -> str:
     """The last line on its standard error, or else its exit code."""
     lines = child.stderr.decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else f"exit code {child.returncode}"

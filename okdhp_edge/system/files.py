@@ -14,8 +14,8 @@ from okdhp_edge.errors import OutputError
 
 MANIFEST = ".okdhp-edge-files"
 """In a folder that a command replaces as a whole: the names of the files it wrote, a line each."""
-_OLD = "-old"
-_STAGING = ".okdhp-edge-"
+_OLD_SUFFIX = "-old"
+_STAGING_MARKER = ".okdhp-edge-"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -34,7 +34,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         OutputError: no permission, no space.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path):
+    with wrap_write_errors(path):
         try:
             temporary.write_bytes(content)
             replace(temporary, path)
@@ -62,7 +62,7 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def wrap_write_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusal to write `path` into one clear line."""
     try:
         yield
@@ -89,7 +89,7 @@ def _finalize(folder: Path) -> None:
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """While the block runs, no other process that asks works in `folder`; the lock ends with the
     process, however that ends. It lies beside the folder, so that all who can write there see the
     same one, and a link in its place is refused.
@@ -99,7 +99,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     """
     path = folder.resolve()
     file = path.with_name(f".{path.name}.lock")
-    with writing(file):
+    with wrap_write_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.is_symlink():
             raise OutputError(f"{file} is a link", "remove it: a lock is a file")
@@ -117,7 +117,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def staged_folder(target: Path) -> Iterator[Path]:
+def stage_folder(target: Path) -> Iterator[Path]:
     """A temporary folder that becomes `target` when the block succeeds, and vanishes otherwise;
     what killed processes have left of theirs goes too.
 
@@ -128,14 +128,14 @@ def staged_folder(target: Path) -> Iterator[Path]:
         OutputError: the place cannot be written, or a file of the same name is not on the list.
     """
     new_parent = not target.parent.exists()
-    with writing(target):
+    with wrap_write_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target)
-        prefix = f".{target.name}{_STAGING}{os.getpid()}-"
+        prefix = f".{target.name}{_STAGING_MARKER}{os.getpid()}-"
         staging = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-    old = staging.with_name(f"{staging.name}{_OLD}")
+    old = staging.with_name(f"{staging.name}{_OLD_SUFFIX}")
     try:
-        with writing(target):
+        with wrap_write_errors(target):
             yield staging
             _write_manifest(staging)
             if target.exists():
@@ -156,16 +156,16 @@ def staged_folder(target: Path) -> Iterator[Path]:
             target.parent.rmdir()
 
 
-def _names_in(folder: Path) -> set[str]:
+def _list_names(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
 
 
 def _write_manifest(folder: Path) -> None:
-    names = sorted(_names_in(folder))
+    names = sorted(_list_names(folder))
     (folder / MANIFEST).write_text("".join(f"{n}\n" for n in names), encoding="utf-8")
 
 
-def _listed(folder: Path) -> set[str]:
+def _read_manifest(folder: Path) -> set[str]:
     """What `staged_folder` wrote there."""
     try:
         names = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
@@ -177,7 +177,7 @@ def _listed(folder: Path) -> set[str]:
 def _check_replaceable(target: Path, staging: Path) -> None:
     if not target.is_dir() or target.is_symlink():
         raise OutputError(f"{target} is no folder of its own", "choose another place")
-    foreign = sorted((_names_in(target) - _listed(target)) & _names_in(staging))
+    foreign = sorted((_list_names(target) - _read_manifest(target)) & _list_names(staging))
     if foreign:
         raise OutputError(
             f"{target / foreign[0]} was not written by this program", "move it, or choose --out"
@@ -186,8 +186,8 @@ def _check_replaceable(target: Path, staging: Path) -> None:
 
 def _retire(old: Path, target: Path) -> None:
     """Remove from a replaced folder what its list names; what is not ours moves to the new one."""
-    ours = _listed(old)
-    for name in sorted(_names_in(old)):
+    ours = _read_manifest(old)
+    for name in sorted(_list_names(old)):
         if name in ours:
             (old / name).unlink(missing_ok=True)
         elif not (target / name).exists():
@@ -203,12 +203,12 @@ def _retire(old: Path, target: Path) -> None:
 def _sweep(target: Path) -> None:
     """Put the old result back where a process was killed between two renames, and remove the
     temporary folders of processes that are no more."""
-    prefix = f".{target.name}{_STAGING}"
+    prefix = f".{target.name}{_STAGING_MARKER}"
     for path in sorted(target.parent.glob(f"{glob.escape(prefix)}*-*")):
         number = path.name.removeprefix(prefix).split("-")[0]
-        if not number.isdecimal() or _runs(int(number)):
+        if not number.isdecimal() or _is_running(int(number)):
             continue
-        if not path.name.endswith(_OLD):
+        if not path.name.endswith(_OLD_SUFFIX):
             shutil.rmtree(path, ignore_errors=True)
         elif target.exists():
             _retire(path, target)
@@ -216,7 +216,7 @@ def _sweep(target: Path) -> None:
             path.rename(target)
 
 
-def _runs(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:

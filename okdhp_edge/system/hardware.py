@@ -14,29 +14,29 @@ _MIN_DESCRIPTORS = 32
 
 
 @cache
-def cpu_flags() -> frozenset[str]:
+def read_cpu_flags() -> frozenset[str]:
     """Instruction set flags as the kernel names them; empty where it does not tell."""
-    return frozenset(_cpuinfo().get("flags", _cpuinfo().get("Features", "")).split())
+    return frozenset(_read_cpuinfo().get("flags", _read_cpuinfo().get("Features", "")).split())
 
 
-_ARM = ("aarch64", "arm64")
+_ARM_MACHINES = ("aarch64", "arm64")
 # The best first; what is named is what OpenVINO and ONNX Runtime choose their kernels by.
-_UNITS = {
+_INT8_UNIT_FLAGS = {
     "AMX": ("amx_int8",), "AVX512-VNNI": ("avx512_vnni",), "AVX-VNNI": ("avx_vnni",),
     "AVX512": ("avx512bw",), "AVX2": ("avx2",),
     "i8mm": ("i8mm",), "dotprod": ("asimddp",),
 }  # fmt: skip
-_EXACT = ("AMX", "AVX512-VNNI", "AVX-VNNI", "i8mm", "dotprod", "NEON")
+_NON_SATURATING_UNITS = ("AMX", "AVX512-VNNI", "AVX-VNNI", "i8mm", "dotprod", "NEON")
 
 
-def int8_units() -> str:
+def detect_int8_units() -> str:
     """What this CPU multiplies bytes with: AMX, AVX512-VNNI, AVX-VNNI, AVX512, AVX2, SSE on x86;
     i8mm, dotprod, NEON on ARM; `unknown` where the system does not tell."""
-    flags = cpu_flags()
-    for name, needed in _UNITS.items():
+    flags = read_cpu_flags()
+    for name, needed in _INT8_UNIT_FLAGS.items():
         if flags.issuperset(needed):
             return name
-    if platform.machine().lower() in _ARM:
+    if platform.machine().lower() in _ARM_MACHINES:
         return "NEON"
     return "SSE" if flags else "unknown"
 
@@ -44,11 +44,11 @@ def int8_units() -> str:
 def saturates_in_int8() -> bool:
     """Whether pairs of u8 x s8 products are added in 16 bits, which they may leave: on x86 without
     VNNI, and where nobody knows."""
-    return int8_units() not in _EXACT
+    return detect_int8_units() not in _NON_SATURATING_UNITS
 
 
 @cache
-def _cpuinfo(block: int = 0) -> dict[str, str]:
+def _read_cpuinfo(block: int = 0) -> dict[str, str]:
     """Fields of a block: there is one for each core."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -59,17 +59,17 @@ def _cpuinfo(block: int = 0) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def usable_cores() -> int:
+def count_usable_cores() -> int:
     """Cores this process may use: affinity and the container's quota, not the host's count."""
     if hasattr(os, "sched_getaffinity"):
         affinity = len(os.sched_getaffinity(0))
     else:
         affinity = os.cpu_count() or 1
-    quota = _cgroup_quota()
+    quota = _read_cgroup_quota()
     return max(1, min(affinity, int(quota) if quota else affinity))
 
 
-def _cgroup_quota() -> float | None:
+def _read_cgroup_quota() -> float | None:
     try:
         limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
     except (OSError, ValueError):
@@ -100,22 +100,22 @@ def describe_machine() -> dict[str, Any]:
     known = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
              "asimddp", "i8mm")  # fmt: skip
     return {
-        "cpu": _cpu_name(),
-        "flags": [flag for flag in known if flag in cpu_flags()],
-        "cores": usable_cores(),
-        "governor": _governor(),
+        "cpu": _read_cpu_name(),
+        "flags": [flag for flag in known if flag in read_cpu_flags()],
+        "cores": count_usable_cores(),
+        "governor": _read_governor(),
         "system": platform.platform(),
         "python": platform.python_version(),
     }
 
 
-def _cpu_name() -> str:
+def _read_cpu_name() -> str:
     """As the kernel names it; ARM's names the board, in a block of its own at the end."""
-    board = _cpuinfo(-1).get("Model")
-    return _cpuinfo().get("model name") or board or platform.processor() or platform.machine()
+    board = _read_cpuinfo(-1).get("Model")
+    return _read_cpuinfo().get("model name") or board or platform.processor() or platform.machine()
 
 
-def _governor() -> str | None:
+def _read_governor() -> str | None:
     path = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     try:
         return path.read_text(encoding="utf-8").strip()
@@ -123,21 +123,21 @@ def _governor() -> str | None:
         return None
 
 
-def sensors() -> dict[str, float | int]:
+def read_sensors() -> dict[str, float | int]:
     """What this machine tells of its state now: `celsius` (the hottest zone), `mhz` (mean over
     cores), `throttled` (events since it started); what it does not tell is left out."""
     found: dict[str, float | int] = {}
-    if zones := _numbers(Path("/sys/class/thermal"), "thermal_zone*/temp"):
+    if zones := _read_numbers(Path("/sys/class/thermal"), "thermal_zone*/temp"):
         found["celsius"] = round(max(zones) / 1000, 1)
     cpus = Path("/sys/devices/system/cpu")
-    if clocks := _numbers(cpus, "cpu[0-9]*/cpufreq/scaling_cur_freq"):
+    if clocks := _read_numbers(cpus, "cpu[0-9]*/cpufreq/scaling_cur_freq"):
         found["mhz"] = round(sum(clocks) / len(clocks) / 1000)
-    if events := _numbers(cpus, "cpu[0-9]*/thermal_throttle/core_throttle_count"):
+    if events := _read_numbers(cpus, "cpu[0-9]*/thermal_throttle/core_throttle_count"):
         found["throttled"] = int(sum(events))
     return found
 
 
-def _numbers(folder: Path, pattern: str) -> list[float]:
+def _read_numbers(folder: Path, pattern: str) -> list[float]:
     """Of all files that can be read; sensors may vanish or refuse."""
     numbers = []
     with suppress(OSError):  # no descriptor left to list the folder

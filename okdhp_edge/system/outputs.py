@@ -6,7 +6,7 @@ from pathlib import Path
 
 from okdhp_edge.errors import OutputError
 
-_STREAM = "-"
+_STDOUT_PATH = "-"
 # Files that no stage takes for images or videos: they may lie in a folder of those.
 _TEXT_SUFFIXES = (".json", ".jsonl", ".csv", ".html", ".md")
 
@@ -25,12 +25,12 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) ->
     wanted = {o: p for o, p in outputs.items() if p is not None and not _is_stream(p)}
     for option, output in wanted.items():
         for source in inputs:
-            if _same(output, source) or _inside(source, output):
+            if _is_same(output, source) or _is_inside(source, output):
                 raise OutputError(
                     f"{option} {output} would replace {source}, which is read",
                     "choose another place",
                 )
-            if output.suffix not in _TEXT_SUFFIXES and _inside(output, source):
+            if output.suffix not in _TEXT_SUFFIXES and _is_inside(output, source):
                 raise OutputError(
                     f"{option} {output} lies in {source}, which is read",
                     "choose a place outside of it",
@@ -38,17 +38,17 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) ->
     taken: dict[str, Path] = {}
     for option, output in wanted.items():
         for other, path in taken.items():
-            if _same(output, path):
+            if _is_same(output, path):
                 raise OutputError(f"{option} and {other} write one file, {output}", "name another")
         taken[option] = output
 
 
 def _is_stream(path: Path) -> bool:
     """Standard output, a pipe or a device: written into, never replaced."""
-    return str(path) == _STREAM or (path.exists() and not path.is_file() and not path.is_dir())
+    return str(path) == _STDOUT_PATH or (path.exists() and not path.is_file() and not path.is_dir())
 
 
-def _same(a: Path, b: Path) -> bool:
+def _is_same(a: Path, b: Path) -> bool:
     """One file or folder, or names of one that does not exist yet."""
     try:
         return a.samefile(b)
@@ -56,8 +56,8 @@ def _same(a: Path, b: Path) -> bool:
         return os.path.realpath(a) == os.path.realpath(b)
 
 
-def _inside(path: Path, folder: Path) -> bool:
+def _is_inside(path: Path, folder: Path) -> bool:
     """Whether `path` lies in `folder`, by the inodes of the folders above it."""
     if folder.exists() and not folder.is_dir():
         return False
-    return any(_same(parent, folder) for parent in Path(os.path.realpath(path)).parents)
+    return any(_is_same(parent, folder) for parent in Path(os.path.realpath(path)).parents)

@@ -6,7 +6,7 @@ Report = Callable[[str, int, int, str], None]
 """Called with the stage's name, steps done, steps in all (0: not known), and a note."""
 
 
-def silent(stage: str, done: int, total: int, note: str) -> None:
+def ignore_progress(stage: str, done: int, total: int, note: str) -> None:
     """A `Report` that shows nothing."""
 
 

@@ -17,7 +17,7 @@ MAX_ANNOTATION_BYTES = 1 << 29
 MAX_CONFIG_BYTES = 1 << 20
 # Python's own limit lies between a few hundred and a thousand, by how deep the call already is.
 _MAX_DEPTH = 200
-_MARKS = {
+_BOM_ENCODINGS = {
     codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
 
@@ -51,7 +51,7 @@ def read_text(path: Path, max_bytes: int = MAX_ANNOTATION_BYTES) -> str:
         OSError, ValueError: as `read_file`, or bytes that are no text.
     """
     content = read_file(path, max_bytes)
-    for mark, encoding in _MARKS.items():
+    for mark, encoding in _BOM_ENCODINGS.items():
         if content.startswith(mark):
             return content.decode(encoding)
     return content.decode("utf-8")

@@ -5,7 +5,7 @@ import sys
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-_LARGEST = 2**31 - 1
+_MAX_INT32 = 2**31 - 1
 
 
 def retain_freed_memory() -> None:
@@ -18,4 +18,4 @@ def retain_freed_memory() -> None:
     except (OSError, AttributeError):  # musl
         return
     mallopt(_M_MMAP_MAX, 0)
-    mallopt(_M_TRIM_THRESHOLD, _LARGEST)
+    mallopt(_M_TRIM_THRESHOLD, _MAX_INT32)

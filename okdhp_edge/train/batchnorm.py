@@ -20,9 +20,9 @@ class ProcessWideBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x_BCHW)
         # Two passes: the mean of squares less the square of the mean would lose digits.
-        mean = _process_mean(x_BCHW.mean(dim=(0, 2, 3)))
+        mean = _average_over_processes(x_BCHW.mean(dim=(0, 2, 3)))
         centred = x_BCHW - mean.view(1, -1, 1, 1)
-        variance = _process_mean(centred.square().mean(dim=(0, 2, 3)))
+        variance = _average_over_processes(centred.square().mean(dim=(0, 2, 3)))
         world = dist.get_world_size()
         self._track(mean.detach(), variance.detach(), world * x_BCHW.numel() // x_BCHW.shape[1])
         scale = torch.rsqrt(variance + self.eps) * self.weight
@@ -40,7 +40,7 @@ class ProcessWideBatchNorm2d(nn.BatchNorm2d):
             self.num_batches_tracked.add_(1)
 
 
-def _process_mean(values: Tensor) -> Tensor:
+def _average_over_processes(values: Tensor) -> Tensor:
     """The mean of each process's values; gradients flow back to all of them."""
     with warnings.catch_warnings():
         # Deprecated in favour of a private module; there is no public one with gradients yet.
@@ -53,12 +53,12 @@ def make_process_wide(module: nn.Module) -> None:
     """Replace every BatchNorm2d below `module`, keeping weights and statistics."""
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm2d:
-            setattr(module, name, _converted(child))
+            setattr(module, name, _convert_norm(child))
         else:
             make_process_wide(child)
 
 
-def _converted(norm: nn.BatchNorm2d) -> ProcessWideBatchNorm2d:
+def _convert_norm(norm: nn.BatchNorm2d) -> ProcessWideBatchNorm2d:
     options: dict[str, Any] = {"eps": norm.eps, "momentum": norm.momentum}
     wide = ProcessWideBatchNorm2d(norm.num_features, **options)
     wide.load_state_dict(norm.state_dict())

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from okdhp_edge.artifacts.card import InputSpec
-from okdhp_edge.data.augment import Augmentation, TrainingCrop, training_crop
+from okdhp_edge.data.augment import Augmentation, TrainingCrop, make_training_crop
 from okdhp_edge.data.sample import Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import apply, compose, heatmap_from_crop
@@ -91,7 +91,7 @@ class CropDataset(Dataset[_Views | DataError]):
         epoch, index = key
         views = range(self._augmentation.views)
         try:
-            return [self._row(self._crop(epoch, index, view), index) for view in views]
+            return [self._make_row(self._crop(epoch, index, view), index) for view in views]
         except DataError as error:
             return error
 
@@ -99,11 +99,11 @@ class CropDataset(Dataset[_Views | DataError]):
         words = [self._seed, epoch, index] + ([view] if view else [])
         rng = np.random.default_rng(words)
         sample = self._samples[index]
-        return training_crop(
+        return make_training_crop(
             sample, self._skeleton, self._spec, self._augmentation, rng, self._large
         )
 
-    def _row(self, crop: TrainingCrop, index: int) -> tuple[NDArray[np.generic], ...]:
+    def _make_row(self, crop: TrainingCrop, index: int) -> tuple[NDArray[np.generic], ...]:
         labelled = index < self._with_labels
         return (
             crop.image,
@@ -161,7 +161,7 @@ def build_loader(
     )
 
 
-def batches_of(loader: DataLoader[_Views | DataError]) -> Iterator[Batch]:
+def iterate_batches(loader: DataLoader[_Views | DataError]) -> Iterator[Batch]:
     """An epoch.
 
     Raises:

@@ -13,7 +13,7 @@ from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.distillation import SupervisedTable
 from okdhp_edge.recipe.recipe import FreezeTable, Recipe
 
-_EVERY_EPOCHS_WITHOUT_GAIN = 4
+_MIN_PATIENCE_EPOCHS = 4
 
 
 class _Schedule(NamedTuple):
@@ -34,7 +34,7 @@ _SCHEDULES = (
 )
 
 
-def finetuning_recipe(start: str, persons: int, metric: str | None = None) -> Recipe:
+def make_finetuning_recipe(start: str, persons: int, metric: str | None = None) -> Recipe:
     """The start's recipe, changed for so many persons.
 
     Args:
@@ -58,14 +58,14 @@ def finetuning_recipe(start: str, persons: int, metric: str | None = None) -> Re
             "augmentation": old.augmentation.model_copy(update={"views": 1}),
             "optimizer": old.optimizer.model_copy(update={
                 "name": "adamw", "lr": plan.lr, "epochs": epochs, "batch_size": batch,
-                "schedule": "one_cycle", "average": _average(plan.steps),
-                "patience": max(_EVERY_EPOCHS_WITHOUT_GAIN, epochs // 4),
+                "schedule": "one_cycle", "average": _choose_ema_decay(plan.steps),
+                "patience": max(_MIN_PATIENCE_EPOCHS, epochs // 4),
             }),
             "quantization": None,
         }
     )  # fmt: skip
 
 
-def _average(steps: int) -> float:
+def _choose_ema_decay(steps: int) -> float:
     """A moving average over about the last tenth of the steps."""
     return round(1 - 10 / steps, 4)

@@ -7,32 +7,32 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.config import STRIDE
-from okdhp_edge.network.encoders import Encoder, up_to_stride
+from okdhp_edge.network.encoders import Encoder, select_up_to_stride
 from okdhp_edge.network.neck import TopDownNeck
 from okdhp_edge.recipe.recipe import FreezeTable
 
 
 def freeze(net: PoseNet, table: FreezeTable) -> None:
     """Before the optimizer is built: nothing of these parts gets a gradient."""
-    for part in _frozen_parts(net, table):
+    for part in _find_frozen_parts(net, table):
         part.requires_grad_(requires_grad=False)
-    for norm in _norms(net) if table.norms else ():
+    for norm in _find_norms(net) if table.norms else ():
         norm.requires_grad_(requires_grad=False)
 
 
 def keep_frozen(net: PoseNet, table: FreezeTable) -> None:
     """Whenever the network enters training mode: frozen norms keep the statistics they have."""
-    for part in _frozen_parts(net, table):
+    for part in _find_frozen_parts(net, table):
         part.eval()
-    for norm in _norms(net) if table.norms else ():
+    for norm in _find_norms(net) if table.norms else ():
         norm.eval()
 
 
-def _norms(net: PoseNet) -> list[nn.Module]:
+def _find_norms(net: PoseNet) -> list[nn.Module]:
     return [m for m in net.modules() if isinstance(m, _BatchNorm)]
 
 
-def _frozen_parts(net: PoseNet, table: FreezeTable) -> list[nn.Module]:
+def _find_frozen_parts(net: PoseNet, table: FreezeTable) -> list[nn.Module]:
     """The trunk's layers up to a stride; of an hourglass its stem."""
     if table.to_stride is None:
         return []
@@ -46,4 +46,4 @@ def _frozen_parts(net: PoseNet, table: FreezeTable) -> list[nn.Module]:
         layers = encoder.layers.steps()
     else:
         layers = list(encoder.children())
-    return up_to_stride(layers, table.to_stride)
+    return select_up_to_stride(layers, table.to_stride)

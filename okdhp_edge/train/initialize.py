@@ -47,9 +47,9 @@ def initialize_from(
     """
     facts = checkpoint.read_info(path)
     _check_same_network(path, facts.recipe.network, config)
-    theirs = checkpoint.net_tensors(path)
-    axes = _joint_axes(config, len(skeleton))
-    source = skeleton.columns_in(facts.skeleton.skeleton())
+    theirs = checkpoint.load_net_tensors(path)
+    axes = _find_joint_axes(config, len(skeleton))
+    source = skeleton.find_columns(facts.skeleton.skeleton())
     mine = net.state_dict()
     left = [
         name for name, tensor in mine.items()
@@ -71,7 +71,7 @@ def _check_same_network(path: Path, theirs: NetworkConfig, mine: NetworkConfig) 
         )
 
 
-def _joint_axes(config: NetworkConfig, joints: int) -> dict[str, int]:
+def _find_joint_axes(config: NetworkConfig, joints: int) -> dict[str, int]:
     """By tensor the axis that has an entry for each joint: the one that grows with their number."""
     small, large = (
         build_network(config, count, load_encoder=False).state_dict()

@@ -12,14 +12,14 @@ import torch
 
 from okdhp_edge import __version__
 from okdhp_edge.artifacts.card import SkeletonSpec
-from okdhp_edge.artifacts.model_store import BEST, HALF, mark_newest
+from okdhp_edge.artifacts.model_store import BEST_CHECKPOINT_NAME, SHIPPED_WEIGHTS_NAME, mark_newest
 from okdhp_edge.errors import OkdhpError
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.checkpoint import CheckpointInfo
 from okdhp_edge.recipe.recipe import Recipe
-from okdhp_edge.system.files import exclusive, writing
+from okdhp_edge.system.files import lock_folder, wrap_write_errors
 from okdhp_edge.system.progress import Report, counter
-from okdhp_edge.train.dataset import Batch, EpochBatches, batches_of, build_loader
+from okdhp_edge.train.dataset import Batch, EpochBatches, build_loader, iterate_batches
 from okdhp_edge.train.metrics_logger import (
     AGREEMENT,
     ENSEMBLE_GAIN,
@@ -27,20 +27,20 @@ from okdhp_edge.train.metrics_logger import (
     MetricsLogger,
     Row,
 )
-from okdhp_edge.train.schedule import learning_rate
+from okdhp_edge.train.schedule import compute_learning_rate
 from okdhp_edge.train.setup import (
     Run,
     TrainingOptions,
     calibrate,
+    make_training_set,
     prepare,
     resume,
-    training_set,
 )
 from okdhp_edge.train.step import StepResult
-from okdhp_edge.train.validate import INT8, validate
+from okdhp_edge.train.validate import INT8_NAME, validate
 
 # The two extra backward passes, from the loss to the heatmaps alone, cost little but not nothing.
-_MEASURE_EVERY = 10
+_MEASURE_INTERVAL_STEPS = 10
 LAST = "last.safetensors"
 
 
@@ -57,7 +57,7 @@ def train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     """
     # Of several processes the first one holds the folder.
     first = int(os.environ.get("RANK", "0")) == 0
-    with exclusive(options.out) if first else nullcontext():
+    with lock_folder(options.out) if first else nullcontext():
         return _train(recipe, data, options)
 
 
@@ -67,12 +67,12 @@ def _train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     if options.resume and last.is_file():
         resume(run, last)
     elif run.fabric.is_global_zero:
-        with writing(options.out):
+        with wrap_write_errors(options.out):
             options.out.mkdir(parents=True, exist_ok=True)
     metrics_logger = (
         MetricsLogger(options.out, run.epochs_done) if run.fabric.is_global_zero else None
     )
-    dataset = training_set(run)
+    dataset = make_training_set(run)
     batches = EpochBatches(
         len(dataset), recipe.optimizer.batch_size, recipe.seed,
         run.fabric.global_rank, run.fabric.world_size,
@@ -90,14 +90,16 @@ def _train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
             break
     if metrics_logger:
         metrics_logger.close()
-        if (options.out / BEST).is_file():
-            checkpoint.save_half(options.out / BEST, options.out / HALF)
-    return options.out / BEST
+        if (options.out / BEST_CHECKPOINT_NAME).is_file():
+            checkpoint.save_half(
+                options.out / BEST_CHECKPOINT_NAME, options.out / SHIPPED_WEIGHTS_NAME
+            )
+    return options.out / BEST_CHECKPOINT_NAME
 
 
 def _should_stop_early(run: Run, options: TrainingOptions, epoch: int) -> bool:
     """Whether the recipe's patience is at its end."""
-    patience, best = run.recipe.optimizer.patience, options.out / BEST
+    patience, best = run.recipe.optimizer.patience, options.out / BEST_CHECKPOINT_NAME
     if patience is None or not run.fabric.is_global_zero or not best.is_file():
         return False
     return epoch + 1 - checkpoint.read_info(best).epochs_done >= patience
@@ -113,11 +115,13 @@ def _train_epoch(run: Run, loader: Any, steps: int, epoch: int, report: Report) 
     for step, (batch, wait) in enumerate(_timed(loader)):
         waited += wait
         lr = _set_rate(run, epoch * steps + step, steps)
-        values = _step(run, batch, epoch + step / steps, measure=step % _MEASURE_EVERY == 0)
+        values = _step(
+            run, batch, epoch + step / steps, measure=step % _MEASURE_INTERVAL_STEPS == 0
+        )
         for name, value in values.items():
             seen.setdefault(name, []).append(value)
         images += len(batch.image) // run.recipe.augmentation.views * run.fabric.world_size
-        report(f"epoch {epoch + 1}", step + 1, steps, f"loss {_loss(values):.3f}")
+        report(f"epoch {epoch + 1}", step + 1, steps, f"loss {_sum_losses(values):.3f}")
     seconds = time.perf_counter() - started
     speed, waiting = images / seconds, waited / seconds
     report(f"epoch {epoch + 1}", steps, steps, f"{speed:.0f} img/s, {waiting:.1%} data wait")
@@ -127,13 +131,13 @@ def _train_epoch(run: Run, loader: Any, steps: int, epoch: int, report: Report) 
     }  # fmt: skip
 
 
-def _loss(values: dict[str, float]) -> float:
+def _sum_losses(values: dict[str, float]) -> float:
     return sum(value for name, value in values.items() if name.startswith("loss/"))
 
 
 def _timed(loader: Any) -> Iterator[tuple[Batch, float]]:
     """Batches, each with the seconds the optimizer had to wait for it."""
-    iterator = batches_of(loader)
+    iterator = iterate_batches(loader)
     while True:
         asked = time.perf_counter()
         batch = next(iterator, None)
@@ -143,7 +147,7 @@ def _timed(loader: Any) -> Iterator[tuple[Batch, float]]:
 
 
 def _set_rate(run: Run, step: int, steps_per_epoch: int) -> float:
-    rate = learning_rate(run.recipe.optimizer, step, steps_per_epoch)
+    rate = compute_learning_rate(run.recipe.optimizer, step, steps_per_epoch)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     return rate
@@ -185,9 +189,9 @@ def _validate_and_checkpoint(
     recipe = run.recipe
     found = validate(
         run.evaluated_net, run.val, recipe.input_spec(), recipe.decoder_spec(), run.metric,
-        counter(options.report, "validate", len(run.val)), run.in_int8(epoch),
+        counter(options.report, "validate", len(run.val)), run.get_int8_branch(epoch),
     )  # fmt: skip
-    branch, score = _chosen(recipe, found.scores)
+    branch, score = _choose_branch(recipe, found.scores)
     improved = score > run.best_score
     run.best_score = max(score, run.best_score)
     facts = CheckpointInfo(
@@ -201,16 +205,19 @@ def _validate_and_checkpoint(
     metrics_logger.add(row)
     if improved:
         checkpoint.save(
-            options.out / BEST, facts, run.evaluated_net, extra_modules=run.extra_modules
+            options.out / BEST_CHECKPOINT_NAME,
+            facts,
+            run.evaluated_net,
+            extra_modules=run.extra_modules,
         )
-        mark_newest(options.out / BEST)
+        mark_newest(options.out / BEST_CHECKPOINT_NAME)
     checkpoint.save(options.out / LAST, facts, run.net, run.optimizer, run.resumable_modules)
 
 
-def _chosen(recipe: Recipe, scores: dict[str, float]) -> tuple[int, float]:
+def _choose_branch(recipe: Recipe, scores: dict[str, float]) -> tuple[int, float]:
     """The branch to deploy and its score, which is that of INT8 where the recipe trains for it."""
     if recipe.quantization is not None:
         # Before INT8 begins there is nothing to deploy.
-        return recipe.quantization.branch, scores.get(INT8, float("-inf"))
+        return recipe.quantization.branch, scores.get(INT8_NAME, float("-inf"))
     branch = max(recipe.deployable, key=lambda b: scores[f"branch{b}"])
     return branch, scores[f"branch{branch}"]

@@ -86,13 +86,13 @@ def ramp(epoch: float, length: int) -> float:
     return math.exp(-5 * (1 - share) ** 2)
 
 
-def ramped(table: KlTable, epoch: float) -> float:
+def compute_kd_weight(table: KlTable, epoch: float) -> float:
     """A method's KL weight in this (fractional) epoch."""
     if epoch < table.start_epoch:
         return 0.0
     return table.kd_weight * ramp(epoch - table.start_epoch, table.ramp_epochs)
 
 
-def labelled_total(weight_BK: Tensor) -> Tensor:
+def count_labelled(weight_BK: Tensor) -> Tensor:
     """The number of labelled joints in this batch, never zero."""
     return torch.clamp(weight_BK.sum(), min=1.0)

@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from okdhp_edge.errors import DataError
-from okdhp_edge.system.files import write_bytes, write_text, writing
+from okdhp_edge.system.files import wrap_write_errors, write_bytes, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Row = dict[str, float]
 
-_TEACHING = "teaching/"
+_TEACHING_PREFIX = "teaching/"
 # TensorBoard's thread that writes events.
-_WRITER = "_AsyncWriterThread"
+_WRITER_THREAD_NAME = "_AsyncWriterThread"
 # Norm of the teacher's gradient at the heatmaps over the labels'; share of joints that all branches
 # put in one place; points of the ensemble above the best branch.
-GRADIENT_RATIO = _TEACHING + "gradient_ratio"
-AGREEMENT = _TEACHING + "agreement"
-ENSEMBLE_GAIN = _TEACHING + "ensemble_gain"
+GRADIENT_RATIO = _TEACHING_PREFIX + "gradient_ratio"
+AGREEMENT = _TEACHING_PREFIX + "agreement"
+ENSEMBLE_GAIN = _TEACHING_PREFIX + "ensemble_gain"
 
 
 class MetricsLogger:
@@ -40,8 +40,8 @@ class MetricsLogger:
         self._rows = _read(self._csv)[:epochs_done]
         self._folder = folder / "events"
         self._hook = threading.excepthook
-        threading.excepthook = self._quiet
-        with writing(self._folder):
+        threading.excepthook = self._handle_thread_error
+        with wrap_write_errors(self._folder):
             self._events = SummaryWriter(str(self._folder), purge_step=epochs_done + 1)
 
     def add(self, row: Row) -> None:
@@ -53,7 +53,7 @@ class MetricsLogger:
         writer.writeheader()
         writer.writerows({k: r.get(k, "") for k in names} for r in self._rows)
         write_text(self._csv, text.getvalue())
-        with writing(self._folder):
+        with wrap_write_errors(self._folder):
             for name, value in row.items():
                 if name != "epoch":
                     self._events.add_scalar(name, value, int(row["epoch"]))
@@ -63,12 +63,14 @@ class MetricsLogger:
     def close(self) -> None:
         """Finish the event file."""
         threading.excepthook = self._hook
-        with writing(self._folder):
+        with wrap_write_errors(self._folder):
             self._events.close()
 
-    def _quiet(self, args: threading.ExceptHookArgs) -> None:
+    def _handle_thread_error(self, args: threading.ExceptHookArgs) -> None:
         """A disk that is full is told where rows are added, not by the writer's thread as well."""
-        if type(args.thread).__name__ != _WRITER or not issubclass(args.exc_type, OSError):
+        if type(args.thread).__name__ != _WRITER_THREAD_NAME or not issubclass(
+            args.exc_type, OSError
+        ):
             self._hook(args)
 
     def _draw(self) -> None:
@@ -78,9 +80,9 @@ class MetricsLogger:
         mpl.rcParams["svg.hashsalt"] = "okdhp-edge"
         figure = Figure(figsize=(13, 4), layout="constrained")
         losses, scores, teaching = figure.subplots(1, 3)
-        self._curves(losses, "loss/")
-        self._curves(scores, "val/")
-        self._curves(teaching, _TEACHING)
+        self._draw_curves(losses, "loss/")
+        self._draw_curves(scores, "val/")
+        self._draw_curves(teaching, _TEACHING_PREFIX)
         losses.set(xlabel="epoch", title="training loss terms", yscale="log")
         scores.set(xlabel="epoch", title="validation metric, points")
         teaching.set(xlabel="epoch", title="what the teacher adds")
@@ -88,7 +90,7 @@ class MetricsLogger:
         figure.savefig(picture, dpi=110, format="png")
         write_bytes(self._plot, picture.getvalue())
 
-    def _curves(self, axis: "Axes", prefix: str) -> None:
+    def _draw_curves(self, axis: "Axes", prefix: str) -> None:
         epochs = [r["epoch"] for r in self._rows]
         for name in sorted({n for row in self._rows for n in row if n.startswith(prefix)}):
             values = [r.get(name, float("nan")) for r in self._rows]

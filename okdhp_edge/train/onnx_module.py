@@ -16,7 +16,7 @@ from onnx.utils import Extractor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_CONSTANT = "Constant"
+_CONSTANT_OP = "Constant"
 _Attributes = dict[str, Any]
 _Operator = Callable[[Sequence[Tensor | None], _Attributes], Tensor | Sequence[Tensor]]
 
@@ -40,7 +40,7 @@ class OnnxModule(nn.Module):
         super().__init__()
         source = model.graph.input[0].name
         graph = Extractor(model).extract_model([source], [output]).graph
-        unknown = {node.op_type for node in graph.node} - _OPERATORS.keys() - {_CONSTANT}
+        unknown = {node.op_type for node in graph.node} - _OPERATORS.keys() - {_CONSTANT_OP}
         if unknown:
             raise UnknownOperatorError(", ".join(sorted(unknown)))
         self._source, self._output = source, output
@@ -50,14 +50,14 @@ class OnnxModule(nn.Module):
                 {"outputs": len(node.output)}
                 | {a.name: helper.get_attribute_value(a) for a in node.attribute},
             )
-            for node in graph.node if node.op_type != _CONSTANT
+            for node in graph.node if node.op_type != _CONSTANT_OP
         ]  # fmt: skip
         self._names: dict[str, str] = {}
         for tensor in graph.initializer:
             self._keep(tensor.name, numpy_helper.to_array(tensor))
         for node in graph.node:
-            if node.op_type == _CONSTANT:
-                self._keep(node.output[0], _value_of(node))
+            if node.op_type == _CONSTANT_OP:
+                self._keep(node.output[0], _get_constant(node))
 
     def _keep(self, name: str, values: NDArray[Any]) -> None:
         self._names[name] = f"constant{len(self._names)}"
@@ -77,7 +77,7 @@ class OnnxModule(nn.Module):
         return values[self._output]
 
 
-def _value_of(node: onnx.NodeProto) -> NDArray[Any]:
+def _get_constant(node: onnx.NodeProto) -> NDArray[Any]:
     (attribute,) = node.attribute
     if attribute.name != "value":
         raise UnknownOperatorError(f"Constant with {attribute.name}")
@@ -157,27 +157,27 @@ def _cast(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
     return x.to(kinds[attributes["to"]])
 
 
-def _plain(function: Callable[..., Tensor]) -> _Operator:
+def _wrap_function(function: Callable[..., Tensor]) -> _Operator:
     return lambda inputs, _: function(*inputs)
 
 
 _OPERATORS: dict[str, _Operator] = {
-    "Add": _plain(torch.add),
+    "Add": _wrap_function(torch.add),
     "BatchNormalization": _batch_norm,
     "Cast": _cast,
     "Clip": _clip,
     "Concat": lambda inputs, attributes: torch.cat(list(inputs), attributes["axis"]),  # type: ignore[arg-type]
     "Conv": _convolution,
-    "Div": _plain(torch.div),
+    "Div": _wrap_function(torch.div),
     "GlobalAveragePool": lambda inputs, _: inputs[0].mean((2, 3), keepdim=True),  # type: ignore[union-attr]
-    "Identity": _plain(lambda x: x),
+    "Identity": _wrap_function(lambda x: x),
     "LeakyRelu": lambda inputs, attributes: F.leaky_relu(inputs[0], attributes.get("alpha", 0.01)),  # type: ignore[arg-type]
     "MaxPool": _max_pool,
-    "Mul": _plain(torch.mul),
-    "Relu": _plain(torch.relu),
+    "Mul": _wrap_function(torch.mul),
+    "Relu": _wrap_function(torch.relu),
     "Resize": _resize,
-    "Sigmoid": _plain(torch.sigmoid),
+    "Sigmoid": _wrap_function(torch.sigmoid),
     "Split": _split,
-    "Sub": _plain(torch.sub),
+    "Sub": _wrap_function(torch.sub),
     "Transpose": lambda inputs, attributes: inputs[0].permute(attributes["perm"]),  # type: ignore[union-attr]
 }

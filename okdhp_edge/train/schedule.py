@@ -7,8 +7,8 @@ from torch import nn
 
 from okdhp_edge.recipe.recipe import OptimizerTable
 
-_START, _END = 1 / 25, 1e-4
-_DECAY = 0.1
+_INITIAL_LR_FACTOR, _FINAL_LR_FACTOR = 1 / 25, 1e-4
+_STEP_LR_FACTOR = 0.1
 _MOMENTUM = 0.9
 
 
@@ -27,18 +27,20 @@ def build_optimizer(net: nn.Module, table: OptimizerTable) -> torch.optim.Optimi
     return kind(groups, lr=table.lr, fused=True)
 
 
-def learning_rate(table: OptimizerTable, step: int, steps_per_epoch: int) -> float:
+def compute_learning_rate(table: OptimizerTable, step: int, steps_per_epoch: int) -> float:
     """Rate at an optimisation step counted from 0 over the whole run.
 
     `one_cycle` rises and falls along half cosines (Smith and Topin, 2018).
     """
     if table.schedule == "steps":
         passed = sum(step >= m * steps_per_epoch for m in table.milestones)
-        return table.lr * float(_DECAY**passed)
+        return table.lr * float(_STEP_LR_FACTOR**passed)
     share = step / max(1, table.epochs * steps_per_epoch - 1)
     if share < table.warmup:
-        return table.lr * _half_cosine(_START, 1.0, share / table.warmup)
-    return table.lr * _half_cosine(1.0, _END, (share - table.warmup) / (1 - table.warmup))
+        return table.lr * _half_cosine(_INITIAL_LR_FACTOR, 1.0, share / table.warmup)
+    return table.lr * _half_cosine(
+        1.0, _FINAL_LR_FACTOR, (share - table.warmup) / (1 - table.warmup)
+    )
 
 
 def _half_cosine(start: float, end: float, share: float) -> float:

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.data.corrections import apply_corrections, read_corrections
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseDataset, kinds_of, split_sources
+from okdhp_edge.data.sample import PoseDataset, list_kinds, split_sources
 from okdhp_edge.errors import DataError, OkdhpError, RecipeError
 from okdhp_edge.evaluation.evaluate import check_metric
 from okdhp_edge.network.branches import PoseNet
@@ -26,10 +26,10 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.hardware import check_descriptors
-from okdhp_edge.system.progress import Report, silent
+from okdhp_edge.system.progress import Report, ignore_progress
 from okdhp_edge.train.allocator import retain_freed_memory
 from okdhp_edge.train.batchnorm import make_process_wide
-from okdhp_edge.train.dataset import CropDataset, batches_of
+from okdhp_edge.train.dataset import CropDataset, iterate_batches
 from okdhp_edge.train.freeze import freeze
 from okdhp_edge.train.initialize import initialize_from
 from okdhp_edge.train.methods import Method, build_method
@@ -37,8 +37,8 @@ from okdhp_edge.train.quantization import QuantizationAware
 from okdhp_edge.train.schedule import build_optimizer
 from okdhp_edge.train.step import TrainingStep
 
-_CALIBRATED_BATCHES = 8
-_FEWEST = 2
+_NUM_CALIBRATION_BATCHES = 8
+_MIN_NORM_BATCH_SIZE = 2
 """Told stage, steps done, steps in all, and a short text."""
 
 
@@ -54,7 +54,7 @@ class TrainingOptions:
     device: str = "auto"
     precision: str = "32-true"
     workers: int = 1
-    report: Report = silent
+    report: Report = ignore_progress
     say: Callable[[str], None] = lambda _: None
     """Told what the run begins with, in words for people."""
 
@@ -85,24 +85,24 @@ class Run:
     @property
     def extra_modules(self) -> dict[str, nn.Module]:
         """What learns beside the network."""
-        return _those_there({"method": self.method, "quantization": self.quantization})
+        return _drop_missing({"method": self.method, "quantization": self.quantization})
 
     @property
     def resumable_modules(self) -> dict[str, nn.Module]:
         """What a resumed run needs besides network and optimizer."""
-        return self.extra_modules | _those_there({"average": self.average})
+        return self.extra_modules | _drop_missing({"average": self.average})
 
-    def in_int8(self, epoch: int) -> QuantizedBranch | None:
+    def get_int8_branch(self, epoch: int) -> QuantizedBranch | None:
         """The INT8 branch, from the epoch on in which it learns."""
         part = self.quantization
         return part.branch if part and epoch >= part.table.start_epoch else None
 
 
-def _those_there(modules: dict[str, nn.Module | None]) -> dict[str, nn.Module]:
+def _drop_missing(modules: dict[str, nn.Module | None]) -> dict[str, nn.Module]:
     return {name: module for name, module in modules.items() if module is not None}
 
 
-def training_set(run: Run) -> CropDataset:
+def make_training_set(run: Run) -> CropDataset:
     """The crops that the student and its teachers see."""
     recipe, table = run.recipe, run.recipe.distillation
     spec = recipe.input_spec()
@@ -138,7 +138,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     _check_batch(recipe, train_set)
     if recipe.augmentation.flip:
         options.say(train_set.skeleton.mirroring)
-    val_set = validation_set(data, options, train_set.skeleton)
+    val_set = load_validation_set(data, options, train_set.skeleton)
     if recipe.corrections:
         train_set = apply_corrections(
             train_set, read_corrections(Path(recipe.corrections).expanduser())
@@ -160,7 +160,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     freeze(net, recipe.freeze)
     method = build_method(recipe, train_set.skeleton)
     method.prepare(net)
-    quantization = _quantization(net, recipe)
+    quantization = _make_quantization(net, recipe)
     step = TrainingStep(net, method, quantization, recipe.freeze)
     if fabric.world_size > 1:
         make_process_wide(step)
@@ -174,21 +174,21 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     return Run(
         recipe=recipe, fabric=fabric, train=train_set, val=val_set, metric=metric,
         net=net, method=method, quantization=quantization, model=model, optimizer=optimizer,
-        average=averaged(net, recipe.optimizer.average) if recipe.optimizer.average else None,
+        average=make_average(net, recipe.optimizer.average) if recipe.optimizer.average else None,
     )  # fmt: skip
 
 
 def _check_batch(recipe: Recipe, train_set: PoseDataset) -> None:
     """Raise DataError where a batch norm would see one value alone."""
     batch = min(recipe.optimizer.batch_size, len(train_set)) * recipe.augmentation.views
-    if batch < _FEWEST and not recipe.freeze.norms:
+    if batch < _MIN_NORM_BATCH_SIZE and not recipe.freeze.norms:
         raise DataError(
             f"{len(train_set)} persons in batches of {batch}: nothing can be normalised over one",
             "give more persons, or a larger optimizer.batch_size",
         )
 
 
-def validation_set(data: str, options: TrainingOptions, skeleton: Skeleton) -> PoseDataset:
+def load_validation_set(data: str, options: TrainingOptions, skeleton: Skeleton) -> PoseDataset:
     """What the run is evaluated on: the `val` of a set of its own, or else the data's.
 
     Raises:
@@ -207,7 +207,7 @@ def _check_joints(path: Path, facts: checkpoint.CheckpointInfo, skeleton: Skelet
         )
 
 
-def _quantization(net: PoseNet, recipe: Recipe) -> QuantizationAware | None:
+def _make_quantization(net: PoseNet, recipe: Recipe) -> QuantizationAware | None:
     table = recipe.quantization
     if table is None:
         return None
@@ -215,7 +215,7 @@ def _quantization(net: PoseNet, recipe: Recipe) -> QuantizationAware | None:
     return QuantizationAware(branch, table)
 
 
-def averaged(net: PoseNet, decay: float) -> AveragedModel:
+def make_average(net: PoseNet, decay: float) -> AveragedModel:
     """A moving average of weights and normalisation statistics; `update_parameters` moves it."""
     rule = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     average = AveragedModel(net, multi_avg_fn=rule, use_buffers=True)
@@ -227,7 +227,7 @@ def calibrate(run: Run, quantization: QuantizationAware, loader: Any) -> None:
     the first one's share."""
     quantizers = quantization.branch.quantizers
     device = cast(torch.device, quantizers[0].zero_point.device)
-    batches = itertools.islice(batches_of(loader), _CALIBRATED_BATCHES)
+    batches = itertools.islice(iterate_batches(loader), _NUM_CALIBRATION_BATCHES)
     quantization.branch.calibrate(batch.image[..., :3].to(device) for batch in batches)
     for quantizer in quantizers if run.fabric.world_size > 1 else ():
         quantizer.load_state_dict(run.fabric.broadcast(quantizer.state_dict()))
@@ -264,9 +264,10 @@ def resume(run: Run, last: Path) -> None:
     """
     facts = checkpoint.read_info(last)
     _check_joints(last, facts, run.train.skeleton)
-    if kinds_of(facts.data) != kinds_of(run.train.source):
+    before, now = list_kinds(facts.data), list_kinds(run.train.source)
+    if before != now:
         raise OkdhpError(
-            f"{last} was trained on {kinds_of(facts.data)}, not on {kinds_of(run.train.source)}",
+            f"{last} was trained on {before}, not on {now}",
             "give the same --data, or train into another --out",
         )
     if facts.recipe != run.recipe:

@@ -23,10 +23,10 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.checkpoint import CheckpointInfo
 from okdhp_edge.recipe.distillation import TeacherTable
-from okdhp_edge.train.validate import INT8
+from okdhp_edge.train.validate import INT8_NAME
 
-_SILENT = 4
-_DTYPES = {"tensor(int32)": np.int32, "tensor(uint8)": np.uint8}
+_FATAL_SEVERITY = 4
+_NUMPY_DTYPES = {"tensor(int32)": np.int32, "tensor(uint8)": np.uint8}
 
 
 class TeacherTargets(NamedTuple):
@@ -88,15 +88,17 @@ class Teacher:
         """
         if not self.reads_mask:
             image_NHWC = image_NHWC[..., :3]
-        answer = self._answer(_resized(image_NHWC, self.size))
+        answer = self._answer(_resize_image(image_NHWC, self.size))
         maps = answer.heatmaps.float()[:, self._pick.to(image_NHWC.device)]
         if maps.shape[2:] != grid:
             maps = F.interpolate(maps, grid, mode="bilinear", align_corners=False)
         joint_mask = self._joint_mask.to(image_NHWC.device)
-        return TeacherTargets(_peaked(maps, self._kind) ** self._power, joint_mask, answer.features)
+        return TeacherTargets(
+            _normalize_peaks(maps, self._kind) ** self._power, joint_mask, answer.features
+        )
 
 
-def _peaked(maps_NKHW: Tensor, kind: HeatmapKind) -> Tensor:
+def _normalize_peaks(maps_NKHW: Tensor, kind: HeatmapKind) -> Tensor:
     """Non-negative with peak 1: a softmax of logits, or the Gaussians as they are."""
     if kind is HeatmapKind.LOGITS:
         return (maps_NKHW - maps_NKHW.amax(dim=(2, 3), keepdim=True)).exp()
@@ -104,7 +106,7 @@ def _peaked(maps_NKHW: Tensor, kind: HeatmapKind) -> Tensor:
     return maps_NKHW / maps_NKHW.amax(dim=(2, 3), keepdim=True).clamp_min(1e-3)
 
 
-def _resized(image_NHWC: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize_image(image_NHWC: Tensor, size: tuple[int, int]) -> Tensor:
     """To the teacher's (width, height), uint8."""
     height, width = image_NHWC.shape[1:3]
     if (width, height) == size:
@@ -127,20 +129,21 @@ def open_teacher(table: TeacherTable, student: Skeleton, spec: InputSpec) -> Tea
     """
     path = Path(table.path).expanduser()
     if path.suffix == ".onnx":
-        return _onnx_teacher(table, path, student, spec)
+        return _open_onnx_teacher(table, path, student, spec)
     net, facts = load_checkpoint(path)
     theirs = facts.recipe.input_spec()
     _check_crop(path, theirs, spec)
-    output = _chosen_output(table, facts)
+    output = _choose_output(table, facts)
 
-    def answer(image: Tensor) -> _TeacherOutput:
+    def predict_maps(image: Tensor) -> _TeacherOutput:
         outputs: BranchOutputs = net.to(image.device)(image)
         maps = outputs.ensemble if output == "ensemble" else outputs.last(int(output[6:]))
         return _TeacherOutput(maps, outputs.trunk_features)
 
     return Teacher(
-        answer, name=str(path), joints=facts.skeleton.joints, size=theirs.size, student=student,
-        kind=facts.recipe.heatmap.kind, reads_mask=facts.recipe.network.mask, table=table,
+        predict_maps, name=str(path), joints=facts.skeleton.joints, size=theirs.size,
+        student=student, kind=facts.recipe.heatmap.kind,
+        reads_mask=facts.recipe.network.mask, table=table,
     )  # fmt: skip
 
 
@@ -156,9 +159,9 @@ def load_checkpoint(path: Path) -> tuple[PoseNet, CheckpointInfo]:
     return net.eval().requires_grad_(requires_grad=False), facts
 
 
-def _chosen_output(table: TeacherTable, facts: CheckpointInfo) -> str:
+def _choose_output(table: TeacherTable, facts: CheckpointInfo) -> str:
     # INT8 is the deployed branch once more, made coarser.
-    floats = [name for name in facts.scores if name != INT8]
+    floats = [name for name in facts.scores if name != INT8_NAME]
     output = table.output or max(floats, key=lambda name: facts.scores[name])
     if output not in floats:
         raise RecipeError(
@@ -187,36 +190,40 @@ class _OnnxFacts(NamedTuple):
     """How a network that is not ours is fed."""
 
 
-def _onnx_teacher(table: TeacherTable, path: Path, student: Skeleton, spec: InputSpec) -> Teacher:
+def _open_onnx_teacher(
+    table: TeacherTable, path: Path, student: Skeleton, spec: InputSpec
+) -> Teacher:
     if not path.is_file():
         raise RecipeError(f"teacher {path} does not exist", "mend distillation.teacher.path")
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.log_severity_level = _SILENT
+    options.log_severity_level = _FATAL_SEVERITY
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # pybind raises its own kinds
         raise RecipeError(
             f"teacher {path} cannot be loaded ({str(error)[:120]})", "give an ONNX heatmap model"
         ) from error
-    facts = _onnx_facts(session, path, spec)
+    facts = _read_onnx_facts(session, path, spec)
     described = facts.foreign.output if facts.foreign else None
     output = table.output or described or session.get_outputs()[0].name
-    on_cpu, on_device = _in_onnxruntime(session, output), _in_torch(path, output)
+    on_cpu, on_device = _make_onnxruntime_runner(session, output), _make_torch_runner(path, output)
 
-    def answer(image: Tensor) -> _TeacherOutput:
-        fed = _normalised(image, facts.foreign) if facts.foreign else image
+    def predict_maps(image: Tensor) -> _TeacherOutput:
+        fed = _normalize_image(image, facts.foreign) if facts.foreign else image
         maps = on_device(fed) if image.device.type != "cpu" else None
         return _TeacherOutput((on_cpu(fed) if maps is None else maps).to(image.device), None)
 
-    return Teacher(answer, name=str(path), joints=facts.joints, kind=facts.kind, size=facts.size,
-                   student=student, table=table)  # fmt: skip
+    return Teacher(
+        predict_maps, name=str(path), joints=facts.joints, kind=facts.kind, size=facts.size,
+        student=student, table=table,
+    )  # fmt: skip
 
 
-def _in_onnxruntime(session: Any, output: str) -> Callable[[Tensor], Tensor]:
+def _make_onnxruntime_runner(session: Any, output: str) -> Callable[[Tensor], Tensor]:
     source = session.get_inputs()[0]
-    dtype = _DTYPES.get(source.type, np.float32)
+    dtype = _NUMPY_DTYPES.get(source.type, np.float32)
     batch = source.shape[0] if isinstance(source.shape[0], int) else None
 
     def run(fed: Tensor) -> Tensor:
@@ -228,7 +235,7 @@ def _in_onnxruntime(session: Any, output: str) -> Callable[[Tensor], Tensor]:
     return run
 
 
-def _in_torch(path: Path, output: str) -> Callable[[Tensor], Tensor | None]:
+def _make_torch_runner(path: Path, output: str) -> Callable[[Tensor], Tensor | None]:
     """The same network on the crops' device; gives None where it has operators unknown there."""
     import onnx
 
@@ -248,7 +255,7 @@ def _in_torch(path: Path, output: str) -> Callable[[Tensor], Tensor | None]:
     return run
 
 
-def _onnx_facts(session: object, path: Path, spec: InputSpec) -> _OnnxFacts:
+def _read_onnx_facts(session: object, path: Path, spec: InputSpec) -> _OnnxFacts:
     """From our own metadata, or from the TOML file beside it where it is foreign."""
     metadata = session.get_modelmeta().custom_metadata_map  # type: ignore[attr-defined]
     if "okdhp_edge.skeleton" in metadata:
@@ -270,7 +277,7 @@ def _onnx_facts(session: object, path: Path, spec: InputSpec) -> _OnnxFacts:
     return _OnnxFacts(described.skeleton.joints, described.kind, size, foreign=described)
 
 
-def _normalised(image_NHWC: Tensor, table: ExternalPoseSpec) -> Tensor:
+def _normalize_image(image_NHWC: Tensor, table: ExternalPoseSpec) -> Tensor:
     """Float, in the layout and colours that the published network wants."""
     colours = image_NHWC.float()
     if table.colour == "RGB":

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from okdhp_edge.artifacts.card import DecoderSpec, InputSpec
 from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.evaluation.evaluate import predict_with_scores, score
-from okdhp_edge.network.branches import BranchOutputs, PoseNet, evaluating
+from okdhp_edge.network.branches import BranchOutputs, PoseNet, eval_mode
 from okdhp_edge.network.fake_quant import QuantizedBranch
 from okdhp_edge.pose.heatmap import Heatmaps
 
-_ENSEMBLE, INT8 = "ensemble", "int8"
+_ENSEMBLE_NAME, INT8_NAME = "ensemble", "int8"
 # Joints closer than this share of the person's box count as the same place.
-_AGREEMENT = 0.05
+_MAX_AGREEMENT_DISTANCE = 0.05
 
 
 class Validation(NamedTuple):
@@ -45,36 +45,36 @@ def validate(
 ) -> Validation:
     """Evaluate all outputs of a network in one pass, and its branch in INT8 where there is one."""
     device = next(net.parameters()).device
-    predict = all_outputs(net, device, int8)
+    predict = make_predictor(net, device, int8)
     found = predict_with_scores(poses, spec, decoder, predict, progress=progress)
     scores = {n: score(poses, d.xy_BK2, metric, d.score_BK).value for n, d in found.items()}
     branches = {name: d.xy_BK2 for name, d in found.items() if name.startswith("branch")}
     best = max(scores[name] for name in branches)
-    return Validation(scores, agreement(poses, branches), scores[_ENSEMBLE] - best)
+    return Validation(scores, compute_agreement(poses, branches), scores[_ENSEMBLE_NAME] - best)
 
 
-def agreement(poses: PoseDataset, branches: Mapping[str, NDArray[np.float32]]) -> float:
+def compute_agreement(poses: PoseDataset, branches: Mapping[str, NDArray[np.float32]]) -> float:
     """Share of labelled joints on which all branches lie within 5 % of the box of their mean."""
     xy_TNK2 = np.stack(list(branches.values()))
     labelled = np.stack([s.labelled for s in poses.samples])
     side_N1 = np.array([s.box[2:].max() for s in poses.samples])[:, None]
     distance_TNK = np.linalg.norm(xy_TNK2 - xy_TNK2.mean(axis=0), axis=-1)
-    together = (distance_TNK <= _AGREEMENT * side_N1).all(axis=0)
+    together = (distance_TNK <= _MAX_AGREEMENT_DISTANCE * side_N1).all(axis=0)
     return float(together[labelled].mean())
 
 
-def all_outputs(
+def make_predictor(
     net: PoseNet, device: torch.device, int8: QuantizedBranch | None = None
 ) -> Callable[[NDArray[np.uint8]], dict[str, Heatmaps]]:
     """A predict function that gives every branch's last heatmaps and the ensemble."""
 
     def predict(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
-        with evaluating(net), torch.inference_mode():
+        with eval_mode(net), torch.inference_mode():
             images = torch.from_numpy(images_BHWC).to(device)
             outputs: BranchOutputs = net(images)
-            quantized = {} if int8 is None else {INT8: int8(images)}
+            quantized = {} if int8 is None else {INT8_NAME: int8(images)}
         named = {f"branch{i}": outputs.last(i) for i in range(len(outputs.branches))}
-        named |= {_ENSEMBLE: outputs.ensemble, **quantized}
+        named |= {_ENSEMBLE_NAME: outputs.ensemble, **quantized}
         return {name: h.float().cpu().numpy() for name, h in named.items()}
 
     return predict

@@ -7,7 +7,9 @@ from torch.nn import functional as F
 from okdhp_edge.train.dataset import Batch
 
 
-def mean_over_views(heatmaps_NKHW: Tensor, batch: Batch, views: int, flip_index: Tensor) -> Tensor:
+def average_over_views(
+    heatmaps_NKHW: Tensor, batch: Batch, views: int, flip_index: Tensor
+) -> Tensor:
     """Each view's heatmaps replaced by the mean of all views', turned into that view.
 
     A view counts for a joint only where it shows it; a joint that no view shows keeps its own.
@@ -19,7 +21,7 @@ def mean_over_views(heatmaps_NKHW: Tensor, batch: Batch, views: int, flip_index:
         flip_index: (K,) the joint that each becomes when left and right are exchanged.
     """
     maps = heatmaps_NKHW.chunk(views)
-    placed = _square(batch.heatmap_from_frame).chunk(views)
+    placed = _to_square(batch.heatmap_from_frame).chunk(views)
     mirrored, weight = batch.mirrored.chunk(views), batch.weight.chunk(views)
     means = []
     for to in range(views):
@@ -29,8 +31,8 @@ def mean_over_views(heatmaps_NKHW: Tensor, batch: Batch, views: int, flip_index:
             if source != to:
                 swap = mirrored[source] != mirrored[to]
                 from_target = placed[source] @ torch.linalg.inv(placed[to])
-                seen = resampled(_swapped(seen, swap, flip_index), from_target[:, :2])
-                shown = _swapped(shown, swap, flip_index)
+                seen = resample(_swap_sides(seen, swap, flip_index), from_target[:, :2])
+                shown = _swap_sides(shown, swap, flip_index)
             total = total + seen * shown[..., None, None]
             count = count + shown
         mean = total / count.clamp_min(1.0)[..., None, None]
@@ -38,7 +40,7 @@ def mean_over_views(heatmaps_NKHW: Tensor, batch: Batch, views: int, flip_index:
     return torch.cat(means)
 
 
-def resampled(heatmaps_BKHW: Tensor, source_from_target_B23: Tensor) -> Tensor:
+def resample(heatmaps_BKHW: Tensor, source_from_target_B23: Tensor) -> Tensor:
     """Heatmaps as they lie in another frame of the same size; its outside repeats the border."""
     height, width = heatmaps_BKHW.shape[2:]
     rows, columns = torch.meshgrid(
@@ -57,12 +59,12 @@ def resampled(heatmaps_BKHW: Tensor, source_from_target_B23: Tensor) -> Tensor:
     )
 
 
-def _swapped(values: Tensor, swap_B: Tensor, flip_index: Tensor) -> Tensor:
+def _swap_sides(values: Tensor, swap_B: Tensor, flip_index: Tensor) -> Tensor:
     """(B, K, ...) with left and right joints exchanged where asked."""
     shape = (-1,) + (1,) * (values.ndim - 1)
     return torch.where(swap_B.view(shape), values[:, flip_index], values)
 
 
-def _square(affine_N23: Tensor) -> Tensor:
+def _to_square(affine_N23: Tensor) -> Tensor:
     last = affine_N23.new_tensor([0.0, 0.0, 1.0]).expand(len(affine_N23), 1, 3)
     return torch.cat([affine_N23, last], dim=1)

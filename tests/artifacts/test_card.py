@@ -9,20 +9,20 @@ from pydantic import ValidationError
 
 from okdhp_edge.artifacts.card import (
     InputSpec,
-    metadata_of,
-    model_folder,
+    compute_sha256,
+    find_model_folder,
+    make_metadata,
     read_card,
-    sha256_of,
     write_card,
 )
 from okdhp_edge.errors import ModelError, OutputError
-from okdhp_edge.system.files import exclusive, staged_folder, write_text
+from okdhp_edge.system.files import lock_folder, stage_folder, write_text
 from tests.helpers.fakes import fake_card
 
 
 def _model(folder):
     (folder / "model.onnx").write_bytes(b"weights")
-    card = fake_card(files={"model.onnx": sha256_of(folder / "model.onnx")})
+    card = fake_card(files={"model.onnx": compute_sha256(folder / "model.onnx")})
     write_card(card, folder)
     return card
 
@@ -61,11 +61,11 @@ def test_a_card_that_is_not_ours_is_refused(tmp_path, change):
 def test_an_onnx_without_card_is_refused(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"x")
     with pytest.raises(ModelError, match=r"no card\.json beside it"):
-        model_folder(tmp_path / "model.onnx")
+        find_model_folder(tmp_path / "model.onnx")
 
 
 def test_the_onnx_metadata_repeat_the_card():
-    facts = metadata_of(fake_card())
+    facts = make_metadata(fake_card())
     assert json.loads(facts["okdhp_edge.input"])["width"] == 64
     assert json.loads(facts["okdhp_edge.skeleton"])["joints"][0] == "right_ankle"
 
@@ -76,11 +76,11 @@ def test_the_border_is_what_the_network_sees_as_zero():
 
 def test_a_staged_folder_appears_whole_or_not_at_all(tmp_path):
     target = tmp_path / "out"
-    with staged_folder(target) as folder:
+    with stage_folder(target) as folder:
         (folder / "a").write_text("1")
         assert not target.exists()
     assert (target / "a").read_text() == "1"
-    with pytest.raises(RuntimeError), staged_folder(target) as folder:
+    with pytest.raises(RuntimeError), stage_folder(target) as folder:
         (folder / "a").write_text("2")
         raise RuntimeError
     assert (target / "a").read_text() == "1"
@@ -90,7 +90,7 @@ def test_a_staged_folder_appears_whole_or_not_at_all(tmp_path):
 def test_a_full_disk_is_one_clear_line(tmp_path):
     with (
         pytest.raises(OutputError, match="No space left on device.*free space"),
-        staged_folder(tmp_path / "out"),
+        stage_folder(tmp_path / "out"),
     ):
         raise OSError(28, "No space left on device")
     assert not list(tmp_path.iterdir())
@@ -108,7 +108,7 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
         return real(path, to)
 
     monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(OutputError), staged_folder(target) as folder:
+    with pytest.raises(OutputError), stage_folder(target) as folder:
         (folder / "new").write_text("2")
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
     assert (target / "old").is_file()
@@ -143,7 +143,7 @@ def test_a_card_of_absurd_size_is_refused(tmp_path, side):
 
 
 def test_other_users_can_read_what_was_staged(tmp_path):
-    with staged_folder(tmp_path / "out") as folder:
+    with stage_folder(tmp_path / "out") as folder:
         (folder / "sub").mkdir()
         for place in (folder, folder / "sub"):
             (place / "weights").write_bytes(b"w")
@@ -165,7 +165,7 @@ def test_content_is_on_the_disk_before_a_name_points_to_it(tmp_path, monkeypatch
 
 
 def test_a_folder_is_one_processes_at_a_time(tmp_path):
-    with exclusive(tmp_path / "m"):
+    with lock_folder(tmp_path / "m"):
         code = (
             "from pathlib import Path; from okdhp_edge.system.files import exclusive\n"
             f"with exclusive(Path({str(tmp_path / 'm')!r})): print('in')"
@@ -183,7 +183,7 @@ def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
         f"with exclusive(Path({str(tmp_path / 'm')!r})): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code], check=False)
-    with exclusive(tmp_path / "m"):
+    with lock_folder(tmp_path / "m"):
         pass
 
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from okdhp_edge.artifacts import model_store
-from okdhp_edge.artifacts.card import sha256_of
+from okdhp_edge.artifacts.card import compute_sha256
 from okdhp_edge.errors import ModelError
 
 
@@ -23,41 +23,41 @@ def _touch(path, age):
 
 def test_the_newest_checkpoint_is_the_default(workplace):
     with pytest.raises(ModelError, match="okdhp-edge train"):
-        model_store.default_checkpoint()
+        model_store.find_default_checkpoint()
     _touch(workplace / "models/a/best.safetensors", age=10)
     _touch(workplace / "models/b/best.safetensors", age=99)
-    assert model_store.default_checkpoint().parent.name == "a"
+    assert model_store.find_default_checkpoint().parent.name == "a"
 
 
 def test_what_was_written_last_is_the_default_though_the_clock_was_set_back(workplace):
     _touch(workplace / "models/a/fp32/card.json", age=10)
     _touch(workplace / "models/b/fp32/card.json", age=99)
-    assert model_store.default_model().name == "a"
+    assert model_store.find_default_model().name == "a"
     model_store.mark_newest(model_store.MODELS / "b/fp32/card.json")
-    assert model_store.default_model().name == "b"
+    assert model_store.find_default_model().name == "b"
     times = [path.stat().st_mtime for path in workplace.glob("models/*/fp32/card.json")]
     assert max(times) - min(times) < 1
 
 
 def test_without_an_export_the_shipped_model_runs(workplace):
-    assert model_store.default_model().name == "lite"
+    assert model_store.find_default_model().name == "lite"
     _touch(workplace / "models/mine/fp32/card.json", age=5)
-    assert model_store.default_model().name == "mine"
+    assert model_store.find_default_model().name == "mine"
 
 
 def test_artefacts_are_found_by_backend_and_precision(quantized):
     model = quantized.parent
     assert model_store.artefact(model, "openvino", "int8") == model / "int8/openvino"
     assert model_store.artefact(model, "openvino", "bf16") == model / "fp32"
-    assert model_store.precisions_of(model, "openvino") == ["int8", "fp32"]
-    assert model_store.precisions_of(model, "pytorch") == ["fp32"]
+    assert model_store.list_precisions(model, "openvino") == ["int8", "fp32"]
+    assert model_store.list_precisions(model, "pytorch") == ["fp32"]
     with pytest.raises(ModelError, match="export --int8"):
         model_store.artefact(model, "pytorch", "int8")
 
 
 def test_an_artefact_named_directly_is_what_its_card_says(quantized, workplace):
     moved = shutil.copytree(quantized / "openvino", workplace / "pose")
-    assert model_store.precisions_of(moved, "openvino") == ["int8"]
+    assert model_store.list_precisions(moved, "openvino") == ["int8"]
     assert model_store.artefact(moved / "model.xml", "openvino", "int8") == moved
     with pytest.raises(ModelError, match="is int8, not fp32"):
         model_store.artefact(moved, "openvino", "fp32")
@@ -71,7 +71,7 @@ def test_int8_of_an_older_export_is_not_run(quantized, workplace):
     with (fp32 / "model.onnx").open("ab") as file:
         file.write(b"trained further")
     card = json.loads((fp32 / "card.json").read_text())
-    card["files"]["model.onnx"] = sha256_of(fp32 / "model.onnx")
+    card["files"]["model.onnx"] = compute_sha256(fp32 / "model.onnx")
     (fp32 / "card.json").write_text(json.dumps(card))
     with pytest.raises(ModelError, match="older export"):
         model_store.artefact(model, "openvino", "int8")

@@ -77,6 +77,6 @@ def test_a_cache_that_cannot_be_written_is_no_error(heatmaps, tmp_path, monkeypa
 
 
 def test_old_files_make_room(heatmaps, cache, monkeypatch):
-    monkeypatch.setattr(compiled_models, "_MAX_FILES", 1)
+    monkeypatch.setattr(compiled_models, "_MAX_CACHED_FILES", 1)
     heatmaps()
     assert len(list(cache.glob("*.blob"))) == 1

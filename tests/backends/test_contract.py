@@ -10,20 +10,20 @@ import pytest
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.artifacts.model_store import artefact
 from okdhp_edge.backends.base import BackendConfig, predict_with
-from okdhp_edge.backends.registry import REGISTRY, installed, open_backend
+from okdhp_edge.backends.registry import REGISTRY, is_installed, open_backend
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import BackendError
-from okdhp_edge.evaluation.evaluate import inference_crop
+from okdhp_edge.evaluation.evaluate import make_inference_crop
 from okdhp_edge.pose.heatmap import decode
 
 
 def _gpu():
     """Whether TensorRT has a device to run on; without one tests/backends/test_tensorrt.py is all
     that can be run of it."""
-    from okdhp_edge.backends.tensorrt import first_device
+    from okdhp_edge.backends.tensorrt import get_first_device
 
     try:
-        return installed("tensorrt") and bool(first_device())
+        return is_installed("tensorrt") and bool(get_first_device())
     except (BackendError, ImportError):
         return False
 
@@ -39,7 +39,7 @@ CASES = [
 @pytest.fixture(params=CASES, ids=lambda case: "-".join(case))
 def loaded(request, quantized):
     name, precision = request.param
-    if not installed(name):
+    if not is_installed(name):
         pytest.skip(f"{name} is not installed")
     folder = artefact(quantized.parent, name, precision)
     try:
@@ -120,7 +120,9 @@ def test_heatmaps_agree_with_pytorchs(loaded, exported):
     """
     decoder = loaded.card.decoder
     samples = load("synthetic:96", "val").samples
-    crops = np.stack([inference_crop(s, loaded.card.input, decoder.stride).image for s in samples])
+    crops = np.stack(
+        [make_inference_crop(s, loaded.card.input, decoder.stride).image for s in samples]
+    )
     with open_backend(
         "pytorch", BackendConfig(exported, read_card(exported), "fp32")
     ) as torch_backend:
@@ -152,7 +154,7 @@ def test_wrong_crops_are_refused_in_any_number(loaded, shape):
 
 @pytest.mark.parametrize("name", sorted({name for name, precision in CASES if precision == "int8"}))
 def test_between_two_inferences_the_cores_are_free_for_others(quantized, name):
-    if not installed(name):
+    if not is_installed(name):
         pytest.skip(f"{name} is not installed")
     folder = artefact(quantized.parent, name, "int8")
     with open_backend(name, BackendConfig(folder, read_card(folder), "int8", threads=2)) as backend:

@@ -10,12 +10,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from okdhp_edge.backends.registry import profile
+from okdhp_edge.backends.registry import get_profile
 from okdhp_edge.quantize import openvino
 from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
-from okdhp_edge.quantize.saturation import saturation_of
+from okdhp_edge.quantize.saturation import analyze_saturation
 from tests.conftest import REPOSITORY
 from tests.helpers.made_onnx import conv_net
 
@@ -54,8 +54,8 @@ def files(tmp_path_factory):
     made = {}
     for name, fits in (("unsafe", False), ("safe", True)):
         qdq = folder / f"{name}.onnx"
-        write_qdq(net, qdq, ranges, replace(profile("openvino"), saturation_free=fits))
-        assert bool(saturation_of(qdq).unsafe) != fits
+        write_qdq(net, qdq, ranges, replace(get_profile("openvino"), saturation_free=fits))
+        assert bool(analyze_saturation(qdq).unsafe) != fits
         openvino.convert(qdq, folder / f"{name}.xml")
         made[name] = folder / f"{name}.xml"
     np.save(folder / "pictures.npy", pictures)

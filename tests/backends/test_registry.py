@@ -11,7 +11,7 @@ from okdhp_edge.errors import BackendError, ModelError
 
 def test_an_unknown_backend_is_named_with_the_known():
     with pytest.raises(BackendError, match="unknown backend 'tflite'; use one of openvino"):
-        registry.runtime("tflite")
+        registry.get_runtime("tflite")
 
 
 def test_a_precision_it_cannot_run_is_refused(exported):
@@ -20,24 +20,24 @@ def test_a_precision_it_cannot_run_is_refused(exported):
 
 
 def test_a_missing_package_names_the_command_that_adds_it(exported, monkeypatch):
-    monkeypatch.setattr(registry, "installed", lambda _: False)
+    monkeypatch.setattr(registry, "is_installed", lambda _: False)
     with pytest.raises(BackendError, match=r"pip install okdhp-edge\[openvino\]"):
         registry.open_backend("openvino", BackendConfig(exported, read_card(exported), "fp32"))
 
 
 def test_auto_considers_runtimes_by_rank_and_the_last_resorts_last():
-    ranked = registry.ranked()
+    ranked = registry.list_ranked()
     assert ranked[0] == "openvino" and "tensorrt" not in ranked
-    last = [registry.runtime(name).last_resort for name in ranked]
+    last = [registry.get_runtime(name).last_resort for name in ranked]
     assert last == sorted(last)
 
 
 def test_every_runtime_with_int8_has_a_profile_of_its_own():
-    for name in registry.runtime_profiles():
-        assert registry.profile(name).name == name
-        assert "int8" in registry.runtime(name).precisions
+    for name in registry.list_runtime_profiles():
+        assert registry.get_profile(name).name == name
+        assert "int8" in registry.get_runtime(name).precisions
     with pytest.raises(ModelError, match=r"unknown profile 'rknn'; use openvino, .*generic"):
-        registry.profile("rknn")
+        registry.get_profile("rknn")
 
 
 def test_a_folder_of_a_runtimes_name_is_no_runtime(tmp_path, monkeypatch):
@@ -46,5 +46,5 @@ def test_a_folder_of_a_runtimes_name_is_no_runtime(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.delitem(sys.modules, "tensorrt")
     monkeypatch.setattr(registry, "REGISTRY", {"x": replace(
-        registry.runtime("tensorrt"), packages=("tensorrt",))})  # fmt: skip
-    assert not registry.installed("x")
+        registry.get_runtime("tensorrt"), packages=("tensorrt",))})  # fmt: skip
+    assert not registry.is_installed("x")

@@ -94,7 +94,7 @@ def test_a_runtime_that_cannot_load_its_int8_file_leaves_it_to_the_other(quantiz
     ("ms", "taken"), [({1: 2.0, 2: 1.0, 4: 0.99}, 2), ({1: 1.0, 2: 1.1, 4: 2.0}, 1)]
 )
 def test_threads_are_timed_and_more_must_be_worth_it(quantized, monkeypatch, ms, taken):
-    monkeypatch.setattr(trials, "usable_cores", lambda: 4)
+    monkeypatch.setattr(trials, "count_usable_cores", lambda: 4)
     monkeypatch.setattr(
         timing,
         "time_interleaved",
@@ -142,7 +142,7 @@ def test_the_fastest_runtime_is_taken_too(quantized, monkeypatch, ms, taken):
 
 def _without_vnni(monkeypatch):
     monkeypatch.setattr(selection, "saturates_in_int8", lambda: True)
-    monkeypatch.setattr(selection, "int8_units", lambda: "AVX2")
+    monkeypatch.setattr(selection, "detect_int8_units", lambda: "AVX2")
 
 
 def _unsafe(quantized, tmp_path):

@@ -9,10 +9,10 @@ import types
 import numpy as np
 import pytest
 
-from okdhp_edge.artifacts.card import read_card, sha256_of
-from okdhp_edge.artifacts.model_store import cache_folder
+from okdhp_edge.artifacts.card import compute_sha256, read_card
+from okdhp_edge.artifacts.model_store import get_cache_folder
 from okdhp_edge.backends.base import BackendConfig
-from okdhp_edge.backends.engine import FOLDER, PORTABLE, Sidecar, runs_on, write_engine
+from okdhp_edge.backends.engine import ENGINE_CACHE_FOLDER, PORTABLE, Sidecar, runs_on, write_engine
 from okdhp_edge.backends.tensorrt import TensorRtBackend
 from okdhp_edge.errors import BackendError
 
@@ -242,10 +242,10 @@ def _with_engine(quantized, tmp_path, **facts):
     content = b"plan, built elsewhere"
     sidecar = Sidecar(**{
         "engine_sha256": hashlib.sha256(content).hexdigest(),
-        "onnx_sha256": sha256_of(folder / "model.onnx"), "library": "tensorrt 11.0-fake",
+        "onnx_sha256": compute_sha256(folder / "model.onnx"), "library": "tensorrt 11.0-fake",
         "targets": ("SM86", "SM89"), **facts,
     })  # fmt: skip
-    write_engine(content, folder / FOLDER / "SM89.engine", sidecar)
+    write_engine(content, folder / ENGINE_CACHE_FOLDER / "SM89.engine", sidecar)
     return BackendConfig(folder, read_card(folder), "int8")
 
 
@@ -256,8 +256,12 @@ def test_an_engine_beside_the_model_is_loaded_if_its_sidecar_fits(memory, quanti
 
 def test_an_engine_for_ampere_and_later_is_loaded_on_any_of_them(memory, quantized, tmp_path):
     request = _with_engine(quantized, tmp_path, targets=(PORTABLE,))
-    (request.folder / FOLDER / "SM89.engine").rename(request.folder / FOLDER / f"{PORTABLE}.engine")
-    (request.folder / FOLDER / "SM89.json").rename(request.folder / FOLDER / f"{PORTABLE}.json")
+    (request.folder / ENGINE_CACHE_FOLDER / "SM89.engine").rename(
+        request.folder / ENGINE_CACHE_FOLDER / f"{PORTABLE}.engine"
+    )
+    (request.folder / ENGINE_CACHE_FOLDER / "SM89.json").rename(
+        request.folder / ENGINE_CACHE_FOLDER / f"{PORTABLE}.json"
+    )
     TensorRtBackend(request).close()
     assert (memory.built, memory.loaded) == (0, 1)
     assert runs_on((PORTABLE,), "SM80") and runs_on((PORTABLE,), "SM120")
@@ -291,7 +295,7 @@ def test_an_engine_nobody_vouches_for_needs_a_word(memory, quantized, tmp_path):
 
 def test_a_damaged_sidecar_or_engine_is_one_clear_error(memory, quantized, tmp_path):
     request = _with_engine(quantized, tmp_path)
-    path = request.folder / FOLDER / "SM89.json"
+    path = request.folder / ENGINE_CACHE_FOLDER / "SM89.json"
     path.write_text("{}")
     with pytest.raises(BackendError, match="no sidecar of ours"):
         TensorRtBackend(request)
@@ -305,7 +309,7 @@ def test_a_damaged_sidecar_or_engine_is_one_clear_error(memory, quantized, tmp_p
 
 def test_kept_engines_are_for_their_owner_alone(memory, quantized):
     TensorRtBackend(_request(quantized)).close()
-    (engine,) = cache_folder(FOLDER).glob("*.engine")
+    (engine,) = get_cache_folder(ENGINE_CACHE_FOLDER).glob("*.engine")
     assert engine.parent.stat().st_mode & 0o077 == 0
 
 

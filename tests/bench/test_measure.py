@@ -5,7 +5,7 @@ from okdhp_edge.bench.measure import (
     Row,
     candidates,
     measure,
-    recommended,
+    recommend,
     slower_than_float,
 )
 from okdhp_edge.data.load import load
@@ -65,10 +65,10 @@ def test_the_fastest_within_the_gate_is_recommended():
         _row("openvino", "fp32", 3.0, 60.0), _row("openvino", "bf16", 1.5, 59.8),
         _row("openvino", "int8", 1.0, 57.0), _row("onnxruntime", "int8", 1.2, 59.1),
     ]  # fmt: skip
-    assert recommended(rows, 1.0) is rows[3]
-    assert recommended(rows, 0.5) is rows[1]
-    assert recommended(rows, 5.0) is rows[2]
-    assert recommended([_row("openvino", "int8", 1.0)], 1.0) is None
+    assert recommend(rows, 1.0) is rows[3]
+    assert recommend(rows, 0.5) is rows[1]
+    assert recommend(rows, 5.0) is rows[2]
+    assert recommend([_row("openvino", "int8", 1.0)], 1.0) is None
 
 
 def test_int8_that_its_own_runtimes_float_beats_is_found():

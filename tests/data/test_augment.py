@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from okdhp_edge.artifacts.card import InputSpec
-from okdhp_edge.data.augment import NO_AUGMENTATION, Augmentation, training_crop
+from okdhp_edge.data.augment import NO_AUGMENTATION, Augmentation, make_training_crop
 from okdhp_edge.data.sample import Sample
 from okdhp_edge.pose.skeleton import LSP14
 
@@ -33,7 +33,7 @@ def _sample() -> Sample:
 @pytest.mark.parametrize("seed", range(12))
 def test_joints_move_with_the_pixels_under_every_augmentation(seed):
     strong = Augmentation(rotation_deg=180, scale=0.2, shift=0.1, flip=True, colour=0)
-    crop = training_crop(_sample(), LSP14, SPEC, strong, np.random.default_rng(seed))
+    crop = make_training_crop(_sample(), LSP14, SPEC, strong, np.random.default_rng(seed))
     flipped = None
     for number in range(13):
         if not crop.weight[number]:
@@ -51,7 +51,7 @@ def test_joints_move_with_the_pixels_under_every_augmentation(seed):
 def test_unlabelled_and_outside_joints_weigh_nothing():
     sample = _sample()
     sample.xy[0] = [-400, 20]
-    crop = training_crop(sample, LSP14, SPEC, NO_AUGMENTATION, np.random.default_rng(0))
+    crop = make_training_crop(sample, LSP14, SPEC, NO_AUGMENTATION, np.random.default_rng(0))
     assert crop.weight[0] == 0
     assert crop.weight[13] == 0
     assert crop.weight[1:13].all()
@@ -59,7 +59,7 @@ def test_unlabelled_and_outside_joints_weigh_nothing():
 
 def test_the_same_seed_gives_the_same_crop_and_another_does_not():
     crops = [
-        training_crop(_sample(), LSP14, SPEC, Augmentation(), np.random.default_rng(s)).image
+        make_training_crop(_sample(), LSP14, SPEC, Augmentation(), np.random.default_rng(s)).image
         for s in (1, 1, 2)
     ]
     np.testing.assert_array_equal(crops[0], crops[1])
@@ -69,15 +69,15 @@ def test_the_same_seed_gives_the_same_crop_and_another_does_not():
 def test_colours_change_and_geometry_does_not():
     colour_only = Augmentation(rotation_deg=0, scale=0, shift=0, flip=False, colour=0.4)
     rng = np.random.default_rng
-    plain = training_crop(_sample(), LSP14, SPEC, NO_AUGMENTATION, rng(3))
-    coloured = training_crop(_sample(), LSP14, SPEC, colour_only, rng(3))
+    plain = make_training_crop(_sample(), LSP14, SPEC, NO_AUGMENTATION, rng(3))
+    coloured = make_training_crop(_sample(), LSP14, SPEC, colour_only, rng(3))
     np.testing.assert_array_equal(plain.xy, coloured.xy)
     assert (plain.image != coloured.image).any()
 
 
 def test_a_second_crop_shows_the_same_in_another_size():
     def cut(large):
-        return training_crop(
+        return make_training_crop(
             _sample(), LSP14, SPEC, Augmentation(), np.random.default_rng(5), large
         )
 
@@ -99,7 +99,7 @@ def test_half_a_body_fills_the_crop_and_only_its_joints_count():
     seen = set()
     for seed in range(8):
         rng = np.random.default_rng(seed)
-        crop = training_crop(sample, LSP14, SPEC, _only(half_body=1.0), rng)
+        crop = make_training_crop(sample, LSP14, SPEC, _only(half_body=1.0), rng)
         half = crop.weight.astype(bool)
         assert (half[lower].all(), half[~lower].any()) in {(True, False), (False, True)}
         seen.add(bool(half[lower].all()))
@@ -111,16 +111,16 @@ def test_a_half_with_too_few_joints_is_not_cut():
     sample.labelled[:] = False
     sample.labelled[[0, 1, 2, 6, 7, 8]] = True
     rng = np.random.default_rng
-    crop = training_crop(sample, LSP14, SPEC, _only(half_body=1.0), rng(0))
-    whole = training_crop(sample, LSP14, SPEC, NO_AUGMENTATION, rng(0))
+    crop = make_training_crop(sample, LSP14, SPEC, _only(half_body=1.0), rng(0))
+    whole = make_training_crop(sample, LSP14, SPEC, NO_AUGMENTATION, rng(0))
     np.testing.assert_array_equal(crop.image, whole.image)
 
 
 def test_erasing_hides_a_rectangle_and_leaves_labels_and_the_larger_crop_alone():
     rng, large = np.random.default_rng, (192, 192)
-    whole = training_crop(_sample(), LSP14, SPEC, NO_AUGMENTATION, rng(1), large)
+    whole = make_training_crop(_sample(), LSP14, SPEC, NO_AUGMENTATION, rng(1), large)
     for seed in range(20):
-        hidden = training_crop(_sample(), LSP14, SPEC, _only(erase=1.0), rng(seed), large)
+        hidden = make_training_crop(_sample(), LSP14, SPEC, _only(erase=1.0), rng(seed), large)
         rows, columns = np.nonzero((hidden.image != whole.image).any(axis=-1))
         area = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
         assert 0.01 < area / 96**2 < 0.22
@@ -132,8 +132,10 @@ def test_erasing_hides_a_rectangle_and_leaves_labels_and_the_larger_crop_alone()
 
 def test_blur_takes_detail_away_and_moves_nothing():
     rng = np.random.default_rng
-    whole = training_crop(_sample(), LSP14, SPEC, NO_AUGMENTATION, rng(1)).image.astype(float)
-    blurred = training_crop(_sample(), LSP14, SPEC, _only(blur=1.0), rng(1)).image.astype(float)
+    whole = make_training_crop(_sample(), LSP14, SPEC, NO_AUGMENTATION, rng(1)).image.astype(float)
+    blurred = make_training_crop(_sample(), LSP14, SPEC, _only(blur=1.0), rng(1)).image.astype(
+        float
+    )
     steps = [np.abs(np.diff(image, axis=1)).max() for image in (whole, blurred)]
     assert steps[1] < 0.8 * steps[0]
     assert abs(blurred.mean() - whole.mean()) < 1.5
@@ -142,12 +144,14 @@ def test_blur_takes_detail_away_and_moves_nothing():
 @pytest.mark.parametrize("kind", ["half_body", "erase", "blur"])
 def test_a_share_is_a_share_and_none_draws_nothing(kind):
     rng = np.random.default_rng
-    plain = training_crop(_sample(), LSP14, SPEC, Augmentation(), rng(9))
-    off = training_crop(_sample(), LSP14, SPEC, Augmentation(**{kind: 0.0}), rng(9))
+    plain = make_training_crop(_sample(), LSP14, SPEC, Augmentation(), rng(9))
+    off = make_training_crop(_sample(), LSP14, SPEC, Augmentation(**{kind: 0.0}), rng(9))
     np.testing.assert_array_equal(plain.image, off.image)
-    whole = training_crop(_sample(), LSP14, SPEC, NO_AUGMENTATION, rng(0)).image
+    whole = make_training_crop(_sample(), LSP14, SPEC, NO_AUGMENTATION, rng(0)).image
     changed = [
-        (training_crop(_sample(), LSP14, SPEC, _only(**{kind: 0.5}), rng(s)).image != whole).any()
+        (
+            make_training_crop(_sample(), LSP14, SPEC, _only(**{kind: 0.5}), rng(s)).image != whole
+        ).any()
         for s in range(60)
     ]
     assert 15 < sum(changed) < 45

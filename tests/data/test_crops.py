@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from okdhp_edge.data.augment import NO_AUGMENTATION, training_crop
+from okdhp_edge.data.augment import NO_AUGMENTATION, make_training_crop
 from okdhp_edge.data.crops import ANNOTATIONS, CropOptions, write_crops
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError, OutputError
@@ -31,7 +31,7 @@ def test_network_crops_are_those_of_the_whole_pictures(tmp_path, side):
     for whole, cut in zip(poses.samples, crops.samples, strict=True):
         assert max(cut.image.read().shape) <= max(whole.image.read().shape)
         a, b = (
-            training_crop(s, poses.skeleton, spec, NO_AUGMENTATION, np.random.default_rng(0))
+            make_training_crop(s, poses.skeleton, spec, NO_AUGMENTATION, np.random.default_rng(0))
             for s in (whole, cut)
         )
         np.testing.assert_array_equal(whole.labelled, cut.labelled)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from okdhp_edge.data.load import load, read_annotations
-from okdhp_edge.data.sample import kinds_of
+from okdhp_edge.data.sample import list_kinds
 from okdhp_edge.errors import DataError
 from tests.helpers.made_data import coco_file, lspet_folder
 
@@ -96,7 +96,7 @@ def test_several_sets_are_one_with_the_joints_of_the_first(tmp_path):
     source = f"synthetic:40,lspet:{lspet_folder(tmp_path)}"
     alone, both = load("synthetic:40", "train"), load(source, "train")
     assert both.source == source
-    assert kinds_of(both.source) == "synthetic+lspet"
+    assert list_kinds(both.source) == "synthetic+lspet"
     assert len(both) == len(alone) + 4
     added = both.samples[len(alone) :]
     assert {s.id.split(":")[0] for s in added} == {"lspet"}

@@ -8,11 +8,11 @@ import pytest
 from okdhp_edge.data.load import load, read_annotations
 from okdhp_edge.errors import DataError
 from okdhp_edge.evaluation.average_precision import (
-    CROWD_NAMES,
-    NAMES,
+    CROWD_METRIC_NAMES,
+    METRIC_NAMES,
     average_precision,
     read_results,
-    results_of,
+    to_coco_results,
     write_results,
 )
 from okdhp_edge.evaluation.evaluate import score
@@ -42,7 +42,7 @@ def test_it_equals_the_evaluator_run_by_hand(real_data, tmp_path, name, capfd):
     from pycocotools.cocoeval import COCOeval
 
     poses = load(f"coco:{real_data / name}", "all")
-    results = results_of(poses, *_noisy(poses))
+    results = to_coco_results(poses, *_noisy(poses))
     ours = average_precision(poses, results)
     assert capfd.readouterr().out == ""  # stdout belongs to the command
     write_results(tmp_path / "r.json", results)
@@ -55,7 +55,7 @@ def test_it_equals_the_evaluator_run_by_hand(real_data, tmp_path, name, capfd):
     evaluator.evaluate()
     evaluator.accumulate()
     evaluator.summarize()
-    theirs = dict(zip(NAMES, evaluator.stats * 100, strict=True))
+    theirs = dict(zip(METRIC_NAMES, evaluator.stats * 100, strict=True))
     assert ours == pytest.approx(theirs, abs=0)
     if "coco_mini" in name:
         assert 5 < ours["AP"] < 95
@@ -63,14 +63,14 @@ def test_it_equals_the_evaluator_run_by_hand(real_data, tmp_path, name, capfd):
 
 def test_the_labels_themselves_are_perfect(real_data):
     poses = load(f"coco:{real_data / SETS[0]}", "all")
-    numbers = average_precision(poses, results_of(poses, *_noisy(poses, noise=0)))
+    numbers = average_precision(poses, to_coco_results(poses, *_noisy(poses, noise=0)))
     assert numbers["AP"] == pytest.approx(100) and numbers["AR"] == pytest.approx(100)
 
 
 def test_an_own_skeleton_and_a_file_without_areas_are_judged_too(tmp_path):
     poses = load(f"coco:{coco_file(tmp_path)}", "all")
     xy = np.stack([s.xy for s in poses.samples])
-    numbers = average_precision(poses, results_of(poses, xy, np.ones(xy.shape[:2])))
+    numbers = average_precision(poses, to_coco_results(poses, xy, np.ones(xy.shape[:2])))
     assert numbers["AP"] > 0
 
 
@@ -78,7 +78,7 @@ def test_a_persons_score_is_that_of_the_joints_that_are_seen(tmp_path):
     poses = load(f"coco:{coco_file(tmp_path)}", "all")
     xy = np.stack([s.xy for s in poses.samples])
     score = np.array([[0.9, 0.7, 0.1], [0.1, 0.1, 0.1]])
-    found = results_of(poses, xy, score, np.array([0.5, 1.0]))
+    found = to_coco_results(poses, xy, score, np.array([0.5, 1.0]))
     assert [r["score"] for r in found] == [pytest.approx(0.4), 0.0]
 
 
@@ -133,7 +133,7 @@ def test_the_command_judges_a_model_and_then_its_own_file(exported, tmp_path):
                       "ap", "--flip-test", "--predictions", str(out)])  # fmt: skip
     assert first.exit_code == 0, first.output
     told = json.loads(first.stdout.splitlines()[-1])
-    assert set(told["ap"]) == set(NAMES) and told["flip_test"] is True
+    assert set(told["ap"]) == set(METRIC_NAMES) and told["flip_test"] is True
     second = run(app, [*common, "--results", str(out)])
     assert json.loads(second.stdout.splitlines()[-1])["ap"] == told["ap"]
 
@@ -148,14 +148,17 @@ def test_crowdposes_numbers_are_its_own_evaluations(tmp_path):
     annotations, results = crowd_files(tmp_path)
     poses = read_annotations(f"coco:{annotations}", "all")
     found = average_precision(poses, read_results(results))
-    assert tuple(found) == CROWD_NAMES
+    assert tuple(found) == CROWD_METRIC_NAMES
     np.testing.assert_allclose([round(v / 100, 4) for v in found.values()],
                                np.round(CROWD, 4), atol=1e-9)  # fmt: skip
 
 
 def test_real_crowdpose_files_are_judged_so(real_data):
     poses = load(f"coco:{real_data}/formats/crowdpose/test_crowdpose.json", "all")
-    assert tuple(average_precision(poses, results_of(poses, *_noisy(poses)))) == CROWD_NAMES
+    assert (
+        tuple(average_precision(poses, to_coco_results(poses, *_noisy(poses))))
+        == CROWD_METRIC_NAMES
+    )
 
 
 def test_ap_as_a_metric_ranks_like_the_evaluator_and_has_an_interval(real_data):
@@ -167,7 +170,7 @@ def test_ap_as_a_metric_ranks_like_the_evaluator_and_has_an_interval(real_data):
     moved = truth + np.random.default_rng(0).normal(0, 0.05, truth.shape) * side
     worse = score(poses, moved, "ap")
     assert worse.low < worse.value < worse.high
-    results = results_of(poses, moved, np.ones(truth.shape[:2]))
+    results = to_coco_results(poses, moved, np.ones(truth.shape[:2]))
     assert worse.value == pytest.approx(average_precision(poses, results)["AP"])
 
 

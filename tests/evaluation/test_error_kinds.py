@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from okdhp_edge.data.sample import PoseDataset, Sample
-from okdhp_edge.evaluation.error_kinds import CLOSE, GOOD, Kind, classify
+from okdhp_edge.evaluation.error_kinds import (
+    MIN_CLOSE_SIMILARITY,
+    MIN_GOOD_SIMILARITY,
+    Kind,
+    classify,
+)
 from okdhp_edge.evaluation.error_page import error_page, summary
 from okdhp_edge.pose.metrics import oks
 from okdhp_edge.pose.skeleton import COCO17
@@ -34,7 +39,7 @@ def poses():
 def test_every_kind_is_found_where_it_was_made(poses):
     xy = np.stack([s.xy for s in poses.samples])
     sigma = COCO17.sigmas[WRIST]
-    step = np.sqrt(-2 * 8000 * np.log((GOOD + CLOSE) / 2)) * 2 * sigma
+    step = np.sqrt(-2 * 8000 * np.log((MIN_GOOD_SIMILARITY + MIN_CLOSE_SIMILARITY) / 2)) * 2 * sigma
     xy[0, WRIST, 0] += step  # near
     xy[0, LEFT] = poses.samples[0].xy[RIGHT]  # the other side
     xy[0, RIGHT] = poses.samples[1].xy[RIGHT]  # the other person

@@ -4,7 +4,7 @@ import pytest
 from okdhp_edge.artifacts.card import DecoderSpec
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError
-from okdhp_edge.evaluation.evaluate import evaluate, inference_crop, predict_joints, score
+from okdhp_edge.evaluation.evaluate import evaluate, make_inference_crop, predict_joints, score
 from okdhp_edge.pose.crop import apply, crop_from_frame, heatmap_from_crop
 from okdhp_edge.pose.heatmap import HeatmapKind, gaussians
 from tests.helpers.tiny_models import tiny_recipe
@@ -72,4 +72,4 @@ def test_the_crop_is_the_one_that_run_cuts():
 
     sample, backend = POSES.samples[0], Looking()
     PoseEstimator(backend, StageClock()).estimate(sample.image.read(), sample.box)
-    np.testing.assert_array_equal(seen[0], inference_crop(sample, backend.card.input, 4).image)
+    np.testing.assert_array_equal(seen[0], make_inference_crop(sample, backend.card.input, 4).image)

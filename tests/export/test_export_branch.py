@@ -24,9 +24,9 @@ def test_the_card_says_what_was_made_and_measured(exported, trained):
     assert card.metrics[0].metric == "pck@0.2"
     assert card.metrics[0].split == "val"
     assert card.batch == 1
-    from okdhp_edge.artifacts.card import sha256_of
+    from okdhp_edge.artifacts.card import compute_sha256
 
-    assert card.parent_sha256 == sha256_of(trained)
+    assert card.parent_sha256 == compute_sha256(trained)
 
 
 def test_the_graph_takes_pictures_and_holds_no_other_branch(exported):
@@ -76,14 +76,14 @@ def test_a_branch_that_does_not_exist_is_named(trained, tmp_path):
 
 def test_a_file_that_computes_something_else_fails_and_is_not_left(trained, tmp_path, monkeypatch):
     """The torch side of the comparison gets another weight: the gate must see it."""
-    honest = stage._torch_predict
+    honest = stage._make_torch_predictor
 
     def other(single):
         with torch.no_grad():
             single.branch.own.stacks[-1].score.weight.mul_(-1)
         return honest(single)
 
-    monkeypatch.setattr(stage, "_torch_predict", other)
+    monkeypatch.setattr(stage, "_make_torch_predictor", other)
     with pytest.raises(GateError, match=r"differ from PyTorch's by .* px"):
         export_branch(trained, ExportOptions(out=tmp_path))
     assert GateError.exit_code == 3

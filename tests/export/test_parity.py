@@ -3,7 +3,7 @@ import pytest
 
 from okdhp_edge.artifacts.card import DecoderSpec
 from okdhp_edge.errors import GateError
-from okdhp_edge.export.parity import check_parity, max_joint_shift
+from okdhp_edge.export.parity import check_parity, measure_joint_shift
 from okdhp_edge.pose.heatmap import HeatmapKind, gaussians
 
 DECODER = DecoderSpec(kind=HeatmapKind.GAUSSIAN, sigma=1.5, stride=4)
@@ -16,7 +16,7 @@ def _predict(shift):
 
 
 def test_the_shift_is_in_crop_pixels():
-    shift = max_joint_shift(_predict(0), _predict(0.1), CROPS, DECODER)
+    shift = measure_joint_shift(_predict(0), _predict(0.1), CROPS, DECODER)
     assert shift == pytest.approx(0.1 * 4 * np.sqrt(2), abs=0.02)
 
 
@@ -33,4 +33,4 @@ def test_joints_without_a_peak_of_their_own_do_not_decide():
         maps[0, 0, 2, 2], maps[0, 0, 12, 12] = 1.0, value
         return lambda _: {"model": maps}
 
-    assert max_joint_shift(tied(1.0 - 1e-6), tied(1.0 + 1e-6), CROPS[:1], DECODER) == 0.0
+    assert measure_joint_shift(tied(1.0 - 1e-6), tied(1.0 + 1e-6), CROPS[:1], DECODER) == 0.0

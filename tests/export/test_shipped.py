@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from okdhp_edge.artifacts import model_store
-from okdhp_edge.artifacts.card import read_card, sha256_of
+from okdhp_edge.artifacts.card import compute_sha256, read_card
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import COCO17, Skeleton
@@ -24,7 +24,7 @@ def test_their_export_is_the_file_that_int8_was_made_from(name, real_data, tmp_p
         box_padding=made_from.input.box_padding,
     )  # fmt: skip
     folder = export_branch(weights, options)
-    assert sha256_of(folder / "model.onnx") == made_from.float_sha256
+    assert compute_sha256(folder / "model.onnx") == made_from.float_sha256
 
 
 @pytest.mark.parametrize("name", model_store.SHIPPED_MODELS)

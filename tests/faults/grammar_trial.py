@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from tests.faults.format_command_line import Ended, run_command
 
-from tests.faults.command_line import Ended, run_command
 from tests.faults.grammar import GRAMMARS, Grammar, file_names
 from tests.faults.targets import make_valid
 

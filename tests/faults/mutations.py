@@ -17,7 +17,7 @@ _TEXTS = (
 
 
 # Of what an earlier change has nested without end, the top is enough.
-_DEEPEST = 40
+_MAX_DEPTH = 40
 
 
 def hostile_value(rng: random.Random) -> Any:
@@ -39,7 +39,7 @@ def hostile_value(rng: random.Random) -> Any:
 
 def _places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     found = [path] if path else []
-    if len(path) > _DEEPEST:
+    if len(path) > _MAX_DEPTH:
         return found
     if isinstance(node, dict):
         for key, value in node.items():

@@ -18,11 +18,11 @@ from tests.faults.targets import TARGETS, Target
 HANG_S = 10
 MOST_MEMORY = 2**30
 """Bytes that reading one small file may add."""
-_READ, _REFUSED, _TRACEBACK, _MEMORY, _LONG = 0, 3, 4, 5, 6
-_LONGEST_MESSAGE = 300
+_EXIT_READ, _EXIT_REFUSED, _EXIT_TRACEBACK, _EXIT_MEMORY, _EXIT_LONG_MESSAGE = 0, 3, 4, 5, 6
+_MAX_MESSAGE_CHARS = 300
 OUTCOMES = {
-    _READ: "read", _REFUSED: "refused", _TRACEBACK: "traceback", _MEMORY: "memory",
-    _LONG: "message",
+    _EXIT_READ: "read", _EXIT_REFUSED: "refused", _EXIT_TRACEBACK: "traceback",
+    _EXIT_MEMORY: "memory", _EXIT_LONG_MESSAGE: "message",
 }  # fmt: skip
 BAD = ("traceback", "memory", "message", "crash", "hang", "escape")
 
@@ -55,7 +55,7 @@ def try_case(target: Target, valid: Path, scratch: Path, seed: int) -> Case:
 
 
 def _in_child(target: Target, folder: Path, log: Path) -> None:
-    code = _READ
+    code = _EXIT_READ
     try:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, 1)
@@ -67,14 +67,18 @@ def _in_child(target: Target, folder: Path, log: Path) -> None:
             target.read(folder)
         except OkdhpError as error:
             text = str(error)
-            code = _LONG if "\n" in text or len(text) > _LONGEST_MESSAGE else _REFUSED
+            code = (
+                _EXIT_LONG_MESSAGE
+                if "\n" in text or len(text) > _MAX_MESSAGE_CHARS
+                else _EXIT_REFUSED
+            )
             log.write_text(text, errors="replace")
         used = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - started) * 1024
         if used > MOST_MEMORY:
-            code = _MEMORY
+            code = _EXIT_MEMORY
             log.write_text(f"{used / 2**20:.0f} MiB")
     except BaseException:
-        code = _TRACEBACK
+        code = _EXIT_TRACEBACK
         log.write_text(traceback.format_exc(), errors="replace")
     os._exit(code)
 

@@ -16,7 +16,7 @@ import torch
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.engine import Sidecar
-from okdhp_edge.backends.engine import _sidecar as read_sidecar
+from okdhp_edge.backends.engine import _read_sidecar as read_sidecar
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.check import check
 from okdhp_edge.data.corrections import apply_corrections, read_corrections
@@ -28,12 +28,12 @@ from okdhp_edge.inference.person_detector import PersonDetector
 from okdhp_edge.network.build import build_network
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.recipe import read_recipe
-from okdhp_edge.report.compare import compared, read_report
+from okdhp_edge.report.compare import compare_reports, read_report
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.sources.open import open_source
 from okdhp_edge.run.sources.raw import RawSource
 from okdhp_edge.run.web.hub import Hub
-from okdhp_edge.run.web.server import WebServer, address_of
+from okdhp_edge.run.web.server import WebServer, parse_address
 from tests.helpers.fakes import ScriptedSource
 from tests.helpers.made_crowd import crowd_files
 from tests.helpers.made_data import coco_file, lspet_folder
@@ -108,7 +108,7 @@ def _detector(folder: Path) -> None:
 
 
 def _report(folder: Path) -> None:
-    compared([read_report(folder / "report.json")] * 2)
+    compare_reports([read_report(folder / "report.json")] * 2)
 
 
 def _corrections(folder: Path) -> None:
@@ -129,7 +129,7 @@ def _standard_input(folder: Path) -> None:
 
 def _request(folder: Path) -> None:
     """Whatever a client sends, the page is there for the next one."""
-    with WebServer(Hub(Controls(), ["cam"]), address_of("0")) as server:
+    with WebServer(Hub(Controls(), ["cam"]), parse_address("0")) as server:
         here = ("127.0.0.1", server.address.port)
         with socket.create_connection(here, timeout=5) as client, suppress(OSError):
             client.sendall((folder / "request.bin").read_bytes())

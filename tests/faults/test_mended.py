@@ -5,9 +5,9 @@ import json
 import pytest
 
 from okdhp_edge.data.load import load
-from okdhp_edge.errors import DataError, one_line
+from okdhp_edge.errors import DataError, to_one_line
 from okdhp_edge.evaluation.average_precision import average_precision
-from okdhp_edge.report.compare import compared, read_report
+from okdhp_edge.report.compare import compare_reports, read_report
 from tests.helpers.fakes import ScriptedSource
 from tests.helpers.made_data import coco_file, lspet_folder
 from tests.helpers.running import run_on
@@ -88,11 +88,11 @@ def test_reports_that_lack_something_or_hold_something_else(tmp_path):
             read_report(path)
     path.write_text(json.dumps(report | {"backend": {"backend": "x", "version": "1",
                                                      "precision": "int8"}}))  # fmt: skip
-    assert compared([read_report(path)])
+    assert compare_reports([read_report(path)])
 
 
 def test_a_message_is_one_printable_line_whatever_it_quotes():
     error = DataError("a\nb\x00c" + "d" * 1000 + "end", "e\r\n" + "f" * 1000)
     assert str(error).isprintable() and len(str(error)) <= 300
     assert str(error).startswith("a b c") and "end;" in str(error)
-    assert one_line("short", 10) == "short"
+    assert to_one_line("short", 10) == "short"

@@ -9,7 +9,7 @@ from okdhp_edge.run.pipeline import FrameResult
 from okdhp_edge.run.reader import FramePolicy
 from okdhp_edge.run.report import build_report
 from okdhp_edge.run.sources.base import Frame
-from okdhp_edge.system.hardware import sensors
+from okdhp_edge.system.hardware import read_sensors
 from tests.helpers.fakes import FakeBackend
 
 
@@ -22,7 +22,7 @@ def run_on(sources, backend=None, sinks=(), *, policy=None, people=None, control
             sources, backend, people or People(), policy or FramePolicy(), controls, closing
         )
         run_loop(pipeline, feeds, controls, **options)
-    state = sensors()
+    state = read_sensors()
     return [
         build_report(feed.source, reader, feed.stats, pipeline.backend, "fp32", (state, state),
                   switches=pipeline.switches)

@@ -21,8 +21,10 @@ FRAME = np.zeros((SIDE * 2, SIDE * 4, 3), np.uint8)  # letterboxed: scale 1/4, h
 )
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_persons_are_found_in_the_frames_own_pixels(tmp_path, monkeypatch, layout, top, runtime):
-    monkeypatch.setattr(registry, "installed", lambda name: name == runtime)
-    monkeypatch.setattr("okdhp_edge.inference.onnx_model.installed", lambda name: name == runtime)
+    monkeypatch.setattr(registry, "is_installed", lambda name: name == runtime)
+    monkeypatch.setattr(
+        "okdhp_edge.inference.onnx_model.is_installed", lambda name: name == runtime
+    )
     detector = PersonDetector(constant_detector(tmp_path / "d.onnx", layout(FOUND)), 1)
     found = detector(FRAME)
     assert [round(d.score, 3) for d in found] == [0.9, 0.6]
@@ -62,7 +64,7 @@ def test_files_that_are_no_detectors_are_refused(tmp_path):
 
 
 def test_no_runtime_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr("okdhp_edge.inference.onnx_model.installed", lambda _: False)
+    monkeypatch.setattr("okdhp_edge.inference.onnx_model.is_installed", lambda _: False)
     path = constant_detector(tmp_path / "d.onnx", yolox_rows([]))
     with pytest.raises(BackendError, match=r"pip install okdhp-edge\[openvino\]"):
         PersonDetector(path)

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from okdhp_edge.errors import DataError
 from okdhp_edge.label.boxes import (
-    boxes_from_sidecars,
-    boxes_of_coco,
-    covered,
-    voc_boxes,
-    yolo_boxes,
+    compute_coverage,
+    make_coco_reader,
+    make_sidecar_reader,
+    read_voc_boxes,
+    read_yolo_boxes,
 )
-from okdhp_edge.label.negatives import negative_boxes
+from okdhp_edge.label.negatives import sample_negative_boxes
 
 PICTURE = np.zeros((100, 200, 3), np.uint8)
 VOC = """<annotation><object><name>person</name><bndbox><xmin>10</xmin><ymin>20</ymin>
@@ -24,14 +24,14 @@ VOC = """<annotation><object><name>person</name><bndbox><xmin>10</xmin><ymin>20<
 def test_voc_gives_the_persons_alone(tmp_path):
     file = tmp_path / "a.xml"
     file.write_text(VOC)
-    assert [b.tolist() for b in voc_boxes(file, "person")] == [[10, 20, 50, 70]]
-    assert [b.tolist() for b in voc_boxes(file, "dog")] == [[1, 1, 8, 8]]
+    assert [b.tolist() for b in read_voc_boxes(file, "person")] == [[10, 20, 50, 70]]
+    assert [b.tolist() for b in read_voc_boxes(file, "dog")] == [[1, 1, 8, 8]]
 
 
 def test_yolo_shares_become_pixels_and_outlines_their_extent(tmp_path):
     file = tmp_path / "a.txt"
     file.write_text("0 0.5 0.5 0.2 0.4\n1 0.1 0.1 0.1 0.1\n0 0.1 0.2 0.3 0.2 0.3 0.6 0.1 0.6\n")
-    found = yolo_boxes(file, "0", 200, 100)
+    found = read_yolo_boxes(file, "0", 200, 100)
     assert np.allclose(found, [[80, 30, 40, 40], [20, 20, 40, 40]])
 
 
@@ -43,7 +43,7 @@ def test_box_files_are_found_beside_and_in_the_usual_folders(tmp_path, folder):
     place = tmp_path / folder if folder else pictures
     (place / "a.xml").write_text(VOC)
     (place / "b.txt").write_text("0 0.5 0.5 0.5 0.5\n")
-    find = boxes_from_sidecars("person")
+    find = make_sidecar_reader("person")
     assert len(find(pictures / "a.jpg", PICTURE)) == 1
     assert np.allclose(find(pictures / "b.jpg", PICTURE), [[50, 25, 100, 50]])
     assert find(pictures / "c.jpg", PICTURE) is None
@@ -60,7 +60,7 @@ def test_coco_boxes_by_file_name_without_crowds(tmp_path):
         ],
         "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}],
     }))  # fmt: skip
-    find = boxes_of_coco(file)
+    find = make_coco_reader(file)
     assert [b.tolist() for b in find(tmp_path / "a.jpg", PICTURE)] == [[1, 2, 30, 40]]
     assert find(tmp_path / "b.jpg", PICTURE) == []
     assert find(tmp_path / "other.jpg", PICTURE) is None
@@ -81,9 +81,9 @@ def test_a_broken_box_file_is_one_clear_line(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError) as caught:
         if name.endswith("json"):
-            boxes_of_coco(tmp_path / name)
+            make_coco_reader(tmp_path / name)
         else:
-            boxes_from_sidecars("person")(tmp_path / "a.jpg", PICTURE)
+            make_sidecar_reader("person")(tmp_path / "a.jpg", PICTURE)
     assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -93,15 +93,15 @@ BOXES = st.tuples(st.floats(0, 300), st.floats(0, 200), st.floats(10, 200), st.f
 @given(st.lists(BOXES, max_size=4), st.integers(0, 2**32 - 1))
 def test_empty_boxes_touch_nobody_and_lie_in_the_picture(people, seed):
     people = [np.array(box) for box in people]
-    found = negative_boxes(people, (400, 300), 4, np.random.default_rng(seed))
+    found = sample_negative_boxes(people, (400, 300), 4, np.random.default_rng(seed))
     frame = np.array([0.0, 0, 400, 300])
     for box in found:
-        assert all(covered(box, person) < 0.1 for person in people)
-        assert covered(box, frame) > 0.7
+        assert all(compute_coverage(box, person) < 0.1 for person in people)
+        assert compute_coverage(box, frame) > 0.7
 
 
 def test_a_picture_without_people_has_room_for_empty_boxes():
-    assert len(negative_boxes([], (400, 300), 3, np.random.default_rng(0))) == 3
+    assert len(sample_negative_boxes([], (400, 300), 3, np.random.default_rng(0))) == 3
 
 
 def test_entities_are_refused(tmp_path):
@@ -109,4 +109,4 @@ def test_entities_are_refused(tmp_path):
     laughs = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 9))
     file.write_text(f'<!DOCTYPE x [<!ENTITY a0 "ha">{laughs}]><annotation>&a8;</annotation>')
     with pytest.raises(DataError, match="is no VOC file"):
-        voc_boxes(file, "person")
+        read_voc_boxes(file, "person")

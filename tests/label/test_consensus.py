@@ -4,7 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okdhp_edge.inference.external_pose_model import PosePrediction
-from okdhp_edge.label.consensus import ConsensusRules, consensus, union, within
+from okdhp_edge.label.consensus import (
+    ConsensusRules,
+    clip_to_image,
+    merge_predictions,
+    merge_skeletons,
+)
 from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
 
 PAIR = Skeleton("pair", ("a", "b", "c"))
@@ -17,7 +22,9 @@ def look(*points, score=0.9):
 
 
 def agreed(*looks, rules=None):
-    return consensus([(PAIR, each) for each in looks], PAIR, SIDE, rules or ConsensusRules())
+    return merge_predictions(
+        [(PAIR, each) for each in looks], PAIR, SIDE, rules or ConsensusRules()
+    )
 
 
 def test_looks_that_agree_give_their_mean():
@@ -55,23 +62,23 @@ def test_how_far_apart_is_the_callers_choice(threshold):
 
 @given(st.lists(st.tuples(st.floats(-50, 150), st.floats(-50, 150)), min_size=3, max_size=3))
 def test_a_label_lies_within_its_picture(points):
-    found = within(agreed(look(*points), look(*points)), (100, 80))
+    found = clip_to_image(agreed(look(*points), look(*points)), (100, 80))
     inside = np.array([0 <= x <= 99 and 0 <= y <= 79 for x, y in points])
     assert (found.labelled == inside).all()
     assert (found.absent == ~inside).all()
 
 
 def test_teachers_of_other_joints_are_matched_by_name():
-    both = union([COCO17, LSP14])
+    both = merge_skeletons([COCO17, LSP14])
     assert both.joints[:17] == COCO17.joints and set(both.joints[17:]) == {"neck", "head_top"}
     coco = PosePrediction(np.arange(34, dtype=float).reshape(17, 2), np.ones(17))
     elsewhere = np.array([7.0, 7.0])
     xy = [coco.xy[COCO17.index(j)] if j in COCO17.joints else elsewhere for j in LSP14.joints]
     lsp = PosePrediction(np.stack(xy), np.ones(14))
-    found = consensus([(COCO17, coco), (LSP14, lsp)], both, SIDE, ConsensusRules())
+    found = merge_predictions([(COCO17, coco), (LSP14, lsp)], both, SIDE, ConsensusRules())
     assert found.labelled.all()
     assert np.allclose(found.xy[:17], coco.xy) and np.allclose(found.xy[17:], 7)
 
 
 def test_union_of_the_same_is_the_same():
-    assert union([COCO17, COCO17]) is COCO17
+    assert merge_skeletons([COCO17, COCO17]) is COCO17

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from okdhp_edge.errors import DataError
-from okdhp_edge.label.images import DuplicateFilter, difference_hash, images_of, items_in
+from okdhp_edge.label.images import DuplicateFilter, difference_hash, list_items, read_images
 
 
 def scene(seed):
@@ -23,10 +23,10 @@ def test_a_folder_gives_pictures_and_every_nth_frame_of_its_videos(tmp_path):
     cv2.imwrite(str(tmp_path / "a.jpg"), scene(0))
     (tmp_path / "notes.txt").write_text("x")
     write_video(tmp_path / "b.avi", range(12), 12)
-    items = items_in([tmp_path], every=5)
+    items = list_items([tmp_path], every=5)
     assert [(i.path.name, i.frame) for i in items] == [
         ("a.jpg", None), ("b.avi", 0), ("b.avi", 5), ("b.avi", 10)]  # fmt: skip
-    pictures = dict(images_of(items))
+    pictures = dict(read_images(items))
     for item, picture in pictures.items():
         assert np.abs(picture.astype(int) - scene(item.frame or 0)).mean() < 8
 
@@ -35,7 +35,7 @@ def test_a_broken_picture_is_an_error_in_its_place(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8 no picture")
     cv2.imwrite(str(tmp_path / "b.png"), scene(1))
     (tmp_path / "c.mp4").write_bytes(b"no video")
-    found = [picture for _, picture in images_of(items_in([tmp_path], every=1))]
+    found = [picture for _, picture in read_images(list_items([tmp_path], every=1))]
     assert isinstance(found[0], DataError) and isinstance(found[2], DataError)
     assert found[1].shape == (120, 160, 3)
 
@@ -43,7 +43,7 @@ def test_a_broken_picture_is_an_error_in_its_place(tmp_path):
 @pytest.mark.parametrize("make", [lambda p: p / "none", lambda p: p])
 def test_nothing_to_label_is_said(tmp_path, make):
     with pytest.raises(DataError):
-        items_in([make(tmp_path)], every=1)
+        list_items([make(tmp_path)], every=1)
 
 
 def test_the_hash_knows_a_picture_again_and_tells_others_apart():

@@ -37,10 +37,10 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def options(tmp_path, pictures):
-    from okdhp_edge.label.boxes import boxes_from_sidecars
+    from okdhp_edge.label.boxes import make_sidecar_reader
 
     return LabelOptions(
-        sources=[pictures[0]], out=tmp_path / "labels.json", find=boxes_from_sidecars("person"),
+        sources=[pictures[0]], out=tmp_path / "labels.json", find=make_sidecar_reader("person"),
         teachers=[dot_teacher(tmp_path / "t.onnx")], rules=RULES, duplicates=0,
     )  # fmt: skip
 

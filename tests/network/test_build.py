@@ -5,7 +5,7 @@ import torch
 
 from okdhp_edge.network.branches import SingleBranch
 from okdhp_edge.network.build import build_network, count_macs, count_parameters
-from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig, hourglass
+from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig, make_hourglass_config
 
 PICTURE_256 = torch.zeros(1, 256, 256, 3, dtype=torch.uint8)
 PICTURE_224 = torch.zeros(1, 224, 224, 3, dtype=torch.uint8)
@@ -25,12 +25,12 @@ def _branch(config, joints=16, number=0):
 )
 def test_hourglass_parameters(width, counts):
     for stacks, count in zip((1, 2, 4, 8), counts, strict=True):
-        assert count_parameters(_branch(hourglass(stacks, width))) == count
+        assert count_parameters(_branch(make_hourglass_config(stacks, width))) == count
 
 
 @pytest.mark.parametrize(("stacks", "macs"), [(1, 5_804_654_592), (2, 8_988_917_760)])
 def test_hourglass_macs(stacks, macs):
-    assert count_macs(_branch(hourglass(stacks, 256)), PICTURE_256) == macs
+    assert count_macs(_branch(make_hourglass_config(stacks, 256)), PICTURE_256) == macs
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,10 @@ def test_okdhp_training_networks(shared, own, count):
 
 @pytest.mark.parametrize("branch", [0, 1, 2])
 def test_a_stripped_branch_is_exactly_the_plain_network(branch):
-    assert count_parameters(_branch(hourglass(4, 256, branches=3), number=branch)) == 13_018_816
+    assert (
+        count_parameters(_branch(make_hourglass_config(4, 256, branches=3), number=branch))
+        == 13_018_816
+    )
 
 
 @pytest.mark.parametrize(

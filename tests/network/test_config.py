@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig, hourglass
+from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig, make_hourglass_config
 
 
 @pytest.mark.parametrize(
@@ -12,9 +12,9 @@ def test_only_branches_of_the_targets_depth_may_be_deployed(own, deployable):
 
 
 def test_named_hourglasses_share_half_of_their_stacks():
-    assert hourglass(8, 256, branches=3).branches == (4, 4, 4)
-    assert hourglass(8, 256, branches=3).shared_stacks == 4
-    assert hourglass(2, 128).branches == (2,)
+    assert make_hourglass_config(8, 256, branches=3).branches == (4, 4, 4)
+    assert make_hourglass_config(8, 256, branches=3).shared_stacks == 4
+    assert make_hourglass_config(2, 128).branches == (2,)
 
 
 @pytest.mark.parametrize("wrong", [{"branches": ()}, {"branches": (0,)}, {"encoder": "vgg"}])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from okdhp_edge.network.branches import SingleBranch, evaluating
+from okdhp_edge.network.branches import SingleBranch, eval_mode
 from okdhp_edge.network.build import build_network
 from okdhp_edge.network.config import QuantizerPlacement
 from okdhp_edge.network.fake_quant import QuantizationPoint, QuantizedBranch
@@ -34,7 +34,7 @@ def test_it_is_close_to_the_float_branch_and_trains_its_weights(name):
     before = {k: v.clone() for k, v in net.state_dict().items()}
     branch = QuantizedBranch(net, 0, SIZE, QuantizerPlacement())
     branch.calibrate([images])
-    with torch.no_grad(), evaluating(net):
+    with torch.no_grad(), eval_mode(net):
         float_ = SingleBranch(net, 0)(images)
         noise = (branch(images) - float_).square().sum()
     assert 0 < noise < 0.05 * float_.square().sum()

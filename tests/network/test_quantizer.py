@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from okdhp_edge.network.quantizer import ActivationQuantizer, folded, quantized_weight
+from okdhp_edge.network.quantizer import ActivationQuantizer, fake_quantize_weight, fold_batch_norm
 
 
 @pytest.mark.parametrize(("signed", "low", "high"), [(False, 0, 255), (True, -127, 127)])
@@ -46,7 +46,7 @@ def test_weights_are_rounded_as_the_exporter_will(per_channel):
     largest = np.abs(flat).max(axis=1, keepdims=True) if per_channel else np.abs(flat).max()
     scale = largest / 127
     expected = np.round(flat / scale) * scale
-    got = quantized_weight(weight, per_channel=per_channel).numpy().reshape(5, -1)
+    got = fake_quantize_weight(weight, per_channel=per_channel).numpy().reshape(5, -1)
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
@@ -58,6 +58,6 @@ def test_a_folded_convolution_computes_conv_and_norm(bias):
     torch.nn.init.normal_(norm.weight)
     x = torch.randn(2, 3, 8, 8)
     parts = (norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
-    weight, offset = folded(conv.weight, conv.bias, parts)
+    weight, offset = fold_batch_norm(conv.weight, conv.bias, parts)
     together = torch.nn.functional.conv2d(x, weight, offset)
     torch.testing.assert_close(together, norm(conv(x)), atol=1e-5, rtol=1e-4)

@@ -14,12 +14,12 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 SYSTEMS = ("x86_64-unknown-linux-gnu", "aarch64-manylinux_2_35", "aarch64-apple-darwin",
            "x86_64-pc-windows-msvc")  # fmt: skip
 DEVICES = ("openvino", "onnxruntime", "tensorrt", "tensorrt-cu12")
-_CLEARED = ("PIP_", "UV_")
+_CLEARED_PREFIXES = ("PIP_", "UV_")
 
 
 def compile_requirements(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`uv pip compile` with nothing configured: what somebody else's machine would do."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(_CLEARED)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(_CLEARED_PREFIXES)}
     # torch has wheels for macOS 14 and newer.
     environment |= {"PIP_CONFIG_FILE": os.devnull, "MACOSX_DEPLOYMENT_TARGET": "14.0",
                     "UV_NATIVE_TLS": "1", "UV_SYSTEM_CERTS": "1"}  # fmt: skip

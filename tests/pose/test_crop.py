@@ -7,11 +7,11 @@ from okdhp_edge.pose.crop import (
     HeatmapGrid,
     apply,
     box_around,
+    box_iou,
     compose,
     crop_from_frame,
     heatmap_from_crop,
     invert,
-    overlap,
 )
 
 boxes = st.tuples(
@@ -77,7 +77,7 @@ def test_box_around_is_tight():
 )  # fmt: skip
 def test_overlap_is_intersection_over_union(other, expected):
     box = np.array([0.0, 0, 10, 10])
-    assert overlap(box, np.array(other, float)) == pytest.approx(expected)
+    assert box_iou(box, np.array(other, float)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

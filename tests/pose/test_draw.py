@@ -1,6 +1,6 @@
 import numpy as np
 
-from okdhp_edge.pose.draw import colour_of, draw_skeleton
+from okdhp_edge.pose.draw import draw_skeleton, get_colour
 from okdhp_edge.pose.skeleton import LSP14
 
 
@@ -12,7 +12,7 @@ def test_only_shown_joints_are_drawn_each_side_in_its_colour():
     draw_skeleton(image, LSP14, xy, shown)
     for joint in ("left_knee", "right_wrist"):
         x, y = xy[LSP14.index(joint)].astype(int)
-        assert tuple(image[y, x]) == colour_of(joint)
+        assert tuple(image[y, x]) == get_colour(joint)
     assert not image[40, int(xy[LSP14.index("neck")][0])].any()
 
 

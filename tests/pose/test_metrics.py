@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from okdhp_edge.data.mpii import head_sizes
+from okdhp_edge.data.mpii import compute_head_sizes
 from okdhp_edge.pose.metrics import oks, pck, torso_diagonals
 from okdhp_edge.pose.skeleton import COCO17, LSP14
 
@@ -63,7 +63,7 @@ def test_pckh_reproduces_a_published_result_on_real_predictions(real_data):
     truth, predicted = (mat[k].transpose(2, 0, 1) for k in ("pos_gt_src", "pos_pred_src"))
     labelled = mat["jnt_missing"].T == 0
     labelled[:, [6, 7]] = False  # pelvis and thorax do not count
-    norm = head_sizes(mat["headboxes_src"].transpose(2, 0, 1))
+    norm = compute_head_sizes(mat["headboxes_src"].transpose(2, 0, 1))
     score = pck(predicted, truth, labelled, norm, 0.5)
     assert score.value == pytest.approx(82.34, abs=0.005)
     published = [65.20, 73.44, 82.00, 81.86, 73.28, 65.69]

@@ -4,16 +4,16 @@ import pytest
 from okdhp_edge.artifacts.card import SkeletonSpec
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import (
-    KNOWN,
+    BUILTIN_SKELETONS,
     LSP14,
     MPII16,
     Skeleton,
-    canonical_names,
+    canonicalize_names,
     skeleton_from_names,
 )
 
 
-@pytest.mark.parametrize("skeleton", KNOWN.values(), ids=lambda s: s.name)
+@pytest.mark.parametrize("skeleton", BUILTIN_SKELETONS.values(), ids=lambda s: s.name)
 def test_flipping_twice_is_identity_and_swaps_sides(skeleton):
     flip = skeleton.flip_index
     np.testing.assert_array_equal(flip[flip], np.arange(len(skeleton)))
@@ -47,7 +47,7 @@ def test_flipping_twice_is_identity_and_swaps_sides(skeleton):
     ],
 )
 def test_spellings_found_in_the_wild(raw, name):
-    assert canonical_names([raw]) == (name,)
+    assert canonicalize_names([raw]) == (name,)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_known_set_is_recognised_by_its_names():
 
 
 def test_sets_are_matched_by_name_not_by_position():
-    columns = LSP14.columns_in(MPII16)
+    columns = LSP14.find_columns(MPII16)
     for joint, column in zip(LSP14.joints, columns, strict=True):
         assert column == -1 or MPII16.joints[column] == joint
     assert columns[LSP14.joints.index("neck")] == -1

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from okdhp_edge.backends.registry import profile
-from okdhp_edge.quantize.bias import apply_bias_correction, mean_shift, rounded
+from okdhp_edge.backends.registry import get_profile
+from okdhp_edge.quantize.bias import apply_bias_correction, compute_mean_shift, quantize_dequantize
 from okdhp_edge.quantize.observe import observe
-from okdhp_edge.quantize.onnx_qdq import head
+from okdhp_edge.quantize.onnx_qdq import find_head
 from tests.helpers.made_onnx import conv_net
 
-PER_TENSOR, PER_CHANNEL = profile("generic"), profile("tensorrt")
+PER_TENSOR, PER_CHANNEL = get_profile("generic"), get_profile("tensorrt")
 
 
 @given(
@@ -25,21 +25,23 @@ def test_the_shift_is_the_mean_difference_of_a_constant_input(groups, kernel, se
     chosen = PER_CHANNEL if per_channel else PER_TENSOR
     weight = rng.normal(size=(6, 6 // groups, kernel, kernel)).astype(np.float32)
     mean = rng.normal(size=6)
-    lost = (weight - rounded(weight, chosen)).sum(axis=(2, 3))
+    lost = (weight - quantize_dequantize(weight, chosen)).sum(axis=(2, 3))
     by_hand = [
         sum(lost[o, i] * mean[o // (6 // groups) * (6 // groups) + i] for i in range(6 // groups))
         for o in range(6)
     ]
-    np.testing.assert_allclose(mean_shift(weight, mean, chosen), by_hand, atol=1e-6)
+    np.testing.assert_allclose(compute_mean_shift(weight, mean, chosen), by_hand, atol=1e-6)
 
 
 def test_weights_have_at_most_255_levels_and_keep_their_largest():
     weight = np.random.default_rng(0).normal(size=(4, 8, 3, 3)).astype(np.float32)
-    for row in rounded(weight, PER_CHANNEL):
+    for row in quantize_dequantize(weight, PER_CHANNEL):
         assert len(np.unique(row)) <= 255
     largest = np.abs(weight).max(axis=(1, 2, 3))
-    np.testing.assert_allclose(np.abs(rounded(weight, PER_CHANNEL)).max(axis=(1, 2, 3)), largest)
-    assert len(np.unique(rounded(weight, PER_TENSOR))) <= 255
+    np.testing.assert_allclose(
+        np.abs(quantize_dequantize(weight, PER_CHANNEL)).max(axis=(1, 2, 3)), largest
+    )
+    assert len(np.unique(quantize_dequantize(weight, PER_TENSOR))) <= 255
 
 
 @pytest.mark.parametrize("with_bias", [True, False])
@@ -57,7 +59,9 @@ def test_the_quantized_nets_mean_output_comes_closer(tmp_path, with_bias):
                 if initializer.name.startswith("weight"):
                     value = onnx.numpy_helper.to_array(initializer)
                     initializer.CopyFrom(
-                        onnx.numpy_helper.from_array(rounded(value, PER_TENSOR), initializer.name)
+                        onnx.numpy_helper.from_array(
+                            quantize_dequantize(value, PER_TENSOR), initializer.name
+                        )
                     )
         session = ort.InferenceSession(model.SerializeToString())
         outputs = [session.run(None, {"image": crop})[0] for crop in crops]
@@ -72,7 +76,7 @@ def test_the_quantized_nets_mean_output_comes_closer(tmp_path, with_bias):
 def test_what_stays_float_is_not_corrected(tmp_path):
     source = conv_net(tmp_path / "float.onnx", channels=(3, 8, 4), kernel=1, bias=True)
     crops = [np.full((1, 8, 8, 3), 200, np.uint8)]
-    head_ = head(source)
+    head_ = find_head(source)
     apply_bias_correction(source, tmp_path / "c.onnx", observe(source, crops), PER_TENSOR, (head_,))
     before, after = (
         {n.name: n.input[2] for n in onnx.load(str(path)).graph.node if n.op_type == "Conv"}

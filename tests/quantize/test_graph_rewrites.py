@@ -6,16 +6,16 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
-from okdhp_edge.backends.registry import profile
+from okdhp_edge.backends.registry import get_profile
 from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.graph_rewrites import (
     absorb_normalization,
-    batch_norms_to_convolutions,
+    convert_batch_norms_to_convolutions,
     upsample_by_concat,
 )
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
-from okdhp_edge.quantize.statistics import input_range
+from okdhp_edge.quantize.statistics import observe_input_range
 
 
 def _run(path, crop):
@@ -34,7 +34,7 @@ def _kinds(path):
 def test_a_norm_as_a_convolution_computes_the_same(exported, tmp_path, crop):
     source = exported / "model.onnx"
     assert "BatchNormalization" in _kinds(source)
-    batch_norms_to_convolutions(source, tmp_path / "m.onnx")
+    convert_batch_norms_to_convolutions(source, tmp_path / "m.onnx")
     assert "BatchNormalization" not in _kinds(tmp_path / "m.onnx")
     onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)
     np.testing.assert_allclose(_run(tmp_path / "m.onnx", crop), _run(source, crop), atol=1e-4)
@@ -52,10 +52,10 @@ def _quantized(exported, crop, path, mean=None):
         )
         source = path.with_name("float.onnx")
         onnx.save(model, str(source))
-    ranges = compute_ranges(observe(source, [crop]), "minmax") | input_range(source)
+    ranges = compute_ranges(observe(source, [crop]), "minmax") | observe_input_range(source)
     import dataclasses
 
-    plain = dataclasses.replace(profile("onnxruntime"), rewrite=False)
+    plain = dataclasses.replace(get_profile("onnxruntime"), rewrite=False)
     write_qdq(source, path, ranges, plain)
 
 

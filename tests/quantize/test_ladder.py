@@ -10,15 +10,19 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from okdhp_edge.artifacts.card import Measured, read_card, sha256_of
-from okdhp_edge.backends.registry import profile
+from okdhp_edge.artifacts.card import Measured, compute_sha256, read_card
+from okdhp_edge.backends.registry import get_profile
 from okdhp_edge.errors import GateError
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize import ladder as module
 from okdhp_edge.quantize.calibrators import METHODS
-from okdhp_edge.quantize.ladder import Ladder, calibrators_of
-from okdhp_edge.quantize.onnx_qdq import convolutions
-from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantization_inputs, quantize
+from okdhp_edge.quantize.ladder import Ladder, choose_calibrators
+from okdhp_edge.quantize.onnx_qdq import find_convolutions
+from okdhp_edge.quantize.quantize_model import (
+    QuantizeOptions,
+    prepare_quantization_inputs,
+    quantize,
+)
 from okdhp_edge.quantize.sensitivity import LayerSensitivity
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
@@ -74,7 +78,7 @@ def broken(able, tmp_path_factory) -> Path:
     onnx.save(model, str(folder / "model.onnx"))
     text = (folder / "card.json").read_text()
     old = json.loads(text)["files"]["model.onnx"]
-    (folder / "card.json").write_text(text.replace(old, sha256_of(folder / "model.onnx")))
+    (folder / "card.json").write_text(text.replace(old, compute_sha256(folder / "model.onnx")))
     return folder
 
 
@@ -88,7 +92,7 @@ def test_a_net_broken_on_purpose_fails_plain_ptq_and_the_ladder_recovers_it(brok
     assert not rungs[0]["passes"] and any(r["passes"] for r in rungs)
     card = read_card(out)
     assert card.metrics[0].parent_value - card.metrics[0].value <= 1.0
-    assert len(card.kept_float) < len(convolutions(broken / "model.onnx")) / 2
+    assert len(card.kept_float) < len(find_convolutions(broken / "model.onnx")) / 2
 
 
 class _Bench:
@@ -96,9 +100,9 @@ class _Bench:
 
     def __init__(self, monkeypatch, tmp_path, able, worth, name="onnxruntime", layers=9):
         self.tried = []
-        inputs = quantization_inputs(able, QuantizeOptions(data=DATA, max_drop=1.0))
+        inputs = prepare_quantization_inputs(able, QuantizeOptions(data=DATA, max_drop=1.0))
         self.ladder = Ladder(
-            profile(name), replace(inputs, float_metric=50.0), tmp_path, lambda *_: None
+            get_profile(name), replace(inputs, float_metric=50.0), tmp_path, lambda *_: None
         )
 
         def judge(folder, runtime, inputs):
@@ -126,7 +130,7 @@ def _order(calibrator):
     class Learnt:
         learned = False
 
-    calibrators, search = calibrators_of(calibrator, Learnt)
+    calibrators, search = choose_calibrators(calibrator, Learnt)
     return calibrators, search
 
 
@@ -181,8 +185,8 @@ def test_nncf_is_the_last_rung_for_openvino_alone(bench):
 
 
 def test_nncfs_accuracy_control_makes_a_file_that_is_judged(able, tmp_path):
-    inputs = quantization_inputs(able, QuantizeOptions(data=DATA, max_drop=100.0))
-    climbed = Ladder(profile("openvino"), inputs, tmp_path, lambda *_: None)
+    inputs = prepare_quantization_inputs(able, QuantizeOptions(data=DATA, max_drop=100.0))
+    climbed = Ladder(get_profile("openvino"), inputs, tmp_path, lambda *_: None)
     climbed._control_accuracy()
     assert climbed.holds and (climbed.best.folder / "model.xml").is_file()
     assert read_card(climbed.best.folder).calibration.method == "NNCF accuracy control"

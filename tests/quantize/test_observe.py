@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from okdhp_edge.errors import ModelError
 from okdhp_edge.quantize import observe as module
-from okdhp_edge.quantize.observe import BINS, Histogram, TensorStatistics, observe
+from okdhp_edge.quantize.observe import NUM_BINS, Histogram, TensorStatistics, observe
 from tests.helpers.made_onnx import conv_net
 
 
@@ -39,7 +39,7 @@ def _crops(count=9):
 
 @pytest.mark.parametrize("group_bytes", [1 << 28, 1])
 def test_statistics_are_those_of_all_crops_together(small, monkeypatch, group_bytes):
-    monkeypatch.setattr(module, "_GROUP_BYTES", group_bytes)
+    monkeypatch.setattr(module, "_MAX_GROUP_BYTES", group_bytes)
     path, weight = small
     crops = _crops()
     planes = np.concatenate(crops).astype(np.float32).transpose(0, 3, 1, 2)
@@ -59,7 +59,7 @@ def test_the_histogram_widens_and_keeps_what_it_counted():
     for part in parts:
         histogram.add(part)
     everything = np.concatenate(parts)
-    expected, _ = np.histogram(everything, bins=BINS, range=(-histogram.limit, histogram.limit))
+    expected, _ = np.histogram(everything, bins=NUM_BINS, range=(-histogram.limit, histogram.limit))
     assert histogram.counts.sum() == everything.size
     # Cumulative: a value may lie a bin to the side of an edge, but no further.
     shifted = np.abs(np.cumsum(histogram.counts) - np.cumsum(expected))
@@ -78,7 +78,7 @@ def test_memory_does_not_grow_with_the_number_of_crops():
     seen = TensorStatistics()
     for _ in range(3):
         seen.add(np.random.default_rng(3).normal(size=(1, 4, 8, 8)).astype(np.float32))
-    assert seen.histogram.counts.nbytes == BINS * 8
+    assert seen.histogram.counts.nbytes == NUM_BINS * 8
     assert seen.channel_mean.shape == (4,)
 
 

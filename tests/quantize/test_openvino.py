@@ -6,7 +6,7 @@ import openvino as ov
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.openvino import OpenVinoBackend
-from okdhp_edge.backends.registry import profile
+from okdhp_edge.backends.registry import get_profile
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.observe import observe
@@ -42,7 +42,9 @@ def test_every_convolution_but_the_head_runs_in_int8_depthwise_ones_too(tmp_path
 def test_the_ir_computes_what_the_qdq_file_does(exported, tmp_path):
     crop = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
     source, qdq, ir = exported / "model.onnx", tmp_path / "qdq.onnx", tmp_path / "model.xml"
-    write_qdq(source, qdq, compute_ranges(observe(source, [crop]), "minmax"), profile("openvino"))
+    write_qdq(
+        source, qdq, compute_ranges(observe(source, [crop]), "minmax"), get_profile("openvino")
+    )
     convert(qdq, ir)
     core, config = ov.Core(), {"INFERENCE_PRECISION_HINT": "f32"}
     a, b = (core.compile_model(str(path), "CPU", config)(crop)[0] for path in (ir, qdq))

@@ -3,7 +3,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from okdhp_edge.backends.registry import all_profiles, profile
+from okdhp_edge.backends.registry import get_profile, list_profiles
 from okdhp_edge.errors import ModelError
 from okdhp_edge.system import hardware
 
@@ -27,7 +27,7 @@ def test_weights_have_one_scale_a_channel_and_one_alone_in_generic(quantized):
 
 
 def test_all_convolutions_but_the_head_are_quantized(quantized, exported):
-    for name in set(all_profiles()) - {"openvino"}:
+    for name in set(list_profiles()) - {"openvino"}:
         graph = onnx.load(str(exported / "model.onnx")).graph
         kinds = {"Conv", "BatchNormalization"} if name == "onnxruntime" else {"Conv"}
         convolutions = sum(n.op_type in kinds for n in graph.node)
@@ -44,12 +44,12 @@ def test_a_file_does_not_depend_on_where_it_is_made(exported, tmp_path, monkeypa
     ranges = compute_ranges(observe(source, crops), "minmax")
     made = []
     for flags in (frozenset({"avx512_vnni"}), frozenset({"avx2"}), frozenset({"asimddp"})):
-        monkeypatch.setattr(hardware, "cpu_flags", lambda flags=flags: flags)
-        write_qdq(source, tmp_path / "q.onnx", ranges, profile("onnxruntime"))
+        monkeypatch.setattr(hardware, "read_cpu_flags", lambda flags=flags: flags)
+        write_qdq(source, tmp_path / "q.onnx", ranges, get_profile("onnxruntime"))
         made.append((tmp_path / "q.onnx").read_bytes())
     assert made[0] == made[1] == made[2]
 
 
 def test_an_unknown_profile_is_named():
     with pytest.raises(ModelError, match="unknown profile 'rknn'"):
-        profile("rknn")
+        get_profile("rknn")

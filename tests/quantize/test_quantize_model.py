@@ -3,21 +3,21 @@ import shutil
 import onnx
 import pytest
 
-from okdhp_edge.artifacts.card import read_card, sha256_of, write_card
-from okdhp_edge.backends.registry import all_profiles
+from okdhp_edge.artifacts.card import compute_sha256, read_card, write_card
+from okdhp_edge.backends.registry import list_profiles
 from okdhp_edge.errors import DataError, GateError, ModelError
 from okdhp_edge.quantize import ladder
-from okdhp_edge.quantize.onnx_qdq import convolutions
+from okdhp_edge.quantize.onnx_qdq import find_convolutions
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
 from tests.helpers.tiny_models import DATA
 
 
 def test_every_profile_is_measured_beside_its_parent(quantized, exported):
-    assert {p.name for p in quantized.iterdir() if p.is_dir()} == set(all_profiles())
-    for profile in all_profiles():
+    assert {p.name for p in quantized.iterdir() if p.is_dir()} == set(list_profiles())
+    for profile in list_profiles():
         card = read_card(quantized / profile)
         assert (card.profile, card.precision) == (profile, "int8")
-        assert card.parent_sha256 == sha256_of(exported / "model.onnx")
+        assert card.parent_sha256 == compute_sha256(exported / "model.onnx")
         assert card.metrics[0].parent_value == read_card(exported).metrics[0].value
         assert card.calibration.samples == 96
 
@@ -73,7 +73,7 @@ def test_a_tampered_export_is_not_quantized(exported, tmp_path):
 
 def test_layers_kept_by_hand_have_float_weights(exported, tmp_path):
     shutil.copytree(exported, tmp_path / "fp32")
-    first, second = convolutions(exported / "model.onnx")[:2]
+    first, second = find_convolutions(exported / "model.onnx")[:2]
     out = quantize(
         tmp_path / "fp32",
         QuantizeOptions(

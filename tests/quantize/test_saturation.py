@@ -8,12 +8,12 @@ from onnx import numpy_helper
 
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.quantize.saturation import (
-    LIMIT,
-    STEPS,
-    pair_sums,
-    saturation_of,
+    MAX_PAIR_SUM,
+    MAX_WEIGHT_LEVEL,
+    analyze_saturation,
+    compute_pair_sums,
 )
-from okdhp_edge.quantize.weight_scales import quantized, weight_scales
+from okdhp_edge.quantize.weight_scales import compute_weight_scales, quantize_weight
 
 FILTERS = st.tuples(st.integers(1, 3), st.integers(2, 7), st.just(3), st.just(3)).flatmap(
     lambda shape: hnp.arrays(np.int8, shape, elements=st.integers(-127, 127))
@@ -60,13 +60,13 @@ def saturates(weight_OIHW):
 
 @given(FILTERS)
 def test_the_check_says_what_the_integer_model_does(weight):
-    assert ((pair_sums(weight) > LIMIT) == saturates(weight)).all()
+    assert ((compute_pair_sums(weight) > MAX_PAIR_SUM) == saturates(weight)).all()
 
 
 @given(FLOATS, st.booleans())
 def test_chosen_scales_cannot_saturate_whatever_comes_in(weight, per_channel):
-    scale = weight_scales(weight, per_channel=per_channel, saturation_free=True)
-    steps = quantized(weight, scale)
+    scale = compute_weight_scales(weight, per_channel=per_channel, saturation_free=True)
+    steps = quantize_weight(weight, scale)
     assert not saturates(steps).any()
     rng = np.random.default_rng(0)
     for layout in orders(steps):
@@ -77,30 +77,34 @@ def test_chosen_scales_cannot_saturate_whatever_comes_in(weight, per_channel):
 
 @given(FLOATS)
 def test_steps_are_never_more_than_twice_as_coarse(weight):
-    plain = weight_scales(weight, per_channel=True, saturation_free=False)
-    fits = weight_scales(weight, per_channel=True, saturation_free=True)
+    plain = compute_weight_scales(weight, per_channel=True, saturation_free=False)
+    fits = compute_weight_scales(weight, per_channel=True, saturation_free=True)
     assert (fits >= plain).all() and (fits <= 2.05 * plain).all()
-    assert (np.abs(quantized(weight, plain).astype(int)).max(axis=(1, 2, 3)) <= STEPS).all()
+    assert (
+        np.abs(quantize_weight(weight, plain).astype(int)).max(axis=(1, 2, 3)) <= MAX_WEIGHT_LEVEL
+    ).all()
 
 
 def test_a_channel_that_is_safe_keeps_eight_bits():
     weight = np.zeros((2, 4, 1, 1), np.float32)
     weight[0, :, 0, 0] = [1.0, 0.0, -1.0, 0.0]
     weight[1, :, 0, 0] = [1.0, 0.9, 0.0, 0.0]
-    steps = quantized(weight, weight_scales(weight, per_channel=True, saturation_free=True))
+    steps = quantize_weight(
+        weight, compute_weight_scales(weight, per_channel=True, saturation_free=True)
+    )
     assert np.abs(steps[0].astype(int)).max() == 127
-    assert steps[1, 0, 0, 0].astype(int) + steps[1, 1, 0, 0] <= LIMIT < 127 + 114
+    assert steps[1, 0, 0, 0].astype(int) + steps[1, 1, 0, 0] <= MAX_PAIR_SUM < 127 + 114
 
 
 def test_depthwise_filters_have_no_neighbours():
-    assert (pair_sums(np.full((8, 1, 3, 3), 127, np.int8)) == 0).all()
+    assert (compute_pair_sums(np.full((8, 1, 3, 3), 127, np.int8)) == 0).all()
 
 
 def test_artefacts_for_cpus_cannot_saturate_and_say_so(quantized_folder):
     assert read_card(quantized_folder / "onnxruntime").saturation_free is True
     assert read_card(quantized_folder / "openvino").saturation_free is True
     assert read_card(quantized_folder / "tensorrt").saturation_free is None
-    found = saturation_of(quantized_folder / "onnxruntime" / "model.onnx")
+    found = analyze_saturation(quantized_folder / "onnxruntime" / "model.onnx")
     assert found.layers > 5 and not found.unsafe
     assert "none of" in str(found)
 
@@ -116,7 +120,7 @@ def test_the_check_finds_what_is_undone(quantized_folder, tmp_path):
     values[0, :2] = 127
     filters[0].CopyFrom(numpy_helper.from_array(values, filters[0].name))
     onnx.save(model, tmp_path / "undone.onnx")
-    found = saturation_of(tmp_path / "undone.onnx")
+    found = analyze_saturation(tmp_path / "undone.onnx")
     assert len(found.unsafe) == 1 and "1 of" in str(found)
 
 
@@ -133,4 +137,4 @@ def test_shipped_artefacts_cannot_saturate(model, runtime):
     folder = model_store.artefact(model_store.resolve_model(model), runtime, "int8")
     assert read_card(folder).saturation_free is True
     if runtime == "onnxruntime":
-        assert not saturation_of(folder / "model.onnx").unsafe
+        assert not analyze_saturation(folder / "model.onnx").unsafe

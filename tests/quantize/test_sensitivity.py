@@ -4,12 +4,12 @@ import numpy as np
 import onnx
 import pytest
 
-from okdhp_edge.backends.registry import profile
+from okdhp_edge.backends.registry import get_profile
 from okdhp_edge.quantize.calibrators import compute_ranges
-from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantization_inputs
+from okdhp_edge.quantize.quantize_model import QuantizeOptions, prepare_quantization_inputs
 from okdhp_edge.quantize.sensitivity import (
     LayerSensitivity,
-    sensitivity,
+    measure_sensitivity,
     sqnr_db,
     write_sensitivity,
 )
@@ -24,15 +24,17 @@ def test_sqnr_in_decibels():
 
 def test_the_layer_that_suffers_most_comes_first(exported, tmp_path):
     """One layer's incoming range is made a hundred times too wide: alone in INT8 it ruins all."""
-    inputs = quantization_inputs(exported, QuantizeOptions(data=DATA, max_drop=100.0))
+    inputs = prepare_quantization_inputs(exported, QuantizeOptions(data=DATA, max_drop=100.0))
     ranges = compute_ranges(inputs.statistics, "minmax") | inputs.fixed_ranges
-    chosen = profile("tensorrt")
-    before = sensitivity(inputs, chosen, ranges, lambda *_: None)
+    chosen = get_profile("tensorrt")
+    before = measure_sensitivity(inputs, chosen, ranges, lambda *_: None)
     victim = before[len(before) // 2].name
     graph = onnx.load(str(inputs.float_model)).graph
     tensor = next(n.input[0] for n in graph.node if n.name == victim)
     low, high = ranges[tensor]
-    after = sensitivity(inputs, chosen, ranges | {tensor: (3e3 * low, 3e3 * high)}, lambda *_: None)
+    after = measure_sensitivity(
+        inputs, chosen, ranges | {tensor: (3e3 * low, 3e3 * high)}, lambda *_: None
+    )
     assert {a.name: a.sqnr_db for a in after}[victim] < before[len(before) // 2].sqnr_db - 10
     assert [layer.sqnr_db for layer in after] == sorted(layer.sqnr_db for layer in after)
     assert all(layer.drop is not None for layer in after[:5])

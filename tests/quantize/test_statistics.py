@@ -3,7 +3,7 @@ import pytest
 
 from okdhp_edge.quantize import statistics as module
 from okdhp_edge.quantize.observe import observe
-from okdhp_edge.quantize.statistics import input_range, statistics_of
+from okdhp_edge.quantize.statistics import get_statistics, observe_input_range
 from tests.helpers.made_onnx import conv_net
 
 
@@ -19,7 +19,7 @@ def made(tmp_path, monkeypatch):
 
 
 def _of(model, crops):
-    return statistics_of(model, crops, len(crops), lambda *_: None)
+    return get_statistics(model, crops, len(crops), lambda *_: None)
 
 
 def test_what_comes_from_the_cache_is_what_was_seen(made):
@@ -55,7 +55,7 @@ def test_without_a_place_for_the_cache_it_works_all_the_same(made, tmp_path, mon
 
 def test_the_pictures_range_is_that_of_all_pictures(tmp_path):
     model = conv_net(tmp_path / "net.onnx")
-    ((name, (low, high)),) = input_range(model).items()
+    ((name, (low, high)),) = observe_input_range(model).items()
     assert name == "x0" and low == 0
     step = high / 255
     pixels = np.arange(256)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from okdhp_edge.backends.registry import profile
+from okdhp_edge.backends.registry import get_profile
 from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.observe import observe
 from okdhp_edge.quantize.onnx_qdq import write_qdq
@@ -16,7 +16,9 @@ from okdhp_edge.quantize.strongly_typed import free_residuals, to_strongly_typed
 def _qdq(exported, path):
     crops = [np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)]
     source = exported / "model.onnx"
-    write_qdq(source, path, compute_ranges(observe(source, crops), "minmax"), profile("tensorrt"))
+    write_qdq(
+        source, path, compute_ranges(observe(source, crops), "minmax"), get_profile("tensorrt")
+    )
     return path, crops[0]
 
 

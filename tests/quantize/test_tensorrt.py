@@ -9,21 +9,21 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from okdhp_edge.artifacts.card import sha256_of
-from okdhp_edge.backends.engine import PORTABLE, EngineKey, build, library_of, read_engine
-from okdhp_edge.backends.registry import profile
+from okdhp_edge.artifacts.card import compute_sha256
+from okdhp_edge.backends.engine import PORTABLE, EngineKey, build, describe_library, read_engine
+from okdhp_edge.backends.registry import get_profile
 from okdhp_edge.errors import BackendError, ModelError
 from okdhp_edge.export.strip import strip
 from okdhp_edge.export.to_onnx import simplify, write_onnx
 from okdhp_edge.network.build import build_network
 from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.observe import observe
-from okdhp_edge.quantize.onnx_qdq import convolutions, head, write_qdq
+from okdhp_edge.quantize.onnx_qdq import find_convolutions, find_head, write_qdq
 from okdhp_edge.quantize.strongly_typed import to_strongly_typed
 from okdhp_edge.quantize.tensorrt import (
-    TARGETS,
+    DEFAULT_TARGETS,
     check_qdq_rules,
-    float_convolutions,
+    find_float_convolutions,
     write_engines,
 )
 from tests.helpers.tiny_models import tiny_recipe
@@ -79,7 +79,7 @@ def full_size(request, tmp_path_factory):
     simplify(source, 1)
     crops = [np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3)).astype(np.uint8)]
     ranges = compute_ranges(observe(source, crops), "minmax")
-    write_qdq(source, target, ranges, profile("tensorrt"))
+    write_qdq(source, target, ranges, get_profile("tensorrt"))
     to_strongly_typed(target)
     check_qdq_rules(target)
     return source, target, ranges
@@ -88,21 +88,23 @@ def full_size(request, tmp_path_factory):
 @needs_rtx
 def test_every_convolution_but_the_head_is_int8_in_tensorrts_own_network(full_size):
     source, target, _ = full_size
-    assert float_convolutions(target) == [head(source)]
+    assert find_float_convolutions(target) == [find_head(source)]
 
 
 @needs_rtx
 def test_layers_kept_float_are_the_ones_found(full_size, tmp_path):
     source, _, ranges = full_size
-    kept = convolutions(source)[3:5]
-    write_qdq(source, tmp_path / "m.onnx", ranges, profile("tensorrt"), keep_float=kept)
+    kept = find_convolutions(source)[3:5]
+    write_qdq(source, tmp_path / "m.onnx", ranges, get_profile("tensorrt"), keep_float=kept)
     to_strongly_typed(tmp_path / "m.onnx")
-    assert sorted(float_convolutions(tmp_path / "m.onnx")) == sorted([*kept, head(source)])
+    assert sorted(find_float_convolutions(tmp_path / "m.onnx")) == sorted(
+        [*kept, find_head(source)]
+    )
 
 
 @needs_rtx
 @pytest.mark.slow
-@pytest.mark.parametrize("target", [*TARGETS, PORTABLE])
+@pytest.mark.parametrize("target", [*DEFAULT_TARGETS, PORTABLE])
 def test_an_engine_builds_for_each_gpu_generation_without_a_gpu(full_size, target):
     import tensorrt_rtx
 
@@ -118,8 +120,8 @@ def test_engines_lie_beside_the_model_with_what_they_were_built_from(quantized, 
     path = write_engines(folder, ["SM86", "SM89"], lambda *words: told.append(words))
     assert told and all(0 < done <= total for _, done, total, _ in told)
     assert path.name == "SM86.engine" and (path.parent / "SM89.engine").is_file()
-    library = library_of(importlib.import_module("tensorrt_rtx"))
-    wanted = EngineKey(sha256_of(folder / "model.onnx"), library, "SM89", "some GPU")
+    library = describe_library(importlib.import_module("tensorrt_rtx"))
+    wanted = EngineKey(compute_sha256(folder / "model.onnx"), library, "SM89", "some GPU")
     assert len(read_engine(path.parent / "SM89.engine", wanted)) > 10_000
     with pytest.raises(BackendError, match="cannot build for SM12"):
         write_engines(folder, ["SM12"])

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.artifacts.model_store import SHIPPED_MODELS, recipe_path
+from okdhp_edge.artifacts.model_store import SHIPPED_MODELS, resolve_recipe
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.recipe.recipe import read_recipe
@@ -60,11 +60,11 @@ def test_every_recipe_is_valid_and_named_as_its_file(path):
 def test_shipped_recipes_are_found_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("demo", "lite", "paper/hg4-mpii", "lab/okdhp"):
-        assert read_recipe(recipe_path(name)).name.endswith(name.split("/")[-1])
-    assert recipe_path(None) == recipe_path("demo")
+        assert read_recipe(resolve_recipe(name)).name.endswith(name.split("/")[-1])
+    assert resolve_recipe(None) == resolve_recipe("demo")
     for name in ("nobody", "../../pyproject", "paper/../../pyproject"):
         with pytest.raises(RecipeError, match="does not exist"):
-            recipe_path(name)
+            resolve_recipe(name)
 
 
 @pytest.mark.parametrize("name", SHIPPED_MODELS)
@@ -80,11 +80,11 @@ def test_the_recipe_is_that_of_the_model_that_is_shipped(name):
 
 
 def test_the_default_recipe_is_found():
-    assert read_recipe(recipe_path(None)).data.startswith("synthetic")
+    assert read_recipe(resolve_recipe(None)).data.startswith("synthetic")
 
 
 def test_overrides_keep_the_rest():
-    recipe = read_recipe(recipe_path(None))
+    recipe = read_recipe(resolve_recipe(None))
     changed = recipe.changed(epochs=7, seed=9)
     assert (changed.optimizer.epochs, changed.seed) == (7, 9)
     assert changed.network == recipe.network

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from okdhp_edge.errors import DataError
-from okdhp_edge.report.compare import compared, median, read_report
+from okdhp_edge.report.compare import compare_reports, median, read_report
 from tests.helpers.fakes import ScriptedSource
 from tests.helpers.running import run_on
 
@@ -43,7 +43,7 @@ def test_frames_that_resemble_their_neighbours_widen_the_interval():
 
 
 def test_runs_stand_side_by_side_with_the_ratio_to_the_first(report):
-    rows = compared([_with(report, "a", 4.0), _with(report, "b", 2.0, 1)])
+    rows = compare_reports([_with(report, "a", 4.0), _with(report, "b", 2.0, 1)])
     assert _cells(rows, "infer against the first")[0] == "1"
     ratio = _cells(rows, "infer against the first")[1]
     assert ratio.startswith(("0.50 (0.4", "0.50 (0.5"))
@@ -52,7 +52,7 @@ def test_runs_stand_side_by_side_with_the_ratio_to_the_first(report):
 
 
 def test_a_run_with_itself_is_the_same(report):
-    rows = compared([_with(report, "a", 3.0), _with(report, "a2", 3.0, 5)])
+    rows = compare_reports([_with(report, "a", 3.0), _with(report, "a2", 3.0, 5)])
     ratio = _cells(rows, "frame age against the first")[1]
     low, high = (float(v) for v in ratio.partition("(")[2].rstrip(")").split(".."))
     assert low <= 1.0 <= high

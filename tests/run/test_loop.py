@@ -14,9 +14,9 @@ from typing_extensions import override
 from okdhp_edge.errors import OutputError, SourceError
 from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.run.controls import Controls
-from okdhp_edge.run.pipeline import TIME_TO_POSES
+from okdhp_edge.run.pipeline import STAGES_TO_POSES
 from okdhp_edge.run.reader import FramePolicy
-from okdhp_edge.run.run_statistics import AFTER_POSES, WARMUP
+from okdhp_edge.run.run_statistics import STAGES_AFTER_POSES, WARMUP_FRAMES
 from okdhp_edge.run.sinks.records import JsonSink
 from tests.helpers.fakes import FakeBackend, ScriptedSource
 from tests.helpers.running import Picturing, run_on
@@ -32,11 +32,11 @@ def test_every_frame_of_a_file_is_shown_in_order_and_measured(tmp_path):
         40,
     )
     assert [s.frame.number for s in picture.seen] == list(range(40))
-    assert report.warmup == WARMUP
-    expected = {"capture", *TIME_TO_POSES, *AFTER_POSES} - {"detect"}
+    assert report.warmup == WARMUP_FRAMES
+    expected = {"capture", *STAGES_TO_POSES, *STAGES_AFTER_POSES} - {"detect"}
     assert set(report.stages) == expected
-    assert all(s.n == 40 - WARMUP for s in report.stages.values())
-    assert report.frame_age.n == 40 - WARMUP
+    assert all(s.n == 40 - WARMUP_FRAMES for s in report.stages.values())
+    assert report.frame_age.n == 40 - WARMUP_FRAMES
     assert len((tmp_path / "p.jsonl").read_text().splitlines()) == 40
     assert picture.closed[0] is True
 
@@ -44,11 +44,11 @@ def test_every_frame_of_a_file_is_shown_in_order_and_measured(tmp_path):
 def test_the_stages_add_up_to_the_age_and_to_the_end():
     report = run_on([ScriptedSource(300)], sinks=[Picturing()])[0]
     mean = {name: s.mean for name, s in report.stages.items()}
-    to_poses = sum(mean.get(name, 0) for name in TIME_TO_POSES)
+    to_poses = sum(mean.get(name, 0) for name in STAGES_TO_POSES)
     assert to_poses == pytest.approx(report.frame_age.mean, rel=1e-9)
-    to_end = to_poses + sum(mean.get(name, 0) for name in AFTER_POSES)
+    to_end = to_poses + sum(mean.get(name, 0) for name in STAGES_AFTER_POSES)
     assert to_end == pytest.approx(report.end_to_end.mean, rel=0.05)
-    assert report.fps == pytest.approx((300 - WARMUP) / report.seconds)
+    assert report.fps == pytest.approx((300 - WARMUP_FRAMES) / report.seconds)
 
 
 def test_nothing_is_drawn_for_sinks_that_do_not_look(tmp_path):
@@ -215,7 +215,7 @@ def test_several_sources_share_a_model_and_each_has_its_report():
         assert numbers == sorted(numbers)
 
 
-@pytest.mark.parametrize("frames", [0, 1, WARMUP])
+@pytest.mark.parametrize("frames", [0, 1, WARMUP_FRAMES])
 def test_a_source_that_ends_in_warm_up_is_a_run_without_statistics(frames):
     report = run_on([ScriptedSource(frames)])[0]
     assert report.frames == frames
@@ -288,7 +288,7 @@ def test_a_signal_ends_the_run_well(tmp_path, number):
         assert signal.getsignal(number) is before
     finally:
         signal.signal(number, inherited)
-    assert report.frames > WARMUP
+    assert report.frames > WARMUP_FRAMES
     assert len((tmp_path / "p.jsonl").read_text().splitlines()) == report.frames
     assert report.captured == report.frames + report.unprocessed
     assert source.closed

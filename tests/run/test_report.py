@@ -26,7 +26,7 @@ def test_raw_times_go_into_the_file_and_add_up():
     full = run_on([ScriptedSource(50)], sinks=[Picturing()])[0].with_samples()
     samples = full["samples_ms"]
     assert len(samples["frame age"]) == 45
-    names = [n for n in samples if n in reports.TIME_TO_POSES]
+    names = [n for n in samples if n in reports.STAGES_TO_POSES]
     for frame, age in enumerate(samples["frame age"]):
         assert sum(samples[n][frame] for n in names) == pytest.approx(age, abs=0.005)
 
@@ -59,7 +59,7 @@ STEADY = [1_000_000] * 1000
 )
 def test_readers_are_warned(infer, ages, before, after, live, expected):
     source = ScriptedSource(1, live=live)
-    flags = reports._flags(source, _Tally(infer, ages, fps=29.8), (before, after))
+    flags = reports._find_flags(source, _Tally(infer, ages, fps=29.8), (before, after))
     assert [flag.split(":")[0] for flag in flags] == expected
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from okdhp_edge.errors import OutputError
-from okdhp_edge.system.files import MANIFEST, exclusive, staged_folder
+from okdhp_edge.system.files import MANIFEST, lock_folder, stage_folder
 
 KILLED_WHILE_WRITING = """
 import os
@@ -43,7 +43,7 @@ def test_the_old_result_is_there_and_nothing_beside_it(tmp_path, code):
     (target / "old").write_text("old")
     _killed(code, target)
     assert len(list(tmp_path.iterdir())) > 1 or not target.exists()
-    with pytest.raises(RuntimeError), staged_folder(target):
+    with pytest.raises(RuntimeError), stage_folder(target):
         # What the killed one left is put right before anything else is done.
         assert (target / "old").read_text() == "old"
         raise RuntimeError
@@ -56,13 +56,13 @@ def test_a_folder_of_a_process_that_lives_is_left_alone(tmp_path):
     others = [tmp_path / ".int8-of-mine", tmp_path / ".int8-2019-old", tmp_path / ".int8-7-x"]
     for folder in (theirs, *others):
         folder.mkdir()
-    with staged_folder(tmp_path / "int8") as folder:
+    with stage_folder(tmp_path / "int8") as folder:
         (folder / "x").write_text("x")
     assert theirs.is_dir() and all(folder.is_dir() for folder in others)
 
 
 def _write(target, **files):
-    with staged_folder(target) as folder:
+    with stage_folder(target) as folder:
         for name, text in files.items():
             (folder / name).write_text(text)
 
@@ -121,7 +121,7 @@ def _lock_in_child(folder, **environment):
 
 
 def test_two_writers_exclude_each_other_wherever_their_temporary_folders_are(tmp_path):
-    with exclusive(tmp_path / "model"):
+    with lock_folder(tmp_path / "model"):
         (tmp_path / "tmp").mkdir()
         child = _lock_in_child(tmp_path / "model", TMPDIR=str(tmp_path / "tmp"))
         assert "is being written by another process" in child.stderr
@@ -132,6 +132,6 @@ def test_two_writers_exclude_each_other_wherever_their_temporary_folders_are(tmp
 def test_a_link_in_the_place_of_a_lock_is_refused(tmp_path):
     (tmp_path / "precious").write_text("years")
     (tmp_path / ".model.lock").symlink_to("precious")
-    with pytest.raises(OutputError, match="is a link"), exclusive(tmp_path / "model"):
+    with pytest.raises(OutputError, match="is a link"), lock_folder(tmp_path / "model"):
         pass
     assert (tmp_path / "precious").read_text() == "years"

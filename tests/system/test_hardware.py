@@ -13,8 +13,8 @@ def test_the_machine_is_described():
 
 
 def test_a_containers_quota_counts_rather_than_the_hosts_cores(monkeypatch):
-    monkeypatch.setattr(hardware, "_cgroup_quota", lambda: 1.5)
-    assert hardware.usable_cores() == 1
+    monkeypatch.setattr(hardware, "_read_cgroup_quota", lambda: 1.5)
+    assert hardware.count_usable_cores() == 1
 
 
 @pytest.mark.parametrize(
@@ -35,19 +35,19 @@ def test_a_containers_quota_counts_rather_than_the_hosts_cores(monkeypatch):
 )
 def test_what_multiplies_bytes_is_named(monkeypatch, machine, flags, units, saturates):
     monkeypatch.setattr(hardware.platform, "machine", lambda: machine)
-    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags.split()))
-    assert hardware.int8_units() == units
+    monkeypatch.setattr(hardware, "read_cpu_flags", lambda: frozenset(flags.split()))
+    assert hardware.detect_int8_units() == units
     assert hardware.saturates_in_int8() is saturates
 
 
 def test_an_arm_board_is_called_by_its_name(monkeypatch):
     text = "processor\t: 0\nFeatures\t: fp asimd\n\nRevision\t: c03114\nModel\t: Raspberry Pi 4\n"
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
-    hardware._cpuinfo.cache_clear()
+    hardware._read_cpuinfo.cache_clear()
     try:
-        assert hardware._cpu_name() == "Raspberry Pi 4"
+        assert hardware._read_cpu_name() == "Raspberry Pi 4"
     finally:
-        hardware._cpuinfo.cache_clear()
+        hardware._read_cpuinfo.cache_clear()
 
 
 @pytest.mark.parametrize(

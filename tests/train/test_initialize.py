@@ -7,9 +7,9 @@ from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.build import build_network
 from okdhp_edge.network.config import MobilePoseConfig
 from okdhp_edge.pose.skeleton import LSP14, Skeleton
-from okdhp_edge.recipe.checkpoint import net_tensors, read_info
+from okdhp_edge.recipe.checkpoint import load_net_tensors, read_info
 from okdhp_edge.recipe.recipe import FreezeTable
-from okdhp_edge.train.finetune import finetuning_recipe
+from okdhp_edge.train.finetune import make_finetuning_recipe
 from okdhp_edge.train.freeze import freeze, keep_frozen
 from okdhp_edge.train.initialize import initialize_from
 from okdhp_edge.train.loop import train
@@ -32,8 +32,8 @@ def test_joints_known_by_name_keep_their_channels_and_others_begin_anew(trained)
     net, begun, _ = _started(trained, GYMNAST)
     assert begun.kept == GYMNAST.joints[1:] and begun.reinitialized == ("tip",)
     assert "begun anew: tip" in str(begun)
-    theirs, mine = net_tensors(trained), net.state_dict()
-    columns = GYMNAST.columns_in(LSP14)
+    theirs, mine = load_net_tensors(trained), net.state_dict()
+    columns = GYMNAST.find_columns(LSP14)
     grown = [n for n, t in mine.items() if t.shape != theirs[n].shape]
     assert grown
     for name in mine:
@@ -101,7 +101,7 @@ def test_an_hourglass_freezes_its_stem(trained):
 
 @pytest.mark.parametrize("persons", [1, 5, 20, 100, 500, 5000])
 def test_a_schedule_by_the_size_of_the_set(trained, persons):
-    recipe = finetuning_recipe(str(trained), persons)
+    recipe = make_finetuning_recipe(str(trained), persons)
     optimizer = recipe.optimizer
     steps = optimizer.epochs * max(1, persons // optimizer.batch_size)
     assert 200 <= steps <= 5000 or persons < 5

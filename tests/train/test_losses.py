@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from okdhp_edge.train.losses import hard_loss, labelled_total, pixelwise_kl, ramp
+from okdhp_edge.train.losses import count_labelled, hard_loss, pixelwise_kl, ramp
 
 RNG = np.random.default_rng(0)
 
@@ -26,7 +26,7 @@ def _log_softmax(x):
 @pytest.mark.parametrize("kind", ["mse", "ce"])
 def test_hard_losses(kind, batch):
     maps, _, target, weight = _case(batch)
-    got = hard_loss(maps, target, weight, labelled_total(weight), kind)
+    got = hard_loss(maps, target, weight, count_labelled(weight), kind)
     m, t, w = (v.numpy().astype(np.float64) for v in (maps, target, weight))
     if kind == "mse":
         per_joint = 0.5 * ((m - t) ** 2).mean((2, 3))
@@ -39,7 +39,7 @@ def test_hard_losses(kind, batch):
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 3.0])
 def test_pixelwise_kl(temperature):
     student, teacher, _, weight = _case()
-    got = pixelwise_kl(student, teacher, weight, labelled_total(weight), temperature)
+    got = pixelwise_kl(student, teacher, weight, count_labelled(weight), temperature)
     p, q = (_log_softmax(v.numpy() / temperature) for v in (teacher, student))
     per_joint = (np.exp(p) * (p - q)).sum(-1)
     w = weight.numpy()
@@ -48,7 +48,7 @@ def test_pixelwise_kl(temperature):
 
 def test_kl_of_identical_heatmaps_and_of_unlabelled_joints_is_zero():
     student, teacher, _, weight = _case()
-    total = labelled_total(weight)
+    total = count_labelled(weight)
     assert float(pixelwise_kl(student, student, weight, total, 1.0)) == pytest.approx(0, abs=1e-6)
     assert float(pixelwise_kl(student, teacher, weight * 0, total, 1.0)) == 0
 
@@ -56,7 +56,7 @@ def test_kl_of_identical_heatmaps_and_of_unlabelled_joints_is_zero():
 def test_unlabelled_joints_move_nothing():
     maps, _, target, weight = _case()
     maps.requires_grad_()
-    hard_loss(maps, target, weight, labelled_total(weight), "ce").backward()
+    hard_loss(maps, target, weight, count_labelled(weight), "ce").backward()
     assert not maps.grad[weight == 0].any()
     assert maps.grad[weight == 1].any()
 
@@ -64,7 +64,7 @@ def test_unlabelled_joints_move_nothing():
 def test_a_batch_without_labels_gives_zero_not_nan():
     maps, _, target, weight = _case()
     weight = weight * 0
-    assert float(hard_loss(maps, target, weight, labelled_total(weight), "mse")) == 0
+    assert float(hard_loss(maps, target, weight, count_labelled(weight), "mse")) == 0
 
 
 @pytest.mark.parametrize(("epoch", "value"), [(0, 0.006738), (5, 0.286505), (10, 1), (20, 1)])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from okdhp_edge.data.augment import NO_AUGMENTATION, training_crop
+from okdhp_edge.data.augment import NO_AUGMENTATION, make_training_crop
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import Sample
 from okdhp_edge.pose.heatmap import HeatmapKind, decode
@@ -72,7 +72,9 @@ SKELETON = Skeleton("four", ("a", "b", "left_c", "right_c"))
 @pytest.mark.parametrize("said", [None, np.array([False, False, True, False])])
 def test_a_joint_outside_the_crop_is_absent_from_it(said):
     spec = tiny_recipe().input_spec()
-    crop = training_crop(_person(said), SKELETON, spec, NO_AUGMENTATION, np.random.default_rng(0))
+    crop = make_training_crop(
+        _person(said), SKELETON, spec, NO_AUGMENTATION, np.random.default_rng(0)
+    )
     assert crop.weight.tolist() == [1, 0, 0, 0]
     assert crop.absent.tolist() == [0, 1, float(said is not None), 0]
 
@@ -82,7 +84,7 @@ def test_mirroring_exchanges_absent_sides():
     said = np.array([False, False, True, False])
     flips = NO_AUGMENTATION.model_copy(update={"flip": True})
     crops = [
-        training_crop(_person(said), SKELETON, spec, flips, np.random.default_rng(seed))
+        make_training_crop(_person(said), SKELETON, spec, flips, np.random.default_rng(seed))
         for seed in range(8)
     ]
     assert {c.mirrored for c in crops} == {True, False}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from okdhp_edge.artifacts.card import SkeletonSpec
-from okdhp_edge.artifacts.model_store import recipe_path
+from okdhp_edge.artifacts.model_store import resolve_recipe
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import COCO17, LSP14, MPII16
 from okdhp_edge.recipe import checkpoint
@@ -47,7 +47,7 @@ def _with_teachers(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe with its teachers standing in `folder`."""
     text = recipe.model_dump_json()
     for name in set(re.findall(r'"models/([^/"]+)/best\.safetensors"', text)):
-        teacher = read_recipe(recipe_path(f"lab/{name.removeprefix('lab-')}"))
+        teacher = read_recipe(resolve_recipe(f"lab/{name.removeprefix('lab-')}"))
         _untrained(_small(teacher), folder / name / "best.safetensors")
         text = text.replace(f'"models/{name}/', f'"{folder}/{name}/')
     return Recipe.model_validate_json(text)
@@ -88,7 +88,7 @@ def test_a_recipe_takes_a_step(path, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["hg4-mpii", "mobilepose-mobilenetv2-coco"])
 def test_a_published_recipe_takes_a_step_at_its_own_size(name):
-    recipe = read_recipe(recipe_path(f"paper/{name}"))
+    recipe = read_recipe(resolve_recipe(f"paper/{name}"))
     terms, moved = _step(recipe)
     assert moved
     assert set(terms) == {"hard", "ensemble", "kd"}

@@ -2,12 +2,12 @@ import pytest
 import torch
 
 from okdhp_edge.recipe.recipe import OptimizerTable
-from okdhp_edge.train.schedule import build_optimizer, learning_rate
+from okdhp_edge.train.schedule import build_optimizer, compute_learning_rate
 
 
 def test_one_cycle_rises_then_falls_to_nearly_nothing():
     table = OptimizerTable(lr=1.0, epochs=10, warmup=0.2)
-    rates = [learning_rate(table, s, 10) for s in range(100)]
+    rates = [compute_learning_rate(table, s, 10) for s in range(100)]
     assert rates[0] == pytest.approx(1 / 25)
     assert max(rates) == pytest.approx(1.0, abs=1e-2)
     assert 18 <= rates.index(max(rates)) <= 21
@@ -17,7 +17,7 @@ def test_one_cycle_rises_then_falls_to_nearly_nothing():
 
 def test_steps_divide_by_ten_at_each_milestone():
     table = OptimizerTable(lr=2.5e-4, epochs=150, schedule="steps", milestones=(90, 120))
-    assert [learning_rate(table, e * 7, 7) for e in (0, 89, 90, 120)] == pytest.approx(
+    assert [compute_learning_rate(table, e * 7, 7) for e in (0, 89, 90, 120)] == pytest.approx(
         [2.5e-4, 2.5e-4, 2.5e-5, 2.5e-6]
     )
 

@@ -11,7 +11,7 @@ from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
 from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.recipe.distillation import TeacherTable
-from okdhp_edge.train.teacher import _peaked, load_checkpoint, open_teacher
+from okdhp_edge.train.teacher import _normalize_peaks, load_checkpoint, open_teacher
 from tests.helpers.tiny_models import tiny_recipe
 
 SPEC = tiny_recipe().input_spec()
@@ -29,7 +29,7 @@ def test_a_checkpoint_teaches_by_the_output_that_is_named(trained, output):
     with torch.no_grad():
         outputs = net(CROPS)
     maps = outputs.ensemble if output == "ensemble" else outputs.last(int(output[-1]))
-    torch.testing.assert_close(targets.heatmaps, _peaked(maps, HeatmapKind.LOGITS))
+    torch.testing.assert_close(targets.heatmaps, _normalize_peaks(maps, HeatmapKind.LOGITS))
     assert targets.joint_mask.all()
 
 
@@ -109,7 +109,7 @@ def test_another_size_and_skeleton_are_matched(trained):
 def test_lessons_are_between_zero_and_one():
     maps = torch.randn(2, 3, 5, 5)
     for kind in HeatmapKind:
-        peaked = _peaked(maps, kind)
+        peaked = _normalize_peaks(maps, kind)
         assert peaked.min() >= 0
         torch.testing.assert_close(peaked.amax((2, 3)), torch.ones(2, 3))
 

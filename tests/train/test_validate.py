@@ -6,7 +6,7 @@ import torch
 
 from okdhp_edge.data.load import load
 from okdhp_edge.train.teacher import load_checkpoint
-from okdhp_edge.train.validate import agreement, all_outputs, validate
+from okdhp_edge.train.validate import compute_agreement, make_predictor, validate
 from tests.helpers.tiny_models import tiny_recipe
 
 POSES = load("synthetic:40", "val")
@@ -17,13 +17,13 @@ def _truth():
 
 
 def test_branches_that_say_the_same_agree():
-    assert agreement(POSES, {"branch0": _truth(), "branch1": _truth()}) == 1.0
+    assert compute_agreement(POSES, {"branch0": _truth(), "branch1": _truth()}) == 1.0
 
 
 def test_joints_far_apart_do_not_agree():
     moved = _truth()
     moved[:, :7] += 100
-    assert agreement(POSES, {"branch0": _truth(), "branch1": moved}) == pytest.approx(0.5)
+    assert compute_agreement(POSES, {"branch0": _truth(), "branch1": moved}) == pytest.approx(0.5)
 
 
 def test_all_outputs_are_judged_and_the_mode_is_left_alone(trained):
@@ -42,7 +42,7 @@ def test_all_outputs_are_judged_and_the_mode_is_left_alone(trained):
 def test_outputs_are_named_by_branch(trained):
     net, _ = load_checkpoint(trained)
     crops = np.zeros((2, 64, 64, 3), np.uint8)
-    outputs = all_outputs(net, torch.device("cpu"))(crops)
+    outputs = make_predictor(net, torch.device("cpu"))(crops)
     assert {k: v.shape for k, v in outputs.items()} == dict.fromkeys(
         ("branch0", "branch1", "ensemble"), (2, 14, 16, 16)
     )

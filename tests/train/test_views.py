@@ -10,7 +10,7 @@ from okdhp_edge.pose.crop import apply, compose, crop_from_frame, heatmap_from_c
 from okdhp_edge.pose.heatmap import HeatmapKind, decode
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.train.gaussian_targets import gaussian_targets
-from okdhp_edge.train.views import mean_over_views, resampled
+from okdhp_edge.train.views import average_over_views, resample
 from tests.helpers.fixed_net import made_batch
 
 FLIP = torch.tensor(LSP14.flip_index.tolist())
@@ -36,7 +36,7 @@ def test_a_peak_lands_where_the_joint_is_in_the_other_view(rotation, scale, mirr
     source, target = _placed(rotation, scale, mirror=mirror), _placed()
     joint = np.array([[x, y]])
     back = torch.tensor(compose(source, invert(target))[None], dtype=torch.float32)
-    seen = resampled(_drawn(source, joint), back).numpy()
+    seen = resample(_drawn(source, joint), back).numpy()
     found = decode(seen, HeatmapKind.GAUSSIAN, 1.5).xy_BK2[0]
     assert np.abs(found - apply(target, joint)).max() < 0.35
 
@@ -44,7 +44,7 @@ def test_a_peak_lands_where_the_joint_is_in_the_other_view(rotation, scale, mirr
 def test_the_same_view_is_left_as_it_is():
     maps = torch.rand(2, 14, 24, 24)
     same = torch.eye(3)[:2].repeat(2, 1, 1)
-    torch.testing.assert_close(resampled(maps, same), maps)
+    torch.testing.assert_close(resample(maps, same), maps)
 
 
 def _two_views(left, right):
@@ -60,7 +60,7 @@ def test_views_that_agree_teach_what_each_said():
     mirrored = joints[LSP14.flip_index]
     maps = torch.cat([_drawn(left, joints), _drawn(right, mirrored)])
     batch = _two_views(left, right)._replace(mirrored=torch.tensor([False, True]))
-    mean = mean_over_views(maps, batch, 2, FLIP).numpy()
+    mean = average_over_views(maps, batch, 2, FLIP).numpy()
     for view, (placed, truth) in enumerate(((left, joints), (right, mirrored))):
         found = decode(mean[view : view + 1], HeatmapKind.GAUSSIAN, 1.5).xy_BK2[0]
         assert np.abs(found - apply(placed, truth)).max() < 0.4
@@ -72,7 +72,7 @@ def test_a_view_that_does_not_show_a_joint_is_not_asked():
     weight = torch.ones(2, 14)
     weight[1, 3] = 0
     weight[:, 5] = 0
-    mean = mean_over_views(maps, batch._replace(weight=weight), 2, FLIP)
+    mean = average_over_views(maps, batch._replace(weight=weight), 2, FLIP)
     torch.testing.assert_close(mean[0, 0], maps[:, 0].mean(0))
     torch.testing.assert_close(mean[0, 3], maps[0, 3])
     torch.testing.assert_close(mean[1, 3], maps[0, 3])
@@ -83,5 +83,5 @@ def test_a_view_that_does_not_show_a_joint_is_not_asked():
 def test_persons_do_not_mix(persons):
     maps = torch.rand(2 * persons, 14, 24, 24)
     batch = made_batch(2 * persons)
-    mean = mean_over_views(maps, batch._replace(weight=torch.ones(2 * persons, 14)), 2, FLIP)
+    mean = average_over_views(maps, batch._replace(weight=torch.ones(2 * persons, 14)), 2, FLIP)
     torch.testing.assert_close(mean[:persons], (maps[:persons] + maps[persons:]) / 2)

@@ -17,17 +17,17 @@ from okdhp_edge.data.annotation_tools.annotations import (
     AnnotationSet,
     Point,
 )
-from okdhp_edge.data.coco_annotation import AREA_OF_BOX
-from okdhp_edge.data.coco_layout import portable_name
+from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO
+from okdhp_edge.data.coco_layout import make_portable_name
 from okdhp_edge.data.image_file import IMAGE_SUFFIXES, read_image
 from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.data.yolo import is_yolo, load_yolo
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import box_around
-from okdhp_edge.pose.skeleton import COCO17, canonical_names, mirrored
-from okdhp_edge.system.files import staged_folder, write_text
+from okdhp_edge.pose.skeleton import COCO17, canonicalize_names, mirror_name
+from okdhp_edge.system.files import stage_folder, write_text
 
-_PERSON = "person"
+_PERSON_CATEGORY = "person"
 
 
 class AnnotationReader(NamedTuple):
@@ -80,8 +80,8 @@ def read_project(path: Path, tool: str | None, person_class: str | None) -> Anno
 
 def _read_yolo(path: Path, person_class: str | None) -> AnnotationSet:
     poses = load_yolo(path, "all", person_class)
-    category = person_class or _PERSON
-    images = list(_images_of(poses, path, category))
+    category = person_class or _PERSON_CATEGORY
+    images = list(_make_images(poses, path, category))
     return AnnotationSet(
         images, {category: poses.skeleton.joints}, poses.skeleton.limbs, poses.notes
     )
@@ -106,8 +106,8 @@ def import_annotations(
     """
     project = read_project(path, tool, person_class)
     left_out: Counter[str] = Counter()
-    category = _category(project, person_class, left_out)
-    keypoints = _keypoints(project, category)
+    category = _choose_category(project, person_class, left_out)
+    keypoints = _choose_keypoints(project, category)
     frames = out.with_name(f"{out.stem}_images")
     _write_frames(project, frames)
     locate = ImageFinder(images or (path if path.is_dir() else path.parent), frames)
@@ -128,7 +128,7 @@ def import_annotations(
         )
         if scale != (1.0, 1.0):
             left_out["images of another size than annotated: keypoints scaled"] += 1
-        coco.add(file, (width, height), [_scaled(person, scale) for person in labelled])
+        coco.add(file, (width, height), [_scale_person(person, scale) for person in labelled])
     notes = (*project.notes, *(f"{count} {what}" for what, count in (+left_out).items()))
     if not coco.annotations:
         raise DataError(
@@ -139,39 +139,39 @@ def import_annotations(
     return ImportResult(out, len(coco.images), len(coco.annotations), tuple(keypoints), notes)
 
 
-def _category(project: AnnotationSet, wanted: str | None, left_out: Counter[str]) -> str:
+def _choose_category(project: AnnotationSet, wanted: str | None, left_out: Counter[str]) -> str:
     counts = Counter(p.category for image in project.images for p in image.persons if p.points)
     if wanted is not None and wanted not in counts:
         raise DataError(
             f"no object with keypoints is of class '{wanted}'",
             f"the classes are {', '.join(sorted(counts)) or 'none'}",
         )
-    named = [c for c in counts if c.lower() == _PERSON]
+    named = [c for c in counts if c.lower() == _PERSON_CATEGORY]
     chosen = wanted or (
-        named[0] if named else max(counts, key=lambda c: counts[c], default=_PERSON)
+        named[0] if named else max(counts, key=lambda c: counts[c], default=_PERSON_CATEGORY)
     )
     for other in sorted(counts.keys() - {chosen}):
         left_out[f"objects of class '{other}' left out"] += counts[other]
     return chosen
 
 
-def _keypoints(project: AnnotationSet, category: str) -> list[str]:
+def _choose_keypoints(project: AnnotationSet, category: str) -> list[str]:
     """As declared. Where nothing is declared, those of COCO where no other is used, else those used
     and their other sides."""
     used = [name for image in project.images for p in image.persons if p.category == category
             for name in p.points]  # fmt: skip
     declared = list(project.keypoints.get(category, ()))
     names = list(dict.fromkeys([*declared, *used]))
-    raw_names = dict(zip(canonical_names(names), names, strict=True)) if names else {}
+    raw_names = dict(zip(canonicalize_names(names), names, strict=True)) if names else {}
     joints = list(raw_names)
     if raw_names.keys() <= set(COCO17.joints) and (not declared or len(names) == len(COCO17)):
         joints = list(COCO17.joints)
     elif not declared:
-        joints += [twin for twin in map(mirrored, joints) if twin not in raw_names]
+        joints += [twin for twin in map(mirror_name, joints) if twin not in raw_names]
     return [raw_names.get(joint, joint) for joint in joints]
 
 
-def _scaled(person: AnnotatedPerson, scale: tuple[float, float]) -> AnnotatedPerson:
+def _scale_person(person: AnnotatedPerson, scale: tuple[float, float]) -> AnnotatedPerson:
     if scale == (1.0, 1.0):
         return person
     sx, sy = scale
@@ -188,7 +188,7 @@ def _write_frames(project: AnnotationSet, folder: Path) -> None:
     frames = [image for image in project.images if image.read is not None and image.persons]
     if not frames:
         return
-    with staged_folder(folder) as staging:
+    with stage_folder(folder) as staging:
         for image in frames:
             assert image.read is not None
             encoded = cv2.imencode(".png", image.read())[1]
@@ -212,9 +212,9 @@ class ImageFinder:
             for place in (self._root / name, self._root / "images" / name):
                 if _is_file(place):
                     return place
-        return self._anywhere(image.names)
+        return self._find_anywhere(image.names)
 
-    def _anywhere(self, names: Sequence[str]) -> Path | None:
+    def _find_anywhere(self, names: Sequence[str]) -> Path | None:
         if self._by_name is None:
             self._by_name = {}
             for file in self._root.rglob("*"):
@@ -246,30 +246,30 @@ class CocoWriter:
     def add(self, file: Path, size: tuple[int, int], persons: Sequence[AnnotatedPerson]) -> None:
         """Add an image of (width, height) with its persons."""
         image_id = len(self.images) + 1
-        self.images.append({"id": image_id, "file_name": portable_name(self._out, file),
+        self.images.append({"id": image_id, "file_name": make_portable_name(self._out, file),
                             "width": size[0], "height": size[1]})  # fmt: skip
         for person in persons:
             self.annotations.append(
                 {"id": len(self.annotations) + 1, "image_id": image_id, "category_id": 1,
-                 "iscrowd": 0} | _person_record(person, self._keypoints)
+                 "iscrowd": 0} | _make_person_record(person, self._keypoints)
             )  # fmt: skip
 
     def write(self) -> None:
         """Write the file, whole or not at all."""
-        category = {"id": 1, "name": _PERSON, "keypoints": self._keypoints,
+        category = {"id": 1, "name": _PERSON_CATEGORY, "keypoints": self._keypoints,
                     "skeleton": self._limbs}  # fmt: skip
         content = {"images": self.images, "annotations": self.annotations,
                    "categories": [category]}  # fmt: skip
         write_text(self._out, json.dumps(content) + "\n")
 
 
-def _person_record(person: AnnotatedPerson, keypoints: Sequence[str]) -> dict[str, Any]:
+def _make_person_record(person: AnnotatedPerson, keypoints: Sequence[str]) -> dict[str, Any]:
     points = [person.points.get(name) for name in keypoints]
     flat = [v for p in points for v in (p if p and p.visibility else (0, 0, 0))]
     xy = np.array([p[:2] for p in points if p and p.visibility])
     box = box_around(xy) if person.box is None else person.box
     return {"keypoints": flat, "num_keypoints": len(xy), "bbox": [float(v) for v in box],
-            "area": float(box[2] * box[3]) * AREA_OF_BOX}  # fmt: skip
+            "area": float(box[2] * box[3]) * PERSON_BOX_AREA_RATIO}  # fmt: skip
 
 
 def export_pre_annotations(poses: PoseDataset, tool: str, out: Path) -> list[Path]:
@@ -289,9 +289,9 @@ def export_pre_annotations(poses: PoseDataset, tool: str, out: Path) -> list[Pat
     """
     check_tool(tool)
     joints = poses.skeleton.joints
-    images = list(_images_of(poses, out))
+    images = list(_make_images(poses, out))
     return WRITERS[tool](
-        AnnotationSet(images, {_PERSON: joints}, poses.skeleton.limbs), out
+        AnnotationSet(images, {_PERSON_CATEGORY: joints}, poses.skeleton.limbs), out
     )  # fmt: skip
 
 
@@ -321,7 +321,9 @@ def check_tool(tool: str) -> None:
         raise DataError(f"no pre-annotations for '{tool}'", f"use one of {', '.join(WRITERS)}")
 
 
-def _images_of(poses: PoseDataset, out: Path, category: str = _PERSON) -> Iterator[AnnotatedImage]:
+def _make_images(
+    poses: PoseDataset, out: Path, category: str = _PERSON_CATEGORY
+) -> Iterator[AnnotatedImage]:
     by_image: dict[Any, list[Sample]] = {}
     for sample in poses.samples:
         if not sample.is_negative:
@@ -329,13 +331,13 @@ def _images_of(poses: PoseDataset, out: Path, category: str = _PERSON) -> Iterat
     for image, samples in by_image.items():
         height, width = image.read().shape[:2]
         persons = [
-            AnnotatedPerson(_points(sample, poses.skeleton.joints), sample.box, category)
+            AnnotatedPerson(_make_points(sample, poses.skeleton.joints), sample.box, category)
             for sample in samples
         ]  # fmt: skip
-        yield AnnotatedImage((portable_name(out, image.path),), persons, (width, height))
+        yield AnnotatedImage((make_portable_name(out, image.path),), persons, (width, height))
 
 
-def _points(sample: Sample, joints: Sequence[str]) -> Mapping[str, Point]:
+def _make_points(sample: Sample, joints: Sequence[str]) -> Mapping[str, Point]:
     return {
         joint: Point(float(x), float(y))
         for joint, (x, y), known in zip(joints, sample.xy, sample.labelled, strict=True)

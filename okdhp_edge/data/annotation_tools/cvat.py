@@ -32,11 +32,11 @@ _REMEDY = "export the task as CVAT for images 1.1"
 
 def is_cvat(path: Path) -> bool:
     """Whether a file, or `annotations.xml` of a folder, is CVAT's."""
-    file = _file(path)
+    file = _find_file(path)
     return file.is_file() and file.suffix.lower() == ".xml"
 
 
-def _file(path: Path) -> Path:
+def _find_file(path: Path) -> Path:
     return path / "annotations.xml" if path.is_dir() else path
 
 
@@ -49,14 +49,14 @@ def read_cvat(path: Path) -> AnnotationSet:
     Raises:
         DataError: not such a file.
     """
-    file = _file(path)
+    file = _find_file(path)
     try:
         root = fromstring(read_text(file))
         if root.find("track") is not None:
             raise DataError(f"{file} is CVAT for video", _REMEDY)
         left_out: Counter[str] = Counter()
-        images = [_image(image, left_out) for image in root.iter("image")]
-        keypoints = _declared(root)
+        images = [_parse_image(image, left_out) for image in root.iter("image")]
+        keypoints = _read_declared(root)
     except FileNotFoundError:
         raise DataError(f"{file} does not exist", _REMEDY) from None
     except (OSError, ParseError, KeyError, TypeError, ValueError) as error:
@@ -65,7 +65,7 @@ def read_cvat(path: Path) -> AnnotationSet:
     return AnnotationSet(images, keypoints, notes=notes)
 
 
-def _declared(root: "Element") -> dict[str, list[str]]:
+def _read_declared(root: "Element") -> dict[str, list[str]]:
     """The elements of each skeleton: labels inside its label, or labels that name it as parent."""
     found: dict[str, list[str]] = {}
     for label in root.iterfind("meta//labels/label"):
@@ -78,25 +78,25 @@ def _declared(root: "Element") -> dict[str, list[str]]:
     return found
 
 
-def _image(image: "Element", left_out: Counter[str]) -> AnnotatedImage:
+def _parse_image(image: "Element", left_out: Counter[str]) -> AnnotatedImage:
     size = int(image.attrib["width"]), int(image.attrib["height"])
-    persons = [_of_skeleton(skeleton) for skeleton in image.iterfind("skeleton")]
-    persons += _of_groups(image, left_out)
+    persons = [_parse_skeleton(skeleton) for skeleton in image.iterfind("skeleton")]
+    persons += _parse_groups(image, left_out)
     return AnnotatedImage((image.attrib["name"].replace("\\", "/"),), persons, size)
 
 
-def _of_skeleton(skeleton: "Element") -> AnnotatedPerson:
-    points = dict(map(_point, skeleton.iterfind("points")))
+def _parse_skeleton(skeleton: "Element") -> AnnotatedPerson:
+    points = dict(map(_parse_point, skeleton.iterfind("points")))
     return AnnotatedPerson(points, category=skeleton.attrib["label"])
 
 
-def _of_groups(image: "Element", left_out: Counter[str]) -> Iterator[AnnotatedPerson]:
+def _parse_groups(image: "Element", left_out: Counter[str]) -> Iterator[AnnotatedPerson]:
     boxes: dict[str | None, Element] = {
         box.attrib.get("group_id"): box for box in image.iterfind("box")
     }
     groups: dict[str | None, dict[str, Point]] = {}
     for element in image.iterfind("points"):
-        name, point = _point(element)
+        name, point = _parse_point(element)
         group = groups.setdefault(element.attrib.get("group_id"), {})
         if name in group:
             left_out["points that no group joins to a person"] += 1
@@ -105,17 +105,17 @@ def _of_groups(image: "Element", left_out: Counter[str]) -> Iterator[AnnotatedPe
     for group_id, points in groups.items():
         box = boxes.get(group_id)
         category = "person" if box is None else box.attrib["label"]
-        yield AnnotatedPerson(points, None if box is None else _box(box), category)
+        yield AnnotatedPerson(points, None if box is None else _parse_box(box), category)
 
 
-def _point(element: "Element") -> tuple[str, Point]:
+def _parse_point(element: "Element") -> tuple[str, Point]:
     x, y = (float(v) for v in element.attrib["points"].split(";")[0].split(","))
     hidden, outside = (element.attrib.get(key) == "1" for key in ("occluded", "outside"))
     visibility = 0 if outside else 1 if hidden else 2
     return element.attrib["label"], Point(x - 0.5, y - 0.5, visibility)
 
 
-def _box(element: "Element") -> Box:
+def _parse_box(element: "Element") -> Box:
     left, top, right, bottom = (float(element.attrib[k]) for k in ("xtl", "ytl", "xbr", "ybr"))
     return np.array([left, top, right - left, bottom - top])
 
@@ -131,7 +131,7 @@ def write_cvat(annotations: AnnotationSet, out: Path) -> list[Path]:
     lines = [
         line
         for index, image in enumerate(annotations.images)
-        for line in _image_lines(index, image, annotations)
+        for line in _format_image(index, image, annotations)
     ]
     body = "\n".join(lines)
     write_text(
@@ -139,12 +139,12 @@ def write_cvat(annotations: AnnotationSet, out: Path) -> list[Path]:
         '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n'
         f"{body}\n</annotations>\n",
     )
-    labels = [_label(*item, annotations.limbs) for item in annotations.keypoints.items()]
+    labels = [_make_label(*item, annotations.limbs) for item in annotations.keypoints.items()]
     write_text(labels_file, json.dumps(labels, indent=1) + "\n")
     return [annotations_file, labels_file]
 
 
-def _image_lines(index: int, image: AnnotatedImage, annotations: AnnotationSet) -> Iterator[str]:
+def _format_image(index: int, image: AnnotatedImage, annotations: AnnotationSet) -> Iterator[str]:
     assert image.size is not None
     width, height = image.size
     name = quoteattr(image.names[0])
@@ -154,7 +154,7 @@ def _image_lines(index: int, image: AnnotatedImage, annotations: AnnotationSet) 
         for keypoint in annotations.keypoints[person.category]:
             point = person.points.get(keypoint)
             # A point that is not there lies in the middle of the person, marked "outside".
-            x, y, visibility = point or (*_middle(person), 0)
+            x, y, visibility = point or (*_find_middle(person), 0)
             yield (
                 f'      <points label={quoteattr(keypoint)} source="auto" '
                 f'outside="{int(visibility == 0)}" occluded="{int(visibility == 1)}" '
@@ -164,22 +164,22 @@ def _image_lines(index: int, image: AnnotatedImage, annotations: AnnotationSet) 
     yield "  </image>"
 
 
-def _middle(person: AnnotatedPerson) -> tuple[float, float]:
+def _find_middle(person: AnnotatedPerson) -> tuple[float, float]:
     assert person.box is not None
     x, y = person.box[:2] + person.box[2:] / 2
     return float(x), float(y)
 
 
-def _label(
+def _make_label(
     category: str, keypoints: Sequence[str], limbs: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
     """A skeleton in CVAT's "Raw" constructor: its elements, and the drawing that joins them."""
     sublabels = [{"name": name, "type": "points", "attributes": []} for name in keypoints]
     return {"name": category, "type": "skeleton", "attributes": [], "sublabels": sublabels,
-            "svg": _drawing(keypoints, limbs)}  # fmt: skip
+            "svg": _format_drawing(keypoints, limbs)}  # fmt: skip
 
 
-def _drawing(keypoints: Sequence[str], limbs: Sequence[tuple[str, str]]) -> str:
+def _format_drawing(keypoints: Sequence[str], limbs: Sequence[tuple[str, str]]) -> str:
     """The elements on a circle, in percent of the drawing."""
     angle = np.linspace(0, 2 * np.pi, len(keypoints), endpoint=False)
     place = np.stack([50 + 40 * np.sin(angle), 50 - 40 * np.cos(angle)], axis=1).round(1)

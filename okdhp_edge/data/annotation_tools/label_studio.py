@@ -26,7 +26,7 @@ from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.system.files import write_text
 
-_PERCENT = 100.0
+_FULL_PERCENT = 100.0
 # An uploaded file gets a random prefix.
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 _POINT_WIDTH_PERCENT = 0.5
@@ -54,7 +54,7 @@ def read_label_studio(path: Path) -> AnnotationSet:
         raise DataError(f"{path} is Label Studio's JSON-MIN", "export the tasks as JSON")
     left_out: Counter[str] = Counter()
     try:
-        images = [image for task in tasks if (image := _image(task, left_out))]
+        images = [image for task in tasks if (image := _parse_image(task, left_out))]
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(
             f"{path} is not what Label Studio writes ({error!r})", "export the tasks as JSON"
@@ -63,9 +63,9 @@ def read_label_studio(path: Path) -> AnnotationSet:
     return AnnotationSet(images, notes=notes)
 
 
-def _image(task: Mapping[str, Any], left_out: Counter[str]) -> AnnotatedImage | None:
-    names = _names(task.get("data") or {})
-    regions = _regions(task)
+def _parse_image(task: Mapping[str, Any], left_out: Counter[str]) -> AnnotatedImage | None:
+    names = _guess_names(task.get("data") or {})
+    regions = _get_regions(task)
     if not regions or not names:
         left_out["tasks without annotations" if names else "tasks without an image"] += 1
         return None
@@ -74,17 +74,17 @@ def _image(task: Mapping[str, Any], left_out: Counter[str]) -> AnnotatedImage | 
         left_out["tasks without the size of their image"] += 1
         return None
     size = int(sized["original_width"]), int(sized["original_height"])
-    return AnnotatedImage(names, list(_persons(regions, left_out)), size)
+    return AnnotatedImage(names, list(_parse_persons(regions, left_out)), size)
 
 
-def _regions(task: Mapping[str, Any]) -> list[_Region]:
+def _get_regions(task: Mapping[str, Any]) -> list[_Region]:
     """Of the last annotation that was not skipped; of older exports, `completions`."""
     saved = task.get("annotations") or task.get("completions") or []
     kept = [a for a in saved if isinstance(a, dict) and not a.get("was_cancelled")]
     return [r for r in kept[-1].get("result") or [] if isinstance(r, dict)] if kept else []
 
 
-def _names(data: Mapping[str, Any]) -> tuple[str, ...]:
+def _guess_names(data: Mapping[str, Any]) -> tuple[str, ...]:
     """The names a file behind an address may have."""
     texts = [value for value in data.values() if isinstance(value, str)]
     address = str(data.get("image") or next(iter(texts), ""))
@@ -96,14 +96,14 @@ def _names(data: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([path.lstrip("/"), bare, _UPLOAD_PREFIX.sub("", bare)]))
 
 
-def _persons(regions: Sequence[_Region], left_out: Counter[str]) -> Iterator[AnnotatedPerson]:
+def _parse_persons(regions: Sequence[_Region], left_out: Counter[str]) -> Iterator[AnnotatedPerson]:
     rectangles = {str(r["id"]): r for r in regions if r.get("type") == "rectanglelabels"}
     points: dict[str | None, dict[str, Point]] = {}
     for region in regions:
         if region.get("type") != "keypointlabels":
             continue
-        point = _point(region)
-        owner = _owner(region, point, rectangles)
+        point = _parse_point(region)
+        owner = _find_owner(region, point, rectangles)
         (label,) = region["value"]["keypointlabels"][:1]
         same = points.setdefault(owner, {})
         if owner is None and label in same:
@@ -112,37 +112,37 @@ def _persons(regions: Sequence[_Region], left_out: Counter[str]) -> Iterator[Ann
             same[str(label)] = point
     for name, rectangle in rectangles.items():
         (category,) = rectangle["value"]["rectanglelabels"][:1]
-        yield AnnotatedPerson(points.get(name, {}), _box(rectangle), str(category))
+        yield AnnotatedPerson(points.get(name, {}), _parse_box(rectangle), str(category))
     if None in points:
         yield AnnotatedPerson(points[None])
 
 
-def _owner(region: _Region, point: Point, rectangles: Mapping[str, _Region]) -> str | None:
+def _find_owner(region: _Region, point: Point, rectangles: Mapping[str, _Region]) -> str | None:
     """The parent, or the smallest rectangle around the point."""
     parent = str(region.get("parentID"))
     if parent in rectangles:
         return parent
     around = []
     for name, rectangle in rectangles.items():
-        x, y, width, height = _box(rectangle)
+        x, y, width, height = _parse_box(rectangle)
         if 0 <= point.x - x <= width and 0 <= point.y - y <= height:
             around.append((width * height, name))
     return min(around)[1] if around else None
 
 
-def _size(region: _Region) -> tuple[float, float]:
+def _get_size(region: _Region) -> tuple[float, float]:
     return float(region["original_width"]), float(region["original_height"])
 
 
-def _point(region: _Region) -> Point:
-    (width, height), value = _size(region), region["value"]
+def _parse_point(region: _Region) -> Point:
+    (width, height), value = _get_size(region), region["value"]
     x, y = float(value["x"]), float(value["y"])
-    return Point(x / _PERCENT * width - 0.5, y / _PERCENT * height - 0.5)
+    return Point(x / _FULL_PERCENT * width - 0.5, y / _FULL_PERCENT * height - 0.5)
 
 
-def _box(region: _Region) -> Box:
+def _parse_box(region: _Region) -> Box:
     share = np.array([float(region["value"][k]) for k in ("x", "y", "width", "height")])
-    return np.asarray(share / _PERCENT * np.tile(_size(region), 2))
+    return np.asarray(share / _FULL_PERCENT * np.tile(_get_size(region), 2))
 
 
 def write_label_studio(annotations: AnnotationSet, out: Path) -> list[Path]:
@@ -153,21 +153,21 @@ def write_label_studio(annotations: AnnotationSet, out: Path) -> list[Path]:
     """
     tasks_file = out.with_suffix(".label-studio.json")
     config_file = out.with_suffix(".label-studio.xml")
-    tasks = [_task(number, image) for number, image in enumerate(annotations.images, 1)]
+    tasks = [_make_task(number, image) for number, image in enumerate(annotations.images, 1)]
     write_text(tasks_file, json.dumps(tasks) + "\n")
     keypoints = [name for names in annotations.keypoints.values() for name in names]
-    write_text(config_file, _config(list(annotations.keypoints), keypoints))
+    write_text(config_file, _make_config(list(annotations.keypoints), keypoints))
     return [tasks_file, config_file]
 
 
-def _task(number: int, image: AnnotatedImage) -> dict[str, Any]:
+def _make_task(number: int, image: AnnotatedImage) -> dict[str, Any]:
     assert image.size is not None
     common = {"original_width": image.size[0], "original_height": image.size[1],
               "image_rotation": 0, "to_name": "image"}  # fmt: skip
     result = [
         common | region
         for index, person in enumerate(image.persons)
-        for region in _regions_of(f"{number}-{index}", person, image.size)
+        for region in _make_regions(f"{number}-{index}", person, image.size)
     ]
     return {
         "data": {"image": f"/data/local-files/?d={quote(image.names[0].lstrip('/'))}"},
@@ -175,31 +175,31 @@ def _task(number: int, image: AnnotatedImage) -> dict[str, Any]:
     }
 
 
-def _regions_of(
+def _make_regions(
     parent: str, person: AnnotatedPerson, size: tuple[int, int]
 ) -> Iterator[dict[str, Any]]:
     width, height = size
     assert person.box is not None
-    x, y, w, h = person.box / np.tile(size, 2) * _PERCENT
+    x, y, w, h = person.box / np.tile(size, 2) * _FULL_PERCENT
     yield {"id": parent, "from_name": "box", "type": "rectanglelabels",
            "value": {"x": x, "y": y, "width": w, "height": h, "rotation": 0,
                      "rectanglelabels": [person.category]}}  # fmt: skip
     for name, point in person.points.items():
         yield {"id": f"{parent}-{name}", "from_name": "keypoint", "type": "keypointlabels",
                "parentID": parent,
-               "value": {"x": (point.x + 0.5) / width * _PERCENT,
-                         "y": (point.y + 0.5) / height * _PERCENT,
+               "value": {"x": (point.x + 0.5) / width * _FULL_PERCENT,
+                         "y": (point.y + 0.5) / height * _FULL_PERCENT,
                          "width": _POINT_WIDTH_PERCENT, "keypointlabels": [name]}}  # fmt: skip
 
 
-def _config(categories: Sequence[str], keypoints: Sequence[str]) -> str:
-    def labels(names: Sequence[str]) -> str:
+def _make_config(categories: Sequence[str], keypoints: Sequence[str]) -> str:
+    def format_labels(names: Sequence[str]) -> str:
         return "".join(f"    <Label value={quoteattr(name)}/>\n" for name in names)
 
     return (
         '<View>\n  <Image name="image" value="$image"/>\n'
-        f'  <RectangleLabels name="box" toName="image">\n{labels(categories)}'
+        f'  <RectangleLabels name="box" toName="image">\n{format_labels(categories)}'
         "  </RectangleLabels>\n"
-        f'  <KeyPointLabels name="keypoint" toName="image">\n{labels(keypoints)}'
+        f'  <KeyPointLabels name="keypoint" toName="image">\n{format_labels(keypoints)}'
         "  </KeyPointLabels>\n</View>\n"
     )

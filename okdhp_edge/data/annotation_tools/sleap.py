@@ -20,7 +20,7 @@ from okdhp_edge.data.annotation_tools.annotations import (
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.preprocess import Image
 
-_GRAY = 1
+_GRAY_CHANNELS = 1
 
 
 def is_sleap(path: Path) -> bool:
@@ -63,7 +63,7 @@ def _read(path: Path, loader: str, remedy: str) -> AnnotationSet:
     try:
         labels = getattr(sleap_io, loader)(str(path))
         skeleton = labels.skeletons[0]
-        images = [_image(path.parent, frame, number) for number, frame in enumerate(labels)]
+        images = [_make_image(path.parent, frame, number) for number, frame in enumerate(labels)]
         limbs = [(skeleton.node_names[a], skeleton.node_names[b]) for a, b in skeleton.edge_inds]
     # It raises whatever its parsers do: KeyError, OSError, pandas' and h5py's own.
     except Exception as error:
@@ -72,19 +72,21 @@ def _read(path: Path, loader: str, remedy: str) -> AnnotationSet:
     return AnnotationSet(images, {"person": list(skeleton.node_names)}, limbs)
 
 
-def _image(root: Path, frame: Any, number: int) -> AnnotatedImage:
-    persons = list(_persons(frame))
+def _make_image(root: Path, frame: Any, number: int) -> AnnotatedImage:
+    persons = list(_parse_persons(frame))
     name = frame.video.filename
     if isinstance(name, list):  # a folder of images
         file = Path(name[frame.frame_idx])
         return AnnotatedImage((file.as_posix(), file.name), persons)
     stem = Path(str(name)).stem
     return AnnotatedImage(
-        (f"{stem}_{frame.frame_idx:06d}_{number}.png",), persons, read=_pixels_of(frame, root)
+        (f"{stem}_{frame.frame_idx:06d}_{number}.png",),
+        persons,
+        read=_make_pixel_reader(frame, root),
     )
 
 
-def _persons(frame: Any) -> Iterator[AnnotatedPerson]:
+def _parse_persons(frame: Any) -> Iterator[AnnotatedPerson]:
     for instance in frame.user_instances:
         points = zip(instance.skeleton.node_names, instance.numpy(), strict=True)
         yield AnnotatedPerson(
@@ -96,7 +98,7 @@ def _persons(frame: Any) -> Iterator[AnnotatedPerson]:
         )
 
 
-def _pixels_of(frame: Any, root: Path) -> Callable[[], Image]:
+def _make_pixel_reader(frame: Any, root: Path) -> Callable[[], Image]:
     def read() -> Image:
         video = frame.video
         beside = root / Path(str(video.filename)).name
@@ -108,7 +110,7 @@ def _pixels_of(frame: Any, root: Path) -> Callable[[], Image]:
             raise DataError(
                 f"frame {frame.frame_idx} of {video.filename} cannot be read", "put it beside"
             ) from error
-        gray = pixels.shape[-1] == _GRAY
+        gray = pixels.shape[-1] == _GRAY_CHANNELS
         code = cv2.COLOR_GRAY2BGR if gray else cv2.COLOR_RGB2BGR
         return np.asarray(cv2.cvtColor(pixels, code), dtype=np.uint8)
 

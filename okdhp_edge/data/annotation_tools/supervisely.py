@@ -20,12 +20,12 @@ from okdhp_edge.data.annotation_tools.annotations import (
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
 
-_META = "meta.json"
+_META_FILE_NAME = "meta.json"
 
 
 def is_supervisely(path: Path) -> bool:
     """Whether a folder is a project."""
-    return (path / _META).is_file()
+    return (path / _META_FILE_NAME).is_file()
 
 
 def read_supervisely(path: Path) -> AnnotationSet:
@@ -38,7 +38,7 @@ def read_supervisely(path: Path) -> AnnotationSet:
     try:
         graphs = {
             c["title"]: c["geometry_config"]
-            for c in read_json(path / _META)["classes"]
+            for c in read_json(path / _META_FILE_NAME)["classes"]
             if c.get("shape") == "graph"
         }
         labels = {
@@ -50,29 +50,31 @@ def read_supervisely(path: Path) -> AnnotationSet:
             for title, config in graphs.items()
             for edge in config.get("edges") or []
         ]
-        images = [_image(path, file, labels) for file in sorted(path.rglob("ann/*.json"))]
+        images = [_parse_image(path, file, labels) for file in sorted(path.rglob("ann/*.json"))]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{path} is not a Supervisely project ({error!r})", "export it in Supervisely's format"
         ) from error
     if not graphs:
-        raise DataError(f"{path / _META} names no class of shape graph", "annotate keypoints")
+        raise DataError(
+            f"{path / _META_FILE_NAME} names no class of shape graph", "annotate keypoints"
+        )
     keypoints = {title: list(names.values()) for title, names in labels.items()}
     return AnnotationSet(images, keypoints, limbs)
 
 
-def _image(root: Path, file: Path, labels: Mapping[str, Mapping[str, str]]) -> AnnotatedImage:
+def _parse_image(root: Path, file: Path, labels: Mapping[str, Mapping[str, str]]) -> AnnotatedImage:
     content = read_json(file)
     size = int(content["size"]["width"]), int(content["size"]["height"])
     objects = content["objects"]
-    boxes = {o["instance"]: _box(o) for o in objects
+    boxes = {o["instance"]: _parse_box(o) for o in objects
              if o.get("geometryType") == "rectangle" and o.get("instance")}  # fmt: skip
     image = file.parent.parent / "img" / file.stem
     name = image.relative_to(root).as_posix()
-    return AnnotatedImage((name,), list(_persons(objects, boxes, labels)), size)
+    return AnnotatedImage((name,), list(_parse_persons(objects, boxes, labels)), size)
 
 
-def _persons(
+def _parse_persons(
     objects: Sequence[Mapping[str, Any]],
     boxes: Mapping[str, Box],
     labels: Mapping[str, Mapping[str, str]],
@@ -81,16 +83,18 @@ def _persons(
         title = thing["classTitle"]
         if title not in labels or "nodes" not in thing:
             continue
-        points = {labels[title][node_id]: _point(node) for node_id, node in thing["nodes"].items()}
+        points = {
+            labels[title][node_id]: _parse_point(node) for node_id, node in thing["nodes"].items()
+        }
         yield AnnotatedPerson(points, boxes.get(thing.get("instance") or ""), title)
 
 
-def _point(node: Mapping[str, Any]) -> Point:
+def _parse_point(node: Mapping[str, Any]) -> Point:
     x, y = node["loc"]
     return Point(float(x), float(y), 0 if node.get("disabled") else 2)
 
 
-def _box(rectangle: Mapping[str, Any]) -> Box:
+def _parse_box(rectangle: Mapping[str, Any]) -> Box:
     corners = np.array(rectangle["points"]["exterior"], dtype=np.float64)
     low, high = corners.min(axis=0), corners.max(axis=0)
     return np.concatenate([low, high - low + 1])

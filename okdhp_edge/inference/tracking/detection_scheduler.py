@@ -19,7 +19,7 @@ class DetectionScheduler:
         self._pool = ThreadPoolExecutor(1, "detector") if background else None
         self._asked: Future[list[Detection]] | None = None
 
-    def detections(self, frame: Image, *, wanted: bool) -> list[Detection] | None:
+    def poll_detections(self, frame: Image, *, wanted: bool) -> list[Detection] | None:
         """Persons' boxes, where an answer is there."""
         if self._pool is None:
             return self._detect(frame) if wanted else None

@@ -10,29 +10,29 @@ from okdhp_edge.inference.person_detector import Detection
 from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.inference.tracking.detection_scheduler import DetectionScheduler
 from okdhp_edge.inference.tracking.single_person import (
+    compute_next_box,
+    find_person_box,
     has_few_joints,
     is_person,
-    next_box,
-    person_box,
 )
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 
-EVERY = 15
+DETECTION_INTERVAL_FRAMES = 15
 """Frames from one detection to the next."""
 # Sooner where somebody is lost or nobody there.
-_SOON = 5
-_SAME_BOX = 0.25
+_REDETECT_AFTER_FRAMES = 5
+_MIN_IOU_MATCH = 0.25
 # Of the smaller box in the larger: one that shrank onto a part of a person is still that person's.
-_INSIDE = 0.8
+_MIN_CONTAINED_SHARE = 0.8
 # Below this overlap with its detection a box has strayed from its person, or shrunk onto a part.
-_LIKE_DETECTED = 0.55
+_MIN_IOU_KEEP_BOX = 0.55
 # Joints this close on average, as a share of the person's size, are the same person's.
-_SAME_PERSON = 0.12
+_MAX_DUPLICATE_DISTANCE = 0.12
 # Detections that may miss a lost person, and one whose joints are seen; frames without a pose; then
 # it is gone.
-_MISSES_LOST, _MISSES_SEEN, _LOST_FRAMES = 2, 5, 15
+_DROP_AFTER_MISSES_LOST, _DROP_AFTER_MISSES_VISIBLE, _MAX_LOST_FRAMES = 2, 5, 15
 
 
 @dataclass
@@ -55,7 +55,10 @@ class MultiPersonTracker:
     """
 
     def __init__(
-        self, estimator: PoseEstimator, scheduler: DetectionScheduler, every: int = EVERY
+        self,
+        estimator: PoseEstimator,
+        scheduler: DetectionScheduler,
+        every: int = DETECTION_INTERVAL_FRAMES,
     ) -> None:
         self._estimator, self._scheduler, self._every = estimator, scheduler, every
         self._tracks: list[_Track] = []
@@ -70,7 +73,7 @@ class MultiPersonTracker:
     def update(self, frame: Image) -> list[Pose]:
         """Everybody found in this frame, the longest known first."""
         with self._estimator.clock.stage("detect"):
-            detections = self._scheduler.detections(frame, wanted=self._wanted())
+            detections = self._scheduler.poll_detections(frame, wanted=self._is_detection_due())
         self._since += 1
         if detections is not None:
             self._since = 0
@@ -78,21 +81,21 @@ class MultiPersonTracker:
         poses = self._estimator.estimate_many(frame, [track.box for track in self._tracks])
         for track, pose in zip(self._tracks, poses, strict=True):
             self._update(track, pose, frame)
-        self._tracks = _without_doubles([t for t in self._tracks if t.lost <= _LOST_FRAMES])
+        self._tracks = _drop_duplicates([t for t in self._tracks if t.lost <= _MAX_LOST_FRAMES])
         return [replace(t.pose, id=t.id) for t in self._tracks if t.pose is not None and not t.lost]
 
-    def _wanted(self) -> bool:
+    def _is_detection_due(self) -> bool:
         nobody = not self._tracks or any(track.lost for track in self._tracks)
-        return self._since >= (min(_SOON, self._every) if nobody else self._every)
+        return self._since >= (min(_REDETECT_AFTER_FRAMES, self._every) if nobody else self._every)
 
     def _match(self, detections: Sequence[Detection]) -> None:
         """Greedily, the best overlap first; who is left over is new, or missed once more."""
         boxes = [detection.box for detection in detections]
-        overlap = _overlaps([track.box for track in self._tracks], boxes)
+        overlap = _compute_overlaps([track.box for track in self._tracks], boxes)
         new, missed = set(range(len(boxes))), set(range(len(self._tracks)))
         for flat in np.argsort(-overlap, axis=None):
             t, d = (int(v) for v in np.unravel_index(flat, overlap.shape))
-            if overlap[t, d] < _SAME_BOX:
+            if overlap[t, d] < _MIN_IOU_MATCH:
                 break
             if t in missed and d in new:
                 missed.remove(t)
@@ -100,49 +103,49 @@ class MultiPersonTracker:
                 self._confirm(self._tracks[t], boxes[d], float(overlap[t, d]))
         for t in missed:
             self._tracks[t].missed += 1
-        self._tracks = [track for track in self._tracks if not _gone(track)]
+        self._tracks = [track for track in self._tracks if not _is_gone(track)]
         self._tracks += [_Track(boxes[d]) for d in sorted(new)]
 
     @staticmethod
     def _confirm(track: _Track, box: Box, overlap: float) -> None:
         track.missed = 0
-        if track.lost or track.pose is None or overlap < _LIKE_DETECTED:
+        if track.lost or track.pose is None or overlap < _MIN_IOU_KEEP_BOX:
             track.box = box
 
     def _update(self, track: _Track, pose: Pose, frame: Image) -> None:
         # Few joints do not say where a person ends: the detector does.
         few = is_person(pose) and has_few_joints(pose)
-        box = track.box if few else person_box(pose, frame) if is_person(pose) else None
+        box = track.box if few else find_person_box(pose, frame) if is_person(pose) else None
         if box is None:
             track.lost += 1
             return
-        track.box, track.pose, track.lost = next_box(box, track.box), pose, 0
+        track.box, track.pose, track.lost = compute_next_box(box, track.box), pose, 0
         if track.id is None:
             self._ids += 1
             track.id = self._ids
 
 
-def _gone(track: _Track) -> bool:
+def _is_gone(track: _Track) -> bool:
     there = track.pose is not None and not track.lost
-    return track.missed >= (_MISSES_SEEN if there else _MISSES_LOST)
+    return track.missed >= (_DROP_AFTER_MISSES_VISIBLE if there else _DROP_AFTER_MISSES_LOST)
 
 
-def _without_doubles(tracks: list[_Track]) -> list[_Track]:
+def _drop_duplicates(tracks: list[_Track]) -> list[_Track]:
     kept: list[_Track] = []
     for track in tracks:
-        if not any(_same_person(track, other) for other in kept):
+        if not any(_is_same_person(track, other) for other in kept):
             kept.append(track)
     return kept
 
 
-def _same_person(a: _Track, b: _Track) -> bool:
+def _is_same_person(a: _Track, b: _Track) -> bool:
     if a.pose is None or b.pose is None or a.lost or b.lost:
         return False
     apart = float(np.linalg.norm(a.pose.xy - b.pose.xy, axis=1).mean())
-    return apart < _SAME_PERSON * max(a.pose.size, b.pose.size)
+    return apart < _MAX_DUPLICATE_DISTANCE * max(a.pose.size, b.pose.size)
 
 
-def _overlaps(ours: Sequence[Box], theirs: Sequence[Box]) -> NDArray[np.float64]:
+def _compute_overlaps(ours: Sequence[Box], theirs: Sequence[Box]) -> NDArray[np.float64]:
     """(T, D) intersection over union; of a box that lies in the other, no less than counts."""
     a, b = np.array(ours).reshape(-1, 1, 4), np.array(theirs).reshape(1, -1, 4)
     low = np.maximum(a[..., :2], b[..., :2])
@@ -150,5 +153,5 @@ def _overlaps(ours: Sequence[Box], theirs: Sequence[Box]) -> NDArray[np.float64]
     shared = np.prod(np.clip(high - low, 0, None), axis=-1)
     areas = np.prod(a[..., 2:], axis=-1), np.prod(b[..., 2:], axis=-1)
     union = np.maximum(areas[0] + areas[1] - shared, 1e-9)
-    inside = shared >= _INSIDE * np.maximum(np.minimum(*areas), 1e-9)
-    return np.asarray(np.maximum(shared / union, np.where(inside, _SAME_BOX, 0.0)))
+    inside = shared >= _MIN_CONTAINED_SHARE * np.maximum(np.minimum(*areas), 1e-9)
+    return np.asarray(np.maximum(shared / union, np.where(inside, _MIN_IOU_MATCH, 0.0)))

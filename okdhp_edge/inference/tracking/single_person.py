@@ -6,36 +6,36 @@ from typing import Protocol
 import numpy as np
 
 from okdhp_edge.inference.pose_estimator import PoseEstimator
-from okdhp_edge.pose.crop import Box, box_around, overlap
+from okdhp_edge.pose.crop import Box, box_around, box_iou
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 
-JOINT_THRESHOLD = 0.3
+MIN_JOINT_SCORE = 0.3
 """A joint's score from which it is drawn and steers the box."""
-PERSON_THRESHOLD = 0.5
+MIN_PERSON_CONFIDENCE = 0.5
 """A pose's confidence from which somebody is there."""
 # Of a person who is searched for; a skeleton of fewer joints has to be seen whole.
 _MIN_JOINTS = 4
-_REFINEMENTS = 2
+_MAX_REFINEMENTS = 2
 # A box that overlaps the one before it by this much shows the network the same picture again.
 _MIN_IOU_SAME_BOX = 0.9
 # Windows tried in a search, as shares of the frame's shorter side.
-_WINDOW_SHARES = (0.9, 0.6, 0.4)
-_MOST_ACROSS = 8
+_WINDOW_SCALES = (0.9, 0.6, 0.4)
+_MAX_FRAME_WINDOW_RATIO = 8
 # A search looks at the whole frame and at so many shares of the windows in turn.
-_TURNS = 4
-SEARCH_EVERY = 10
+_NUM_WINDOW_SUBSETS = 4
+SEARCH_INTERVAL_FRAMES = 10
 """Frames from one search to the next while nobody is there: an empty room keeps no core busy."""
 # Joints that lie outside the crop cannot be seen in it: where some are missing a wider box is tried
 # so many frames apart.
-_WIDEN_EVERY = 15
-_WIDER = 1.35
+_WIDEN_INTERVAL_FRAMES = 15
+_WIDEN_FACTOR = 1.35
 # Joints that a wider box must bring, in sums of scores.
-_WORTH = 0.5
+_MIN_SCORE_GAIN = 0.5
 # A box loses at most a tenth of its size a frame, so that one blurred frame does not cut limbs off.
-_SHRINKS_TO = 0.9
+_MIN_BOX_SIZE_RATIO = 0.9
 # Boxes a frame apart that overlap less have parted ways.
-_STILL = 0.7
+_MIN_IOU_SAME_PERSON = 0.7
 
 
 class Tracker(Protocol):
@@ -76,7 +76,7 @@ class SinglePersonTracker:
 
     def is_near(self, box: Box) -> bool:
         """Whether a box of a frame ago is still where the person is looked for."""
-        return self._box is not None and overlap(self._box, box) >= _STILL
+        return self._box is not None and box_iou(self._box, box) >= _MIN_IOU_SAME_PERSON
 
     def update(self, frame: Image) -> list[Pose]:
         """The person's pose in this frame, none when nobody is found."""
@@ -89,55 +89,55 @@ class SinglePersonTracker:
 
     def update_from(self, frame: Image, box: Box, pose: Pose) -> list[Pose]:
         """As `update`, from the pose that was found in a box of the frame."""
-        pose = self._widened(frame, box, pose)
+        pose = self._try_wider_box(frame, box, pose)
         if is_person(pose):
             return self._keep(frame, pose, box)
         return self._keep(frame, self._search(frame), None)
 
     def _keep(self, frame: Image, pose: Pose, followed: Box | None) -> list[Pose]:
         """Remember where to look next, if the pose is somebody."""
-        box = person_box(pose, frame) if is_person(pose) else None
+        box = find_person_box(pose, frame) if is_person(pose) else None
         if box is None and is_person(pose) and has_few_joints(pose):
             self._box = followed  # one point has no extent: it is looked for where it was
             return [pose]
         if box is None:
-            self._box, self._until_search = None, SEARCH_EVERY - 1
+            self._box, self._until_search = None, SEARCH_INTERVAL_FRAMES - 1
             return []
-        self._box = box if followed is None else next_box(box, followed)
+        self._box = box if followed is None else compute_next_box(box, followed)
         return [pose]
 
-    def _widened(self, frame: Image, box: Box, pose: Pose) -> Pose:
+    def _try_wider_box(self, frame: Image, box: Box, pose: Pose) -> Pose:
         """The pose, or that of a wider box where it has more joints."""
         self._since_widened += 1
-        if self._since_widened < _WIDEN_EVERY or (pose.score >= JOINT_THRESHOLD).all():
+        if self._since_widened < _WIDEN_INTERVAL_FRAMES or (pose.score >= MIN_JOINT_SCORE).all():
             return pose
         self._since_widened = 0
-        wider = self._estimator.estimate(frame, _grown(box, _WIDER))
-        return wider if wider.score.sum() >= pose.score.sum() + _WORTH else pose
+        wider = self._estimator.estimate(frame, _scale_box(box, _WIDEN_FACTOR))
+        return wider if wider.score.sum() >= pose.score.sum() + _MIN_SCORE_GAIN else pose
 
     def _search(self, frame: Image) -> Pose:
         """The whole frame first; where nobody is found so, windows over it: all of them in a new
         scene, then a share of them in each search."""
-        whole, *windows = search_boxes(frame)
-        best = self._refined(frame, self._estimator.estimate(frame, whole), whole)
+        whole, *windows = generate_search_boxes(frame)
+        best = self._refine_pose(frame, self._estimator.estimate(frame, whole), whole)
         if is_person(best):
             return best
         if self._turn is None:
             self._turn = 0
         else:
-            windows = windows[self._turn :: _TURNS]
-            self._turn = (self._turn + 1) % _TURNS
+            windows = windows[self._turn :: _NUM_WINDOW_SUBSETS]
+            self._turn = (self._turn + 1) % _NUM_WINDOW_SUBSETS
         others = self._estimator.estimate_many(frame, windows)
         likeliest, window = max(
             zip(others, windows, strict=True), key=lambda found: found[0].confidence
         )
-        return max(best, self._refined(frame, likeliest, window), key=lambda p: p.confidence)
+        return max(best, self._refine_pose(frame, likeliest, window), key=lambda p: p.confidence)
 
-    def _refined(self, frame: Image, pose: Pose, seen_in: Box) -> Pose:
+    def _refine_pose(self, frame: Image, pose: Pose, seen_in: Box) -> Pose:
         """A pose in boxes round its own joints, until the box stays where it is."""
-        for _ in range(_REFINEMENTS):
-            box = person_box(pose, frame)
-            if box is None or overlap(box, seen_in) >= _MIN_IOU_SAME_BOX:
+        for _ in range(_MAX_REFINEMENTS):
+            box = find_person_box(pose, frame)
+            if box is None or box_iou(box, seen_in) >= _MIN_IOU_SAME_BOX:
                 break
             again = self._estimator.estimate(frame, box)
             if again.confidence <= pose.confidence:
@@ -146,15 +146,15 @@ class SinglePersonTracker:
         return pose
 
 
-def _grown(box: Box, factor: float) -> Box:
+def _scale_box(box: Box, factor: float) -> Box:
     size = box[2:] * factor
     return np.concatenate([box[:2] - (size - box[2:]) / 2, size])
 
 
 def is_person(pose: Pose) -> bool:
     """Whether somebody is there."""
-    return pose.confidence >= PERSON_THRESHOLD and int(
-        (pose.score >= JOINT_THRESHOLD).sum()
+    return pose.confidence >= MIN_PERSON_CONFIDENCE and int(
+        (pose.score >= MIN_JOINT_SCORE).sum()
     ) >= min(_MIN_JOINTS, len(pose.skeleton))
 
 
@@ -163,9 +163,9 @@ def has_few_joints(pose: Pose) -> bool:
     return len(pose.skeleton) < _MIN_JOINTS
 
 
-def person_box(pose: Pose, frame: Image) -> Box | None:
+def find_person_box(pose: Pose, frame: Image) -> Box | None:
     """The extent of the joints that are seen, None when too few are or they lie in a point."""
-    seen = pose.score >= JOINT_THRESHOLD
+    seen = pose.score >= MIN_JOINT_SCORE
     if seen.sum() < min(_MIN_JOINTS, len(pose.skeleton)):
         return None
     box = box_around(pose.xy[seen])
@@ -173,25 +173,25 @@ def person_box(pose: Pose, frame: Image) -> Box | None:
     return box if max(box[2], box[3]) >= smallest else None
 
 
-def next_box(box: Box, last: Box) -> Box:
+def compute_next_box(box: Box, last: Box) -> Box:
     """The next box: it moves and grows with the joints, and shrinks slowly."""
-    size = np.maximum(box[2:], last[2:] * _SHRINKS_TO)
+    size = np.maximum(box[2:], last[2:] * _MIN_BOX_SIZE_RATIO)
     return np.concatenate([box[:2] - (size - box[2:]) / 2, size])
 
 
-def search_boxes(frame: Image) -> Iterator[Box]:
+def generate_search_boxes(frame: Image) -> Iterator[Box]:
     """The whole frame, then half-overlapping square windows of falling size."""
     height, width = frame.shape[:2]
     yield np.array([0.0, 0.0, width, height])
-    for share in _WINDOW_SHARES:
+    for share in _WINDOW_SCALES:
         # Of a panorama windows as low as itself would be thousands.
-        side = max(share * min(height, width), max(height, width) / _MOST_ACROSS)
-        for y in _starts(height, side):
-            for x in _starts(width, side):
+        side = max(share * min(height, width), max(height, width) / _MAX_FRAME_WINDOW_RATIO)
+        for y in _compute_starts(height, side):
+            for x in _compute_starts(width, side):
                 yield np.array([x, y, side, side])
 
 
-def _starts(length: int, side: float) -> list[float]:
+def _compute_starts(length: int, side: float) -> list[float]:
     if side >= length:
         return [(length - side) / 2]
     steps = max(1, int(np.ceil((length - side) / (side / 2))))

@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-_PROBE = 64
+_PROBE_SIDE_PX = 64
 
 
 class Layers(nn.Module):
@@ -67,33 +67,33 @@ class Encoder(nn.Module):
     def split(self, stride: int) -> tuple[nn.Sequential, nn.Sequential]:
         """The steps up to and including `stride`, and the coarser ones."""
         steps = self.layers.steps()
-        shared = len(up_to_stride(steps, stride))
+        shared = len(select_up_to_stride(steps, stride))
         return nn.Sequential(*steps[:shared]), nn.Sequential(*steps[shared:])
 
 
-def up_to_stride(steps: Sequence[nn.Module], stride: int) -> list[nn.Module]:
+def select_up_to_stride(steps: Sequence[nn.Module], stride: int) -> list[nn.Module]:
     """Of a chain of layers those whose maps are not coarser than `stride`."""
     shared = 0
-    x = _probe(nn.ModuleList(steps))
+    x = _make_probe_input(nn.ModuleList(steps))
     for number, step in enumerate(steps, start=1):
-        x = _probed(step, x)
-        if _PROBE // x.shape[-1] <= stride:
+        x = _run_probe(step, x)
+        if _PROBE_SIDE_PX // x.shape[-1] <= stride:
             shared = number
     return list(steps[:shared])
 
 
-def channels_of(steps: nn.Module) -> int:
+def count_output_channels(steps: nn.Module) -> int:
     """Channels that a chain of encoder steps gives."""
-    return _probed(steps, _probe(steps)).shape[1]
+    return _run_probe(steps, _make_probe_input(steps)).shape[1]
 
 
-def _probe(module: nn.Module) -> Tensor:
+def _make_probe_input(module: nn.Module) -> Tensor:
     """A black picture with the channels that `module` begins with."""
     first = next(m for m in module.modules() if isinstance(m, nn.Conv2d))
-    return torch.zeros(1, first.in_channels, _PROBE, _PROBE)
+    return torch.zeros(1, first.in_channels, _PROBE_SIDE_PX, _PROBE_SIDE_PX)
 
 
-def _probed(step: nn.Module, x: Tensor) -> Tensor:
+def _run_probe(step: nn.Module, x: Tensor) -> Tensor:
     """What `step` makes of `x`, without a trace in its batch norms."""
     training = step.training
     with torch.no_grad():

@@ -21,12 +21,12 @@ def build_encoder(name: str, weights: str | None) -> Encoder:
     encoder: Encoder = getattr(importlib.import_module(entry.module), entry.cls)()
     if weights is None:
         return encoder
-    path = _packaged_weights(name) if weights == "imagenet" else Path(weights).expanduser()
+    path = _find_packaged_weights(name) if weights == "imagenet" else Path(weights).expanduser()
     _load(encoder, name, path)
     return encoder
 
 
-def _packaged_weights(name: str) -> Path:
+def _find_packaged_weights(name: str) -> Path:
     if not ENCODERS[name].packaged_weights:
         raise RecipeError(
             f"no packaged ImageNet weights for encoder '{name}'",

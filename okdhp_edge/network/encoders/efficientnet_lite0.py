@@ -33,17 +33,19 @@ class _SameConv(nn.Conv2d):
         total = kernel - stride
         before = total // 2
         if total % 2 == 0:
-            return self._convolved(x_BCHW, before)
+            return self._convolve(x_BCHW, before)
         after = total - before
-        return self._convolved(F.pad(x_BCHW, (before, after, before, after)), 0)
+        return self._convolve(F.pad(x_BCHW, (before, after, before, after)), 0)
 
-    def _convolved(self, x_BCHW: Tensor, padding: int) -> Tensor:
+    def _convolve(self, x_BCHW: Tensor, padding: int) -> Tensor:
         if self.groups > 1:
             return depthwise_conv2d(x_BCHW, self.weight, (self.stride[0],) * 2, padding)
         return F.conv2d(x_BCHW, self.weight, None, self.stride, padding)
 
 
-def _conv(channels_in: int, channels_out: int, kernel: int, stride: int, groups: int) -> _SameConv:
+def _make_conv(
+    channels_in: int, channels_out: int, kernel: int, stride: int, groups: int
+) -> _SameConv:
     return _SameConv(channels_in, channels_out, kernel, stride, groups=groups, bias=False)
 
 
@@ -55,11 +57,11 @@ class _Block(nn.Module):
         inner = width_in * expansion
         self.expands = expansion != 1
         if self.expands:
-            self._expand_conv = _conv(width_in, inner, 1, 1, 1)
+            self._expand_conv = _make_conv(width_in, inner, 1, 1, 1)
             self._bn0 = nn.BatchNorm2d(inner, eps=_EPS)
-        self._depthwise_conv = _conv(inner, inner, kernel, stride, inner)
+        self._depthwise_conv = _make_conv(inner, inner, kernel, stride, inner)
         self._bn1 = nn.BatchNorm2d(inner, eps=_EPS)
-        self._project_conv = _conv(inner, width, 1, 1, 1)
+        self._project_conv = _make_conv(inner, width, 1, 1, 1)
         self._bn2 = nn.BatchNorm2d(width, eps=_EPS)
         self.residual = stride == 1 and width_in == width
 
@@ -75,7 +77,7 @@ class _Block(nn.Module):
 class _Layers(Layers):
     def __init__(self) -> None:
         super().__init__()
-        self._conv_stem = _conv(3, 32, 3, 2, 1)
+        self._conv_stem = _make_conv(3, 32, 3, 2, 1)
         self._bn0 = nn.BatchNorm2d(32, eps=_EPS)
         blocks, width_in = [], 32
         for expansion, kernel, stride, width, repeats in _STAGES:

@@ -29,17 +29,17 @@ class _Layers(Layers):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = _stage(64, 64, 1)
-        self.layer2 = _stage(64, 128, 2)
-        self.layer3 = _stage(128, 256, 2)
-        self.layer4 = _stage(256, 512, 2)
+        self.layer1 = _make_stage(64, 64, 1)
+        self.layer2 = _make_stage(64, 128, 2)
+        self.layer3 = _make_stage(128, 256, 2)
+        self.layer4 = _make_stage(256, 512, 2)
 
     def steps(self) -> list[nn.Module]:
         stem = nn.Sequential(self.conv1, self.bn1, nn.ReLU(), nn.MaxPool2d(3, 2, 1))
         return [stem, self.layer1, self.layer2, self.layer3, self.layer4]
 
 
-def _stage(width_in: int, width: int, stride: int) -> nn.Sequential:
+def _make_stage(width_in: int, width: int, stride: int) -> nn.Sequential:
     return nn.Sequential(_BasicBlock(width_in, width, stride), _BasicBlock(width, width, 1))
 
 

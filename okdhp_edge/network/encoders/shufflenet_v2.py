@@ -9,7 +9,7 @@ from okdhp_edge.network.encoders.base import Encoder, Layers, conv_bn_relu
 _STAGES = ((116, 4), (232, 8), (464, 4))
 
 
-def _depthwise(width: int, stride: int) -> list[nn.Module]:
+def _make_depthwise(width: int, stride: int) -> list[nn.Module]:
     conv = nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False)
     return [conv, nn.BatchNorm2d(width)]
 
@@ -22,11 +22,11 @@ class _Unit(nn.Module):
         self.branch1 = (
             nn.Sequential()
             if self.halves_input
-            else nn.Sequential(*_depthwise(width_in, stride), *conv_bn_relu(width_in, half, 1))
+            else nn.Sequential(*_make_depthwise(width_in, stride), *conv_bn_relu(width_in, half, 1))
         )
         self.branch2 = nn.Sequential(
             *conv_bn_relu(half if self.halves_input else width_in, half, 1),
-            *_depthwise(half, stride),
+            *_make_depthwise(half, stride),
             *conv_bn_relu(half, half, 1),
         )
 

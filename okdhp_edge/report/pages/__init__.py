@@ -6,12 +6,14 @@ from importlib import resources
 from typing import Any
 
 
-def live_page() -> str:
+def render_live_page() -> str:
     """The page of a run that is going on; it asks the server it came from for everything."""
-    return _assembled("live.html")
+    return _assemble_page("live.html")
 
 
-def report_page(reports: Sequence[dict[str, Any]], comparison: Sequence[dict[str, Any]]) -> str:
+def render_report_page(
+    reports: Sequence[dict[str, Any]], comparison: Sequence[dict[str, Any]]
+) -> str:
     """A page that needs nothing but itself.
 
     Args:
@@ -20,15 +22,15 @@ def report_page(reports: Sequence[dict[str, Any]], comparison: Sequence[dict[str
     """
     data = json.dumps({"reports": list(reports), "comparison": list(comparison)})
     # `</script` ends a script inside a string too, and `<!--<script` keeps it from ending.
-    return _assembled("report.html").replace("/*DATA*/", data.replace("<", "\\u003c"))
+    return _assemble_page("report.html").replace("/*DATA*/", data.replace("<", "\\u003c"))
 
 
-def _assembled(name: str) -> str:
-    page = _text("head.html") + _text(name)
+def _assemble_page(name: str) -> str:
+    page = _read_resource("head.html") + _read_resource(name)
     for mark, part in (("/*STYLE*/", "style.css"), ("/*STAGES*/", "stages.js")):
-        page = page.replace(mark, _text(part))
+        page = page.replace(mark, _read_resource(part))
     return page
 
 
-def _text(name: str) -> str:
+def _read_resource(name: str) -> str:
     return (resources.files(__name__) / name).read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from okdhp_edge.errors import OutputError
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.pipeline import FrameResult
 from okdhp_edge.run.sinks.base import check_writable
-from okdhp_edge.system.files import writing
+from okdhp_edge.system.files import wrap_write_errors
 
 
 class ImageSink:
@@ -61,7 +61,7 @@ def _save(image: Image, target: Path) -> None:
             f"a picture of {width}x{height} cannot be written as {target.suffix}", "save it as .png"
         )
     partial = target.with_name(f".{target.name}.part")
-    with writing(target):
+    with wrap_write_errors(target):
         target.parent.mkdir(exist_ok=True)
         try:
             partial.write_bytes(encoded.tobytes())

@@ -17,14 +17,14 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.run.pipeline import FrameResult
 from okdhp_edge.run.sinks.base import check_writable
 from okdhp_edge.run.sources.base import Frame
-from okdhp_edge.system.files import writing
+from okdhp_edge.system.files import wrap_write_errors
 
-_PERSON = 1
+_PERSON_CATEGORY_ID = 1
 """COCO's category."""
-_EMPTY, _CLOSING = b"[]\n", b"\n]\n"
+_EMPTY_JSON_ARRAY, _CLOSING_BRACKET = b"[]\n", b"\n]\n"
 
 
-STDOUT = "-"
+STDOUT_PATH = "-"
 """As a path: write to stdout."""
 
 
@@ -38,13 +38,13 @@ class RecordSink(ABC):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._closed = False
-        if str(path) != STDOUT and not path.exists():
+        if str(path) != STDOUT_PATH and not path.exists():
             check_writable(path)
-        with writing(path):
+        with wrap_write_errors(path):
             # Unbuffered: a record goes to the system in one call.
             self._file: BinaryIO = (
                 os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
-                if str(path) == STDOUT
+                if str(path) == STDOUT_PATH
                 else path.open("wb", buffering=0)
             )
         self._write(self._begin())
@@ -56,7 +56,7 @@ class RecordSink(ABC):
 
     def _write(self, text: str) -> None:
         if text:
-            with writing(self._path):
+            with wrap_write_errors(self._path):
                 self._put(text.encode())
 
     def _put(self, data: bytes) -> None:
@@ -124,7 +124,7 @@ class CocoSink(RecordSink):
                 for value in (x, y, score)
             ]
             result = {
-                "image_id": image, "category_id": _PERSON, "keypoints": keypoints,
+                "image_id": image, "category_id": _PERSON_CATEGORY_ID, "keypoints": keypoints,
                 "score": round(pose.confidence, 4),
             }  # fmt: skip
             text += self._between + json.dumps(result)
@@ -135,8 +135,10 @@ class CocoSink(RecordSink):
         """A file's closing bracket is written over by the next record, and follows it."""
         if self._ends and data != b"[]\n":
             end = self._file.seek(0, os.SEEK_END)
-            self._file.seek(end - len(_EMPTY if data.startswith(b"[") else _CLOSING))
-            data += _CLOSING
+            self._file.seek(
+                end - len(_EMPTY_JSON_ARRAY if data.startswith(b"[") else _CLOSING_BRACKET)
+            )
+            data += _CLOSING_BRACKET
         super()._put(data)
 
     def _end(self) -> str:
@@ -156,7 +158,7 @@ class CsvSink(RecordSink):
         joints = [
             f"{joint}_{what}" for joint in self._skeleton.joints for what in ("x", "y", "score")
         ]
-        return _row(["frame", "seconds", "picture", "id", "score", *joints])
+        return _format_row(["frame", "seconds", "picture", "id", "score", *joints])
 
     def _record(self, frame: Frame, poses: list[Pose]) -> str:
         rows = ""
@@ -168,11 +170,11 @@ class CsvSink(RecordSink):
             ]
             who = "" if pose.id is None else pose.id
             where = [frame.number, f"{frame.seconds:.6f}", frame.name]
-            rows += _row([*where, who, f"{pose.confidence:.4f}", *values])
+            rows += _format_row([*where, who, f"{pose.confidence:.4f}", *values])
         return rows
 
 
-def _row(values: list[Any]) -> str:
+def _format_row(values: list[Any]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue()

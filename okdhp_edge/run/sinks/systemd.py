@@ -10,8 +10,8 @@ from okdhp_edge.errors import OutputError
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.pipeline import FrameResult
 
-_ABSTRACT = "@"
-_MICRO = 1e-6
+_ABSTRACT_SOCKET_PREFIX = "@"
+_S_PER_US = 1e-6
 
 
 class Watchdog:
@@ -36,20 +36,22 @@ class Watchdog:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         try:
             # A leading @ stands for the zero byte of an abstract socket.
-            self._socket.connect("\0" + address[1:] if address.startswith(_ABSTRACT) else address)
+            self._socket.connect(
+                "\0" + address[1:] if address.startswith(_ABSTRACT_SOCKET_PREFIX) else address
+            )
         except OSError as error:
             self._socket.close()
             raise OutputError(
                 f"systemd's socket {address} cannot be reached ({error})", "drop --watchdog"
             ) from error
         # Twice in the time after which systemd gives the service up.
-        self._every = int(environment.get("WATCHDOG_USEC", "0")) * _MICRO / 2
+        self._every = int(environment.get("WATCHDOG_USEC", "0")) * _S_PER_US / 2
         self._waiting = set(range(sources))
         self._all = frozenset(self._waiting)
         self._told = float("-inf")
         self._ready = False
 
-    def frame_done(self, place: int, now: float) -> None:
+    def mark_frame_done(self, place: int, now: float) -> None:
         """A frame of a source is done; systemd hears of it once all of them gave one."""
         self._waiting.discard(place)
         if self._waiting or now - self._told < self._every:
@@ -80,7 +82,7 @@ class WatchdogSink:
 
     def put(self, seen: FrameResult, drawn: Image) -> bool:  # noqa: ARG002
         """Tell the watchdog that a frame is done; True: the run goes on."""
-        self._watchdog.frame_done(self._place, time.monotonic())
+        self._watchdog.mark_frame_done(self._place, time.monotonic())
         return True
 
     def close(self, *, good: bool) -> None:  # noqa: ARG002

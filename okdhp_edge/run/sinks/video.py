@@ -15,7 +15,7 @@ from okdhp_edge.errors import OutputError
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.pipeline import FrameResult
 from okdhp_edge.run.sinks.base import check_writable
-from okdhp_edge.system.files import writing
+from okdhp_edge.system.files import wrap_write_errors
 
 _CODECS = {
     ".mp4": ("mpeg4", "yuv420p"), ".mov": ("mpeg4", "yuv420p"), ".mkv": ("mpeg4", "yuv420p"),
@@ -24,9 +24,13 @@ _CODECS = {
 _MAX_MPEG4_PX = 8191
 # Of a container's rate; the frames stand at their own times whatever it is.
 _MIN_FPS, _MAX_FPS = 0.01, 1000.0
-_FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
-_OPTIONS = {
-    ".mp4": _FRAGMENTED, ".mov": _FRAGMENTED, ".avi": {"flush_packets": "1"},
+_FRAGMENTED_MP4_OPTIONS = {
+    "movflags": "frag_keyframe+empty_moov+default_base_moof",
+    "flush_packets": "1",
+}
+_CONTAINER_OPTIONS = {
+    ".mp4": _FRAGMENTED_MP4_OPTIONS, ".mov": _FRAGMENTED_MP4_OPTIONS,
+    ".avi": {"flush_packets": "1"},
     ".mkv": {"cluster_time_limit": "1000", "flush_packets": "1"},
 }  # fmt: skip
 
@@ -66,8 +70,8 @@ class VideoSink:
             self._open((drawn.shape[1], drawn.shape[0]))
         if self._size != (drawn.shape[1], drawn.shape[0]):
             # A video has one size.
-            drawn = fitted(drawn, self._size)
-        frame = av.VideoFrame.from_ndarray(_even(drawn), format="bgr24")
+            drawn = fit_to_size(drawn, self._size)
+        frame = av.VideoFrame.from_ndarray(_pad_to_even(drawn), format="bgr24")
         # Times never stand still, whatever a source says of its frames.
         self._last = max(self._last + 1, round(seen.frame.seconds / self._step))
         frame.pts, frame.time_base = self._last, self._step
@@ -85,20 +89,22 @@ class VideoSink:
         rate = Fraction(min(max(self._fps, _MIN_FPS), _MAX_FPS)).limit_denominator(1001)
         # AVI knows no times, only a rate.
         self._step = 1 / rate if suffix == ".avi" else Fraction(1, 1000)
-        with _writing(self._path):
-            self._container = av.open(f"file:{self._growing}", "w", options=_OPTIONS[suffix])
+        with _wrap_ffmpeg_errors(self._path):
+            self._container = av.open(
+                f"file:{self._growing}", "w", options=_CONTAINER_OPTIONS[suffix]
+            )
         self._size = size
         stream = cast(av.VideoStream, self._container.add_stream(self._codec, rate=rate))
         stream.width, stream.height = (side + side % 2 for side in size)
         stream.pix_fmt = self._pixels
         stream.gop_size = max(1, round(rate))
-        stream.bit_rate = _bit_rate(size)
+        stream.bit_rate = _choose_bit_rate(size)
         stream.codec_context.time_base = self._step
         self._stream = stream
 
     def _mux(self, frame: av.VideoFrame | None) -> None:
         assert self._container is not None
-        with _writing(self._path):
+        with _wrap_ffmpeg_errors(self._path):
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
                 self._keyframes += packet.is_keyframe
@@ -122,15 +128,15 @@ class VideoSink:
             if good:
                 raise
         finally:
-            with _writing(self._path):
+            with _wrap_ffmpeg_errors(self._path):
                 self._container.close()
                 self._show()
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _wrap_ffmpeg_errors(path: Path) -> Iterator[None]:
     """FFmpeg's refusals as ours, a full disk among them."""
-    with writing(path):
+    with wrap_write_errors(path):
         try:
             yield
         except av.FFmpegError as error:
@@ -138,12 +144,12 @@ def _writing(path: Path) -> Iterator[None]:
             raise OSError(error.errno, error.strerror) from error
 
 
-def _bit_rate(size: tuple[int, int]) -> int:
+def _choose_bit_rate(size: tuple[int, int]) -> int:
     """About what OpenCV gave: sharp lines without the size of single pictures."""
     return max(1_000_000, 8 * size[0] * size[1])
 
 
-def _even(image: Image) -> Image:
+def _pad_to_even(image: Image) -> Image:
     """With an even width and height, as colours at half the resolution need."""
     bottom, right = image.shape[0] % 2, image.shape[1] % 2
     if not bottom and not right:
@@ -151,7 +157,7 @@ def _even(image: Image) -> Image:
     return cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE).astype("uint8")
 
 
-def fitted(image: Image, size: tuple[int, int]) -> Image:
+def fit_to_size(image: Image, size: tuple[int, int]) -> Image:
     """The whole picture within (width, height), on black."""
     scale = min(size[0] / image.shape[1], size[1] / image.shape[0])
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

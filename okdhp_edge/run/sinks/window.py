@@ -26,7 +26,7 @@ class WindowSink:
         cv2.destroyAllWindows()
 
 
-def window_possible() -> bool:
+def is_window_possible() -> bool:
     """Whether there is a display, and an OpenCV build that can open windows."""
     display = os.name == "nt" or bool(
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")

@@ -10,10 +10,12 @@ from okdhp_edge.errors import SourceError
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.sources.base import Source
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 4.0
-_PATIENCE_S = 60.0
+_MIN_RECONNECT_PAUSE_S, _MAX_RECONNECT_PAUSE_S = 0.25, 4.0
+_RECONNECT_TIMEOUT_S = 60.0
 
-NO_WEBCAM = "plug it in, close other programs that use it, or name another: --source webcam:1"
+NO_WEBCAM_REMEDY = (
+    "plug it in, close other programs that use it, or name another: --source webcam:1"
+)
 
 
 class Capture(Protocol):
@@ -63,7 +65,7 @@ class CameraSource(Source):
         name: str,
         open_capture: Callable[[], Capture],
         remedy: Callable[[], str],
-        patience_s: float = _PATIENCE_S,
+        patience_s: float = _RECONNECT_TIMEOUT_S,
     ) -> None:
         super().__init__()
         self.name = name
@@ -71,7 +73,7 @@ class CameraSource(Source):
         self._capture = open_capture()
         if not self._capture.isOpened():
             raise SourceError(f"{name} cannot be opened", remedy())
-        self.facts = {"granted": granted(self._capture), "reconnects": 0}
+        self.facts = {"granted": read_granted_settings(self._capture), "reconnects": 0}
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else None
 
@@ -79,7 +81,7 @@ class CameraSource(Source):
         image = self._read()
         if image is None and self._number == 0:
             raise SourceError(f"{self.name} gives no frame", self._remedy())
-        pause, waited = _FIRST_PAUSE_S, 0.0
+        pause, waited = _MIN_RECONNECT_PAUSE_S, 0.0
         while image is None:
             if waited >= self._patience_s:
                 raise SourceError(
@@ -90,8 +92,8 @@ class CameraSource(Source):
             if self._stopped.wait(pause):
                 return None
             waited += pause
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
-            image = self._reopened()
+            pause = min(2 * pause, _MAX_RECONNECT_PAUSE_S)
+            image = self._reopen()
         return image
 
     def _read(self) -> Image | None:
@@ -101,7 +103,7 @@ class CameraSource(Source):
             return None
         return np.asarray(image, dtype=np.uint8) if good else None
 
-    def _reopened(self) -> Image | None:
+    def _reopen(self) -> Image | None:
         self._capture.release()
         self._capture = self._open()
         image = self._read() if self._capture.isOpened() else None
@@ -109,7 +111,7 @@ class CameraSource(Source):
             self.facts["reconnects"] += 1
         return image
 
-    def frame_count(self) -> int:
+    def get_frame_count(self) -> int:
         """Frames in all where the stream is a file that says so, else none."""
         return max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
@@ -118,7 +120,7 @@ class CameraSource(Source):
         self._capture.release()
 
 
-def granted(capture: Capture) -> dict[str, float | str]:
+def read_granted_settings(capture: Capture) -> dict[str, float | str]:
     """What a camera says it gives, whatever it was asked for."""
     code = int(capture.get(cv2.CAP_PROP_FOURCC))
     letters = "".join(chr((code >> 8 * i) & 0xFF) for i in range(4)) if code > 0 else ""
@@ -130,14 +132,14 @@ def granted(capture: Capture) -> dict[str, float | str]:
     }
 
 
-def webcam(device: int | str, wanted: CameraSettings = CameraSettings()) -> CameraSource:  # noqa: B008
+def open_webcam(device: int | str, wanted: CameraSettings = CameraSettings()) -> CameraSource:  # noqa: B008
     """A camera by number or device path.
 
     Raises:
         SourceError: it cannot be opened.
     """
 
-    def opened() -> cv2.VideoCapture:
+    def open_device() -> cv2.VideoCapture:
         capture = cv2.VideoCapture(device)
         # Compressed frames: raw ones do not fit USB 2 at full rate. Must be set before the size.
         capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
@@ -149,10 +151,10 @@ def webcam(device: int | str, wanted: CameraSettings = CameraSettings()) -> Came
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         return capture
 
-    return CameraSource(f"webcam {device}", opened, lambda: NO_WEBCAM)
+    return CameraSource(f"webcam {device}", open_device, lambda: NO_WEBCAM_REMEDY)
 
 
-def gstreamer(pipeline: str) -> CameraSource:
+def open_gstreamer(pipeline: str) -> CameraSource:
     """A GStreamer pipeline that ends in `appsink`, or one to which it is added.
 
     Raises:

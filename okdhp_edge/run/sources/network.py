@@ -7,19 +7,21 @@ from okdhp_edge.data.video import VideoReader
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.sources.camera import CameraSource
-from okdhp_edge.system.redact import public_name
+from okdhp_edge.system.redact import redact_address
 
 _NETWORK_TIMEOUT_MS = 5000
 
 
-def network_camera(address: str) -> CameraSource:
+def open_network_camera(address: str) -> CameraSource:
     """A stream by its address (RTSP, MJPEG over HTTP and what else FFmpeg reads).
 
     Raises:
         SourceError: it cannot be opened.
     """
     return CameraSource(
-        public_name(address), lambda: _StreamCapture(address), lambda: _network_remedy(address)
+        redact_address(address),
+        lambda: _StreamCapture(address),
+        lambda: _find_network_remedy(address),
     )
 
 
@@ -60,7 +62,7 @@ class _StreamCapture:
             self._reader.close()
 
 
-def _network_remedy(address: str) -> str:
+def _find_network_remedy(address: str) -> str:
     """By what FFmpeg says of the address, asked once more."""
     if "#" in address.rpartition("@")[0]:
         return "write # in a user or password as %23"

@@ -10,14 +10,19 @@ from okdhp_edge.data.image_file import IMAGE_SUFFIXES
 from okdhp_edge.errors import SourceError
 from okdhp_edge.run.sources import synthetic
 from okdhp_edge.run.sources.base import Source
-from okdhp_edge.run.sources.camera import NO_WEBCAM, CameraSettings, gstreamer, webcam
+from okdhp_edge.run.sources.camera import (
+    NO_WEBCAM_REMEDY,
+    CameraSettings,
+    open_gstreamer,
+    open_webcam,
+)
 from okdhp_edge.run.sources.images import ImageSource
 from okdhp_edge.run.sources.raw import RawSource, ScreenSource
-from okdhp_edge.system.redact import public_name
+from okdhp_edge.system.redact import redact_address
 
-_MOST_PIXELS = 1 << 27
-_WEBCAM = re.compile(r"webcam(?::(\d+))?")
-_NUMBER = r"(\d+(?:\.\d+)?)"
+_MAX_PIXELS = 1 << 27
+_WEBCAM_PATTERN = re.compile(r"webcam(?::(\d+))?")
+_NUMBER_PATTERN = r"(\d+(?:\.\d+)?)"
 _REMEDY = "give a video, picture, folder, address or webcam[:N]; `okdhp-edge run --help` lists all"
 
 
@@ -27,18 +32,20 @@ def check_source(text: str) -> None:
     Raises:
         SourceError: a file or a camera that does not exist.
     """
-    if match := _WEBCAM.fullmatch(text):
+    if match := _WEBCAM_PATTERN.fullmatch(text):
         device = Path(f"/dev/video{match[1] or 0}")
         if sys.platform == "linux" and not device.exists():
-            raise SourceError(f"webcam {match[1] or 0} cannot be opened (no {device})", NO_WEBCAM)
-    elif not any(pattern.fullmatch(text) for pattern, _ in _KINDS):
-        _existing(text)
+            raise SourceError(
+                f"webcam {match[1] or 0} cannot be opened (no {device})", NO_WEBCAM_REMEDY
+            )
+    elif not any(pattern.fullmatch(text) for pattern, _ in _SOURCE_OPENERS):
+        _require_existing(text)
 
 
-def _existing(text: str) -> Path:
+def _require_existing(text: str) -> Path:
     path = Path(text).expanduser()
     if not path.exists():
-        raise SourceError(f"source {public_name(text)} does not exist", _REMEDY)
+        raise SourceError(f"source {redact_address(text)} does not exist", _REMEDY)
     return path
 
 
@@ -51,40 +58,42 @@ def open_source(text: str, wanted: CameraSettings = CameraSettings()) -> Source:
     Raises:
         SourceError: nothing of that name can be opened.
     """
-    for pattern, opened in _KINDS:
+    for pattern, opened in _SOURCE_OPENERS:
         if match := pattern.fullmatch(text):
             return opened(match, wanted)
-    return _on_disk(text, wanted)
+    return _open_path(text, wanted)
 
 
-def _webcam(match: re.Match[str], wanted: CameraSettings) -> Source:
-    return webcam(int(match[1] or 0), wanted)
+def _open_webcam(match: re.Match[str], wanted: CameraSettings) -> Source:
+    return open_webcam(int(match[1] or 0), wanted)
 
 
-def _synthetic(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa: ARG001
-    return synthetic.SyntheticSource(int(match[1] or synthetic.FRAMES), _rate(match[2]))
+def _open_synthetic(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa: ARG001
+    return synthetic.SyntheticSource(
+        int(match[1] or synthetic.DEFAULT_NUM_FRAMES), _parse_rate(match[2])
+    )
 
 
-def _stdin(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa: ARG001
+def _open_stdin(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa: ARG001
     size = int(match[1]), int(match[2])
-    if not 0 < size[0] * size[1] <= _MOST_PIXELS:
+    if not 0 < size[0] * size[1] <= _MAX_PIXELS:
         raise SourceError(
             f"frames of {size[0]}x{size[1]} cannot be read",
             "give the size of the frames: stdin:WxH",
         )
-    return RawSource(cast(Any, sys.stdin.buffer).raw, size, _rate(match[3]))
+    return RawSource(cast(Any, sys.stdin.buffer).raw, size, _parse_rate(match[3]))
 
 
-def _screen(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa: ARG001
+def _open_screen(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa: ARG001
     region = tuple(int(v) for v in match.groups()[:4]) if match[1] else None
-    return ScreenSource(cast(tuple[int, int, int, int] | None, region), _rate(match[5]))
+    return ScreenSource(cast(tuple[int, int, int, int] | None, region), _parse_rate(match[5]))
 
 
-def _pipeline(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa: ARG001
-    return gstreamer(match[1])
+def _open_pipeline(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa: ARG001
+    return open_gstreamer(match[1])
 
 
-def _rate(text: str | None) -> float | None:
+def _parse_rate(text: str | None) -> float | None:
     if text is None:
         return None
     if float(text) <= 0:
@@ -92,25 +101,25 @@ def _rate(text: str | None) -> float | None:
     return float(text)
 
 
-def _at_address(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa: ARG001
+def _open_address(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa: ARG001
     """A video file behind an address has an end, a camera has none."""
     # PyAV is imported for those who read videos alone.
-    from okdhp_edge.run.sources.network import network_camera
+    from okdhp_edge.run.sources.network import open_network_camera
     from okdhp_edge.run.sources.videos import VideoSource
 
     address = match[0]
-    camera = network_camera(address)
-    if address.startswith("http") and camera.frame_count() > 0:
+    camera = open_network_camera(address)
+    if address.startswith("http") and camera.get_frame_count() > 0:
         camera.close()
         return VideoSource(address)
     return camera
 
 
-def _on_disk(text: str, wanted: CameraSettings) -> Source:
+def _open_path(text: str, wanted: CameraSettings) -> Source:
     path = Path(text).expanduser()
     if path.is_char_device() or str(path).startswith("/dev/video"):
-        return webcam(str(path), wanted)
-    path = _existing(text)
+        return open_webcam(str(path), wanted)
+    path = _require_existing(text)
     if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageSource(path)
     from okdhp_edge.run.sources.videos import VideoSource
@@ -118,11 +127,13 @@ def _on_disk(text: str, wanted: CameraSettings) -> Source:
     return VideoSource(path)
 
 
-_KINDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], CameraSettings], Source]], ...] = (
-    (_WEBCAM, _webcam),
-    (re.compile(rf"synthetic(?::(\d+))?(?:@{_NUMBER})?"), _synthetic),
-    (re.compile(rf"stdin:(\d+)x(\d+)(?:@{_NUMBER})?"), _stdin),
-    (re.compile(rf"screen(?::(\d+),(\d+),(\d+),(\d+))?(?:@{_NUMBER})?"), _screen),
-    (re.compile(r"gst:(.+)"), _pipeline),
-    (re.compile(r"(?:rtsps?|rtmp|https?|udp|tcp|srt)://.+"), _at_address),
+_SOURCE_OPENERS: tuple[
+    tuple[re.Pattern[str], Callable[[re.Match[str], CameraSettings], Source]], ...
+] = (
+    (_WEBCAM_PATTERN, _open_webcam),
+    (re.compile(rf"synthetic(?::(\d+))?(?:@{_NUMBER_PATTERN})?"), _open_synthetic),
+    (re.compile(rf"stdin:(\d+)x(\d+)(?:@{_NUMBER_PATTERN})?"), _open_stdin),
+    (re.compile(rf"screen(?::(\d+),(\d+),(\d+),(\d+))?(?:@{_NUMBER_PATTERN})?"), _open_screen),
+    (re.compile(r"gst:(.+)"), _open_pipeline),
+    (re.compile(r"(?:rtsps?|rtmp|https?|udp|tcp|srt)://.+"), _open_address),
 )

@@ -42,7 +42,7 @@ class RawSource(Source):
         image = np.empty((height, width, 3), dtype=np.uint8)
         rest = image.data.cast("B")
         while rest:
-            count = self._filled(rest)
+            count = self._fill(rest)
             if not count:
                 if len(rest) == image.nbytes or self._stopped.is_set():
                     return None
@@ -53,7 +53,7 @@ class RawSource(Source):
             rest = rest[count:]
         return image
 
-    def _filled(self, rest: memoryview) -> int:
+    def _fill(self, rest: memoryview) -> int:
         """Bytes read; none at the end of the stream, or when asked to stop."""
         while self._waits and not self._ready.select(_POLL_S):
             if self._stopped.is_set():

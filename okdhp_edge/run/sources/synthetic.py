@@ -6,8 +6,8 @@ from okdhp_edge.data.synthetic import SyntheticScene
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.sources.base import Source
 
-FRAMES = 300
-_SIZE, _FPS = (640, 480), 30.0
+DEFAULT_NUM_FRAMES = 300
+_SIZE_PX, _FPS = (640, 480), 30.0
 _LOOP_FRAMES = 60
 
 
@@ -22,11 +22,11 @@ class SyntheticSource(Source):
         rate: frames per second of a live source; None gives every frame when it is asked for.
     """
 
-    def __init__(self, frames: int = FRAMES, rate: float | None = None) -> None:
+    def __init__(self, frames: int = DEFAULT_NUM_FRAMES, rate: float | None = None) -> None:
         super().__init__()
         self.name, self.fps, self.live = "synthetic", rate or _FPS, rate is not None
         self._frames = frames
-        self._scene = SyntheticScene(_SIZE)
+        self._scene = SyntheticScene(_SIZE_PX)
         self._drawn = [self._draw(i) for i in range(_LOOP_FRAMES)] if self.live else []
         self._start: float | None = None
 

@@ -6,9 +6,9 @@ from okdhp_edge.data.video import VideoReader
 from okdhp_edge.errors import DataError, SourceError
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.sources.base import Source
-from okdhp_edge.system.redact import public_name
+from okdhp_edge.system.redact import redact_address
 
-_SHOWN_JUMPS = 3
+_MAX_SHOWN_JUMPS = 3
 
 
 class VideoSource(Source):
@@ -16,7 +16,7 @@ class VideoSource(Source):
 
     def __init__(self, place: Path | str) -> None:
         super().__init__()
-        self.name = public_name(str(place))
+        self.name = redact_address(str(place))
         try:
             self._reader = VideoReader(place)
         except DataError as error:
@@ -42,7 +42,7 @@ class VideoSource(Source):
                 f"video {self.name} has no frame that decodes{why}",
                 "check the file: whole, of a kind that FFmpeg decodes, and no larger than 8K",
             )
-        for number, gap in reader.jumps[:_SHOWN_JUMPS]:
+        for number, gap in reader.jumps[:_MAX_SHOWN_JUMPS]:
             self.notes.append(
                 f"the file's clock jumps by {gap:.0f} s at frame {number}: times go on from there"
             )

@@ -18,10 +18,10 @@ logger = logging.getLogger(__name__)
 _MAX_CONNECTIONS = 1000
 # The rest is the run's own: cameras, files, the report.
 _DESCRIPTOR_SHARE = 0.5
-_REQUEST_WITHIN_S = 10.0
+_REQUEST_TIMEOUT_S = 10.0
 
 
-def max_connections() -> int:
+def get_max_connections() -> int:
     """How many clients may be connected at once under this process's limit of descriptors."""
     if sys.platform == "win32":
         return _MAX_CONNECTIONS
@@ -53,7 +53,7 @@ class ConnectionLimit:
         self._silent[connection] = transport
         return True
 
-    def has_asked(self, connection: asyncio.Protocol) -> None:
+    def mark_request_received(self, connection: asyncio.Protocol) -> None:
         """It sent a whole request."""
         self._silent.pop(connection, None)
 
@@ -79,14 +79,14 @@ class _LimitedProtocol(H11Protocol):
             transport.abort()
             return
         self._closing = self.loop.call_later(
-            _REQUEST_WITHIN_S, self.admission.close_if_silent, self
+            _REQUEST_TIMEOUT_S, self.admission.close_if_silent, self
         )
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.cycle is not None:  # the head of a request is whole
-            self.admission.has_asked(self)
+            self.admission.mark_request_received(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.admission.release(self)
@@ -95,7 +95,7 @@ class _LimitedProtocol(H11Protocol):
             super().connection_lost(exc)
 
 
-def limited_protocol(limit: int) -> type[asyncio.Protocol]:
+def make_limited_protocol(limit: int) -> type[asyncio.Protocol]:
     """uvicorn's protocol for one server of at most `limit` connections."""
     return type("LimitedProtocol", (_LimitedProtocol,), {"admission": ConnectionLimit(limit)})
 

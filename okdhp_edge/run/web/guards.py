@@ -7,16 +7,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-COOKIE = "okdhp-edge-token"
-_GUESS_EVERY_S = 1.0
-_MOST_CLIENTS = 10_000
+COOKIE_NAME = "okdhp-edge-token"
+_GUESS_INTERVAL_S = 1.0
+_MAX_CLIENTS = 10_000
 
 
 class SafeHeaders:
     """What browsers are told with every answer: no guessing of types, no frames around the page, no
     address of it, which may hold the token, to anybody else."""
 
-    _ADDED = (
+    _EXTRA_HEADERS = (
         (b"x-content-type-options", b"nosniff"),
         (b"x-frame-options", b"DENY"),
         (b"referrer-policy", b"no-referrer"),
@@ -29,12 +29,12 @@ class SafeHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an ASGI request."""
 
-        async def with_headers(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *self._ADDED]
+                message["headers"] = [*message.get("headers", ()), *self._ADDED_HEADERS]
             await send(message)
 
-        await self._app(scope, receive, with_headers)
+        await self._app(scope, receive, send_with_headers)
 
 
 class OriginGuard:
@@ -77,7 +77,7 @@ class TokenGuard:
         request = Request(scope)
         given = (
             request.query_params.get("token")
-            or request.cookies.get(COOKIE)
+            or request.cookies.get(COOKIE_NAME)
             or request.headers.get("authorization", "").removeprefix("Bearer ")
         )
         if hmac.compare_digest(given.encode(), self._token):
@@ -91,9 +91,9 @@ class TokenGuard:
     def _is_too_fast(self, client: str) -> bool:
         """Whether this wrong token came within a second of the client's last counted one."""
         now = time.monotonic()
-        if now - self._wrong_at.get(client, -_GUESS_EVERY_S) < _GUESS_EVERY_S:
+        if now - self._wrong_at.get(client, -_GUESS_INTERVAL_S) < _GUESS_INTERVAL_S:
             return True
-        if len(self._wrong_at) >= _MOST_CLIENTS:  # bounded: addresses are cheap to have
+        if len(self._wrong_at) >= _MAX_CLIENTS:  # bounded: addresses are cheap to have
             self._wrong_at.clear()
         self._wrong_at[client] = now
         return False

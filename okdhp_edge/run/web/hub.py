@@ -17,15 +17,15 @@ from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.loop import Feed
 from okdhp_edge.run.pipeline import FrameResult, Pipeline
-from okdhp_edge.system.hardware import sensors
+from okdhp_edge.system.hardware import read_sensors
 from okdhp_edge.system.latency import LatencyStats
 
-_LONGEST_SIDE, _JPEG_QUALITY = 720, 75
-_PICTURES_PER_S, _FEWEST_PER_S, _PICTURES_OF_ALL = 15.0, 4.0, 100.0
-_RECENT = 240
-_RECENT_S = 2.0
-_HEALTHY_S = 5.0
-_NUMBERS_EVERY_S = 0.25
+_MAX_SIDE_PX, _JPEG_QUALITY = 720, 75
+_MAX_IMAGES_PER_S, _MIN_IMAGES_PER_S, _TOTAL_IMAGES_PER_S = 15.0, 4.0, 100.0
+_MAX_RECENT_FRAMES = 240
+_STATISTICS_WINDOW_S = 2.0
+_MAX_HEALTHY_AGE_S = 5.0
+_STATISTICS_INTERVAL_S = 0.25
 
 
 class _RecentFrame(NamedTuple):
@@ -44,7 +44,7 @@ class Channel:
         self._jpeg: tuple[int, bytes] = (-1, b"")
         self._drawn_ns = 0
         self._lock = threading.Lock()
-        self.recent: deque[_RecentFrame] = deque(maxlen=_RECENT)
+        self.recent: deque[_RecentFrame] = deque(maxlen=_MAX_RECENT_FRAMES)
 
     @property
     def wants_image(self) -> bool:
@@ -64,14 +64,14 @@ class Channel:
     def close(self, *, good: bool) -> None:
         """Nothing was written."""
 
-    def jpeg(self, after: int) -> tuple[int, bytes] | None:
+    def encode_latest(self, after: int) -> tuple[int, bytes] | None:
         """The latest picture's number and its JPEG, if it is another than `after`."""
         with self._lock:
             picture = self._picture
             if picture is None or picture[0] == after:
                 return None
             if self._jpeg[0] != picture[0]:
-                self._jpeg = (picture[0], _encoded(picture[1]))
+                self._jpeg = (picture[0], _encode_jpeg(picture[1]))
             return self._jpeg
 
 
@@ -96,33 +96,33 @@ class Hub:
     @property
     def images_per_s(self) -> float:
         """For each viewer; fewer where there are many, so that all together cost the same."""
-        each = _PICTURES_OF_ALL / max(self.viewers, 1)
-        return min(_PICTURES_PER_S, max(_FEWEST_PER_S, each))
+        each = _TOTAL_IMAGES_PER_S / max(self.viewers, 1)
+        return min(_MAX_IMAGES_PER_S, max(_MIN_IMAGES_PER_S, each))
 
     @property
     def healthy(self) -> bool:
         """Whether a frame came lately, or somebody has paused the run."""
         lasts = [channel.recent[-1].at_ns for channel in self.channels if channel.recent]
         if self.controls.paused or not lasts:
-            return self.controls.paused or time.monotonic() - self._started < _HEALTHY_S
-        return (time.perf_counter_ns() - max(lasts)) / 1e9 < _HEALTHY_S
+            return self.controls.paused or time.monotonic() - self._started < _MAX_HEALTHY_AGE_S
+        return (time.perf_counter_ns() - max(lasts)) / 1e9 < _MAX_HEALTHY_AGE_S
 
-    def numbers(self) -> dict[str, Any]:
+    def get_numbers(self) -> dict[str, Any]:
         """What page and metrics show, JSON-ready; collected once for all who ask at a time."""
         at, numbers = self._numbers
-        if time.monotonic() - at >= _NUMBERS_EVERY_S:
-            numbers = self._collected()
+        if time.monotonic() - at >= _STATISTICS_INTERVAL_S:
+            numbers = self._collect_numbers()
             self._numbers = (time.monotonic(), numbers)
-        return numbers | {"controls": self._controls()}
+        return numbers | {"controls": self._describe_controls()}
 
-    def _collected(self) -> dict[str, Any]:
+    def _collect_numbers(self) -> dict[str, Any]:
         return {
-            "sources": [self._of_source(place) for place in range(len(self.names))],
+            "sources": [self._describe_source(place) for place in range(len(self.names))],
             "viewers": self.viewers,
-            "sensors": sensors(),
+            "sensors": read_sensors(),
         }
 
-    def _controls(self) -> dict[str, Any]:
+    def _describe_controls(self) -> dict[str, Any]:
         controls = self.controls
         return {
             "paused": controls.paused,
@@ -132,7 +132,7 @@ class Hub:
             "trouble": controls.trouble,
         }
 
-    def _of_source(self, place: int) -> dict[str, Any]:
+    def _describe_source(self, place: int) -> dict[str, Any]:
         numbers: dict[str, Any] = {"name": self.names[place]}
         if self._pipeline is not None:
             reader, stats = (
@@ -143,12 +143,12 @@ class Hub:
                 "captured": reader.captured, "dropped": reader.dropped, "frames": stats.frames,
                 "found": stats.found,
             }  # fmt: skip
-        return numbers | _summary(list(self.channels[place].recent))
+        return numbers | _summarize(list(self.channels[place].recent))
 
 
-def _summary(recent: list[_RecentFrame]) -> dict[str, Any]:
+def _summarize(recent: list[_RecentFrame]) -> dict[str, Any]:
     """Rate, age and stages of the last two seconds."""
-    horizon = time.perf_counter_ns() - _RECENT_S * 1e9
+    horizon = time.perf_counter_ns() - _STATISTICS_WINDOW_S * 1e9
     recent = [recent_frame for recent_frame in recent if recent_frame.at_ns >= horizon]
     if len(recent) < 2:
         return {"fps": 0.0, "people": 0, "age_ms": None, "stages_ms": {}}
@@ -164,8 +164,8 @@ def _summary(recent: list[_RecentFrame]) -> dict[str, Any]:
     }
 
 
-def _encoded(image: Image) -> bytes:
-    scale = _LONGEST_SIDE / max(image.shape[:2])
+def _encode_jpeg(image: Image) -> bytes:
+    scale = _MAX_SIDE_PX / max(image.shape[:2])
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     good, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])

@@ -10,13 +10,13 @@ from prometheus_client.registry import Collector
 
 __all__ = ["CONTENT_TYPE", "render_metrics"]
 
-_COUNTERS = {
+_COUNTER_HELP = {
     "captured": "Frames the source gave.",
     "frames": "Frames that were looked at.",
     "found": "Frames in which somebody was found.",
     "dropped": "Frames of a live source that were replaced by a newer one unseen.",
 }
-_SENSORS = {
+_SENSOR_HELP = {
     "celsius": "Hottest thermal zone.",
     "mhz": "Mean clock of the cores.",
     "throttled": "Thermal throttling events since the machine started.",
@@ -28,19 +28,19 @@ class _Numbers(Collector):
         self._numbers = numbers
 
     def collect(self) -> Iterator[Metric]:
-        for key, help_text in _COUNTERS.items():
+        for key, help_text in _COUNTER_HELP.items():
             family = CounterMetricFamily(f"okdhp_edge_{key}", help_text, labels=["source"])
             for source in self._numbers["sources"]:
                 family.add_metric([source["name"]], source.get(key, 0))
             yield family
-        yield from self._gauges()
+        yield from self._make_gauges()
         yield GaugeMetricFamily(
             "okdhp_edge_viewers", "Pictures being watched.", self._numbers["viewers"]
         )
         for key, value in self._numbers["sensors"].items():
-            yield GaugeMetricFamily(f"okdhp_edge_{key}", _SENSORS[key], value)
+            yield GaugeMetricFamily(f"okdhp_edge_{key}", _SENSOR_HELP[key], value)
 
-    def _gauges(self) -> Iterator[Metric]:
+    def _make_gauges(self) -> Iterator[Metric]:
         """Of the last two seconds."""
         rate = GaugeMetricFamily("okdhp_edge_fps", "Frames per second of late.", labels=["source"])
         people = GaugeMetricFamily("okdhp_edge_people", "People in view.", labels=["source"])

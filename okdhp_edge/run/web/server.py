@@ -27,19 +27,19 @@ from starlette.routing import Route
 
 from okdhp_edge.backends.registry import RuntimeChoice
 from okdhp_edge.errors import OutputError
-from okdhp_edge.report.pages import live_page
-from okdhp_edge.run.web.connections import limited_protocol, max_connections, run_quietly
-from okdhp_edge.run.web.guards import COOKIE, OriginGuard, SafeHeaders, TokenGuard
+from okdhp_edge.report.pages import render_live_page
+from okdhp_edge.run.web.connections import get_max_connections, make_limited_protocol, run_quietly
+from okdhp_edge.run.web.guards import COOKIE_NAME, OriginGuard, SafeHeaders, TokenGuard
 from okdhp_edge.run.web.hub import Hub
 from okdhp_edge.run.web.metrics import CONTENT_TYPE, render_metrics
 from okdhp_edge.system.reading import parse_json
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 _BOUNDARY = "frame"
-_EVENT_EVERY_S = 0.5
-_END_S = 5.0
-_LARGEST_CONTROL = 1000
-_BACKLOG = 128
+_EVENT_INTERVAL_S = 0.5
+_SHUTDOWN_TIMEOUT_S = 5.0
+_MAX_CONTROL_BYTES = 1000
+_LISTEN_BACKLOG = 128
 
 
 class Address(NamedTuple):
@@ -57,7 +57,7 @@ class Address(NamedTuple):
         return f"http://{host}:{self.port}/{token}"
 
 
-def address_of(text: str, token: str | None = None) -> Address:
+def parse_address(text: str, token: str | None = None) -> Address:
     """`[HOST:]PORT`; without a host this machine alone. Other hosts get a token if none is given.
 
     Raises:
@@ -68,8 +68,8 @@ def address_of(text: str, token: str | None = None) -> Address:
         raise OutputError(f"'{text}' is no address", "use --web PORT or --web HOST:PORT")
     if token is not None and not token.strip():
         raise OutputError("an empty --web-token keeps nobody out", "give one, or leave it out")
-    host = (match["host"] or _LOOPBACK[0]).strip("[]")
-    if token is None and host not in _LOOPBACK:
+    host = (match["host"] or _LOOPBACK_HOSTS[0]).strip("[]")
+    if token is None and host not in _LOOPBACK_HOSTS:
         token = secrets.token_urlsafe(16)
     return Address(host, int(match["port"]), token)
 
@@ -83,12 +83,12 @@ class WebServer:
 
     def __init__(self, hub: Hub, address: Address) -> None:
         self._hub = hub
-        self._socket = _bound(address)
+        self._socket = _bind(address)
         self.address = address._replace(port=self._socket.getsockname()[1])
         config = uvicorn.Config(
             create_app(hub, address), access_log=False, lifespan="off",
             timeout_graceful_shutdown=1,
-            http=cast("Any", limited_protocol(max_connections())), ws="none",
+            http=cast("Any", make_limited_protocol(get_max_connections())), ws="none",
             loop="none",
             log_level="critical",
             log_config=None,  # logging is whoever's program this runs in
@@ -107,17 +107,19 @@ class WebServer:
         # Streams end by themselves: cancelled ones fill the log with tracebacks.
         self._hub.closed = True
         self._server.should_exit = True
-        self._thread.join(_END_S)
+        self._thread.join(_SHUTDOWN_TIMEOUT_S)
         self._socket.close()
 
 
-def _bound(address: Address) -> socket.socket:
+def _bind(address: Address) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address.host, address.port))
-        listener.listen(_BACKLOG)  # whoever comes before the server runs has to wait, no more
+        listener.listen(
+            _LISTEN_BACKLOG
+        )  # whoever comes before the server runs has to wait, no more
     except OSError as error:
         listener.close()
         raise OutputError(
@@ -130,31 +132,31 @@ def _bound(address: Address) -> socket.socket:
 def create_app(hub: Hub, address: Address) -> Starlette:
     """The routes, behind the token or the check of the host."""
     routes = [
-        Route("/", _page(address)),
-        Route("/video/{place:int}", _video(hub)),
-        Route("/events", _events(hub)),
-        Route("/control", _control(hub), methods=["POST"]),
-        Route("/metrics", _metrics(hub)),
-        Route("/healthz", _health(hub)),
+        Route("/", _make_page_endpoint(address)),
+        Route("/video/{place:int}", _make_video_endpoint(hub)),
+        Route("/events", _make_events_endpoint(hub)),
+        Route("/control", _make_control_endpoint(hub), methods=["POST"]),
+        Route("/metrics", _make_metrics_endpoint(hub)),
+        Route("/healthz", _make_health_endpoint(hub)),
     ]
     if address.token is None:
         # Without a token only pages of this machine: not those that a foreign name leads here.
-        guard = Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, "[::1]"])
+        guard = Middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK_HOSTS, "[::1]"])
     else:
         guard = Middleware(TokenGuard, token=address.token)
     middleware = [Middleware(SafeHeaders), guard, Middleware(OriginGuard)]
     return Starlette(routes=routes, middleware=middleware)
 
 
-def _page(address: Address) -> Any:
+def _make_page_endpoint(address: Address) -> Any:
     async def page(request: Request) -> Response:
         response: Response
         if address.token and "token" in request.query_params:
             # The token goes into a cookie, for pictures and events, and out of the address bar.
             response = RedirectResponse("./", status_code=303)
-            response.set_cookie(COOKIE, address.token, httponly=True, samesite="strict")
+            response.set_cookie(COOKIE_NAME, address.token, httponly=True, samesite="strict")
             return response
-        response = HTMLResponse(live_page())
+        response = HTMLResponse(render_live_page())
         response.headers["Content-Security-Policy"] = (
             "default-src 'none'; img-src 'self' data:; connect-src 'self'; "
             "style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -165,13 +167,13 @@ def _page(address: Address) -> Any:
     return page
 
 
-def _video(hub: Hub) -> Any:
-    async def pictures(place: int) -> AsyncIterator[bytes]:
+def _make_video_endpoint(hub: Hub) -> Any:
+    async def generate_pictures(place: int) -> AsyncIterator[bytes]:
         hub.viewers += 1
         number = -1
         try:
             while not hub.closed:
-                found = await run_in_threadpool(hub.channels[place].jpeg, number)
+                found = await run_in_threadpool(hub.channels[place].encode_latest, number)
                 if found is not None:
                     number, jpeg = found
                     head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\n"
@@ -188,34 +190,34 @@ def _video(hub: Hub) -> Any:
             return JSONResponse({"error": f"no source {place}"}, status_code=404)
         kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
         return StreamingResponse(
-            pictures(place), media_type=kind, headers={"Cache-Control": "no-store"}
+            generate_pictures(place), media_type=kind, headers={"Cache-Control": "no-store"}
         )
 
     return video
 
 
-def _events(hub: Hub) -> Any:
-    async def numbers() -> AsyncIterator[str]:
+def _make_events_endpoint(hub: Hub) -> Any:
+    async def generate_events() -> AsyncIterator[str]:
         while not hub.closed:
-            yield f"data: {json.dumps(hub.numbers())}\n\n"
-            await asyncio.sleep(_EVENT_EVERY_S)
+            yield f"data: {json.dumps(hub.get_numbers())}\n\n"
+            await asyncio.sleep(_EVENT_INTERVAL_S)
 
-    async def events(request: Request) -> Response:  # noqa: ARG001
+    async def serve_events(request: Request) -> Response:  # noqa: ARG001
         return StreamingResponse(
-            numbers(), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+            generate_events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
         )
 
-    return events
+    return serve_events
 
 
-def _control(hub: Hub) -> Any:
-    async def control(request: Request) -> Response:
+def _make_control_endpoint(hub: Hub) -> Any:
+    async def handle_control(request: Request) -> Response:
         # A form of a foreign page cannot send this type without being asked for permission.
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
             return JSONResponse({"error": "send application/json"}, status_code=415)
-        body = await _at_most(request, _LARGEST_CONTROL)
+        body = await _read_body(request, _MAX_CONTROL_BYTES)
         if body is None:
-            return JSONResponse({"error": f"more than {_LARGEST_CONTROL} bytes"}, status_code=413)
+            return JSONResponse({"error": f"more than {_MAX_CONTROL_BYTES} bytes"}, status_code=413)
         try:
             wishes = parse_json(body.decode())
             problem = _act(hub, wishes)
@@ -225,12 +227,12 @@ def _control(hub: Hub) -> Any:
             # A lone surrogate cannot be encoded.
             readable = problem.encode("ascii", "backslashreplace").decode()
             return JSONResponse({"error": readable}, status_code=400)
-        return JSONResponse(hub.numbers()["controls"])
+        return JSONResponse(hub.get_numbers()["controls"])
 
-    return control
+    return handle_control
 
 
-async def _at_most(request: Request, limit: int) -> bytes | None:
+async def _read_body(request: Request, limit: int) -> bytes | None:
     """The body, None where it is longer: then no more of it is read."""
     announced = request.headers.get("content-length", "0")
     if not announced.isdecimal() or int(announced) > limit:
@@ -265,15 +267,15 @@ def _act(hub: Hub, wishes: dict[str, Any]) -> str:
     return ""
 
 
-def _metrics(hub: Hub) -> Any:
-    async def metrics(request: Request) -> Response:  # noqa: ARG001
-        return Response(render_metrics(hub.numbers()), media_type=CONTENT_TYPE)
+def _make_metrics_endpoint(hub: Hub) -> Any:
+    async def serve_metrics(request: Request) -> Response:  # noqa: ARG001
+        return Response(render_metrics(hub.get_numbers()), media_type=CONTENT_TYPE)
 
-    return metrics
+    return serve_metrics
 
 
-def _health(hub: Hub) -> Any:
-    async def health(request: Request) -> Response:  # noqa: ARG001
+def _make_health_endpoint(hub: Hub) -> Any:
+    async def serve_health(request: Request) -> Response:  # noqa: ARG001
         return JSONResponse({"ok": hub.healthy}, status_code=200 if hub.healthy else 503)
 
-    return health
+    return serve_health

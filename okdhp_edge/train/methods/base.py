@@ -11,7 +11,7 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.gaussian_targets import gaussian_targets
-from okdhp_edge.train.losses import hard_loss, labelled_total, presence_loss
+from okdhp_edge.train.losses import count_labelled, hard_loss, presence_loss
 from okdhp_edge.train.teacher import Teacher
 
 
@@ -80,12 +80,12 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
-    def student_outputs(self, net: PoseNet, batch: Batch) -> BranchOutputs:
+    def run_student(self, net: PoseNet, batch: Batch) -> BranchOutputs:
         """The student's outputs, the mask kept from it unless it reads one."""
         outputs: BranchOutputs = net(batch.image[..., : net.channels])
         return outputs
 
-    def stacks(self, outputs: BranchOutputs) -> list[SupervisedStack]:
+    def collect_stacks(self, outputs: BranchOutputs) -> list[SupervisedStack]:
         """Every stack that the recipe weighs above zero: the trunk's, then branch by branch."""
         table = self.recipe.heatmap
         sigmas = table.branch_sigmas or (table.sigma,) * len(outputs.branches)
@@ -102,22 +102,22 @@ class Method(nn.Module):
         """The hard loss of one stack against Gaussians of `sigma`, and that of its scores."""
         table = self.recipe.heatmap
         target = gaussian_targets(batch.xy, (heatmaps.shape[2], heatmaps.shape[3]), sigma)
-        loss = hard_loss(heatmaps, target, weight, self.total(weight), table.hard_loss)
+        loss = hard_loss(heatmaps, target, weight, self.compute_total(weight), table.hard_loss)
         if not table.presence:
             return loss
-        known = self.total(weight + batch.absent)
+        known = self.compute_total(weight + batch.absent)
         presence = presence_loss(heatmaps, weight, batch.absent, known, table.hard_loss)
         return loss + table.presence * presence
 
-    def hard_term(self, stacks: list[SupervisedStack], batch: Batch) -> Tensor:
+    def compute_hard_term(self, stacks: list[SupervisedStack], batch: Batch) -> Tensor:
         """The weighted sum of all stacks' hard losses."""
         return weighted_sum(
             stacks, lambda stack: self.hard(stack.heatmaps, batch, batch.weight, stack.sigma)
         )
 
-    def total(self, weight: Tensor) -> Tensor:
+    def compute_total(self, weight: Tensor) -> Tensor:
         """What losses divide by: the taught joints of all processes' batches."""
-        return labelled_total(self.over_processes(weight.sum()))
+        return count_labelled(self.over_processes(weight.sum()))
 
 
 def weighted_sum(

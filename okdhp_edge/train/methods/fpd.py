@@ -14,7 +14,7 @@ from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.recipe.distillation import FpdTable
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.methods.base import Losses
-from okdhp_edge.train.methods.offline import SingleTeacherMethod, grid_of, teacher_targets
+from okdhp_edge.train.methods.offline import SingleTeacherMethod, compute_teacher_targets, get_grid
 
 
 class Fpd(SingleTeacherMethod):
@@ -25,20 +25,20 @@ class Fpd(SingleTeacherMethod):
     def prepare(self, net: PoseNet) -> None:
         """Build the method's own layers and set the initial weights."""
         if self.table.feature_weight:
-            self.align = self._alignment(net)
+            self.align = self._make_alignment(net)
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
         """The terms of the loss, see `Method.forward`."""
-        outputs = self.student_outputs(net, batch)
-        stacks = self.stacks(outputs)
-        targets = teacher_targets(self.teacher, batch, grid_of(stacks))
-        losses = self.combined_losses(stacks, outputs.ensemble, targets, batch, self.table.alpha)
+        outputs = self.run_student(net, batch)
+        stacks = self.collect_stacks(outputs)
+        targets = compute_teacher_targets(self.teacher, batch, get_grid(stacks))
+        losses = self.combine_losses(stacks, outputs.ensemble, targets, batch, self.table.alpha)
         if self.table.feature_weight and targets.features is not None:
-            distance = self._feature_distance(outputs.trunk_features, targets.features)
+            distance = self._compute_feature_distance(outputs.trunk_features, targets.features)
             losses.terms["feature"] = self.table.feature_weight * distance
         return losses
 
-    def _alignment(self, net: PoseNet) -> nn.Conv2d:
+    def _make_alignment(self, net: PoseNet) -> nn.Conv2d:
         """The learned 1x1 from the student's trunk features to the teacher's."""
         width, height = self.recipe.input.size
         blank = torch.zeros(1, height, width, 4, dtype=torch.uint8)
@@ -51,7 +51,7 @@ class Fpd(SingleTeacherMethod):
             )
         return nn.Conv2d(mine.shape[1], theirs.shape[1], 1)
 
-    def _feature_distance(self, mine: Tensor, theirs: Tensor) -> Tensor:
+    def _compute_feature_distance(self, mine: Tensor, theirs: Tensor) -> Tensor:
         aligned = self.align(mine).float()
         if aligned.shape[2:] != theirs.shape[2:]:
             aligned = F.interpolate(aligned, theirs.shape[2:], mode="bilinear")

@@ -12,7 +12,7 @@ from okdhp_edge.recipe.distillation import OdkdTable
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.methods.base import Losses
-from okdhp_edge.train.methods.offline import OfflineMethod, grid_of, teacher_targets
+from okdhp_edge.train.methods.offline import OfflineMethod, compute_teacher_targets, get_grid
 from okdhp_edge.train.teacher import open_teacher
 
 
@@ -30,15 +30,17 @@ class Odkd(OfflineMethod):
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
         """The terms of the loss, see `Method.forward`."""
-        outputs = self.student_outputs(net, batch)
-        stacks = self.stacks(outputs)
+        outputs = self.run_student(net, batch)
+        stacks = self.collect_stacks(outputs)
         first = epoch < self.table.switch * self.recipe.optimizer.epochs
-        targets = teacher_targets(self.primary if first else self.senior, batch, grid_of(stacks))
+        targets = compute_teacher_targets(
+            self.primary if first else self.senior, batch, get_grid(stacks)
+        )
         if self.table.binarise is not None:
-            targets = targets._replace(heatmaps=binarised(targets.heatmaps, self.table.binarise))
-        return self.combined_losses(stacks, outputs.ensemble, targets, batch, self.table.alpha)
+            targets = targets._replace(heatmaps=binarize(targets.heatmaps, self.table.binarise))
+        return self.combine_losses(stacks, outputs.ensemble, targets, batch, self.table.alpha)
 
 
-def binarised(heatmaps_NKHW: Tensor, threshold: float) -> Tensor:
+def binarize(heatmaps_NKHW: Tensor, threshold: float) -> Tensor:
     """One where a heatmap of peak 1 lies above `threshold`, else zero."""
     return (heatmaps_NKHW > threshold).to(heatmaps_NKHW.dtype)

@@ -16,7 +16,7 @@ from okdhp_edge.train.teacher import Teacher, TeacherTargets, open_teacher
 class OfflineMethod(Method):
     """A method whose teachers are trained already."""
 
-    def combined_losses(
+    def combine_losses(
         self,
         stacks: list[SupervisedStack],
         ensemble: Tensor,
@@ -26,7 +26,7 @@ class OfflineMethod(Method):
     ) -> Losses:
         """Both terms. Pictures without labels count in `kd` alone, with every joint."""
         weight = torch.where(batch.labelled[:, None], batch.weight, 1.0) * targets.joint_mask
-        total = self.total(weight)
+        total = self.compute_total(weight)
         kind = self.recipe.heatmap.hard_loss
 
         def distance(stack: SupervisedStack) -> Tensor:
@@ -34,7 +34,7 @@ class OfflineMethod(Method):
 
         terms = {"kd": alpha * weighted_sum(stacks, distance)}
         if alpha < 1:
-            terms["hard"] = (1 - alpha) * self.hard_term(stacks, batch)
+            terms["hard"] = (1 - alpha) * self.compute_hard_term(stacks, batch)
         return Losses(terms, [s.heatmaps for s in stacks], ensemble)
 
 
@@ -51,7 +51,9 @@ class SingleTeacherMethod(OfflineMethod):
         self.use_teachers(self.teacher)
 
 
-def teacher_targets(teacher: Teacher, batch: Batch, grid: tuple[int, int]) -> TeacherTargets:
+def compute_teacher_targets(
+    teacher: Teacher, batch: Batch, grid: tuple[int, int]
+) -> TeacherTargets:
     """What a teacher says of a batch; with a window, of labelled joints only near the label."""
     targets = teacher(batch.for_teachers, grid)
     if teacher.window is None:
@@ -61,7 +63,7 @@ def teacher_targets(teacher: Teacher, batch: Batch, grid: tuple[int, int]) -> Te
     return targets._replace(heatmaps=targets.heatmaps * torch.where(known, near, 1.0))
 
 
-def grid_of(stacks: list[SupervisedStack]) -> tuple[int, int]:
+def get_grid(stacks: list[SupervisedStack]) -> tuple[int, int]:
     """(height, width) of the student's heatmaps."""
     height, width = stacks[0].heatmaps.shape[2:]
     return height, width

@@ -13,7 +13,7 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe.distillation import OkddipTable
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
-from okdhp_edge.train.losses import distribution_kl, log_distribution, ramped
+from okdhp_edge.train.losses import compute_kd_weight, distribution_kl, log_distribution
 from okdhp_edge.train.methods.base import Losses, Method, SupervisedStack, weighted_sum
 
 
@@ -33,21 +33,21 @@ class Okddip(Method):
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
         """The terms of the loss, see `Method.forward`."""
-        outputs = self.student_outputs(net, batch)
-        stacks = self.stacks(outputs)
-        targets = self._targets(outputs)
-        total = self.total(batch.weight)
+        outputs = self.run_student(net, batch)
+        stacks = self.collect_stacks(outputs)
+        targets = self._compute_targets(outputs)
+        total = self.compute_total(batch.weight)
 
         def kl(stack: SupervisedStack) -> Tensor:
             student = log_distribution(stack.heatmaps, self.table.temperature)
             teacher = targets[stack.branch or 0]
             return distribution_kl(student, teacher, batch.weight, total)
 
-        kd = ramped(self.table, epoch) * weighted_sum(stacks, kl)
-        terms = {"hard": self.hard_term(stacks, batch), "kd": kd}
+        kd = compute_kd_weight(self.table, epoch) * weighted_sum(stacks, kl)
+        terms = {"hard": self.compute_hard_term(stacks, batch), "kd": kd}
         return Losses(terms, [s.heatmaps for s in stacks], outputs.ensemble)
 
-    def _targets(self, outputs: BranchOutputs) -> list[Tensor]:
+    def _compute_targets(self, outputs: BranchOutputs) -> list[Tensor]:
         """Per branch the log-distribution (N, K, P) that it learns; the leader's is first."""
         peers = range(1, len(outputs.branches))
         said = torch.stack(
@@ -57,10 +57,10 @@ class Okddip(Method):
             said = said.detach()
         pooled = torch.stack([outputs.branch_features[b].mean(dim=(2, 3)) for b in peers])
         pooled = pooled.float().detach()
-        mixed = torch.einsum("abn,bnkp->ankp", self.attention(pooled), said)
+        mixed = torch.einsum("abn,bnkp->ankp", self.compute_attention(pooled), said)
         return [_log(said.mean(dim=0)), *(_log(target) for target in mixed)]
 
-    def attention(self, pooled_TNC: Tensor) -> Tensor:
+    def compute_attention(self, pooled_TNC: Tensor) -> Tensor:
         """(T, T, N): how much peer a (first) takes from peer b (second), summing to one over b."""
         scores = torch.einsum("ang,bng->abn", self.query(pooled_TNC), self.key(pooled_TNC))
         return scores.softmax(dim=1)

@@ -22,13 +22,13 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe.distillation import OkdhpTable, TeacherTable
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
-from okdhp_edge.train.losses import pixelwise_kl, ramped
+from okdhp_edge.train.losses import compute_kd_weight, pixelwise_kl
 from okdhp_edge.train.methods.base import Losses, Method, SupervisedStack, weighted_sum
-from okdhp_edge.train.methods.offline import teacher_targets
+from okdhp_edge.train.methods.offline import compute_teacher_targets
 from okdhp_edge.train.teacher import Teacher, TeacherTargets, open_teacher
-from okdhp_edge.train.views import mean_over_views
+from okdhp_edge.train.views import average_over_views
 
-_TINY = 1e-9
+_EPSILON = 1e-9
 
 
 class Okdhp(Method):
@@ -60,7 +60,7 @@ class Okdhp(Method):
         if self.table.ema_peer is not None:
             self.average = copy.deepcopy(net).requires_grad_(requires_grad=False)
         if self.table.peer_size is not None:
-            self.peer = _peer_of(self.recipe, len(self.skeleton))
+            self.peer = _build_peer(self.recipe, len(self.skeleton))
 
     def on_train_mode(self, net: PoseNet) -> None:
         """Keep frozen parts in eval mode."""
@@ -82,10 +82,10 @@ class Okdhp(Method):
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
         """The terms of the loss, see `Method.forward`."""
-        outputs = self.student_outputs(net, batch)
-        stacks = self.stacks(outputs)
+        outputs = self.run_student(net, batch)
+        stacks = self.collect_stacks(outputs)
         table, heatmap = self.table, self.recipe.heatmap
-        hard = weighted_sum(stacks, lambda stack: self._hard(stack, batch))
+        hard = weighted_sum(stacks, lambda stack: self._compute_hard_loss(stack, batch))
         terms = {"hard": table.hard_weight * hard}
         if table.ensemble_weight:
             terms["ensemble"] = table.ensemble_weight * self.hard(
@@ -93,22 +93,22 @@ class Okdhp(Method):
             )
         finer = None
         if self.peer is not None:
-            finer = self.student_outputs(self.peer, batch._replace(image=batch.large)).ensemble
-            terms["peer"] = self._peer_loss(finer, batch)
+            finer = self.run_student(self.peer, batch._replace(image=batch.large)).ensemble
+            terms["peer"] = self._compute_peer_loss(finer, batch)
         if table.kd_weight:
-            teacher = self._teacher(outputs, batch, finer)
-            kl = weighted_sum(stacks, lambda stack: self._kl(stack, teacher, batch))
-            terms["kd"] = ramped(table, epoch) * kl
+            teacher = self._compute_teacher(outputs, batch, finer)
+            kl = weighted_sum(stacks, lambda stack: self._compute_kl(stack, teacher, batch))
+            terms["kd"] = compute_kd_weight(table, epoch) * kl
         return Losses(terms, [s.heatmaps for s in stacks], outputs.ensemble)
 
-    def _hard(self, stack: SupervisedStack, batch: Batch) -> Tensor:
+    def _compute_hard_loss(self, stack: SupervisedStack, batch: Batch) -> Tensor:
         weight = batch.weight
         if self.table.own_view and stack.branch is not None:
             view = torch.arange(len(weight), device=weight.device) * self.views // len(weight)
             weight = weight * (view == stack.branch)[:, None]
         return self.hard(stack.heatmaps, batch, weight, stack.sigma)
 
-    def _peer_loss(self, finer: Tensor, batch: Batch) -> Tensor:
+    def _compute_peer_loss(self, finer: Tensor, batch: Batch) -> Tensor:
         """The peer's own, on its finer grid, its Gaussians as wide in the picture."""
         assert self.table.peer_size is not None
         factor = self.table.peer_size[0] / self.recipe.input.size[0]
@@ -116,7 +116,9 @@ class Okdhp(Method):
         placed = batch._replace(xy=(batch.xy + 0.5) * factor - 0.5)
         return self.hard(finer, placed, batch.weight, self.recipe.heatmap.sigma * factor)
 
-    def _teacher(self, outputs: BranchOutputs, batch: Batch, finer: Tensor | None) -> Tensor:
+    def _compute_teacher(
+        self, outputs: BranchOutputs, batch: Batch, finer: Tensor | None
+    ) -> Tensor:
         teacher = outputs.ensemble
         if finer is not None:
             grid = outputs.ensemble.shape[2:]
@@ -124,41 +126,41 @@ class Okdhp(Method):
             teacher = torch.lerp(teacher, peer, self.table.peer_share)
         if self.average is not None:
             with torch.no_grad():
-                peer = self.student_outputs(self.average, batch).ensemble
+                peer = self.run_student(self.average, batch).ensemble
             teacher = torch.lerp(teacher, peer, self.table.ema_share)
         if self.views > 1 and self.table.joint_views:
             flip_index = self.get_buffer("flip_index")
-            teacher = mean_over_views(teacher, batch, self.views, flip_index)
+            teacher = average_over_views(teacher, batch, self.views, flip_index)
         if self.foreign is not None:
             height, width = teacher.shape[2:]
-            targets = teacher_targets(self.foreign, batch, (height, width))
-            teacher = mixed(teacher, targets, self.table.teacher_share)
+            targets = compute_teacher_targets(self.foreign, batch, (height, width))
+            teacher = blend_with_teacher(teacher, targets, self.table.teacher_share)
         return teacher.detach() if self.table.detach else teacher
 
-    def _kl(self, stack: SupervisedStack, teacher: Tensor, batch: Batch) -> Tensor:
+    def _compute_kl(self, stack: SupervisedStack, teacher: Tensor, batch: Batch) -> Tensor:
         weight = batch.weight
         if self.table.kd_joints == "all":
             weight = torch.ones_like(weight)
-        total = self.total(weight)
+        total = self.compute_total(weight)
         if self.table.normalisation == "released":
             total = torch.full_like(total, len(teacher) * teacher[0, 0].numel())
         return pixelwise_kl(stack.heatmaps, teacher, weight, total, self.table.temperature)
 
 
-def mixed(ensemble_BKHW: Tensor, targets: TeacherTargets, share: float) -> Tensor:
+def blend_with_teacher(ensemble_BKHW: Tensor, targets: TeacherTargets, share: float) -> Tensor:
     """Logarithms of a distribution that is `share` the teacher's and the rest the ensemble's; of
     joints that the teacher does not know, the ensemble's alone."""
     own = F.log_softmax(ensemble_BKHW.float().flatten(2), dim=2)
     maps = targets.heatmaps.flatten(2)
     mass = maps.sum(dim=2, keepdim=True)
-    taught = (maps / mass.clamp_min(_TINY)).clamp_min(_TINY).log()
-    says = (mass > _TINY) & (targets.joint_mask[:, None] > 0)
-    weights = torch.tensor([1 - share, share], device=own.device).clamp_min(_TINY).log()
+    taught = (maps / mass.clamp_min(_EPSILON)).clamp_min(_EPSILON).log()
+    says = (mass > _EPSILON) & (targets.joint_mask[:, None] > 0)
+    weights = torch.tensor([1 - share, share], device=own.device).clamp_min(_EPSILON).log()
     both = torch.logaddexp(own + weights[0], taught + weights[1])
     return torch.where(says, both, own).view_as(ensemble_BKHW)
 
 
-def _peer_of(recipe: Recipe, joints: int) -> PoseNet:
+def _build_peer(recipe: Recipe, joints: int) -> PoseNet:
     """The target's architecture, once more."""
     alone = {"branches": recipe.network.branches[:1], "aggregation": "mean"}
     return build_network(recipe.network.model_copy(update=alone), joints)

@@ -13,7 +13,7 @@ from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.recipe.distillation import SelfkdTable
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.methods.base import Losses
-from okdhp_edge.train.methods.offline import SingleTeacherMethod, grid_of
+from okdhp_edge.train.methods.offline import SingleTeacherMethod, get_grid
 from okdhp_edge.train.teacher import load_checkpoint
 
 
@@ -41,8 +41,8 @@ class Selfkd(SingleTeacherMethod):
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
         """The terms of the loss, see `Method.forward`."""
-        outputs = self.student_outputs(net, batch)
-        stacks = [s for s in self.stacks(outputs) if s.branch is not None]
-        targets = self.teacher(batch.for_teachers, grid_of(stacks))
+        outputs = self.run_student(net, batch)
+        stacks = [s for s in self.collect_stacks(outputs) if s.branch is not None]
+        targets = self.teacher(batch.for_teachers, get_grid(stacks))
         everywhere = batch._replace(labelled=torch.zeros_like(batch.labelled))
-        return self.combined_losses(stacks, outputs.ensemble, targets, everywhere, alpha=1.0)
+        return self.combine_losses(stacks, outputs.ensemble, targets, everywhere, alpha=1.0)

@@ -10,7 +10,7 @@ class Supervised(Method):
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
         """The terms of the loss, see `Method.forward`."""
-        outputs = self.student_outputs(net, batch)
-        stacks = self.stacks(outputs)
-        terms = {"hard": self.hard_term(stacks, batch)}
+        outputs = self.run_student(net, batch)
+        stacks = self.collect_stacks(outputs)
+        terms = {"hard": self.compute_hard_term(stacks, batch)}
         return Losses(terms, [s.heatmaps for s in stacks], outputs.ensemble)

@@ -173,5 +173,5 @@ def test_a_detector_that_breaks_is_heard_beside_the_loop_too():
         scheduler = DetectionScheduler(broken, background=background)
         with pytest.raises(RuntimeError, match="device lost"):
             for _ in range(1000):
-                scheduler.detections(FRAME, wanted=True)
+                scheduler.poll_detections(FRAME, wanted=True)
         scheduler.close()

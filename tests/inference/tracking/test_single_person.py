@@ -3,15 +3,15 @@ import pytest
 
 from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.inference.tracking.single_person import (
-    SEARCH_EVERY,
+    SEARCH_INTERVAL_FRAMES,
     SinglePersonTracker,
+    generate_search_boxes,
     is_person,
-    search_boxes,
 )
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import COCO17
 from okdhp_edge.system.latency import StageClock
-from tests.helpers.fakes import _SPREAD, FakeBackend
+from tests.helpers.fakes import _SPREAD_JOINTS_PX, FakeBackend
 
 FRAME = np.zeros((480, 640, 3), np.uint8)
 
@@ -41,25 +41,25 @@ def test_a_lost_person_is_searched_for_at_once_and_then_now_and_then():
     tracker = _tracker(backend)
     tracker.update(FRAME)
     backend.score = 0.05
-    counts = _calls(backend, tracker, 2 * SEARCH_EVERY + 1)
-    assert [n > 0 for n in counts] == ([True] + [False] * (SEARCH_EVERY - 1)) * 2 + [True]
+    counts = _calls(backend, tracker, 2 * SEARCH_INTERVAL_FRAMES + 1)
+    assert [n > 0 for n in counts] == ([True] + [False] * (SEARCH_INTERVAL_FRAMES - 1)) * 2 + [True]
     backend.score = 0.9
-    found = [bool(tracker.update(FRAME)) for _ in range(SEARCH_EVERY)]
+    found = [bool(tracker.update(FRAME)) for _ in range(SEARCH_INTERVAL_FRAMES)]
     assert found[-1]
 
 
 def test_an_empty_room_costs_no_search_every_frame():
     backend = FakeBackend(score=0.05)
     counts = _calls(backend, _tracker(backend), 100)
-    assert sum(n > 0 for n in counts) == 100 / SEARCH_EVERY
-    assert sum(counts[SEARCH_EVERY:]) < 100
+    assert sum(n > 0 for n in counts) == 100 / SEARCH_INTERVAL_FRAMES
+    assert sum(counts[SEARCH_INTERVAL_FRAMES:]) < 100
 
 
 def test_an_empty_scene_is_searched_all_over_once_and_then_in_turns():
     backend = FakeBackend(score=0.05)
     tracker = _tracker(backend)
-    windows = len(list(search_boxes(FRAME))) - 1
-    searches = [n for n in _calls(backend, tracker, 9 * SEARCH_EVERY) if n]
+    windows = len(list(generate_search_boxes(FRAME))) - 1
+    searches = [n for n in _calls(backend, tracker, 9 * SEARCH_INTERVAL_FRAMES) if n]
     around = searches[0] - windows  # the whole frame, and whatever was tried round its joints
     assert sum(searches[1:5]) == windows + 4 * around
     assert searches[1:5] == searches[5:9]
@@ -77,7 +77,7 @@ def test_joints_in_one_point_are_no_box():
 
 
 def test_the_search_starts_with_the_whole_frame_and_covers_it():
-    boxes = list(search_boxes(FRAME))
+    boxes = list(generate_search_boxes(FRAME))
     np.testing.assert_allclose(boxes[0], [0, 0, 640, 480])
     covered = np.zeros(FRAME.shape[:2], int)
     for x, y, w, h in boxes[1:]:
@@ -164,7 +164,7 @@ def test_the_confidence_is_that_of_the_joints_that_are_there():
 
 
 def test_a_box_that_moved_far_is_another():
-    backend = FakeBackend(xy=_SPREAD)
+    backend = FakeBackend(xy=_SPREAD_JOINTS_PX)
     tracker = _tracker(backend)
     tracker.update(FRAME)
     assert tracker.is_near(tracker.box)

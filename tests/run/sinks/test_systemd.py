@@ -33,7 +33,7 @@ def test_it_is_ready_with_the_first_frame_and_alive_twice_in_the_time(systemd):
     watchdog = Watchdog(1, environment)
     assert _heard(there) == []
     for second in range(7):
-        watchdog.frame_done(0, float(second))
+        watchdog.mark_frame_done(0, float(second))
     assert _heard(there) == ["READY=1\nWATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"]
     watchdog.end()
     watchdog.end()
@@ -44,12 +44,12 @@ def test_a_source_that_stands_still_lets_the_service_be_given_up(systemd):
     there, environment = systemd
     watchdog = Watchdog(2, environment)
     for second in range(0, 20, 2):
-        watchdog.frame_done(0, float(second))
+        watchdog.mark_frame_done(0, float(second))
     assert _heard(there) == []
-    watchdog.frame_done(1, 20.0)
+    watchdog.mark_frame_done(1, 20.0)
     assert _heard(there) == ["READY=1\nWATCHDOG=1"]
     for second in range(22, 40, 2):
-        watchdog.frame_done(1, float(second))
+        watchdog.mark_frame_done(1, float(second))
     assert _heard(there) == []
 
 
@@ -71,5 +71,5 @@ def test_systemd_that_goes_away_ends_no_run(systemd, tmp_path):
     watchdog = Watchdog(1, environment)
     there.close()
     (tmp_path / "notify").unlink()
-    watchdog.frame_done(0, 0.0)
+    watchdog.mark_frame_done(0, 0.0)
     watchdog.end()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from okdhp_edge.errors import OutputError
-from okdhp_edge.run.sinks.video import VideoSink, fitted
+from okdhp_edge.run.sinks.video import VideoSink, fit_to_size
 from tests.conftest import REPOSITORY
 from tests.helpers.running import frame_result
 
@@ -116,7 +116,7 @@ def test_pictures_of_other_sizes_are_fitted_in(tmp_path):
         sink.put(frame_result(0), np.full(shape, 200, np.uint8))
     sink.close(good=True)
     assert cv2.VideoCapture(str(tmp_path / "v.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
-    tall = fitted(np.full((96, 64, 3), 200, np.uint8), (64, 48))
+    tall = fit_to_size(np.full((96, 64, 3), 200, np.uint8), (64, 48))
     assert tall.shape == (48, 64, 3)
     assert (tall[:, :32] == 200).all() and (tall[:, 32:] == 0).all()
 

@@ -13,10 +13,10 @@ from okdhp_edge.run.sources import camera
 from okdhp_edge.run.sources.camera import (
     CameraSettings,
     CameraSource,
-    gstreamer,
-    webcam,
+    open_gstreamer,
+    open_webcam,
 )
-from okdhp_edge.run.sources.network import network_camera
+from okdhp_edge.run.sources.network import open_network_camera
 
 
 class _Camera:
@@ -63,7 +63,7 @@ class _Camera:
 
 def test_a_camera_that_goes_and_talks_rubbish_is_brought_back():
     with _Camera([20, "refuse", "rubbish", 20, 20]) as served:
-        source = network_camera(served.url)
+        source = open_network_camera(served.url)
         frames = [source.read() for _ in range(30)]
         source.close()
     assert all(f.image.shape == (48, 64, 3) for f in frames)
@@ -77,7 +77,7 @@ def test_a_camera_that_goes_and_talks_rubbish_is_brought_back():
 
 def test_a_password_is_not_shown():
     with _Camera([20]) as served:
-        source = network_camera(served.url)
+        source = open_network_camera(served.url)
         source.close()
     assert "secret" not in source.name
     assert source.name.startswith("http://127.0.0.1")
@@ -85,7 +85,7 @@ def test_a_password_is_not_shown():
 
 def test_a_camera_that_stays_away_ends_the_run_with_an_error(monkeypatch):
     with _Camera([20, "refuse"]) as served:
-        source = network_camera(served.url)
+        source = open_network_camera(served.url)
         source._patience_s = 0.6
         with pytest.raises(SourceError, match="did not come back in 1 s"):
             for _ in range(40):
@@ -96,7 +96,7 @@ def test_a_camera_that_stays_away_ends_the_run_with_an_error(monkeypatch):
 
 def test_waiting_for_a_camera_can_be_called_off():
     with _Camera([20, "refuse"]) as served:
-        source = network_camera(served.url)
+        source = open_network_camera(served.url)
         threading.Timer(0.5, source.stop).start()
         started = time.monotonic()
         while source.read() is not None:
@@ -135,7 +135,7 @@ def test_a_webcam_is_asked_for_compressed_frames_before_the_size_and_tells_what_
 ):
     capture = _Capture()
     monkeypatch.setattr(camera.cv2, "VideoCapture", lambda *_: capture)
-    source = webcam(0, CameraSettings((1280, 720), 60.0))
+    source = open_webcam(0, CameraSettings((1280, 720), 60.0))
     asked = [what for what, _ in capture.asked]
     assert asked.index(cv2.CAP_PROP_FOURCC) < asked.index(cv2.CAP_PROP_FRAME_WIDTH)
     assert (cv2.CAP_PROP_FRAME_HEIGHT, 720) in capture.asked
@@ -166,7 +166,7 @@ def test_gstreamer_is_asked_of_opencv_or_the_way_round_is_told():
     if "GStreamer:                   YES" in cv2.getBuildInformation():
         pytest.skip("this OpenCV has GStreamer")
     with pytest.raises(SourceError, match=r"without GStreamer; pipe it in: gst-launch-1.0 .*stdin"):
-        gstreamer("videotestsrc")
+        open_gstreamer("videotestsrc")
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -189,14 +189,14 @@ def test_a_camera_that_refuses_says_so(monkeypatch, status, remedy):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         with pytest.raises(SourceError, match=remedy):
-            network_camera(f"http://u:p@127.0.0.1:{server.server_port}/live")
+            open_network_camera(f"http://u:p@127.0.0.1:{server.server_port}/live")
     finally:
         server.shutdown()
 
 
 def test_a_hash_in_a_password_is_explained():
     with pytest.raises(SourceError, match="write # in a user or password as %23"):
-        network_camera("rtsp://u:p#w@127.0.0.1:9/live")
+        open_network_camera("rtsp://u:p#w@127.0.0.1:9/live")
 
 
 def test_a_stream_whose_shape_changes_gives_each_frame_in_its_own(real_data):
@@ -216,7 +216,7 @@ def test_a_stream_whose_shape_changes_gives_each_frame_in_its_own(real_data):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        source = network_camera(f"http://127.0.0.1:{server.server_port}/live")
+        source = open_network_camera(f"http://127.0.0.1:{server.server_port}/live")
         shapes = [source.read().image.shape for _ in range(58)]
         source.close()
     finally:

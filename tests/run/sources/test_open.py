@@ -12,7 +12,7 @@ import pytest
 
 from okdhp_edge.errors import SourceError
 from okdhp_edge.run.sources.open import check_source, open_source
-from okdhp_edge.system.redact import public_name
+from okdhp_edge.system.redact import redact_address
 from tests.helpers.made_data import picture
 
 
@@ -144,7 +144,7 @@ def _text(path):
     ],
 )
 def test_passwords_stay_out_of_names(address, shown):
-    assert public_name(address) == shown
+    assert redact_address(address) == shown
 
 
 _SECRET = "5ecret"  # noqa: S105

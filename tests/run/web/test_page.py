@@ -9,7 +9,7 @@ from okdhp_edge.backends.registry import RuntimeChoice
 from okdhp_edge.errors import BackendError
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.web.hub import Hub
-from okdhp_edge.run.web.server import WebServer, address_of
+from okdhp_edge.run.web.server import WebServer, parse_address
 from tests.helpers.fakes import FakeBackend, ScriptedSource
 from tests.helpers.running import run_on
 
@@ -34,7 +34,7 @@ def page(browser):
     )
     hub = Hub(controls, ["door camera"])
     source = _Camera(10**9, live=True)
-    with WebServer(hub, address_of("0")) as server:
+    with WebServer(hub, parse_address("0")) as server:
         run = threading.Thread(
             target=run_on, args=([source],), kwargs={"sinks": hub.channels, "controls": controls}
         )
@@ -116,7 +116,7 @@ def test_switching_the_model_and_what_happens_when_it_fails(page):
 
 def test_the_page_says_when_the_run_is_gone(browser):
     hub = Hub(Controls(), ["cam"])
-    with WebServer(hub, address_of("0")) as server:
+    with WebServer(hub, parse_address("0")) as server:
         browser.get(server.address.url)
         _until(lambda: "viewers" in _text(browser, "tiles"))
     _until(lambda: browser.find_element("id", "lost").is_displayed())

@@ -14,10 +14,10 @@ import pytest
 
 from okdhp_edge.backends.registry import RuntimeChoice
 from okdhp_edge.errors import OutputError
-from okdhp_edge.inference.tracking.single_person import JOINT_THRESHOLD
+from okdhp_edge.inference.tracking.single_person import MIN_JOINT_SCORE
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.web.hub import Hub
-from okdhp_edge.run.web.server import WebServer, address_of
+from okdhp_edge.run.web.server import WebServer, parse_address
 from tests.helpers.fakes import FakeBackend, ScriptedSource
 from tests.helpers.running import frame_result, run_on
 
@@ -38,7 +38,7 @@ def hub():
 
 @pytest.fixture
 def server(hub):
-    with WebServer(hub, address_of("0")) as served:
+    with WebServer(hub, parse_address("0")) as served:
         yield served
 
 
@@ -162,7 +162,7 @@ def test_nonsense_is_refused_and_changes_nothing(hub, server, wishes):
     answer = _ask(server, "/control", wishes)
     assert answer.status == 400
     assert json.loads(answer.read())["error"]
-    assert (hub.controls.paused, hub.controls.threshold) == (False, JOINT_THRESHOLD)
+    assert (hub.controls.paused, hub.controls.threshold) == (False, MIN_JOINT_SCORE)
 
 
 def test_pages_of_others_cannot_steer(hub, server):
@@ -203,14 +203,14 @@ def test_health_is_lost_when_frames_stop_and_not_when_somebody_pauses(hub, serve
     assert _ask(server, "/healthz").status == 200
     _show(hub, 1)
     assert _ask(server, "/healthz").status == 200
-    monkeypatch.setattr("okdhp_edge.run.web.hub._HEALTHY_S", 0.0)
+    monkeypatch.setattr("okdhp_edge.run.web.hub._MAX_HEALTHY_AGE_S", 0.0)
     assert _ask(server, "/healthz").status == 503
     hub.controls.paused = True
     assert _ask(server, "/healthz").status == 200
 
 
 def test_other_hosts_need_the_token(hub):
-    address = address_of("0.0.0.0:0")
+    address = parse_address("0.0.0.0:0")
     assert len(address.token) >= 16
     with WebServer(hub, address) as server:
         assert address.token in server.address.url
@@ -228,7 +228,7 @@ def test_other_hosts_need_the_token(hub):
 
 
 def test_wrong_tokens_wait_and_right_ones_never(hub):
-    with WebServer(hub, address_of("0", "right")) as server:
+    with WebServer(hub, parse_address("0", "right")) as server:
         wrong, right = ({"Authorization": f"Bearer {token}"} for token in ("wrong", "right"))
         for _ in range(3):
             assert _ask(server, "/metrics", **wrong).status in (401, 429)
@@ -242,7 +242,7 @@ def test_wrong_tokens_wait_and_right_ones_never(hub):
 @pytest.mark.parametrize("path", ["/metrics", "/events", "/", "/video/0"])
 def test_the_path_is_never_taken_from_the_host(hub, host, path):
     """starlette 0.40 builds the address out of the Host header, and the path out of that."""
-    with WebServer(hub, address_of("0", "right")) as server:
+    with WebServer(hub, parse_address("0", "right")) as server:
         assert _ask(server, path, Host=host).status in (400, 401)
         paused = _ask(server, "/control", {"paused": True}, Host=host)
         assert paused.status in (400, 401) and not hub.controls.paused
@@ -282,8 +282,8 @@ def _silent(server, count):
 
 
 def test_silent_clients_beyond_the_limit_make_room_for_those_who_ask(hub, monkeypatch):
-    monkeypatch.setattr("okdhp_edge.run.web.server.max_connections", lambda: 8)
-    with WebServer(hub, address_of("0")) as server:
+    monkeypatch.setattr("okdhp_edge.run.web.server.get_max_connections", lambda: 8)
+    with WebServer(hub, parse_address("0")) as server:
         clients = _silent(server, 40)
         for _ in range(5):
             assert _ask(server, "/healthz").status == 200
@@ -298,8 +298,8 @@ def test_silent_clients_beyond_the_limit_make_room_for_those_who_ask(hub, monkey
 
 
 def test_who_asks_nothing_in_time_is_closed(hub, monkeypatch):
-    monkeypatch.setattr("okdhp_edge.run.web.connections._REQUEST_WITHIN_S", 0.2)
-    with WebServer(hub, address_of("0")) as server:
+    monkeypatch.setattr("okdhp_edge.run.web.connections._REQUEST_TIMEOUT_S", 0.2)
+    with WebServer(hub, parse_address("0")) as server:
         (silent,), (half,) = _silent(server, 1), _silent(server, 1)
         half.sendall(b"GET / HTTP/1.1\r\nHost: loc")
         for client in (silent, half):
@@ -315,21 +315,21 @@ def test_who_asks_nothing_in_time_is_closed(hub, monkeypatch):
      ("0.0.0.0:9", "0.0.0.0", 9)],  # noqa: S104
 )  # fmt: skip
 def test_addresses(text, host, port):
-    found = address_of(text)
+    found = parse_address(text)
     assert (found.host, found.port) == (host, port)
     assert (found.token is None) == (host in ("127.0.0.1", "localhost", "::1"))
-    assert address_of(text, "mine").token == "mine"  # noqa: S105
+    assert parse_address(text, "mine").token == "mine"  # noqa: S105
 
 
 @pytest.mark.parametrize("text", ["", "host", "host:", "1:2:3", "70000", "a b:1:2"])
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(OutputError, match="is no address"):
-        address_of(text)
+        parse_address(text)
 
 
 def test_a_port_in_use_is_one_line(hub, server):
     with pytest.raises(OutputError, match="cannot listen on .*choose another port"):
-        WebServer(hub, address_of(str(server.address.port)))
+        WebServer(hub, parse_address(str(server.address.port)))
 
 
 def test_the_whole_run_is_told_and_can_be_watched():
@@ -347,13 +347,13 @@ def test_the_whole_run_is_told_and_can_be_watched():
         with _watching(server) as stream:
             told.extend(_jpeg(stream) for _ in range(3))
 
-    with WebServer(hub, address_of("0")) as server:
+    with WebServer(hub, parse_address("0")) as server:
         viewer = threading.Thread(target=watch, args=(server,))
         viewer.start()
         _wait_for(lambda: hub.viewers == 1)
         report = run_on([Source(150)], sinks=hub.channels, controls=controls)[0]
         viewer.join(5)
-        summary = hub.numbers()["sources"][0]
+        summary = hub.get_numbers()["sources"][0]
     assert len(told) == 3 and told[0].shape == (96, 128, 3)
     assert summary["fps"] == pytest.approx(report.fps, rel=0.3)
     assert report.stages["draw"].n == 145
@@ -362,7 +362,7 @@ def test_the_whole_run_is_told_and_can_be_watched():
 def test_an_empty_token_keeps_nobody_out_and_is_refused():
     for empty in ("", "  "):
         with pytest.raises(OutputError, match="keeps nobody out"):
-            address_of("0.0.0.0:0", empty)
+            parse_address("0.0.0.0:0", empty)
 
 
 @pytest.mark.parametrize("announced", [True, False])

@@ -7,7 +7,7 @@ from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.gaussian_targets import gaussian_targets
-from okdhp_edge.train.losses import hard_loss, labelled_total
+from okdhp_edge.train.losses import count_labelled, hard_loss
 from okdhp_edge.train.methods import build_method
 from tests.helpers.fixed_net import FixedNet, made_batch, recipe_with
 
@@ -16,7 +16,7 @@ SUPERVISED = {"method": "supervised"}
 
 def _hard(maps, batch, sigma=1.0):
     target = gaussian_targets(batch.xy, maps.shape[2:], sigma)
-    return hard_loss(maps, target, batch.weight, labelled_total(batch.weight), "ce")
+    return hard_loss(maps, target, batch.weight, count_labelled(batch.weight), "ce")
 
 
 def _hourglass(own, shared):
@@ -69,7 +69,7 @@ def test_stacks_are_found_by_branch_and_depth_not_by_position(branches, depth):
     def stacks():
         with torch.no_grad():
             outputs = net(batch.image)
-            return outputs, method.stacks(outputs)
+            return outputs, method.collect_stacks(outputs)
 
     before, listed = stacks()
     assert len(listed) == 1 + branches * depth

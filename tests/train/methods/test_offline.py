@@ -10,8 +10,8 @@ from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.methods import build_method
-from okdhp_edge.train.methods.odkd import binarised
-from okdhp_edge.train.methods.offline import teacher_targets
+from okdhp_edge.train.methods.odkd import binarize
+from okdhp_edge.train.methods.offline import compute_teacher_targets
 from okdhp_edge.train.setup import TrainingOptions
 from okdhp_edge.train.teacher import TeacherTargets
 from tests.helpers.fixed_net import JOINTS, SIDE, FixedNet, made_batch, recipe_with
@@ -128,7 +128,7 @@ def test_odkd_changes_its_teacher_once(trained):
 
 def test_binarised_heatmaps_are_one_or_zero():
     maps = torch.tensor([[[[0.2, 0.5], [0.51, 1.0]]]])
-    assert binarised(maps, 0.5).tolist() == [[[[0.0, 0.0], [1.0, 1.0]]]]
+    assert binarize(maps, 0.5).tolist() == [[[[0.0, 0.0], [1.0, 1.0]]]]
 
 
 def test_a_senior_teacher_sees_the_mask_and_the_student_does_not(tmp_path):
@@ -179,9 +179,9 @@ def test_selfkd_refuses_another_trunk(trained):
 def test_only_what_a_teacher_says_near_a_label_counts_where_it_is_told_so():
     batch = made_batch()
     teacher = _answering(_lesson())
-    whole = teacher_targets(teacher, batch, (SIDE, SIDE)).heatmaps
+    whole = compute_teacher_targets(teacher, batch, (SIDE, SIDE)).heatmaps
     teacher.window = 1.0
-    near = teacher_targets(teacher, batch, (SIDE, SIDE)).heatmaps
+    near = compute_teacher_targets(teacher, batch, (SIDE, SIDE)).heatmaps
     known = batch.weight > 0
     assert (~known).any()
     torch.testing.assert_close(near[~known], whole[~known])

@@ -6,11 +6,11 @@ import torch
 
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import LSP14
-from okdhp_edge.train.losses import labelled_total, pixelwise_kl, ramp
+from okdhp_edge.train.losses import count_labelled, pixelwise_kl, ramp
 from okdhp_edge.train.methods import build_method
-from okdhp_edge.train.methods.okdhp import mixed
+from okdhp_edge.train.methods.okdhp import blend_with_teacher
 from okdhp_edge.train.teacher import TeacherTargets
-from okdhp_edge.train.views import mean_over_views
+from okdhp_edge.train.views import average_over_views
 from tests.helpers.fixed_net import JOINTS, SIDE, FixedNet, made_batch, recipe_with
 
 FLIP = torch.tensor(LSP14.flip_index.tolist())
@@ -43,7 +43,7 @@ def test_the_terms_are_the_papers_in_numpy():
         for s in net.outputs.supervised()
     )
     assert float(terms["kd"].detach()) == pytest.approx(3 * ramp(1.5, 3) * kl, rel=1e-4)
-    ensemble = method.hard(net.outputs.ensemble, batch, batch.weight, 1.0)
+    ensemble = method.compute_hard_loss(net.outputs.ensemble, batch, batch.weight, 1.0)
     torch.testing.assert_close(terms["ensemble"], 2 * ensemble)
 
 
@@ -51,7 +51,7 @@ def test_the_released_form_divides_by_batch_and_pixels():
     net, batch = FixedNet(own=(1, 1)), made_batch()
     ours = _method(ramp_epochs=0)(net, batch, 0.0).terms["kd"]
     theirs = _method(ramp_epochs=0, normalisation="released")(net, batch, 0.0).terms["kd"]
-    factor = float(labelled_total(batch.weight)) / (len(batch.image) * SIDE * SIDE)
+    factor = float(count_labelled(batch.weight)) / (len(batch.image) * SIDE * SIDE)
     assert float(theirs) == pytest.approx(float(ours) * factor, rel=1e-5)
 
 
@@ -89,8 +89,8 @@ def test_all_views_teach_each_view():
     net, batch = FixedNet(own=(1, 1), crops=4), made_batch(4)
     batch = batch._replace(mirrored=torch.tensor([True, False, False, False]))
     kd = _method(views=2, ramp_epochs=0)(net, batch, 0.0).terms["kd"]
-    teacher = mean_over_views(net.outputs.ensemble, batch, 2, FLIP)
-    total = labelled_total(batch.weight)
+    teacher = average_over_views(net.outputs.ensemble, batch, 2, FLIP)
+    total = count_labelled(batch.weight)
     expected = sum(
         pixelwise_kl(net.outputs.last(b), teacher, batch.weight, total, 1.0) for b in range(2)
     )
@@ -184,7 +184,7 @@ def test_a_foreign_teacher_has_its_share_of_the_distribution_of_joints_it_knows(
     maps[0, 1] = 0
     knows = torch.ones(JOINTS)
     knows[0] = 0
-    found = mixed(ensemble, TeacherTargets(maps, knows, None), 0.3).flatten(2).exp()
+    found = blend_with_teacher(ensemble, TeacherTargets(maps, knows, None), 0.3).flatten(2).exp()
     own = ensemble.flatten(2).softmax(2)
     taught = maps.flatten(2)
     expected = 0.7 * own + 0.3 * taught / taught.sum(2, keepdim=True)
