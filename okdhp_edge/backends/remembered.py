@@ -26,8 +26,8 @@ from okdhp_edge.system.reading import MAX_CONFIG_BYTES, read_file
 
 _CACHE_FOLDER = "selections"
 _MAX_AGE = timedelta(days=30)
-SLOWDOWN_TO_FORGET = 1.5
-"""A run whose inference takes so many times what is remembered forgets it."""
+RATIO_TO_FORGET = 1.5
+"""A run whose inference is so many times slower or faster than remembered forgets it."""
 _Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

@@ -55,10 +55,13 @@ class Selection:
         return {"how": how} | self.measured.model_dump(mode="json")
 
     def check_against(self, infer_ms: float, say: Say) -> None:
-        """Forget what is remembered where a run's own inference takes much longer."""
-        if not self.is_remembered or self.measured is None or self.key is None:
+        """Forget a trial where a run's own inference takes much longer, or much less: then the
+        machine was busy when the trial was made."""
+        if self.measured is None or self.key is None or not self.measured.latency_ms:
             return
-        if infer_ms > remembered.SLOWDOWN_TO_FORGET * self.measured.latency_ms:
+        ratio = infer_ms / self.measured.latency_ms
+        slower = self.is_remembered and ratio > remembered.RATIO_TO_FORGET
+        if slower or ratio < 1 / remembered.RATIO_TO_FORGET:
             remembered.forget(self.key)
             say(f"inference took {infer_ms:.2f} ms, {self.measured.latency_ms:.2f} ms when it was "
                 f"measured {self.measured.age} ago: the next run measures again")  # fmt: skip

@@ -300,3 +300,5 @@ def test_a_slower_run_forgets_what_is_remembered(quantized, monkeypatch, cache):
     assert "the next run measures again" in said[0] and not list(cache.glob("*.json"))
     _load(quantized, []).check_against(99, said.append)
     assert len(said) == 1 and list(cache.glob("*.json"))  # just measured: it stays
+    _load(quantized, []).check_against(1.3, said.append)
+    assert len(said) == 2 and not list(cache.glob("*.json"))  # the machine was busy
