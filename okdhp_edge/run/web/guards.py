@@ -31,7 +31,7 @@ class SafeHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *self._ADDED_HEADERS]
+                message["headers"] = [*message.get("headers", ()), *self._EXTRA_HEADERS]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
