@@ -47,6 +47,7 @@ lint: setup
 	# Scripts import one another by their names, as Python finds them.
 	cd benchmarks && MYPYPATH=.. ../$(BIN)/mypy --config-file ../pyproject.toml --explicit-package-bases $(notdir $(wildcard benchmarks/*.py)) ../tools/fresh.py
 	$(BIN)/lint-imports
+	$(BIN)/codespell --dictionary tools/words.txt --ignore-regex '`[^`]*`|\]\([^)]*\)' README.md CHANGELOG.md docs/*.md .github/*.md benchmarks/README.md models/*/README.md okdhp_edge/cli/*.py
 
 check: lint
 	$(BIN)/pytest $(PARALLEL) -m "not slow"

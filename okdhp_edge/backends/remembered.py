@@ -15,7 +15,6 @@ from typing import Annotated, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from okdhp_edge import __version__
 from okdhp_edge.artifacts.card import ModelCard
 from okdhp_edge.artifacts.model_store import get_cache_folder
 from okdhp_edge.backends.registry import RuntimeChoice, get_runtime
@@ -92,12 +91,12 @@ def make_key(
 ) -> str:
     """Tells a trial from every other: model files, machine, versions, and what was asked."""
     machine = describe_machine()
-    packages = sorted({package for c in choices for package in get_runtime(c.backend).packages})
+    packages = {package for c in choices for package in get_runtime(c.backend).packages}
     facts = {
         "files": [sorted(card.files.items()) for card in cards], "choices": choices,
-        "threads": threads, "tune": tune_threads, "version": __version__,
+        "threads": threads, "tune": tune_threads,
         "cpu": machine["cpu"], "flags": sorted(read_cpu_flags()), "cores": machine["cores"],
-        "packages": [(name, _find_version(name)) for name in packages],
+        "packages": [(name, _find_version(name)) for name in sorted({*packages, "okdhp-edge"})],
     }  # fmt: skip
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 

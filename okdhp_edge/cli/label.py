@@ -1,5 +1,6 @@
 """`okdhp-edge data label`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -94,8 +95,7 @@ def label(
     stay unlabelled, joints that no prediction finds are marked absent. A stopped run
     continues where it was.
     """
-    from okdhp_edge.data.annotation_tools.convert import check_tool, export_pre_annotations
-    from okdhp_edge.data.load import load
+    from okdhp_edge.data.annotation_tools.convert import check_tool
     from okdhp_edge.label.consensus import ConsensusRules
     from okdhp_edge.label.label_images import label as run
     from okdhp_edge.label.options import LabelOptions
@@ -120,11 +120,7 @@ def label(
             unlike=unlike or (), precision=precision, workers=workers, seed=seed, report=report,
             warn=say,
         ))  # fmt: skip
-    written = []
-    for tool in format_ or ():
-        written += export_pre_annotations(load(f"coco:{result.file}", "all"), tool, out)
-    for file in written:
-        say(f"pre-annotations: {file}")
+    _write_pre_annotations(result.file, format_ or ())
     if sheet is not None:
         write_sheet(result.file, sheet, seed)
     left_out = ", ".join(f"{count} {what}" for what, count in result.left_out.items())
@@ -132,6 +128,15 @@ def label(
         f"{result.file}" + (f"; left out: {left_out}" if left_out else ""))  # fmt: skip
     emit({"file": str(result.file), "pictures": result.pictures, "persons": result.persons,
           "empty": result.empty, "left_out": result.left_out})  # fmt: skip
+
+
+def _write_pre_annotations(labels: Path, tools: Sequence[str]) -> None:
+    from okdhp_edge.data.annotation_tools.convert import export_pre_annotations
+    from okdhp_edge.data.load import load
+
+    for tool in tools:
+        for file in export_pre_annotations(load(f"coco:{labels}", "all"), tool, labels):
+            say(f"pre-annotations: {file}")
 
 
 def _make_box_finder(boxes: str, person_class: str) -> "BoxFinder | None":

@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from okdhp_edge import __version__
-from okdhp_edge.cli import bench, data, demo, doctor, evaluate, export, report, run, train
+from okdhp_edge.cli import batch, bench, data, demo, doctor, evaluate, export, report, run, train
 from okdhp_edge.cli.console import drop_stdout, settings
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("run")(run.run)
+app.command("batch")(batch.batch)
 app.command("report")(report.report)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)

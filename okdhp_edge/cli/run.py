@@ -13,6 +13,7 @@ from okdhp_edge.errors import OkdhpError, OutputError, SourceError
 
 if TYPE_CHECKING:
     from okdhp_edge.backends.base import Backend
+    from okdhp_edge.backends.registry import RuntimeChoice
     from okdhp_edge.backends.selection import Selection
     from okdhp_edge.run.assemble import Outputs
     from okdhp_edge.run.controls import Controls
@@ -68,12 +69,11 @@ def run(
     who = People(how_many=people, detector=detector, every=detect_every, smooth=smooth)
     live = {"live": True, "every": False}.get(policy)
     pace = FramePolicy(live=live, stride=stride, max_fps=max_fps)
-    named = {"save": save, "json": json_lines, "coco": coco, "csv": csv}
-    outputs = Outputs(_collect_files(named, write or ()), window=window, watchdog=watchdog)
-    controls = Controls(threshold=threshold)
+    files = _collect_files({"save": save, "json": json_lines, "coco": coco, "csv": csv}, write)
+    outputs, controls = Outputs(files, window, watchdog), Controls(threshold=threshold)
     _check(report, wanted, outputs)
     with ExitStack() as closing:
-        loaded, asked, selection = load_backend(
+        loaded, _, selection = load_backend(
             model, backend, precision, threads, say, engine=engine, trust_engine=trust_engine,
             tune_threads=True, retime=retime, detail=say if verbose else lambda _: None,
         )  # fmt: skip
@@ -82,14 +82,10 @@ def run(
         feeds = make_feeds(sources, outputs, loaded.card, pace.stride, closing)
         pipeline = assemble(sources, loaded, who, pace, controls, closing)
         if web:
-            _serve(web, web_token, pipeline, feeds, controls, (model, asked), closing)
-        results, failure = _run_with_progress(
-            pipeline, feeds, controls, asked, selection, max_frames
-        )
+            _serve(web, web_token, pipeline, feeds, controls, (model, selection), closing)
+        results, failure = _run_with_progress(pipeline, feeds, controls, selection, max_frames)
     _check_selection(selection, results, people)
-    if results:
-        _tell(results, report)
-    _tell_files(results, outputs)
+    _tell(results, report, outputs)
     if failure is not None:
         raise failure
 
@@ -102,19 +98,21 @@ def _check_selection(selection: "Selection", results: "Sequence[RunReport]", peo
             selection.check_against(infer.p50, say)
 
 
-def _tell_files(results: "Sequence[RunReport]", outputs: "Outputs") -> None:
+def _report_files(results: "Sequence[RunReport]", outputs: "Outputs") -> None:
     for place, result in enumerate(results):
         for kind, path in outputs.get_files(place if len(results) > 1 else None).items():
             seen = result.frames or kind != "save"  # of no frames no video can be made
             say(f"wrote {path}" if seen else f"no frame came, so {path} was not written")
 
 
-def _collect_files(named: "Mapping[str, Path | None]", written: Sequence[str]) -> "dict[str, Path]":
+def _collect_files(
+    named: "Mapping[str, Path | None]", written: Sequence[str] | None
+) -> "dict[str, Path]":
     """The files by kind, of the options that have names and of `--write KIND:FILE`."""
     from okdhp_edge.run.sinks.registry import SINKS
 
     files = {kind: path for kind, path in named.items() if path is not None}
-    for text in written:
+    for text in written or ():
         kind, _, path = text.partition(":")
         if kind not in SINKS or not path:
             raise OutputError(f"unknown output '{text}'", f"write KIND:FILE, of {', '.join(SINKS)}")
@@ -157,7 +155,7 @@ def _serve(
     pipeline: "Pipeline",
     feeds: "Sequence[Feed]",
     controls: "Controls",
-    model: tuple[str | None, str],
+    model: "tuple[str | None, Selection]",
     closing: ExitStack,
 ) -> None:
     try:
@@ -187,18 +185,21 @@ def _make_unique_names(names: Sequence[str]) -> list[str]:
 
 
 def _offer(
-    controls: "Controls", pipeline: "Pipeline", model: str | None, asked: str, closing: ExitStack
+    controls: "Controls",
+    pipeline: "Pipeline",
+    model: str | None,
+    selection: "Selection",
+    closing: ExitStack,
 ) -> None:
     """What viewers may switch to: every backend and precision that the model has here."""
-    from okdhp_edge.backends.registry import RuntimeChoice
     from okdhp_edge.backends.selection import choose_model, list_available_choices, load_backend
 
-    def load_choice(choice: RuntimeChoice) -> "Backend":
+    def load_choice(choice: "RuntimeChoice") -> "Backend":
         threads = pipeline.backend.describe().threads
         return load_backend(model, choice.backend, choice.precision, threads, say).backend
 
     controls.choices = list_available_choices(choose_model(model))
-    controls.current = RuntimeChoice(pipeline.backend.name, asked)
+    controls.current = selection.choice
     controls.open_choice = load_choice
     closing.callback(controls.close)
     closing.callback(_close_backend, pipeline)
@@ -208,7 +209,6 @@ def _run_with_progress(
     pipeline: "Pipeline",
     feeds: "Sequence[Feed]",
     controls: "Controls",
-    asked: str,
     selection: "Selection",
     max_frames: int | None,
 ) -> "tuple[list[RunReport], OkdhpError | None]":
@@ -232,18 +232,24 @@ def _run_with_progress(
         except OkdhpError as error:
             failure = error
     measured = (before, read_sensors())
-    if controls.current is not None:  # somebody may have switched
-        asked = controls.current.precision
+    last = controls.current or selection.choice  # a viewer may have switched
     if failure and not any(feed.stats.frames for feed in feeds):
         raise failure
     return [
-        build_report(feed.source, reader, feed.stats, pipeline.backend, asked, measured,
+        build_report(feed.source, reader, feed.stats, pipeline.backend, last.precision, measured,
                   switches=pipeline.switches, selection=selection)
         for feed, reader in zip(feeds, pipeline.readers, strict=True)
     ], failure  # fmt: skip
 
 
-def _tell(results: "Sequence[RunReport]", report: Path | None) -> None:
+def _tell(results: "Sequence[RunReport]", report: Path | None, outputs: "Outputs") -> None:
+    """Print and write what was measured; without a frame there is nothing but the files."""
+    if results:
+        _write_report(results, report)
+    _report_files(results, outputs)
+
+
+def _write_report(results: "Sequence[RunReport]", report: Path | None) -> None:
     from okdhp_edge.report.pages import render_report_page
     from okdhp_edge.system.files import write_text
 

@@ -226,7 +226,7 @@ def test_another_file_version_or_machine_is_timed_anew(quantized, monkeypatch, w
         monkeypatch.setattr(selection, "read_card", lambda folder: real(folder).model_copy(
             update={"files": {"model.onnx": "0" * 64}}))  # fmt: skip
     elif what == "version":
-        monkeypatch.setattr(remembered, "__version__", "99")
+        monkeypatch.setattr(remembered, "_find_version", lambda _: "99")
     else:
         real_machine = remembered.describe_machine()
         monkeypatch.setattr(remembered, "describe_machine", lambda: real_machine | {what: "other"})

@@ -19,7 +19,7 @@ from tests.faults.targets import make_valid
 
 # Read once, before the forks; none of them starts a thread.
 for _module in (
-    "cli.main", "data.check", "data.contact_sheet", "data.crops", "data.load", "data.video",
+    "cli.main", "data.check", "data.preview", "data.crops", "data.load", "data.video",
     "evaluation.average_precision", "label.stage", "report.compare", "report.pages",
     "run.assemble", "run.loop", "run.report", "system.outputs",
 ):  # fmt: skip

@@ -1,6 +1,5 @@
 """Annotation tools' projects to a COCO file that `coco:FILE` reads, and COCO sets back to them."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,17 +16,18 @@ from okdhp_edge.data.annotation_tools.annotations import (
     AnnotationSet,
     Point,
 )
-from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO
+from okdhp_edge.data.annotation_tools.coco_file import (
+    PERSON_CATEGORY,
+    CocoWriter,
+    ImageFinder,
+)
 from okdhp_edge.data.coco_layout import make_portable_name
-from okdhp_edge.data.image_file import IMAGE_SUFFIXES, read_image
+from okdhp_edge.data.image_file import read_image
 from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.data.yolo import is_yolo, load_yolo
 from okdhp_edge.errors import DataError
-from okdhp_edge.pose.crop import box_around
 from okdhp_edge.pose.skeleton import COCO17, canonicalize_names, mirror_name
-from okdhp_edge.system.files import stage_folder, write_text
-
-_PERSON_CATEGORY = "person"
+from okdhp_edge.system.files import stage_folder
 
 
 class AnnotationReader(NamedTuple):
@@ -80,7 +80,7 @@ def read_project(path: Path, tool: str | None, person_class: str | None) -> Anno
 
 def _read_yolo(path: Path, person_class: str | None) -> AnnotationSet:
     poses = load_yolo(path, "all", person_class)
-    category = person_class or _PERSON_CATEGORY
+    category = person_class or PERSON_CATEGORY
     images = list(_make_images(poses, path, category))
     return AnnotationSet(
         images, {category: poses.skeleton.joints}, poses.skeleton.limbs, poses.notes
@@ -146,9 +146,9 @@ def _choose_category(project: AnnotationSet, wanted: str | None, left_out: Count
             f"no object with keypoints is of class '{wanted}'",
             f"the classes are {', '.join(sorted(counts)) or 'none'}",
         )
-    named = [c for c in counts if c.lower() == _PERSON_CATEGORY]
+    named = [c for c in counts if c.lower() == PERSON_CATEGORY]
     chosen = wanted or (
-        named[0] if named else max(counts, key=lambda c: counts[c], default=_PERSON_CATEGORY)
+        named[0] if named else max(counts, key=lambda c: counts[c], default=PERSON_CATEGORY)
     )
     for other in sorted(counts.keys() - {chosen}):
         left_out[f"objects of class '{other}' left out"] += counts[other]
@@ -195,83 +195,6 @@ def _write_frames(project: AnnotationSet, folder: Path) -> None:
             (staging / image.names[0]).write_bytes(encoded.tobytes())
 
 
-class ImageFinder:
-    """Finds the file of an image: by its path below a folder, else by its bare name anywhere in it;
-    images that have no file of their own lie in `frames`."""
-
-    def __init__(self, root: Path, frames: Path) -> None:
-        self._root = root
-        self._frames = frames
-        self._by_name: dict[str, list[Path]] | None = None
-
-    def __call__(self, image: AnnotatedImage) -> Path | None:
-        """The image's file; None where it is not there, or where several have its name."""
-        if image.read is not None:
-            return self._frames / image.names[0]
-        for name in image.names:
-            for place in (self._root / name, self._root / "images" / name):
-                if _is_file(place):
-                    return place
-        return self._find_anywhere(image.names)
-
-    def _find_anywhere(self, names: Sequence[str]) -> Path | None:
-        if self._by_name is None:
-            self._by_name = {}
-            for file in self._root.rglob("*"):
-                if file.suffix.lower() in IMAGE_SUFFIXES:
-                    self._by_name.setdefault(file.name, []).append(file)
-        found = [self._by_name.get(Path(name).name, []) for name in names]
-        return next((files[0] for files in found if len(files) == 1), None)
-
-
-def _is_file(place: Path) -> bool:
-    try:
-        return place.is_file()
-    except (OSError, ValueError):  # a name that no file system takes
-        return False
-
-
-class CocoWriter:
-    """Collects images and persons, and writes them as one COCO keypoints file."""
-
-    def __init__(
-        self, out: Path, keypoints: Sequence[str], limbs: Sequence[tuple[str, str]]
-    ) -> None:
-        self._out, self._keypoints = out, list(keypoints)
-        number = {name: index for index, name in enumerate(keypoints, 1)}
-        self._limbs = [[number[a], number[b]] for a, b in limbs if {a, b} <= number.keys()]
-        self.images: list[dict[str, Any]] = []
-        self.annotations: list[dict[str, Any]] = []
-
-    def add(self, file: Path, size: tuple[int, int], persons: Sequence[AnnotatedPerson]) -> None:
-        """Add an image of (width, height) with its persons."""
-        image_id = len(self.images) + 1
-        self.images.append({"id": image_id, "file_name": make_portable_name(self._out, file),
-                            "width": size[0], "height": size[1]})  # fmt: skip
-        for person in persons:
-            self.annotations.append(
-                {"id": len(self.annotations) + 1, "image_id": image_id, "category_id": 1,
-                 "iscrowd": 0} | _make_person_record(person, self._keypoints)
-            )  # fmt: skip
-
-    def write(self) -> None:
-        """Write the file, whole or not at all."""
-        category = {"id": 1, "name": _PERSON_CATEGORY, "keypoints": self._keypoints,
-                    "skeleton": self._limbs}  # fmt: skip
-        content = {"images": self.images, "annotations": self.annotations,
-                   "categories": [category]}  # fmt: skip
-        write_text(self._out, json.dumps(content) + "\n")
-
-
-def _make_person_record(person: AnnotatedPerson, keypoints: Sequence[str]) -> dict[str, Any]:
-    points = [person.points.get(name) for name in keypoints]
-    flat = [v for p in points for v in (p if p and p.visibility else (0, 0, 0))]
-    xy = np.array([p[:2] for p in points if p and p.visibility])
-    box = box_around(xy) if person.box is None else person.box
-    return {"keypoints": flat, "num_keypoints": len(xy), "bbox": [float(v) for v in box],
-            "area": float(box[2] * box[3]) * PERSON_BOX_AREA_RATIO}  # fmt: skip
-
-
 def export_pre_annotations(poses: PoseDataset, tool: str, out: Path) -> list[Path]:
     """Write a set for an annotation tool, to be corrected there.
 
@@ -291,7 +214,7 @@ def export_pre_annotations(poses: PoseDataset, tool: str, out: Path) -> list[Pat
     joints = poses.skeleton.joints
     images = list(_make_images(poses, out))
     return WRITERS[tool](
-        AnnotationSet(images, {_PERSON_CATEGORY: joints}, poses.skeleton.limbs), out
+        AnnotationSet(images, {PERSON_CATEGORY: joints}, poses.skeleton.limbs), out
     )  # fmt: skip
 
 
@@ -322,7 +245,7 @@ def check_tool(tool: str) -> None:
 
 
 def _make_images(
-    poses: PoseDataset, out: Path, category: str = _PERSON_CATEGORY
+    poses: PoseDataset, out: Path, category: str = PERSON_CATEGORY
 ) -> Iterator[AnnotatedImage]:
     by_image: dict[Any, list[Sample]] = {}
     for sample in poses.samples:

@@ -1,0 +1,231 @@
+"""A batch from its sources to its results: what is done is skipped, what fails is listed."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from okdhp_edge import __version__
+from okdhp_edge.artifacts import model_store
+from okdhp_edge.artifacts.card import ModelCard, read_card
+from okdhp_edge.batch.executors import Executor
+from okdhp_edge.batch.join import join_parts
+from okdhp_edge.batch.plan import Segment, plan_segments
+from okdhp_edge.batch.sources import BatchSource, compute_fingerprint
+from okdhp_edge.batch.storage import Storage
+from okdhp_edge.batch.table import read_metadata, to_parquet
+from okdhp_edge.batch.worker import BatchOptions, SegmentResult, get_part_name
+from okdhp_edge.data.video import VideoReader
+from okdhp_edge.errors import DataError, OutputError, SourceError
+from okdhp_edge.system.progress import Report
+
+FAILED = "failed.json"
+
+
+@dataclass
+class BatchSummary:
+    """What a batch did.
+
+    Attributes:
+        skipped: sources that were done before.
+        failed: one line for each source that failed, by its URL.
+        busy_s: seconds that workers were busy, by what with.
+        frames_per_worker: by process id.
+    """
+
+    done: int = 0
+    skipped: int = 0
+    frames: int = 0
+    persons: int = 0
+    video_s: float = 0.0
+    failed: dict[str, str] = field(default_factory=dict)
+    busy_s: dict[str, float] = field(default_factory=lambda: {"decoder": 0.0, "network": 0.0})
+    frames_per_worker: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def limit(self) -> str:
+        """What took most of the workers' time: decoder or network; empty of nothing done."""
+        return max(self.busy_s, key=lambda what: self.busy_s[what])
+
+
+def make_key(model: Path, backend: str, precision: str, choices: dict[str, Any]) -> str:
+    """Hash of model and options: results of another one are not taken for done."""
+    card = read_card(model_store.artefact(model, backend, precision))
+    facts = {"files": sorted(card.files.items()), "backend": backend, "precision": precision,
+             "version": __version__} | choices  # fmt: skip
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+class Batch:
+    """Processes all sources that are not done.
+
+    Args:
+        card: of the model, for the results' metadata.
+        segment_s: length of the segments of a video; None: it stays whole.
+        command: what the person typed, likewise.
+        warn: called with what failed, a line each.
+    """
+
+    def __init__(
+        self,
+        options: BatchOptions,
+        card: ModelCard,
+        *,
+        segment_s: float | None,
+        command: str,
+        warn: Callable[[str], None],
+    ) -> None:
+        self.summary = BatchSummary()
+        self._options, self._storage = options, Storage(options.out)
+        # Frames that were passed over are not counted across a cut.
+        self._segment_s = segment_s if options.stride == 1 else None
+        self._described = _describe(card, options, command)
+        self._warn = warn
+        self._plans: dict[str, list[Segment]] = {}
+        self._fingerprints: dict[str, str] = {}
+        self._missing: Counter[str] = Counter()
+
+    def run(
+        self, sources: Sequence[BatchSource], executor: Executor, report: Report
+    ) -> BatchSummary:
+        """Do what is not done; the same call continues a batch that was stopped.
+
+        Raises:
+            OutputError: the folder cannot be written, or holds the results of another model.
+        """
+        for source in sources:
+            self._plan(source)
+        todo = [segment for plan in self._plans.values() for segment in plan]
+        missing = [segment for segment in todo if not self._has_part(segment)]
+        self._missing.update(segment.source.url for segment in missing)
+        done = len(todo) - len(missing)
+        report("segments", done, len(todo), "")
+        for url in self._plans:
+            self._finish_if_whole(url)
+        for result in executor.run(self._options, missing):
+            done += 1
+            self._take(result)
+            report("segments", done, len(todo), f"{self.summary.frames} frames")
+        self._write_failed()
+        return self.summary
+
+    def _plan(self, source: BatchSource) -> None:
+        try:
+            fingerprint = compute_fingerprint(source)
+        except SourceError as error:
+            self._fail(source.url, str(error))
+            return
+        if self._is_done(source, fingerprint):
+            self.summary.skipped += 1
+            return
+        self._fingerprints[source.url] = fingerprint
+        self._plans[source.url] = plan_segments(source, _read_duration(source), self._segment_s)
+
+    def _fail(self, url: str, error: str) -> None:
+        if url not in self.summary.failed:
+            self.summary.failed[url] = error
+            self._warn(error)
+
+    def _is_done(self, source: BatchSource, fingerprint: str) -> bool:
+        name = _result_name(source)
+        if not self._storage.exists(name):
+            return False
+        where = self._storage.url
+        try:
+            metadata = read_metadata(self._storage.read(name))
+        except (OSError, ValueError) as error:
+            raise OutputError(
+                f"{name} in {where} is not a result ({error})", "choose another --out"
+            ) from error
+        if metadata.get("key") != self._options.key:
+            raise OutputError(
+                f"{where} holds results of another model or other options", "choose another --out"
+            )
+        return metadata.get("fingerprint") == fingerprint
+
+    def _has_part(self, segment: Segment) -> bool:
+        """Whether a segment of this very source is there, cut as it is now."""
+        part = get_part_name(self._options, segment)
+        if not self._storage.exists(_mark_name(part)) or not self._storage.exists(part):
+            return False
+        return self._storage.read(_mark_name(part)).decode() == self._describe_part(segment)
+
+    def _describe_part(self, segment: Segment) -> str:
+        return f"{self._fingerprints[segment.source.url]} {segment.start:.6f} {segment.end}"
+
+    def _take(self, result: SegmentResult) -> None:
+        """Count a segment; the last one of a source makes its result."""
+        url = result.segment.source.url
+        _count(self.summary, result)
+        if result.error:
+            self._fail(url, result.error)
+        else:
+            part = get_part_name(self._options, result.segment)
+            mark = self._describe_part(result.segment)
+            self._storage.write(_mark_name(part), mark.encode())
+        self._missing[url] -= 1
+        self._finish_if_whole(url)
+
+    def _finish_if_whole(self, url: str) -> None:
+        """Join a source's parts to its result, and remove them."""
+        if self._missing[url] or url in self.summary.failed:
+            return
+        plan = self._plans[url]
+        names = [get_part_name(self._options, segment) for segment in plan]
+        contents = [self._storage.read(name) for name in names]
+        table, frames = join_parts(plan, contents, has_ids=self._options.people == "many")
+        metadata = self._described | {
+            "source": url, "fingerprint": self._fingerprints[url], "frames": frames,
+        }  # fmt: skip
+        self._storage.write(_result_name(plan[0].source), to_parquet(table, metadata))
+        self._storage.remove(names[0].rpartition("/")[0])
+        self.summary.done += 1
+
+    def _write_failed(self) -> None:
+        """The list of sources that failed; none where none did."""
+        if self.summary.failed:
+            content = json.dumps(self.summary.failed, indent=1) + "\n"
+            self._storage.write(FAILED, content.encode())
+        else:
+            self._storage.remove(FAILED)
+
+
+def _read_duration(source: BatchSource) -> float:
+    """Of a local video whose clock can be trusted to be cut by; else 0."""
+    if source.images or "://" in source.url:
+        return 0.0
+    try:
+        reader = VideoReader(Path(source.url))
+    except DataError:
+        return 0.0  # the worker says what is wrong with it
+    try:
+        return reader.duration_s if reader.is_rate_known else 0.0
+    finally:
+        reader.close()
+
+
+def _result_name(source: BatchSource) -> str:
+    return f"{source.name}.parquet"
+
+
+def _mark_name(part: str) -> str:
+    """Beside a part: what it was made of. Written after it, so that a part with it is whole."""
+    return f"{part}.source"
+
+
+def _describe(card: ModelCard, options: BatchOptions, command: str) -> dict[str, Any]:
+    keep = {"name", "profile", "precision", "files", "terms", "training_data", "version"}
+    return {"key": options.key, "command": command, "version": __version__,
+            "card": card.model_dump(mode="json", include=keep)}  # fmt: skip
+
+
+def _count(summary: BatchSummary, result: SegmentResult) -> None:
+    summary.frames += result.frames
+    summary.persons += result.persons
+    summary.video_s += result.video_s
+    summary.frames_per_worker[result.worker] += result.frames
+    summary.busy_s["decoder"] += result.decode_s
+    summary.busy_s["network"] += result.infer_s

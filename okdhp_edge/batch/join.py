@@ -1,0 +1,116 @@
+"""The segments of a source to one file: each frame once, each person's id whole.
+
+Neighbouring segments both hold the frames of their overlap (`plan.OVERLAP_S`). Persons whose boxes
+coincide there are one and keep the earlier segment's id; others get new ids.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from okdhp_edge.batch.plan import Segment
+from okdhp_edge.batch.table import from_parquet, read_metadata
+from okdhp_edge.pose.crop import box_iou
+
+_MIN_IOU_SAME_PERSON = 0.5
+_TIME_DIGITS = 4
+_BOX = ("box_x", "box_y", "box_width", "box_height")
+
+
+class _Part(NamedTuple):
+    """A segment's rows.
+
+    Attributes:
+        row_frames: (N,) index of each row's frame among those that were read.
+        times: of the frames that were read.
+    """
+
+    segment: Segment
+    table: pa.Table
+    row_frames: NDArray[np.int64]
+    times: NDArray[np.float64]
+    numbers: NDArray[np.int64]
+
+    @property
+    def own(self) -> NDArray[np.bool_]:
+        """Which of the frames that were read are the segment's, and not of its overlap."""
+        if self.segment.source.images:
+            return np.ones(len(self.times), bool)
+        return self.times >= self.segment.start
+
+
+def join_parts(
+    segments: Sequence[Segment], contents: Sequence[bytes], *, has_ids: bool
+) -> tuple[pa.Table, int]:
+    """All rows of a source, and its number of frames.
+
+    Args:
+        contents: the files of the segments, in order.
+        has_ids: whether persons are tracked, so that ids have to be matched.
+    """
+    tables: list[pa.Table] = []
+    first_frame = next_id = 0
+    before: _Part | None = None
+    for segment, content in zip(segments, contents, strict=True):
+        part = _read_part(segment, content)
+        persons = np.asarray(part.table["person"], dtype=np.int64)
+        if has_ids:
+            known = {} if before is None else _match_persons(before, part)
+            for person in np.unique(persons).tolist():
+                if person not in known:
+                    known[person] = next_id
+                    next_id += 1
+            persons = np.array([known[p] for p in persons.tolist()], np.int64)
+            part = part._replace(table=_replace_column(part.table, "person", persons))
+        kept = part.own[part.row_frames]
+        index = first_frame + np.cumsum(part.own) - 1
+        frames = index[part.row_frames] if len(segments) > 1 else part.numbers[part.row_frames]
+        table = _replace_column(part.table, "frame", frames.astype(np.int64))
+        tables.append(table.filter(pa.array(kept)))
+        first_frame += int(part.own.sum())
+        before = part
+    return pa.concat_tables(tables), first_frame
+
+
+def _read_part(segment: Segment, content: bytes) -> _Part:
+    metadata: dict[str, Any] = read_metadata(content)
+    table = from_parquet(content)
+    return _Part(
+        segment, table, np.asarray(table["frame"], dtype=np.int64),
+        np.array(metadata["times"], np.float64), np.array(metadata["numbers"], np.int64),
+    )  # fmt: skip
+
+
+def _match_persons(before: _Part, part: _Part) -> dict[int, int]:
+    """The earlier segment's id of each person of the overlap, by the mean IoU of their boxes."""
+    scores: dict[tuple[int, int], list[float]] = defaultdict(list)
+    earlier, later = _boxes_by_time(before), _boxes_by_time(part)
+    for time in earlier.keys() & later.keys():
+        for person, box in later[time]:
+            for known, other in earlier[time]:
+                scores[person, known].append(box_iou(box, other))
+    means = sorted(((float(np.mean(v)), pair) for pair, v in scores.items()), reverse=True)
+    matched: dict[int, int] = {}
+    for mean, (person, known) in means:
+        if mean < _MIN_IOU_SAME_PERSON:
+            break
+        if person not in matched and known not in matched.values():
+            matched[person] = known
+    return matched
+
+
+def _boxes_by_time(part: _Part) -> dict[float, list[tuple[int, NDArray[np.float64]]]]:
+    boxes = np.column_stack([np.asarray(part.table[name], np.float64) for name in _BOX])
+    persons = np.asarray(part.table["person"], dtype=np.int64)
+    found: dict[float, list[tuple[int, NDArray[np.float64]]]] = defaultdict(list)
+    for frame, person, box in zip(part.row_frames, persons, boxes, strict=True):
+        found[round(float(part.times[frame]), _TIME_DIGITS)].append((int(person), box))
+    return found
+
+
+def _replace_column(table: pa.Table, name: str, values: NDArray[np.int64]) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, pa.array(values))

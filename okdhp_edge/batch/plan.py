@@ -1,0 +1,57 @@
+"""A source to segments of equal work."""
+
+import math
+from dataclasses import dataclass
+
+from okdhp_edge.batch.sources import BatchSource
+
+OVERLAP_S = 2.0
+"""Before its own part each segment reads so much of the one before: its tracker settles there, and
+ids are matched there."""
+IMAGES_PER_SEGMENT = 500
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a source: its frames with `start <= seconds < end`, or its images by index.
+
+    Attributes:
+        index: in the source.
+        end: None for the rest.
+    """
+
+    source: BatchSource
+    index: int
+    start: float
+    end: float | None
+
+    @property
+    def begin(self) -> float:
+        """Where reading begins."""
+        return max(0.0, self.start - OVERLAP_S)
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.index:06d}.parquet"
+
+
+def plan_segments(source: BatchSource, duration_s: float, segment_s: float | None) -> list[Segment]:
+    """Cut a source.
+
+    Args:
+        duration_s: length of a video; 0 where it is not known: then it is not cut.
+        segment_s: length of a segment; None: sources stay whole.
+    """
+    if source.images:
+        starts = range(0, len(source.images), IMAGES_PER_SEGMENT)
+        return [
+            Segment(source, i, start, min(start + IMAGES_PER_SEGMENT, len(source.images)))
+            for i, start in enumerate(starts)
+        ]
+    count = 1 if not segment_s or not duration_s else max(1, math.ceil(duration_s / segment_s))
+    edges = [duration_s / count * i for i in range(count)]
+    return [
+        Segment(source, i, start, edges[i + 1] if i + 1 < count else None)
+        for i, start in enumerate(edges)
+    ]

@@ -1,0 +1,136 @@
+"""What to process: files, folders, globs and lists of them, on any file system of fsspec."""
+
+import hashlib
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from okdhp_edge.data.image_file import IMAGE_SUFFIXES
+from okdhp_edge.errors import SourceError
+from okdhp_edge.system.reading import read_text
+
+VIDEO_SUFFIXES = {".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts",
+                  ".wmv", ".flv", ".gif"}  # fmt: skip
+_LIST_SUFFIX = ".txt"
+_SAMPLE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class BatchSource:
+    """A video, or a folder of images.
+
+    Attributes:
+        url: where it lies.
+        name: of its result, without suffix: unique in the batch.
+        images: URLs of the images of a folder, in name order; empty for a video.
+    """
+
+    url: str
+    name: str
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FoundSources:
+    """What was found.
+
+    Attributes:
+        skipped: count of files of other kinds, by suffix.
+    """
+
+    sources: tuple[BatchSource, ...]
+    skipped: dict[str, int]
+
+
+def find_sources(texts: Sequence[str]) -> FoundSources:
+    """All videos and folders of images of files, folders, globs and `.txt` files of paths.
+
+    A folder that holds images is one source; videos in folders are one each.
+
+    Raises:
+        SourceError: a path does not exist, or nothing usable was found.
+    """
+    skipped: Counter[str] = Counter()
+    videos: list[str] = []
+    folders: dict[str, list[str]] = {}
+    for url in _expand(texts):
+        suffix = posixpath.splitext(url)[1].lower()
+        if suffix in VIDEO_SUFFIXES:
+            videos.append(url)
+        elif suffix in IMAGE_SUFFIXES:
+            folders.setdefault(posixpath.dirname(url), []).append(url)
+        else:
+            skipped[suffix or posixpath.basename(url)] += 1
+    unique = list(dict.fromkeys(videos))
+    names = _make_names([*unique, *folders])
+    sources = [BatchSource(url, names[url]) for url in unique]
+    sources += [
+        BatchSource(folder, names[folder], tuple(sorted(set(images))))
+        for folder, images in folders.items()
+    ]
+    if not sources:
+        raise SourceError("no video and no image was found", "check the paths")
+    return FoundSources(tuple(sources), dict(skipped))
+
+
+def _expand(texts: Sequence[str]) -> Iterator[str]:
+    for text in texts:
+        fs, path = fsspec.core.url_to_fs(text)
+        if any(letter in text for letter in "*?["):
+            yield from (u for found in sorted(fs.glob(path)) for u in _list_files(fs, found))
+        elif text.lower().endswith(_LIST_SUFFIX) and fs.isfile(path):
+            lines = read_text(Path(path)) if _is_local(fs) else fs.cat_file(path).decode()
+            yield from _expand([line.strip() for line in lines.splitlines() if line.strip()])
+        elif fs.exists(path):
+            yield from _list_files(fs, path)
+        else:
+            raise SourceError(f"{text} does not exist", "check the path")
+
+
+def _list_files(fs: Any, path: str) -> Iterator[str]:
+    files = sorted(fs.find(path)) if fs.isdir(path) else [path]
+    for file in files:
+        yield file if _is_local(fs) else fs.unstrip_protocol(file)
+
+
+def _is_local(fs: Any) -> bool:
+    return "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+
+
+def _make_names(urls: Sequence[str]) -> dict[str, str]:
+    """The last part of each path, with as many folders before it as make it unique."""
+    names: dict[str, str] = {}
+    for depth in range(1, 1 + max((url.count("/") for url in urls), default=0) + 1):
+        left = [url for url in urls if url not in names]
+        made = {url: "__".join(url.rstrip("/").split("/")[-depth:]) for url in left}
+        counts = Counter([*made.values(), *names.values()])
+        names |= {url: name for url, name in made.items() if counts[name] == 1}
+    return {url: names.get(url, hashlib.sha256(url.encode()).hexdigest()[:16]) for url in urls}
+
+
+def compute_fingerprint(source: BatchSource) -> str:
+    """Tells a source from what it was before: sizes, and the bytes of its beginning, middle and
+    end.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    for url in source.images or (source.url,):
+        fs, path = fsspec.core.url_to_fs(url)
+        try:
+            size = int(fs.size(path) or 0)
+            digest.update(f"{posixpath.basename(path)} {size}\n".encode())
+            starts = {0, max(0, size // 2), max(0, size - _SAMPLE_BYTES)}
+            # Of an image among thousands its size has to do.
+            for start in () if source.images else sorted(starts):
+                digest.update(fs.cat_file(path, start, min(size, start + _SAMPLE_BYTES)))
+        except OSError as error:
+            raise SourceError(f"{url} cannot be read ({error.strerror or error})",
+                              "check the file and its permissions") from error  # fmt: skip
+    return digest.hexdigest()

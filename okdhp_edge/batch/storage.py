@@ -1,0 +1,79 @@
+"""Folders on any file system that fsspec knows; a file appears whole or not at all."""
+
+import posixpath
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from okdhp_edge.errors import OutputError
+from okdhp_edge.system.files import write_bytes
+
+
+class Storage:
+    """A folder by its path or URL (`out`, `s3://bucket/out`, `memory://out`).
+
+    Raises:
+        OutputError: the file system is unknown, or its package is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        try:
+            fs, root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise OutputError(
+                f"{url} cannot be reached ({error})", "install its package"
+            ) from error
+        self._fs: Any = fs
+        self._root = str(root).rstrip("/")
+        self._local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+
+    def _path(self, name: str) -> str:
+        return posixpath.join(self._root, name) if name else self._root
+
+    def exists(self, name: str) -> bool:
+        """Whether a file or folder is there."""
+        return bool(self._fs.exists(self._path(name)))
+
+    def read(self, name: str) -> bytes:
+        """A file's content.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return bytes(self._fs.cat_file(self._path(name)))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file. On object stores the upload completes at its end; elsewhere the file is
+        written under another name and renamed.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        path = self._path(name)
+        try:
+            self._fs.makedirs(posixpath.dirname(path), exist_ok=True)
+            if self._local:
+                write_bytes(Path(path), content)
+            else:
+                self._fs.pipe_file(path, content)
+        except OSError as error:
+            raise OutputError(
+                f"{path} cannot be written ({error.strerror or error})",
+                "check permissions and free space",
+            ) from error
+
+    def list(self, name: str) -> Sequence[str]:
+        """Names of the files in a folder, sorted; none where it does not exist."""
+        try:
+            found = self._fs.ls(self._path(name), detail=False)
+        except FileNotFoundError:
+            return ()
+        return sorted(posixpath.basename(str(path).rstrip("/")) for path in found)
+
+    def remove(self, name: str) -> None:
+        """Remove a file or folder; nothing where it does not exist."""
+        if self.exists(name):
+            self._fs.rm(self._path(name), recursive=True)

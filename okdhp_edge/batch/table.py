@@ -1,0 +1,107 @@
+"""Poses as a table: a row per person and frame, and what made them in the file's metadata."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from okdhp_edge.pose.crop import box_around
+from okdhp_edge.pose.result import Pose
+from okdhp_edge.pose.skeleton import Skeleton
+
+METADATA_KEY = b"okdhp_edge"
+_FIXED = (
+    ("source", pa.string()), ("frame", pa.int64()), ("seconds", pa.float64()),
+    ("image", pa.string()), ("person", pa.int64()), ("score", pa.float32()),
+    ("box_x", pa.float32()), ("box_y", pa.float32()),
+    ("box_width", pa.float32()), ("box_height", pa.float32()),
+)  # fmt: skip
+
+
+class FrameRecord(NamedTuple):
+    """A frame of a segment.
+
+    Attributes:
+        seconds: into the source.
+        image: file name of an image, else empty.
+        poses: everybody in it.
+    """
+
+    seconds: float
+    image: str
+    poses: list[Pose]
+
+
+def make_schema(skeleton: Skeleton) -> pa.Schema:
+    """`source, frame, seconds, image, person, score, box_*`, and `JOINT_x, _y, _score` of each
+    joint."""
+    joints = [
+        (f"{j}_{what}", pa.float32()) for j in skeleton.joints for what in ("x", "y", "score")
+    ]
+    return pa.schema([*_FIXED, *joints])
+
+
+def make_table(
+    source: str, frames: Sequence[tuple[int, FrameRecord]], skeleton: Skeleton
+) -> pa.Table:
+    """A row for each person.
+
+    Args:
+        frames: each with its index in the source.
+    """
+    rows = [
+        (index, record, person, pose)
+        for index, record in frames
+        for person, pose in enumerate(record.poses)
+    ]
+    boxes = np.array([box_around(pose.xy) for *_, pose in rows], np.float32).reshape(-1, 4)
+    columns: dict[str, Any] = {
+        "source": [source] * len(rows),
+        "frame": [index for index, *_ in rows],
+        "seconds": [record.seconds for _, record, *_ in rows],
+        "image": [record.image or None for _, record, *_ in rows],
+        "person": [person if pose.id is None else pose.id for *_, person, pose in rows],
+        "score": np.array([pose.confidence for *_, pose in rows], np.float32),
+    }
+    for i, name in enumerate(("box_x", "box_y", "box_width", "box_height")):
+        columns[name] = boxes[:, i]
+    values = np.array(
+        [np.column_stack([pose.xy, pose.score]) for *_, pose in rows], np.float32
+    ).reshape(len(rows), len(skeleton), 3)
+    for j, joint in enumerate(skeleton.joints):
+        for k, what in enumerate(("x", "y", "score")):
+            columns[f"{joint}_{what}"] = values[:, j, k]
+    return pa.table(columns, schema=make_schema(skeleton))
+
+
+def to_parquet(table: pa.Table, metadata: Mapping[str, Any]) -> bytes:
+    """A Parquet file with JSON under the key `okdhp_edge`."""
+    described = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()})
+    buffer = io.BytesIO()
+    pq.write_table(described, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def read_metadata(content: bytes) -> dict[str, Any]:
+    """What `to_parquet` was given.
+
+    Raises:
+        ValueError: no Parquet file of this project.
+    """
+    try:
+        found = pq.read_schema(io.BytesIO(content)).metadata or {}
+    except pa.ArrowException as error:
+        raise ValueError(f"no Parquet file ({error})") from error
+    if METADATA_KEY not in found:
+        raise ValueError("no file of okdhp-edge")
+    metadata: dict[str, Any] = json.loads(found[METADATA_KEY])
+    return metadata
+
+
+def from_parquet(content: bytes) -> pa.Table:
+    """The rows of a Parquet file."""
+    return pq.read_table(io.BytesIO(content))

@@ -1,0 +1,175 @@
+"""One segment to a Parquet file of its rows; runs in a process of its own."""
+
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import fsspec
+
+from okdhp_edge.backends.base import Backend
+from okdhp_edge.backends.selection import load_backend
+from okdhp_edge.batch.plan import Segment
+from okdhp_edge.batch.storage import Storage
+from okdhp_edge.batch.table import FrameRecord, make_table, to_parquet
+from okdhp_edge.errors import DataError, OkdhpError, SourceError
+from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.run.assemble import People, assemble
+from okdhp_edge.run.controls import Controls
+from okdhp_edge.run.reader import FramePolicy
+from okdhp_edge.run.sources.base import Source
+from okdhp_edge.run.sources.images import ImageSource
+from okdhp_edge.run.sources.videos import VideoSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """What all segments of a batch share; travels to the workers.
+
+    Attributes:
+        out: folder of the results, a path or URL.
+        threads: CPU threads of one worker.
+        key: hash of model and options, which results carry.
+        stride: every n-th frame.
+    """
+
+    out: str
+    model: str
+    backend: str
+    precision: str
+    threads: int
+    key: str
+    people: Literal["one", "many"] = "one"
+    detector: str | None = None
+    smooth: bool = False
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """What a worker tells of a segment.
+
+    Attributes:
+        error: one line where it failed; empty where it is done.
+        persons: rows written.
+        decode_s, infer_s: seconds of the frames' stages.
+    """
+
+    segment: Segment
+    worker: int
+    error: str = ""
+    frames: int = 0
+    persons: int = 0
+    video_s: float = 0.0
+    wall_s: float = 0.0
+    decode_s: float = 0.0
+    infer_s: float = 0.0
+
+
+def get_part_name(options: BatchOptions, segment: Segment) -> str:
+    """Where a segment's rows lie until its source is whole."""
+    return f".parts/{options.key[:16]}/{segment.source.name}/{segment.name}"
+
+
+def process_segment(options: BatchOptions, segment: Segment) -> SegmentResult:
+    """Estimate a segment's poses and write them; errors of the source are told, not raised."""
+    started = time.perf_counter()
+    try:
+        result = _process(options, segment)
+    except OkdhpError as error:
+        return SegmentResult(segment, os.getpid(), error=str(error))
+    return SegmentResult(
+        segment, os.getpid(), frames=result[0], persons=result[1], video_s=result[2],
+        wall_s=time.perf_counter() - started, decode_s=result[3], infer_s=result[4],
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def _load(model: str, backend: str, precision: str, threads: int) -> Backend:
+    """One model per process, whatever number of segments it gets."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    return load_backend(model, backend, precision, threads, lambda _: None).backend
+
+
+def _process(options: BatchOptions, segment: Segment) -> tuple[int, int, float, float, float]:
+    backend = _load(options.model, options.backend, options.precision, options.threads)
+    skeleton = backend.card.skeleton.skeleton()
+    records: list[FrameRecord] = []
+    numbers: list[int] = []
+    decode_ns = infer_ns = 0
+    with ExitStack() as closing:
+        source = _open(segment, closing)
+        people = People(
+            how_many=options.people, smooth=options.smooth,
+            detector=Path(options.detector) if options.detector else None,
+        )  # fmt: skip
+        policy = FramePolicy(live=False, stride=options.stride)
+        pipeline = assemble([source], backend, people, policy, Controls(), closing)
+        for result in closing.enter_context(pipeline):
+            frame = result.frame
+            records.append(FrameRecord(frame.seconds, frame.name, result.poses))
+            numbers.append(frame.number)
+            decode_ns += result.stages.get("capture", 0)
+            infer_ns += result.stages.get("infer", 0)
+    table = make_table(segment.source.url, list(enumerate(records)), skeleton)
+    own = [record for record in records if record.image or record.seconds >= segment.start]
+    metadata = {"key": options.key, "times": [record.seconds for record in records],
+                "numbers": numbers}  # fmt: skip
+    Storage(options.out).write(get_part_name(options, segment), to_parquet(table, metadata))
+    length = own[-1].seconds - own[0].seconds if len(own) > 1 else 0.0
+    return len(own), table.num_rows, length, decode_ns / 1e9, infer_ns / 1e9
+
+
+def _open(segment: Segment, closing: ExitStack) -> Source:
+    """The segment's frames, from a local copy where the source lies elsewhere."""
+    if segment.source.images:
+        chosen = segment.source.images[int(segment.start) : int(segment.end or 0)]
+        return ImageListSource([_fetch(url, closing) for url in chosen])
+    return VideoPart(_fetch(segment.source.url, closing), segment.begin, segment.end)
+
+
+def _fetch(url: str, closing: ExitStack) -> Path:
+    if "://" not in url:
+        return Path(url)
+    try:
+        opened = fsspec.open_local(f"simplecache::{url}", mode="rb")
+    except OSError as error:
+        raise SourceError(f"{url} cannot be read ({error})", "check the address") from error
+    path = Path(str(opened))
+    closing.callback(path.unlink, missing_ok=True)
+    return path
+
+
+class VideoPart(VideoSource):
+    """The frames of a video between two times."""
+
+    def __init__(self, path: Path, begin: float, end: float | None) -> None:
+        super().__init__(path)
+        self._end = end
+        if begin > 0:
+            try:
+                self._reader.seek(begin)
+            except DataError as error:
+                raise SourceError(error.cause, error.remedy) from error
+
+    def _next(self) -> Image | None:
+        if self._end is None:
+            return super()._next()
+        found = self._reader.read()
+        if found is None:
+            self._check_end()
+            return None
+        return found.image if self._reader.seconds < self._end else None
+
+
+class ImageListSource(ImageSource):
+    """Images by their paths; one that cannot be read costs no other."""
+
+    def __init__(self, files: list[Path]) -> None:
+        super().__init__(files[0])
+        self._files, self._whole = files, True

@@ -1,0 +1,148 @@
+"""`okdhp-edge batch`."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from okdhp_edge.backends.registry import REGISTRY
+from okdhp_edge.cli import MODEL_HELP
+from okdhp_edge.cli.console import (
+    emit,
+    format_command_line,
+    handle_errors,
+    progress,
+    say,
+    table,
+)
+from okdhp_edge.errors import OutputError
+
+if TYPE_CHECKING:
+    from okdhp_edge.batch.driver import BatchSummary
+    from okdhp_edge.batch.executors import Executor
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(help="Videos, folders, globs, or .txt files of paths; local or s3://, gs://."),
+]
+Out = Annotated[str, typer.Option(help="Folder for the Parquet files, local or a URL.")]
+Model = Annotated[str | None, typer.Option(help=MODEL_HELP)]
+BackendName = Annotated[str, typer.Option(help=f"auto, {', '.join(REGISTRY)}.")]
+Precision = Annotated[str, typer.Option(help="auto, int8, fp32 or bf16.")]
+PeopleCount = Annotated[
+    Literal["one", "many"], typer.Option(help="one: followed by the joints; many: by --detector.")
+]
+Detector = Annotated[Path | None, typer.Option(help="ONNX person detector.")]
+Smooth = Annotated[bool, typer.Option("--smooth", help="Filter joints over time (One-Euro).")]
+Stride = Annotated[int, typer.Option(min=1, help="Process every n-th frame.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes. Default: as many as cores may be used.")
+]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads per worker.")]
+SegmentSeconds = Annotated[
+    float | None,
+    typer.Option(min=10, help="Cut long videos into segments of this length, processed at once."),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(help="Address of a Ray cluster, or `local`. Default: processes, without Ray."),
+]
+JsonProgress = Annotated[
+    bool, typer.Option("--json-progress", help="Print progress as JSON lines on stderr.")
+]
+
+
+@handle_errors
+def batch(
+    sources: Sources,
+    out: Out,
+    model: Model = None,
+    backend: BackendName = "auto",
+    precision: Precision = "auto",
+    people: PeopleCount = "one",
+    detector: Detector = None,
+    smooth: Smooth = False,
+    stride: Stride = 1,
+    workers: Workers = None,
+    threads: Threads = 1,
+    segment_seconds: SegmentSeconds = None,
+    cluster: Cluster = None,
+    json_progress: JsonProgress = False,
+) -> None:
+    """Estimate poses in an archive of videos and images; each becomes one Parquet file.
+
+    A batch that was stopped continues where it was. Sources that fail are listed in failed.json,
+    and the exit code is 3.
+    """
+    from okdhp_edge.backends.selection import choose_model, load_backend
+    from okdhp_edge.batch.driver import Batch, make_key
+    from okdhp_edge.batch.sources import find_sources
+    from okdhp_edge.batch.worker import BatchOptions
+    from okdhp_edge.system.hardware import count_usable_cores
+
+    if people == "many" and detector is None:
+        raise OutputError("--people many needs a person detector", "add --detector FILE.onnx")
+    found = find_sources(sources)
+    for suffix, count in found.skipped.items():
+        say(f"skipped: {count} files of kind {suffix}")
+    workers = workers or max(1, count_usable_cores() // threads)
+    path = choose_model(model)
+    loaded = load_backend(str(path), backend, precision, threads, say)
+    name, card = loaded.backend.name, loaded.backend.card
+    loaded.backend.close()
+    choices = {"people": people, "detector": str(detector), "smooth": smooth, "stride": stride}
+    options = BatchOptions(
+        out=out, model=str(path.resolve()), backend=name, precision=loaded.precision,
+        threads=threads, key=make_key(path, name, loaded.precision, choices), people=people,
+        detector=None if detector is None else str(detector.resolve()), smooth=smooth,
+        stride=stride,
+    )  # fmt: skip
+    executor = _make_executor(cluster, workers, threads)
+    started = time.perf_counter()
+    try:
+        with progress() as report:
+            work = Batch(
+                options, card, segment_s=segment_seconds, command=format_command_line(), warn=say
+            )
+            shown = _print_json_lines if json_progress else report
+            summary = work.run(found.sources, executor, shown)
+    finally:
+        executor.close()
+    _show(summary, len(found.sources), time.perf_counter() - started, out)
+    if summary.failed:
+        raise typer.Exit(3)
+
+
+def _make_executor(cluster: str | None, workers: int, threads: int) -> "Executor":
+    from okdhp_edge.batch.executors import ProcessExecutor, RayExecutor
+
+    return RayExecutor(cluster, workers, threads) if cluster else ProcessExecutor(workers)
+
+
+def _print_json_lines(stage: str, done: int, total: int, note: str) -> None:
+    record = {"stage": stage, "done": done, "total": total, "note": note}
+    sys.stderr.write(json.dumps(record) + "\n")
+
+
+def _show(summary: "BatchSummary", sources: int, seconds: float, out: str) -> None:
+    rate = summary.frames / seconds if seconds else 0.0
+    headings = ("done", "skipped", "failed", "video", "frames", "FPS", "persons")
+    row = (
+        str(summary.done), str(summary.skipped), str(len(summary.failed)),
+        f"{summary.video_s / 3600:.2f} h", str(summary.frames), f"{rate:.1f}",
+        str(summary.persons),
+    )  # fmt: skip
+    table(f"{sources} sources", headings, [row])
+    if summary.frames:
+        rates = ", ".join(f"{n / seconds:.1f}" for n in summary.frames_per_worker.values() if n)
+        say(f"FPS by worker: {rates}; most of the time went to the {summary.limit}")
+    for url, error in list(summary.failed.items())[:5]:
+        say(f"failed: {url}: {error}")
+    say(f"results: {out}")
+    emit({"out": out, "done": summary.done, "skipped": summary.skipped,
+          "failed": summary.failed, "frames": summary.frames, "persons": summary.persons,
+          "video_s": round(summary.video_s, 3), "seconds": round(seconds, 3),
+          "limit": summary.limit})  # fmt: skip

@@ -1,0 +1,273 @@
+"""An archive to Parquet: nothing lost, nothing twice, whatever ends."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("pyarrow", reason="needs pyarrow: pip install okdhp-edge[batch]")
+import pyarrow.parquet as pq
+
+from okdhp_edge.batch import executors, join, worker
+from okdhp_edge.batch.plan import OVERLAP_S, Segment, plan_segments
+from okdhp_edge.batch.sources import BatchSource, compute_fingerprint, find_sources
+from okdhp_edge.batch.storage import Storage
+from okdhp_edge.batch.table import FrameRecord, make_table, read_metadata, to_parquet
+from okdhp_edge.cli.main import app
+from okdhp_edge.errors import OutputError, SourceError
+from okdhp_edge.pose.result import Pose
+from okdhp_edge.pose.skeleton import LSP14
+
+
+def make_video(path: Path, frames: int, model: Path) -> Path:
+    """A drawn person on video, as `run` saves it."""
+    done = run("run", "--source", f"synthetic:{frames}", "--model", model, "--backend",
+               "onnxruntime", "--precision", "fp32", "--no-window", "--save", path)  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    return path
+
+
+def run(*words: object):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def archive(tmp_path, exported, monkeypatch):
+    """Two short videos, one broken, and other files; the tiny model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    make_video(videos / "a.mp4", 40, exported)
+    make_video(videos / "b.mp4", 25, exported)
+    (videos / "broken.mp4").write_text("no video")
+    (videos / "notes.doc").write_text("")
+    return videos
+
+
+def batch(archive, exported, *more):
+    return run("batch", archive, "--out", "out", "--model", exported, "--backend", "onnxruntime",
+               "--precision", "fp32", "--workers", 1, *more)  # fmt: skip
+
+
+def test_a_batch_gives_the_poses_of_run_and_lists_what_failed(archive, exported):
+    done = batch(archive, exported)
+    assert done.exit_code == 3, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert (summary["done"], summary["frames"]) == (2, 65)
+    assert list(summary["failed"]) == [str(archive / "broken.mp4")]
+    assert json.loads(Path("out/failed.json").read_text()) == summary["failed"]
+    assert "1 files of kind .doc" in done.stderr
+
+    run("run", "--source", archive / "a.mp4", "--model", exported, "--backend", "onnxruntime",
+        "--precision", "fp32", "--no-window", "--json", "a.jsonl")  # fmt: skip
+    lines = [json.loads(line) for line in Path("a.jsonl").read_text().splitlines()]
+    found = [(line["frame"], pose) for line in lines for pose in line["people"]]
+    table = pq.read_table("out/a.mp4.parquet").to_pylist()
+    assert [row["frame"] for row in table] == [frame for frame, _ in found]
+    for row, (_, pose) in zip(table, found, strict=True):
+        for joint, (x, y, score) in pose["joints"].items():
+            values = [row[f"{joint}_{part}"] for part in ("x", "y", "score")]
+            np.testing.assert_allclose(values, [x, y, score], atol=0.006)
+    metadata = read_metadata(Path("out/a.mp4.parquet").read_bytes())
+    assert metadata["frames"] == 40 and metadata["card"]["name"] == "tiny"
+
+
+def test_what_is_done_is_skipped_and_what_changed_is_done_again(archive, exported):
+    batch(archive, exported)
+    (archive / "broken.mp4").unlink()
+    again = json.loads(batch(archive, exported).stdout.splitlines()[-1])
+    assert (again["done"], again["skipped"], again["failed"]) == (0, 2, {})
+    assert not Path("out/failed.json").exists()
+    make_video(archive / "b.mp4", 30, exported)
+    changed = json.loads(batch(archive, exported).stdout.splitlines()[-1])
+    assert (changed["done"], changed["skipped"], changed["frames"]) == (1, 1, 30)
+
+
+def test_another_model_or_a_foreign_file_is_one_line(archive, exported):
+    batch(archive, exported)
+    other = batch(archive, exported, "--stride", 2)
+    assert other.exit_code == 1 and "results of another model or other options" in other.stderr
+    Path("out/a.mp4.parquet").write_text("foreign")
+    foreign = batch(archive, exported)
+    assert foreign.exit_code == 1 and "is not a result" in foreign.stderr
+
+
+def test_a_folder_of_images_is_one_table(archive, exported, tmp_path):
+    images = tmp_path / "images"
+    run("run", "--source", archive / "b.mp4", "--model", exported, "--backend", "onnxruntime",
+        "--precision", "fp32", "--no-window", "--save", images)  # fmt: skip
+    if not images.is_dir():
+        import cv2
+
+        images.mkdir()
+        for i in range(3):
+            cv2.imwrite(str(images / f"{i}.png"), np.full((96, 128, 3), 90, np.uint8))
+    found = find_sources([str(images)])
+    assert [s.name for s in found.sources] == ["images"]
+    assert len(found.sources[0].images) == len(list(images.iterdir()))
+
+
+def test_a_killed_driver_continues_where_it_was(archive, exported):
+    """SIGKILL at a random moment; then the same command ends what was begun."""
+    words = [sys.executable, "-m", "okdhp_edge", "batch", str(archive), "--out", "out", "--model",
+             str(exported), "--backend", "onnxruntime", "--precision", "fp32", "--workers", "1",
+             "--segment-seconds", "10"]  # fmt: skip
+    process = subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not list(Path().glob("out/.parts/*/*/*")):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for file in Path("out").glob("*.parquet"):
+        pq.read_table(file)  # whole
+    done = batch(archive, exported, "--segment-seconds", 10)
+    assert done.exit_code == 3
+    for name, frames in (("a", 40), ("b", 25)):
+        table = pq.read_table(f"out/{name}.mp4.parquet")
+        numbers = table["frame"].to_pylist()
+        assert len(numbers) == len(set(numbers))
+        assert read_metadata(Path(f"out/{name}.mp4.parquet").read_bytes())["frames"] == frames
+
+
+def die_once(options, segment):
+    """A worker that dies at its first segment, and is well the second time."""
+    mark = Path(options.out) / f"died-{segment.index}"
+    if not mark.exists():
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return worker.SegmentResult(segment, os.getpid(), frames=1)
+
+
+def die(options, segment):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("work", "error"), [(die_once, ""), (die, "died 3 times")])
+def test_a_worker_that_dies_costs_an_attempt(tmp_path, monkeypatch, work, error):
+    monkeypatch.setattr(executors, "process_segment", work)
+    source = BatchSource("x.mp4", "x")
+    segments = [Segment(source, i, float(i), None) for i in range(2)]
+    options = worker.BatchOptions(out=str(tmp_path), model="", backend="", precision="",
+                                  threads=1, key="k")  # fmt: skip
+    executor = executors.ProcessExecutor(1)
+    results = list(executor.run(options, segments))
+    executor.close()
+    assert sorted(r.segment.index for r in results) == [0, 1]
+    assert all(error in r.error for r in results) if error else not any(r.error for r in results)
+
+
+def pose(x: float, identity: int) -> Pose:
+    xy = np.full((14, 2), x, np.float32) + np.linspace(0, 40, 28).reshape(14, 2)
+    return Pose(LSP14, xy.astype(np.float32), np.full(14, 0.9, np.float32), identity)
+
+
+def make_part(segment: Segment, times: list[float], people) -> bytes:
+    records = [FrameRecord(t, "", people(t)) for t in times]
+    table = make_table("v.mp4", list(enumerate(records)), LSP14)
+    return to_parquet(table, {"times": times, "numbers": list(range(len(times)))})
+
+
+def test_ids_stay_whole_across_a_cut_and_each_frame_comes_once():
+    source = BatchSource("v.mp4", "v")
+    first, second = Segment(source, 0, 0.0, 5.0), Segment(source, 1, 5.0, None)
+    # Two people; the second segment numbers them the other way round, and a third comes in.
+    early = [i / 10 for i in range(50)]
+    late = [round(5 - OVERLAP_S + i / 10, 4) for i in range(40)]
+    parts = [
+        make_part(first, early, lambda t: [pose(0, 0), pose(200, 1)]),
+        make_part(second, late, lambda t: [pose(200, 0), pose(0, 1)]
+                  + ([pose(500, 2)] if t > 6 else [])),
+    ]  # fmt: skip
+    table, frames = join.join_parts([first, second], parts, has_ids=True)
+    rows = table.to_pylist()
+    assert frames == 50 + 20
+    assert sorted({r["frame"] for r in rows}) == list(range(70))
+    for row in rows:
+        expected = {0: 0, 200: 1, 500: 2}[round(row["box_x"] / 100) * 100]
+        assert row["person"] == expected
+
+
+def test_segments_cover_a_video_once():
+    source = BatchSource("v.mp4", "v")
+    segments = plan_segments(source, 100.0, 30.0)
+    assert [s.index for s in segments] == [0, 1, 2, 3]
+    for a, b in zip(segments, segments[1:], strict=False):
+        assert a.end == b.start and b.begin == b.start - OVERLAP_S
+    assert segments[0].begin == 0 and segments[-1].end is None
+    assert len(plan_segments(source, 0.0, 30.0)) == len(plan_segments(source, 100.0, None)) == 1
+    many = plan_segments(BatchSource("d", "d", tuple(map(str, range(1200)))), 0, None)
+    assert [(s.start, s.end) for s in many] == [(0, 500), (500, 1000), (1000, 1200)]
+
+
+def test_sources_come_from_folders_globs_and_lists(tmp_path):
+    for name in ("a/x.mp4", "b/x.mp4", "b/y.MKV", "c/1.jpg", "c/2.png", "d.txt", "c/readme.md"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"1")
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/a/x.mp4\n\n{tmp_path}/c\n")
+    found = find_sources([str(tmp_path / "list.txt"), str(tmp_path / "b" / "*")])
+    assert [s.name for s in found.sources] == ["a__x.mp4", "b__x.mp4", "y.MKV", "c"]
+    assert found.skipped == {".md": 1}
+    with pytest.raises(SourceError, match="does not exist"):
+        find_sources([str(tmp_path / "gone")])
+    with pytest.raises(SourceError, match="no video and no image"):
+        find_sources([str(tmp_path / "c" / "readme.md")])
+
+
+def test_a_fingerprint_changes_with_the_file(tmp_path):
+    file = tmp_path / "v.mp4"
+    file.write_bytes(bytes(3 << 20))
+    source = BatchSource(str(file), "v")
+    first = compute_fingerprint(source)
+    assert compute_fingerprint(source) == first
+    content = bytearray(3 << 20)
+    content[(3 << 20) // 2] = 1
+    file.write_bytes(content)
+    assert compute_fingerprint(source) != first
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_results_go_to_any_file_system(tmp_path, place):
+    storage = Storage(str(tmp_path / "o") if place == "local" else f"memory://{tmp_path.name}")
+    storage.write("a/b.parquet", b"12")
+    assert storage.exists("a/b.parquet") and storage.read("a/b.parquet") == b"12"
+    assert storage.list("a") == ["b.parquet"] and storage.list("gone") == ()
+    storage.remove("a")
+    assert not storage.exists("a/b.parquet")
+
+
+def test_what_cannot_be_reached_is_one_line(tmp_path):
+    with pytest.raises(OutputError, match="cannot be reached"):
+        Storage("nowhere://x")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        Storage(str(tmp_path / "file")).write("a.parquet", b"")
+
+
+def test_people_many_needs_a_detector(archive, exported):
+    done = batch(archive, exported, "--people", "many")
+    assert done.exit_code == 1 and "--detector" in done.stderr
+
+
+@pytest.mark.slow
+def test_ray_does_the_same_work(archive, exported):
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("needs Ray: pip install okdhp-edge[cluster]")
+    (archive / "broken.mp4").unlink()
+    done = batch(archive, exported, "--cluster", "local")
+    assert done.exit_code == 0, done.stderr
+    assert pq.read_table("out/a.mp4.parquet").num_rows > 0
+    away = batch(archive, exported, "--cluster", "127.0.0.1:1")
+    assert away.exit_code == 1 and "no Ray cluster" in away.stderr
