@@ -164,7 +164,7 @@ def reliability() -> str:
                 ),
             )
         )
-    return table(("trial", "command", "came of it"),
+    return table(("trial", "command", "result"),
                  [(name, f"`{command}`", text) for name, command, text in rows])  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""2D human pose from training to the edge.
+"""2D human pose estimation from training to edge devices.
 
 The pipeline, one sub-package per stage; stages meet only in files on disk:
 
@@ -6,14 +6,14 @@ The pipeline, one sub-package per stage; stages meet only in files on disk:
         --quantize--> int8/<profile>/ + card.json --run / bench--> poses + report
 
 `train` distils several branches online from their own ensemble (OKDHP, ICCV 2021), `export` keeps
-the best branch and nothing else, `quantize` proves that INT8 keeps its accuracy, `run` is the
-real-time loop. This module imports nothing heavy; each stage imports its own tools.
+only the best branch, `quantize` converts it to INT8 and verifies its accuracy, `run` is the
+real-time loop. This module imports nothing heavy; each stage imports its own dependencies.
 
 In Python:
 
     import okdhp_edge
     model = okdhp_edge.load("lite")
-    poses = model("picture.jpg")
+    poses = model("image.jpg")
     for frame, poses in okdhp_edge.stream("webcam"):
         ...
 """

@@ -1,4 +1,4 @@
-"""For programs: a model as a function, and the loop as an iterator."""
+"""The Python API: a model as a function, and the real-time loop as an iterator."""
 
 import logging
 import warnings
@@ -32,14 +32,14 @@ Picture = str | Path | NDArray[np.uint8] | Any
 
 
 class PoseModel:
-    """A loaded model. Call it with a picture; use it from one thread at a time.
+    """A loaded model. Call it with an image; use it from one thread at a time.
 
     Args:
         model: name of a shipped or trained model, or a path; None takes what `run` would.
         backend: `auto` or a runtime's name.
         precision: `auto`, `int8`, `fp32` or `bf16`.
         threads: CPU threads; None for the runtime's default.
-        detector: ONNX person detector, for pictures with several people.
+        detector: ONNX person detector, for images with several people.
 
     Raises:
         OkdhpError: no such model, runtime, device or precision.
@@ -63,16 +63,16 @@ class PoseModel:
 
     @property
     def skeleton(self) -> Skeleton:
-        """Names and order of the joints."""
+        """Joint names and their order."""
         return self._backend.card.skeleton.skeleton()
 
     @property
     def backend(self) -> str:
-        """The runtime that runs it."""
+        """Name of the runtime in use."""
         return self._backend.name
 
     def __call__(self, picture: Picture, boxes: Sequence[ArrayLike] | None = None) -> list[Pose]:
-        """The poses in a picture, in its pixels.
+        """The poses in an image, in its pixels.
 
         Args:
             picture: a path, (H, W, 3) uint8 BGR as OpenCV reads it, a PIL image, or a frame of
@@ -81,7 +81,7 @@ class PoseModel:
                 detector's persons, or without a detector the one person that is found.
 
         Raises:
-            DataError: the picture or a box cannot be used.
+            DataError: the image or a box cannot be used.
         """
         frame = _to_bgr_image(picture)
         if boxes is not None:
@@ -111,14 +111,14 @@ def load(
     threads: int | None = None,
     detector: str | Path | None = None,
 ) -> PoseModel:
-    """Load a model: `poses = okdhp_edge.load("lite")("picture.jpg")`. See `PoseModel`."""
+    """Load a model: `poses = okdhp_edge.load("lite")("image.jpg")`. See `PoseModel`."""
     return PoseModel(
         model, backend=backend, precision=precision, threads=threads, detector=detector
     )
 
 
 class Result(NamedTuple):
-    """A picture (H, W, 3) uint8 BGR, and everybody found in it."""
+    """An image (H, W, 3) uint8 BGR, and the poses of all people found in it."""
 
     frame: Image
     poses: list[Pose]
@@ -138,12 +138,12 @@ def stream(
     max_fps: float | None = None,
     live: bool | None = None,
 ) -> Iterator[Result]:
-    """Frames of a source and the people in them, estimated while the caller looks at the last.
+    """Iterate over a source's frames and poses, estimated while the caller uses the last ones.
 
-    Of a camera the newest frame is taken whenever the caller comes for the one before it, so that a
-    frame is never older than one round of the caller's loop; of a file, every frame.
-    Leaving the loop closes camera and model. The arguments are those of `okdhp-edge run`; what
-    `auto` chose is logged.
+    From a camera, the newest frame is taken whenever the caller asks for the previous result, so a
+    frame is never older than one iteration of the caller's loop; from a file, every frame.
+    Leaving the loop closes the camera and the model. The arguments are those of `okdhp-edge run`;
+    the choices of `auto` are logged.
 
     Raises:
         OkdhpError: model, source or detector cannot be used, or the source broke.
@@ -177,14 +177,14 @@ def _to_bgr_image(picture: Picture) -> Image:
         return np.asarray(picture.to_ndarray(format="bgr24"), dtype=np.uint8)
     if not isinstance(picture, np.ndarray):
         raise DataError(
-            f"a picture of type {kind.__module__}.{kind.__name__} does not say its order of colors",
-            "give uint8 (height, width, 3) BGR as numpy array, a PIL image or a path",
+            f"cannot tell the color order of an image of type {kind.__module__}.{kind.__name__}",
+            "pass a uint8 BGR numpy array (height, width, 3), a PIL image or a path",
         )
     array = picture
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise DataError(
-            f"a picture is uint8 (height, width, 3), not {array.dtype} {array.shape}",
-            "give BGR as cv2.imread returns it, or a path",
+            f"expected a uint8 image (height, width, 3), got {array.dtype} {array.shape}",
+            "pass a BGR array as returned by cv2.imread, or a path",
         )
     return array
 
@@ -192,5 +192,5 @@ def _to_bgr_image(picture: Picture) -> Image:
 def _to_box(values: ArrayLike) -> NDArray[np.float64]:
     box = np.asarray(values, dtype=np.float64)
     if box.shape != (4,) or not np.isfinite(box).all() or box[2:].min() <= 0:
-        raise DataError(f"{box.tolist()} is no box", "give x, y, width and height in pixels")
+        raise DataError(f"invalid box {box.tolist()}", "pass x, y, width and height in pixels")
     return box

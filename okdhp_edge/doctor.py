@@ -1,4 +1,4 @@
-"""What this machine can run, what it lacks, and the command that adds it."""
+"""Check what this machine can run and how to install what is missing."""
 
 import importlib.metadata
 import importlib.util
@@ -18,8 +18,8 @@ from okdhp_edge.system.child import read_last_words, run_module
 from okdhp_edge.system.hardware import describe_machine, detect_int8_units, read_cpu_flags
 
 _INT8_DESCRIPTIONS = {
-    "AVX512": "AVX512 without VNNI: sums of pairs in 16 bits",
-    "AVX2": "AVX2 only: sums of pairs in 16 bits",
+    "AVX512": "AVX512 without VNNI: 16-bit sums of product pairs",
+    "AVX2": "AVX2 only: 16-bit sums of product pairs",
     "SSE": "no AVX2",
     "NEON": "NEON without dot product",
 }  # others have a unit of their own
@@ -28,14 +28,14 @@ _SLOW_INT8_UNITS = ("SSE", "unknown")
 _MIN_OPENVINO_GLIBC = (2, 35)
 _BF16_UNITS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX", "bf16": "bf16"}
 _SLOW_INT8_REMEDY = "INT8 may be no faster than float here: measure with `okdhp-edge bench`"
-_NO_INT8_REMEDY = "it runs no INT8 on this CPU: use onnxruntime"
+_NO_INT8_REMEDY = "no INT8 support on this CPU: use onnxruntime"
 _OPENCV = "opencv"
-"""Told with what it reads."""
+"""Listed with its video readers."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One line of the check-up; `remedy` is empty where nothing is lacking."""
+    """Result of one check; `remedy` is empty if nothing is missing."""
 
     what: str
     state: str
@@ -43,7 +43,7 @@ class CheckResult:
 
 
 def run_checks() -> list[CheckResult]:
-    """Look at the CPU, the runtimes, GPUs, cameras and the display. Loads no model."""
+    """Check the CPU, runtimes, GPUs, cameras and display. Loads no model."""
     return [
         _check_software(), _check_cpu(), _check_int8(),
         _check_unit("bf16 on the cpu", _BF16_UNITS, ""),
@@ -68,7 +68,7 @@ def _explain_old_libc() -> str:
     if have >= _MIN_OPENVINO_GLIBC:
         return ""
     asked = ".".join(map(str, _MIN_OPENVINO_GLIBC))
-    return f"glibc {version}: pip finds OpenVINO for {asked} and later; use onnxruntime here"
+    return f"glibc {version}: OpenVINO wheels need {asked} or later; use onnxruntime here"
 
 
 def _check_cpu() -> CheckResult:
@@ -88,14 +88,14 @@ def _check_int8() -> CheckResult:
 
 def _check_unit(what: str, units: dict[str, str], remedy: str) -> CheckResult:
     found = [name for flag, name in units.items() if flag in read_cpu_flags()]
-    return CheckResult(what, ", ".join(found) or "no unit for it", "" if found else remedy)
+    return CheckResult(what, ", ".join(found) or "not supported", "" if found else remedy)
 
 
 def _check_runtime(name: str) -> CheckResult:
     found = REGISTRY[name]
     no_int8 = detect_int8_units() in found.no_int8_on
     if not is_installed(name):
-        remedy = "it would run no INT8 on this CPU" if no_int8 else _explain_missing_wheels(name)
+        remedy = "no INT8 support on this CPU" if no_int8 else _explain_missing_wheels(name)
         return CheckResult(name, "not installed", remedy or found.install)
     version = ", ".join(filter(None, map(_find_version, found.packages))) or "installed"
     return CheckResult(name, version, _NO_INT8_REMEDY if no_int8 else "")
@@ -137,10 +137,10 @@ def _ask_devices(name: str) -> CheckResult:
         state, remedy = json.loads(child.stdout)
         return CheckResult(what, str(state), str(remedy))
     except subprocess.TimeoutExpired:
-        return CheckResult(what, f"does not answer within {_CHILD_TIMEOUT_S} s", "install it again")
+        return CheckResult(what, f"no answer within {_CHILD_TIMEOUT_S} s", "reinstall it")
     except (ValueError, TypeError):
         last = read_last_words(child)[:80]
-        return CheckResult(what, f"breaks when it is asked ({last})", "install it again")
+        return CheckResult(what, f"crashes when queried ({last})", "reinstall it")
 
 
 def _check_packages() -> list[CheckResult]:
@@ -160,8 +160,8 @@ def _check_opencv() -> CheckResult:
     build = cv2.getBuildInformation()
     readers = {"FFmpeg": "FFMPEG", "GStreamer": "GStreamer", "V4L2": "v4l/v4l2"}
     found = [name for name, key in readers.items() if f"{key}:".ljust(29) + "YES" in build]
-    lacking = "" if "GStreamer" in found else "gst: sources: pipe them in, see --source stdin"
-    state = f"{cv2.__version__}, reads by {', '.join(found)}"
+    lacking = "" if "GStreamer" in found else "no gst: sources; use a pipe (--source stdin)"
+    state = f"{cv2.__version__}, reads with {', '.join(found)}"
     return CheckResult("opencv", state, lacking)
 
 
@@ -179,7 +179,7 @@ def _check_cameras() -> CheckResult:
     cameras = sorted(str(p) for p in Path("/dev").glob("video*"))
     if cameras:
         return CheckResult("cameras", ", ".join(cameras))
-    return CheckResult("cameras", "none", "plug one in; --source also takes videos and `synthetic`")
+    return CheckResult("cameras", "none", "connect one; --source also takes videos and `synthetic`")
 
 
 def _check_display() -> CheckResult:

@@ -1,4 +1,4 @@
-"""Errors meant for people: one line with the cause and the remedy, and an exit code."""
+"""User-facing errors: one line with the cause and the remedy, and an exit code."""
 
 from typing import Self
 
@@ -7,8 +7,8 @@ _ELLIPSIS = " ... "
 
 
 def to_one_line(text: str, longest: int) -> str:
-    """Printable, on one line, and no longer than this: libraries' own messages, names and values
-    out of strangers' files may hold anything."""
+    """Make text printable, on one line and at most `longest` characters: library messages and
+    names and values from untrusted files may contain anything."""
     printable = "".join(c if c.isprintable() else " " for c in text)
     line = " ".join(printable.split())
     if len(line) <= longest:
@@ -18,7 +18,7 @@ def to_one_line(text: str, longest: int) -> str:
 
 
 def describe_first_fault(error: Exception) -> str:
-    """What is wrong, in a few words: of a validation the first key that does not fit."""
+    """A short description of an error: for a validation error, the first invalid key."""
     from pydantic import ValidationError
 
     if not isinstance(error, ValidationError):
@@ -48,23 +48,23 @@ class DataError(OkdhpError):
 
 
 class RecipeError(OkdhpError):
-    """A training recipe that is wrong."""
+    """An invalid training recipe."""
 
 
 class ModelError(OkdhpError):
-    """A checkpoint, ONNX file, card or INT8 artefact that cannot be trusted or found."""
+    """A checkpoint, ONNX file, card or INT8 artifact that cannot be trusted or found."""
 
 
 class BackendError(OkdhpError):
-    """A runtime or device that is missing or does not run what was asked for."""
+    """A runtime or device that is missing or cannot run what was requested."""
 
 
 class SourceError(OkdhpError):
-    """A camera, video or picture that cannot be read."""
+    """A camera, video or image that cannot be read."""
 
 
 class OutputError(OkdhpError):
-    """A place that cannot be written to."""
+    """A location that cannot be written to."""
 
 
 class GateError(OkdhpError):

@@ -41,12 +41,12 @@ def test_it_says_what_it_is(model):
 @pytest.mark.parametrize(
     ("picture", "boxes", "says"),
     [
-        (np.zeros((10, 10), np.uint8), None, r"uint8 \(height, width, 3\), not uint8 \(10, 10\)"),
-        (np.zeros((10, 10, 3), np.float32), None, "not float32"),
-        (np.zeros((0, 10, 3), np.uint8), None, "not uint8"),
+        (np.zeros((10, 10), np.uint8), None, r"\(height, width, 3\), got uint8 \(10, 10\)"),
+        (np.zeros((10, 10, 3), np.float32), None, "got float32"),
+        (np.zeros((0, 10, 3), np.uint8), None, "got uint8"),
         ("gone.jpg", None, "does not exist"),
-        (PICTURE, [(0, 0, 10)], "is no box"),
-        (PICTURE, [(0, 0, 10, -5)], "is no box"),
+        (PICTURE, [(0, 0, 10)], "invalid box"),
+        (PICTURE, [(0, 0, 10, -5)], "invalid box"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(model, picture, boxes, says):

@@ -51,4 +51,4 @@ def test_a_library_that_breaks_its_process_is_told(monkeypatch, tmp_path):
     broken.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{REPOSITORY}")
     found = doctor._ask_devices("openvino")
-    assert "breaks when it is asked (exit code -11)" in found.state and found.remedy
+    assert "crashes when queried (exit code -11)" in found.state and found.remedy

@@ -131,7 +131,7 @@ def test_the_documentation_builds(tmp_path):
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cv2.imwrite("picture.jpg", np.full((96, 128, 3), 90, np.uint8))
+    cv2.imwrite("image.jpg", np.full((96, 128, 3), 90, np.uint8))
     (code,) = _python("README.md")
     found = {}
     exec(code, found)  # noqa: S102

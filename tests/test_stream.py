@@ -29,7 +29,7 @@ def test_leaving_the_loop_closes_everything(quantized):
 
 def test_many_people_need_a_detector(quantized, tmp_path):
     options = {"model": str(quantized.parent), "threads": 1, "people": "many"}
-    with pytest.raises(ModelError, match="many people need a person detector; .*--detector"):
+    with pytest.raises(ModelError, match="many needs a person detector; .*--detector"):
         next(stream("synthetic:3", **options))
     detector = constant_detector(tmp_path / "d.onnx", yolox_rows([(32, 32, 20, 30, 0.9, 0)]))
     assert len(list(stream("synthetic:3", detector=detector, **options))) == 3

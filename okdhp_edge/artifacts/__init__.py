@@ -1,1 +1,1 @@
-"""The files that stages exchange: cards, where models lie, measured results."""
+"""The files that stages exchange: model cards, the model store and result files."""

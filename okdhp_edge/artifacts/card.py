@@ -1,4 +1,4 @@
-"""The model card: everything a stage must know about a model file, checked by hash.
+"""The model card: everything a stage needs to know about a model file, verified by hash.
 
 The same facts travel inside the ONNX file as `metadata_props`.
 """
@@ -38,7 +38,7 @@ _Level = Annotated[float, Field(ge=-1e4, le=1e4, allow_inf_nan=False)]
 
 
 class InputSpec(_Strict):
-    """What the network is fed: a crop (height, width, 3), uint8, BGR, normalised inside the graph.
+    """The network's input: a crop (height, width, 3), uint8, BGR, normalized inside the graph.
 
     `mean` and `std` (BGR, 0..255) are recorded for the reader; nobody applies them again.
     """
@@ -62,7 +62,7 @@ class InputSpec(_Strict):
 
     @property
     def border(self) -> tuple[int, int, int]:
-        """What stands outside the picture: the mean, so that the network sees zeros."""
+        """Fill value outside the image: the mean, so that the network sees zeros."""
         b, g, r = (round(v) for v in self.mean)
         return b, g, r
 
@@ -102,7 +102,7 @@ class SkeletonSpec(_Strict):
 
 
 class Measured(_Strict):
-    """A metric of this very file, in points of 100, with its 95 % bootstrap interval."""
+    """A metric of this file, in points of 100, with its 95 % bootstrap interval."""
 
     metric: str
     data: str
@@ -118,7 +118,7 @@ class Measured(_Strict):
 
 
 class Calibration(_Strict):
-    """What the INT8 ranges were taken from."""
+    """The data and calibrator of the INT8 ranges."""
 
     data: str
     samples: int
@@ -127,7 +127,7 @@ class Calibration(_Strict):
 
 
 class ModelCard(_Strict):
-    """A model file and what it needs. `files` maps names beside the card to their sha256."""
+    """A model file and what it needs. `files` maps names next to the card to their sha256."""
 
     name: str
     format: Literal["onnx", "openvino"]
@@ -159,7 +159,7 @@ class ModelCard(_Strict):
     activations are. Such a file gives the same on x86 with and without VNNI. None: not such a file,
     or one that nobody has looked at."""
     network: dict[str, Any] | None = None
-    """The `[network]` table of the branch alone, where its torch weights lie beside the card."""
+    """The `[network]` table of the branch alone, where its torch weights lie next to the card."""
     parity_px: float | None = None
     simplified: bool | None = None
     command: str
@@ -199,14 +199,14 @@ def read_card(folder: Path) -> ModelCard:
     try:
         card = ModelCard.model_validate_json(read_file(path, MAX_CONFIG_BYTES))
     except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror})", "check its rights") from error
+        raise ModelError(f"{path} cannot be read ({error.strerror})", "check access") from error
     except ValueError as error:
         raise ModelError(
             f"{path} is not a valid model card ({describe_first_fault(error)})",
             "export the model again with this version",
         ) from error
     if card.model_file not in card.files:
-        raise ModelError(f"{path} names no hash of {card.model_file}", "export the model again")
+        raise ModelError(f"{path} has no hash for {card.model_file}", "export the model again")
     for name, expected in card.files.items():
         _verify(folder / name, expected)
     return card
@@ -214,10 +214,10 @@ def read_card(folder: Path) -> ModelCard:
 
 def _verify(path: Path, expected: str) -> None:
     if not path.is_file():
-        raise ModelError(f"{path} is missing, its card names it", "export the model again")
+        raise ModelError(f"{path} is missing but listed in its card", "export the model again")
     if compute_sha256(path) != expected:
         raise ModelError(
-            f"{path} differs from its card (sha256 does not match)",
+            f"{path} does not match its card (sha256 does not match)",
             "restore the file or export the model again",
         )
 
@@ -227,11 +227,11 @@ def find_model_folder(path: Path) -> Path:
     if path.is_dir():
         return path
     if not path.exists():
-        raise ModelError(f"{path} does not exist", "give a model folder or file")
+        raise ModelError(f"{path} does not exist", "pass a model folder or file")
     if not (path.parent / CARD_NAME).is_file():
         raise ModelError(
-            f"{path} has no {CARD_NAME} beside it",
-            "export it with `okdhp-edge export`: the card says how to feed and decode the model",
+            f"no {CARD_NAME} next to {path}",
+            "export the model with `okdhp-edge export`, which writes its card",
         )
     return path.parent
 

@@ -1,6 +1,6 @@
-"""Networks of others: how they are fed and read, as the TOML file beside an ONNX file says.
+"""External ONNX models: their input and output format, described by a TOML file next to them.
 
-One description serves labelling, teachers in training and, in its first part, detectors.
+The same description is used for labelling, teachers in training and, its input part, detectors.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ Spec = TypeVar("Spec", bound=BaseModel)
 
 
 class ExternalInputSpec(BaseModel):
-    """How an image becomes a network's input."""
+    """Preprocessing from an image to the network's input."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -73,14 +73,14 @@ class ExternalPoseSpec(ExternalInputSpec):
             return skeleton_from_names("teacher", self.joints)
         if self.joints not in BUILTIN_SKELETONS:
             raise ModelError(
-                f"no skeleton is called '{self.joints}'",
+                f"unknown skeleton '{self.joints}'",
                 f"use {', '.join(BUILTIN_SKELETONS)} or a list of joint names",
             )
         return BUILTIN_SKELETONS[self.joints]
 
 
 def read_pose_spec(path: Path) -> ExternalPoseSpec:
-    """The TOML file beside a teacher.
+    """The TOML file next to a teacher.
 
     Raises:
         ModelError: there is none, or it is no such file.
@@ -90,7 +90,7 @@ def read_pose_spec(path: Path) -> ExternalPoseSpec:
     if not path.is_file():
         raise ModelError(f"teacher {path} does not exist", "check --teacher")
     if not beside.is_file():
-        raise ModelError(f"teacher {path} has no {beside.name} beside it", f"write one: {keys}")
+        raise ModelError(f"no {beside.name} next to teacher {path}", f"write one with {keys}")
     return read_description(beside, ExternalPoseSpec, "teacher")
 
 
@@ -104,6 +104,6 @@ def read_description(file: Path, spec: type[Spec], of: str) -> Spec:
         return spec.model_validate(read_toml(file))
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{file} is no description of a {of} ({describe_first_fault(error)})",
+            f"invalid {of} description {file} ({describe_first_fault(error)})",
             f"use the keys {', '.join(spec.model_fields)}",
         ) from error

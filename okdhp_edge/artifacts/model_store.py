@@ -1,4 +1,4 @@
-"""Where models and recipes lie: in the working directory, and those shipped in the package.
+"""Locations of models and recipes: in the working directory and shipped with the package.
 
 models/<name>/best.safetensors      trained
 models/<name>/weights.safetensors   the same network in half precision, to ship
@@ -27,7 +27,7 @@ SHIPPED_MODELS = ("lite", "full")
 
 
 def get_cache_folder(kind: str) -> Path:
-    """The user's folder of what can be remade: `calibration`, `engines` or `selections`."""
+    """The user's cache folder for `calibration`, `engines` or `selections`."""
     return platformdirs.user_cache_path("okdhp-edge", appauthor=False) / kind
 
 
@@ -94,7 +94,7 @@ def find_shipped_folder(name: str) -> Path:
     for folder in (_WHEEL_ROOT / name, _CHECKOUT_ROOT / MODELS / name):
         if folder.is_dir():
             return folder
-    raise ModelError(f"no model '{name}' is shipped with okdhp-edge", "train and export one")
+    raise ModelError(f"no pretrained model '{name}'", "train and export a model")
 
 
 def resolve_model(model: str) -> Path:
@@ -122,8 +122,8 @@ def resolve_weights(model: str) -> Path:
         if (place / name).is_file():
             return place / name
     raise ModelError(
-        f"{place} holds no float weights",
-        f"give a folder with {BEST_CHECKPOINT_NAME} or {SHIPPED_WEIGHTS_NAME}",
+        f"no float weights in {place}",
+        f"use a folder with {BEST_CHECKPOINT_NAME} or {SHIPPED_WEIGHTS_NAME}",
     )
 
 
@@ -146,7 +146,7 @@ def resolve_recipe(recipe: str | None) -> Path:
         path = (folder / file).resolve()
         if folder.resolve() in path.parents and path.is_file():
             return path
-    raise RecipeError(f"recipe {name} does not exist", "check --recipe: a path, or a shipped name")
+    raise RecipeError(f"recipe {name} does not exist", "pass a path or a shipped name to --recipe")
 
 
 def artefact(model: Path, backend: str, precision: str) -> Path:
@@ -157,14 +157,14 @@ def artefact(model: Path, backend: str, precision: str) -> Path:
         precision: int8 looks for the backend's own profile, everything else for fp32.
 
     Raises:
-        ModelError: the model has no such artefact, or it was made from an older export than the
+        ModelError: the model has no such artifact, or it was made from an older export than the
             one in `fp32/`.
     """
     direct = _find_direct_folder(model)
     folder = direct or (model / INT8 / backend if precision == "int8" else model / FP32)
     if not (folder / CARD_NAME).is_file():
         remedy = "okdhp-edge export --int8" if precision == "int8" else "okdhp-edge export"
-        raise ModelError(f"{model} has no {precision} artefact for {backend}", f"run `{remedy}`")
+        raise ModelError(f"{model} has no {precision} artifact for {backend}", f"run `{remedy}`")
     card = read_card(folder)
     if (card.precision == "int8") != (precision == "int8"):
         raise ModelError(
@@ -197,6 +197,6 @@ def list_precisions(model: Path, backend: str) -> list[str]:
 
 
 def _find_direct_folder(model: Path) -> Path | None:
-    """The artefact's own folder, where that or a file in it was named."""
+    """The artifact's own folder, where that or a file in it was named."""
     folder = model.parent if model.is_file() else model
     return folder if model.is_file() or (folder / CARD_NAME).is_file() else None

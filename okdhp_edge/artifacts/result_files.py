@@ -43,4 +43,4 @@ def _read(path: Path) -> list[dict[str, Any]]:
         results = read_json(path)["results"]
         return [dict(result) for result in results]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is no results file", "choose another --record") from error
+        raise DataError(f"{path} is not a results file", "choose another --record") from error

@@ -1,1 +1,1 @@
-"""One contract for every runtime, one file per runtime, one table to choose from."""
+"""Inference backends: one interface, one module per runtime, one registry."""

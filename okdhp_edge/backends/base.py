@@ -1,4 +1,4 @@
-"""The contract every runtime keeps."""
+"""The interface of every runtime."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ from okdhp_edge.pose.heatmap import Heatmaps
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """What really runs, as told by the runtime rather than by what was asked for."""
+    """What actually runs, as reported by the runtime, not as requested."""
 
     backend: str
     version: str
@@ -48,7 +48,7 @@ class BackendConfig:
         precision: fp32, bf16, fp16 or int8; a backend that cannot run it refuses.
         threads: CPU threads, None for the runtime's default.
         engine: a TensorRT engine to load instead of building one.
-        trust_engine: load it even if nobody vouches for it.
+        trust_engine: load it even without a matching sidecar.
     """
 
     folder: Path
@@ -118,8 +118,8 @@ class Backend(ABC):
         self._check(images_BHWC, None)
         if count > (self.card.batch or count):
             raise BackendError(
-                f"{count} crops are more than the model's batch of {self.card.batch}",
-                "begin one batch after the other",
+                f"{count} crops exceed the model's batch size of {self.card.batch}",
+                "submit one batch at a time",
             )
         wait = self._infer_async(_pad_batch(images_BHWC, self._batch_for(count)))
         return lambda: wait()[:count]
@@ -166,9 +166,9 @@ class Backend(ABC):
         )
         if not fits:
             raise BackendError(
-                f"input is {images_BHWC.dtype} {images_BHWC.shape}, the model takes uint8 "
+                f"input is {images_BHWC.dtype} {images_BHWC.shape}, but the model takes uint8 "
                 f"({batch or 'any'}, {spec.height}, {spec.width}, 3)",
-                "crop with the card's input size",
+                "crop to the input size in the card",
             )
 
     @abstractmethod

@@ -1,6 +1,6 @@
-"""TensorRT engines on disk: built from ONNX, never trusted by name.
+"""TensorRT engine files: built from ONNX, and loaded only with a matching sidecar.
 
-A serialized engine is executable code and carries no facts of its own. The sidecar beside it says
+A serialized engine is executable code and carries no facts of its own. The sidecar next to it says
 from which ONNX file, by which library and for which GPU it was built, and what its bytes hash to;
 an engine without one, or with one that does not fit, is not loaded.
 """
@@ -23,7 +23,7 @@ ENGINE_CACHE_FOLDER = "engines"
 PORTABLE = "AMPERE_PLUS"
 """A target that runs on Ampere and everything later (not on Jetson), a little slower."""
 _MIN_PORTABLE_SM = 80
-"""Told stage, steps done, steps in all, and a short text."""
+"""Called with the stage, steps done, total steps and a short text."""
 
 
 class Sidecar(BaseModel):
@@ -43,7 +43,7 @@ class Sidecar(BaseModel):
 
 @dataclass(frozen=True)
 class EngineKey:
-    """What an engine must be to be loaded here."""
+    """The properties an engine must have to be loaded here."""
 
     onnx_sha256: str
     library: str
@@ -80,7 +80,7 @@ def build(
         trt: `tensorrt` or `tensorrt_rtx`.
         name: of the ONNX file, for messages.
         targets: GPU generations to build for without a GPU, by TensorRT-RTX; none: the GPU here.
-        report: told the phases of the build, which may take minutes.
+        report: called with the phases of the build, which may take minutes.
 
     Raises:
         BackendError: TensorRT cannot parse or build it; its log is quoted.
@@ -99,7 +99,7 @@ def build(
     if plan is None:
         raise BackendError(
             f"TensorRT cannot build {name} ({' '.join(log[-2:])[:300]})",
-            "see `okdhp-edge doctor` for versions",
+            "run `okdhp-edge doctor` to check versions",
         )
     if timing is not None:
         _keep(timing.serialize(), _get_timing_file(trt))
@@ -138,7 +138,7 @@ def parse_onnx(trt: Any, onnx: bytes, name: str) -> ParsedNetwork:
         reason = str(parser.get_error(0)) if errors else " ".join(log[-2:])
         raise BackendError(
             f"TensorRT cannot parse {name} ({reason[:300]})",
-            "use the int8/tensorrt or the fp32 artefact",
+            "use the int8/tensorrt or the fp32 artifact",
         )
     return ParsedNetwork(builder, network, log, parser)
 
@@ -168,7 +168,7 @@ def _aim_at(trt: Any, config: Any, targets: Sequence[str]) -> None:
     if PORTABLE in targets:
         if len(targets) > 1:
             raise BackendError(
-                f"{PORTABLE} stands for several generations already", f"give {PORTABLE} alone"
+                f"{PORTABLE} already covers several generations", f"give {PORTABLE} alone"
             )
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
         return
@@ -216,7 +216,7 @@ def _keep(content: bytes, path: Path) -> None:
 
 
 def read_engine(path: Path, wanted: EngineKey) -> bytes:
-    """An engine that its sidecar vouches for.
+    """Read an engine that matches its sidecar.
 
     Raises:
         BackendError: no sidecar, another model, library or GPU, or bytes that have changed.
@@ -235,7 +235,7 @@ def read_engine(path: Path, wanted: EngineKey) -> bytes:
         if true:
             raise BackendError(
                 f"engine {path} {what}",
-                "build it again (`okdhp-edge export --sm`), or delete it: then one is built here",
+                "rebuild it with `okdhp-edge export --sm`, or delete it to have one built here",
             )
     return plan
 
@@ -246,11 +246,11 @@ def _read_sidecar(path: Path) -> Sidecar:
         return Sidecar.model_validate_json(file.read_bytes())
     except FileNotFoundError:
         raise BackendError(
-            f"engine {path} has no sidecar: nobody vouches for it, and an engine is code",
-            "build it with `okdhp-edge export --sm`, or say --trust-engine",
+            f"engine {path} has no sidecar to verify it, and engines can execute code",
+            "build it with `okdhp-edge export --sm`, or pass --trust-engine",
         ) from None
     except (OSError, ValidationError) as error:
-        raise BackendError(f"{file} is no sidecar of ours", "build the engine again") from error
+        raise BackendError(f"{file} is not a valid sidecar", "rebuild the engine") from error
 
 
 def make_collecting_logger(trt: Any, log: list[str]) -> Any:
@@ -268,7 +268,7 @@ def make_collecting_logger(trt: Any, log: list[str]) -> Any:
 
 
 def _get_network_flags(trt: Any) -> int:
-    """Network flags: TensorRT 10 must be told to keep the file's types, 11 knows nothing else."""
+    """Network flags: TensorRT 10 needs one to keep the file's types, 11 always keeps them."""
     flags = getattr(trt, "NetworkDefinitionCreationFlag", None)
     wanted = getattr(flags, "STRONGLY_TYPED", None)
     return 0 if wanted is None else 1 << int(wanted)

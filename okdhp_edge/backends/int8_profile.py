@@ -1,4 +1,4 @@
-"""What a runtime wants of INT8 files. Runtimes want opposites, so one file cannot serve all.
+"""INT8 requirements per runtime. They conflict, so one INT8 file cannot serve all runtimes.
 
 A CPU wants unsigned, asymmetric activations: u8s8 runs at twice float's speed with VNNI, where
 s8s8 is slower than float on x86. Without VNNI pairs of its products are added in 16 bits, so that

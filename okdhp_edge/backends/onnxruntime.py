@@ -114,7 +114,7 @@ def open_onnx(path: Path, threads: int | None, output: str | None, precision: st
     """See `onnx_file.OnnxModel`."""
     if precision != "fp32":
         raise BackendError(
-            f"onnxruntime does not run {path.name} in {precision}", "install openvino, or use fp32"
+            f"onnxruntime cannot run {path.name} in {precision}", "install openvino, or use fp32"
         )
     return _OnnxModel(path, threads, output)
 

@@ -1,4 +1,4 @@
-"""OpenCV's own inference: needs nothing that is not there already, and is the slowest."""
+"""OpenCV DNN: needs no additional package, and is the slowest runtime."""
 
 import cv2
 import numpy as np

@@ -19,7 +19,7 @@ from okdhp_edge.system.hardware import detect_int8_units
 _DEVICE = "CPU"
 # The CPU plugin's default is bf16 where the CPU has it, which would hide behind "fp32".
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""What the plugin is told to compute in by the precision asked for."""
+"""The plugin's inference precision for each requested precision."""
 _BATCH_SIZES = (8, 4, 2, 1)
 _MAX_QUEUED_REQUESTS = 2
 _PROFILED_RUNS = 30
@@ -41,7 +41,7 @@ class OpenVinoBackend(Backend):
         except RuntimeError as error:
             if request.precision == "int8" and detect_int8_units() == "NEON":
                 raise BackendError(
-                    "openvino runs no INT8 on this CPU (NEON without dot product)",
+                    "openvino does not support INT8 on this CPU (NEON without dot product)",
                     "use --backend onnxruntime (pip install okdhp-edge[onnxruntime])",
                 ) from error
             raise BackendError(
@@ -62,7 +62,7 @@ class OpenVinoBackend(Backend):
         )
         if missing:
             raise BackendError(
-                f"openvino runs no layer in {asked} on this CPU (it runs {dict(counts)})",
+                f"openvino ran no layer in {asked} on this CPU (it ran {dict(counts)})",
                 "use --precision fp32",
             )
 
@@ -151,7 +151,7 @@ class OpenVinoBackend(Backend):
         core = get_shared_core()
         named = [f"{device} ({core.get_property(device, 'FULL_DEVICE_NAME').strip()})"
                  for device in core.available_devices]  # fmt: skip
-        return ", ".join(named), "okdhp-edge runs on its CPU device alone"
+        return ", ".join(named), "okdhp-edge uses its CPU device only"
 
     def close(self) -> None:
         """Release the compiled model and its requests."""
@@ -162,9 +162,9 @@ class OpenVinoBackend(Backend):
 
 
 def _set_input(request: Any, images_BHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Give pictures to a request without a copy; what is returned must outlive the inference.
+    """Give images to a request without a copy; what is returned must outlive the inference.
 
-    A tensor that is set costs 0.07 ms less than pictures handed to `infer`, which looks for the
+    A tensor that is set costs 0.07 ms less than images handed to `infer`, which looks for the
     input's name and type in Python: one part in sixteen of a small network's time.
     """
     images = np.ascontiguousarray(images_BHWC)
@@ -201,7 +201,7 @@ def _to_sizes(port: Any) -> tuple[int, ...]:
 
 
 def make_settings(precision: str, threads: int | None) -> dict[str, Any]:
-    """What the plugin is told: shortest latency, the precision that was asked for."""
+    """The plugin's settings: latency mode and the requested precision."""
     chosen: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],

@@ -26,8 +26,8 @@ class PyTorchBackend(Backend):
         weights = request.folder / BRANCH_WEIGHTS_NAME
         if request.card.network is None or not weights.is_file():
             raise BackendError(
-                f"{request.folder} holds no PyTorch weights",
-                "use the fp32 folder that `okdhp-edge export` wrote",
+                f"no PyTorch weights in {request.folder}",
+                "use the fp32 folder written by `okdhp-edge export`",
             )
         if request.threads:
             torch.set_num_threads(request.threads)

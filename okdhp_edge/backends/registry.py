@@ -1,4 +1,4 @@
-"""The table of runtimes. A record here and a class make a runtime: the rest asks the record.
+"""The registry of runtimes: a runtime is a backend class and one record here.
 
 Imports no runtime and no heavy package: the command's help comes from here too.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """All that is to be known of a runtime without importing it.
+    """Everything known about a runtime without importing it.
 
     Attributes:
         module: of its class.
@@ -57,7 +57,7 @@ class Runtime:
 
 
 class RuntimeChoice(NamedTuple):
-    """A runtime and the precision that is asked of it."""
+    """A runtime and the requested precision."""
 
     backend: str
     precision: str
@@ -137,7 +137,7 @@ def get_profile(name: str) -> Int8Profile:
     """
     known = {p.name: p for p in (int8_profile.GENERIC, *(r.int8 for r in REGISTRY.values())) if p}
     if name not in known:
-        raise ModelError(f"unknown profile '{name}'", f"use {', '.join(list_profiles())}")
+        raise ModelError(f"unknown profile '{name}'", f"use one of {', '.join(list_profiles())}")
     return known[name]
 
 
@@ -163,7 +163,7 @@ def open_backend(name: str, config: "BackendConfig") -> "Backend":
     found = get_runtime(name)
     if config.precision not in found.precisions:
         raise BackendError(
-            f"backend {name} does not run {config.precision}",
+            f"backend {name} does not support {config.precision}",
             f"use one of {', '.join(found.precisions)}",
         )
     return get_backend_class(name)(config)

@@ -1,4 +1,4 @@
-"""Trials of earlier commands, in the user's cache folder: a second start times nothing.
+"""Remembered runtime selections in the user's cache folder, so that a second start skips timing.
 
 What a trial found holds for the same model files, machine, runtime versions and words. A cache that
 cannot be read or written costs a new trial and is no error.

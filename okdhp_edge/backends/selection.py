@@ -1,4 +1,4 @@
-"""From the words model, backend, precision and threads to a loaded backend."""
+"""Select and load a backend from the options --model, --backend, --precision and --threads."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ _MODEL_FILES = (".onnx", ".xml", ".tflite", ".pt", ".pth")
 
 @dataclass(frozen=True)
 class Selection:
-    """What was selected, and on what grounds.
+    """The selected runtime, and how it was selected.
 
     Attributes:
         threads: CPU threads; None for the runtime's default.
@@ -63,7 +63,7 @@ class Selection:
         slower = self.is_remembered and ratio > remembered.RATIO_TO_FORGET
         if slower or ratio < 1 / remembered.RATIO_TO_FORGET:
             remembered.forget(self.key)
-            say(f"inference took {infer_ms:.2f} ms, {self.measured.latency_ms:.2f} ms when it was "
+            say(f"inference took {infer_ms:.2f} ms, but {self.measured.latency_ms:.2f} ms when "
                 f"measured {self.measured.age} ago: the next run measures again")  # fmt: skip
 
     def describe(self) -> str:
@@ -77,7 +77,7 @@ class Selection:
 
 
 class LoadedModel(NamedTuple):
-    """A loaded backend, the precision that was asked of it, and why it is this one."""
+    """A loaded backend, the requested precision, and how it was selected."""
 
     backend: Backend
     precision: str
@@ -118,7 +118,7 @@ def load_backend(
     if backend != AUTO:
         get_runtime(backend)
     if engine is not None and (backend == AUTO or not get_runtime(backend).runs_engines):
-        raise BackendError(f"backend {backend} runs no engine", "add --backend tensorrt")
+        raise BackendError(f"backend {backend} cannot load engines", "add --backend tensorrt")
     found = _select_accurate(path, candidates(path, backend, precision), detail)
     selection = _select(path, found, threads, tune_threads, retime, detail)
     try:
@@ -133,8 +133,8 @@ def load_backend(
         f"{card.terms}")  # fmt: skip
     if not _is_accurate_here(selection.choice, card):
         say(
-            f"its INT8 sums may saturate on this CPU ({detect_int8_units()}): joints can lie "
-            "elsewhere than where they were measured; export it again with this version"
+            f"INT8 sums may saturate on this CPU ({detect_int8_units()}): accuracy "
+            "may differ from the measured one; export the model again with this version"
         )
     return LoadedModel(loaded, selection.choice.precision, selection)
 
@@ -176,7 +176,7 @@ def candidates(path: Path, backend: str, precision: str) -> list[RuntimeChoice]:
         raise BackendError(f"no installed backend runs {path}", remedies)
     if not found:
         raise ModelError(
-            f"{path} has nothing for backend {backend}", "run `okdhp-edge export --int8`"
+            f"{path} has no artifact for backend {backend}", "run `okdhp-edge export --int8`"
         )
     return found
 
@@ -187,8 +187,8 @@ def _refuse_foreign(path: Path) -> None:
     cards = any(path.glob("**/card.json"))
     if files and not cards:
         raise ModelError(
-            f"{path} has {files[0]} and no card.json: no model of okdhp-edge",
-            "foreign pose models can teach (`data label --teacher`), not run",
+            f"{path} has {files[0]} and no card.json: not an okdhp-edge model",
+            "other pose models can only be teachers (`data label --teacher`)",
         )
 
 
@@ -278,7 +278,7 @@ def _time_runtimes(
         say(f"{choice} is left out: {error}")
     say("timed: " + ", ".join(f"{c} {ms:.2f} ms" for c, ms in times.items()))
     if times.get(_BF16_CHOICE, float("inf")) < min(ms for c, ms in times.items() if c in found):
-        say("bf16 would be faster, but its accuracy was never measured: --precision bf16")
+        say("bf16 would be faster, but its accuracy has not been measured; use --precision bf16")
     return times
 
 

@@ -70,7 +70,7 @@ class TensorRtBackend(Backend):
         if engine is None:
             raise BackendError(
                 f"TensorRT cannot load the engine ({' '.join(self._log[-2:])})",
-                "delete it, so that it is built again",
+                "delete it to have it rebuilt",
             )
         return engine
 
@@ -236,7 +236,7 @@ def get_first_device() -> Device:
     except RuntimeError as failure:  # the CUDA library itself is absent
         raise BackendError(f"no CUDA driver ({failure})", _NO_GPU_REMEDY) from failure
     if int(error) != 0 or count == 0:
-        raise BackendError(f"no CUDA device here ({error})", _NO_GPU_REMEDY)
+        raise BackendError(f"no CUDA device found ({error})", _NO_GPU_REMEDY)
     properties = _check_call(cuda.cudaGetDeviceProperties(0))
     name = properties.name
     name = name.decode() if isinstance(name, bytes) else str(name)

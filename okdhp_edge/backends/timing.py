@@ -1,4 +1,4 @@
-"""Loaded models timed side by side: in turns, so that heat and neighbours hit all alike."""
+"""Time loaded models alternately, so that heat and other processes affect all of them equally."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ def time_interleaved(
 
     Args:
         crops: real ones if possible; they are gone through one by one.
-        done: told after each round how many runs every backend has behind it.
+        done: called after each round with the number of runs done per backend.
     """
     samples: list[list[int]] = [[] for _ in loaded]
     for start in range(0, runs, ROUND):

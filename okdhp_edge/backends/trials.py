@@ -1,4 +1,4 @@
-"""Short trials on this machine: which runtime, which precision, how many threads are fastest."""
+"""Short timing trials on this machine for the fastest runtime, precision and thread count."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -41,7 +41,7 @@ def time_threads(
         if times[number] < (1 - _MIN_TIME_SAVED_SHARE) * times[best]:
             best = number
     listed = ", ".join(f"{n} {ms:.2f} ms" for n, ms in times.items())
-    say(f"threads timed: {listed}; takes {best}")
+    say(f"threads timed: {listed}; using {best}")
     return best, times[best]
 
 

@@ -1,1 +1,1 @@
-"""One model on every backend and precision present: accuracy, latency, size, load time."""
+"""Benchmark a model on all available backends and precisions."""

@@ -1,4 +1,4 @@
-"""Side by side: all candidates loaded, timed in turns, evaluated on the same samples."""
+"""Load all candidates, time them alternately and evaluate them on the same samples."""
 
 import importlib
 import time
@@ -37,7 +37,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one candidate; `score` is None without data."""
+    """Measurements of one candidate; `score` is None without data."""
 
     candidate: Candidate
     description: BackendInfo
@@ -65,7 +65,7 @@ def candidates(model: Path) -> tuple[list[Candidate], list[str]]:
     found, left_out = [], []
     for name, entry in REGISTRY.items():
         if not is_installed(name):
-            left_out.append(f"{name}: not installed, {entry.install}")
+            left_out.append(f"{name}: not installed ({entry.install})")
             continue
         for precision in entry.precisions:
             try:
@@ -153,7 +153,7 @@ def _load(tried: Sequence[Candidate], threads: int | None) -> tuple[_Loaded, lis
             continue
         loaded.append((candidate, backend, (time.perf_counter_ns() - start) / 1e6))
     if not loaded:
-        raise BackendError("nothing here can run this model", "see `okdhp-edge doctor`")
+        raise BackendError("no backend here can run this model", "see `okdhp-edge doctor`")
     return loaded, left_out
 
 
@@ -181,7 +181,7 @@ def _score(
 
 
 def _measure_size_mb(candidate: Candidate) -> float:
-    """The files this candidate needs; torch weights lie beside the ONNX and count for torch."""
+    """The files this candidate needs; torch weights lie next to the ONNX and count for torch."""
     names = set(candidate.card.files)
     torch_weights = {n for n in names if n.endswith(".safetensors")}
     used = torch_weights if candidate.backend == "pytorch" else names - torch_weights

@@ -1,4 +1,4 @@
-"""Bench results for people: a Markdown table and a Pareto plot."""
+"""Present benchmark results as a Markdown table and a Pareto plot."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +53,7 @@ def plot(rows: Sequence[Row], metric: str, path: Path) -> None:
         label = f"{row.candidate.backend} {row.candidate.precision}"
         axis.scatter(row.latency.p50, value, zorder=2, label=label)
     axis.set(xlabel="median latency, ms (batch 1, log scale)", ylabel=f"{metric}, points")
-    axis.set(title="accuracy against latency; the line is the Pareto front", xscale="log")
+    axis.set(title="accuracy vs latency; the line is the Pareto front", xscale="log")
     axis.xaxis.set_major_formatter(ScalarFormatter())
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -1,13 +1,13 @@
-"""Parse, call one function, print. No logic."""
+"""Command line: every command parses its options, calls one function and prints the result."""
 
 import os
 
-# Here, before any command imports numpy, which reads it. Arrays are small in this project, and
-# threads that OpenBLAS cannot start for want of memory end the process without a word of ours.
+# Set before any command imports numpy. Arrays are small in this project, and OpenBLAS aborts the
+# process if there is not enough memory to start its threads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 MODEL_HELP = (
-    "Name or path; `lite` and `full` (more exact, slower) come with the package. "
-    "Default: the newest export, else `lite`."
+    "Model name or path; `lite` and `full` (more accurate, slower) ship with the package. "
+    "Default: the newest export, or else `lite`."
 )

@@ -19,20 +19,20 @@ _MAX_SHOWN_LAYERS = 8
 def bench(
     model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
     data: Annotated[
-        str | None, typer.Option(help="KIND:PATH to evaluate accuracy on; without it only speed.")
+        str | None, typer.Option(help="KIND:PATH to measure accuracy on. Default: speed only.")
     ] = None,
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
-    metric: Annotated[str | None, typer.Option(help="Default: the data set's own.")] = None,
-    runs: Annotated[int, typer.Option(min=10, help="Timed runs of each candidate.")] = 300,
+    metric: Annotated[str | None, typer.Option(help="Default: the data set's.")] = None,
+    runs: Annotated[int, typer.Option(min=10, help="Timed runs per candidate.")] = 300,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     max_drop: Annotated[
-        float, typer.Option(min=0, help="Points below FP32 that the recommended one may lie.")
+        float, typer.Option(min=0, help="Maximum metric drop of the recommendation, in points.")
     ] = 1.0,
     out: Annotated[
         Path | None, typer.Option(help="Folder for bench.json, bench.md and pareto.png.")
     ] = None,
 ) -> None:
-    """One model on every backend and precision here: accuracy, latency, size, load time."""
+    """Compare all available backends and precisions: accuracy, latency, size, load time."""
     from okdhp_edge.backends.selection import choose_model
     from okdhp_edge.bench.measure import candidates, measure, recommend, slower_than_float
     from okdhp_edge.bench.present import HEADINGS, format_cells, markdown, plot
@@ -45,7 +45,7 @@ def bench(
     path = choose_model(model)
     tried, left_out = candidates(path)
     if not tried:
-        raise ModelError(f"nothing here runs {path}", "; ".join(left_out))
+        raise ModelError(f"no installed backend runs {path}", "; ".join(left_out))
     skeleton = tried[0].card.skeleton.skeleton()
     poses = load(data, split).with_skeleton(skeleton) if data else None
     chosen = metric or (poses.metric if poses else "")
@@ -81,14 +81,14 @@ def bench(
 
 def _say_what_to_run(best: "Row | None", max_drop: float, *, evaluated: bool) -> None:
     if best:
-        say(f"run this here: --backend {best.candidate.backend} --precision "
+        say(f"recommended here: --backend {best.candidate.backend} --precision "
             f"{best.candidate.precision} (fastest within {max_drop:g} points of fp32)")  # fmt: skip
     elif evaluated:
-        say("nothing is recommended: without the fp32 export nobody knows what INT8 has lost")
+        say("no recommendation: export FP32 first to measure the INT8 accuracy drop")
 
 
 def _explain_slowness(row: "Row", faster: "Row", threads: int | None) -> dict[str, Any]:
-    """Say that INT8 is slower, and where its time goes."""
+    """Report that INT8 is slower, with its slowest layers."""
     import numpy as np
 
     from okdhp_edge.backends.base import BackendConfig
@@ -101,7 +101,7 @@ def _explain_slowness(row: "Row", faster: "Row", threads: int | None) -> dict[st
     times = get_backend_class(candidate.backend).layer_times(request, crop)
     layers = sorted(times, key=lambda layer: -layer.us)[:_MAX_SHOWN_LAYERS]
     say(f"{candidate.backend} int8 is slower than {faster.candidate.precision} "
-        f"({row.latency.p50:.2f} against {faster.latency.p50:.2f} ms)")  # fmt: skip
+        f"({row.latency.p50:.2f} vs {faster.latency.p50:.2f} ms)")  # fmt: skip
     table(
         f"slowest layers of {candidate.backend} int8", ("layer", "ran as", "us"),
         [(layer.name, layer.kind, f"{layer.us:.0f}") for layer in layers],

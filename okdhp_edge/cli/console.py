@@ -1,4 +1,4 @@
-"""How every command talks: people on stderr, one JSON line at the end of stdout, exit codes."""
+"""Console output of all commands: messages on stderr, one JSON line on stdout, exit codes."""
 
 import errno
 import functools
@@ -24,7 +24,7 @@ _LOG_INTERVAL_S = 60.0
 
 
 class _Settings:
-    """Options of the command itself, before a subcommand's."""
+    """Global options, given before the subcommand."""
 
     json_summary = False
 
@@ -33,7 +33,7 @@ settings = _Settings()
 
 
 def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn expected errors into one line on stderr and their exit code."""
+    """Report expected errors as one line on stderr and exit with their code."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -53,7 +53,7 @@ def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-# What numpy raises as MemoryError, libraries in C++ say in words.
+# numpy raises MemoryError; C++ libraries only say so in their messages.
 _OUT_OF_MEMORY_PHRASES = (
     "bad_alloc", "allocate memory", "Insufficient memory", "can't start new thread",
     "failed to map",
@@ -61,14 +61,14 @@ _OUT_OF_MEMORY_PHRASES = (
 
 
 def _describe_expected_error(error: Exception) -> str | None:
-    """The line for an error that is not a mistake in this code; None for all others."""
+    """The message of an expected error; None for a bug in this code."""
     if isinstance(error, OkdhpError):
         return str(error)
     if isinstance(error, ModuleNotFoundError):
         return _describe_missing_package(error)
     if isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY_PHRASES):
-        return ("the memory of this machine or process is used up; end other programs, or give "
-                "smaller pictures, batches or fewer --workers")  # fmt: skip
+        return ("out of memory; close other programs, or use smaller images, smaller batches or "
+                "fewer --workers")  # fmt: skip
     return _describe_os_error(error)
 
 
@@ -76,17 +76,17 @@ def _describe_missing_package(error: ModuleNotFoundError) -> str | None:
     package = (error.name or "").split(".")[0]
     if package == __package__.split(".")[0]:
         return None
-    return (f"package '{package}' is not installed; install the extra that this command needs "
-            "(`okdhp-edge doctor` lists them), as pip install okdhp-edge[all]")  # fmt: skip
+    return (f"package '{package}' is not installed; install the extra this command needs "
+            "(see `okdhp-edge doctor`), or run pip install okdhp-edge[all]")  # fmt: skip
 
 
 def _describe_os_error(error: Exception) -> str | None:
-    """Of the operating system: what it says, of which file, and what can be done."""
+    """The message of an operating system error: its text, the file and a remedy."""
     if isinstance(error, RuntimeError) and "home directory" in str(error):  # pathlib's, of ~name
-        return "a path begins with ~ of an unknown user; give the whole path"
+        return "unknown user in a '~' path; give the full path"
     if isinstance(error, UnicodeEncodeError):
-        return ("a name is not text in UTF-8; rename the file, or set PYTHONUTF8=1 where the name "
-                "is right")  # fmt: skip
+        return ("a file name is not valid UTF-8; rename the file, or set PYTHONUTF8=1 if the name "
+                "is correct")  # fmt: skip
     if not isinstance(error, OSError):
         return None
     remedy = _REMEDY_BY_ERRNO.get(error.errno or 0, "check the path and its permissions")
@@ -95,10 +95,10 @@ def _describe_os_error(error: Exception) -> str | None:
 
 
 _REMEDY_BY_ERRNO = {
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
-    errno.ENOSPC: "free space, or choose another place",
-    errno.EPIPE: "the program that reads the output has ended",
-    errno.ENOENT: "check that the folder of this command still exists",
+    errno.EMFILE: "raise the open file limit (ulimit -n)",
+    errno.ENOSPC: "free up disk space, or choose another location",
+    errno.EPIPE: "the program reading the output has exited",
+    errno.ENOENT: "check that the working directory still exists",
 }
 
 
@@ -108,13 +108,13 @@ def _escape_markup(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """A line for people."""
+    """Print a line to stderr."""
     console.print(_escape_markup(text), soft_wrap=True, highlight=False)
 
 
 def emit(record: Mapping[str, Any]) -> None:
-    """The command's result: the last line of stdout, JSON, for programs. On a terminal, where the
-    table has said it, only with `--json-summary`; a closed stdout wants none."""
+    """Print the command's result as JSON, the last line of stdout. On a terminal, which already
+    shows the table, only with `--json-summary`; nothing if stdout is closed."""
     if sys.stdout is None or (sys.stdout.isatty() and not settings.json_summary):
         return
     try:
@@ -124,20 +124,20 @@ def emit(record: Mapping[str, Any]) -> None:
         drop_stdout()
         raise OutputError(
             f"the result cannot be written to standard output ({error.strerror})",
-            "check what reads it",
+            "check the program that reads it",
         ) from error
 
 
 def drop_stdout() -> None:
-    """Let what is still buffered go nowhere: the interpreter would try it again at its end."""
+    """Discard buffered output, which the interpreter would otherwise flush again at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """Bars with time left, one per stage; a stage that is done leaves its line. In a log, where no
-    terminal is, a plain line for each stage that ends, and one a minute."""
+    """Progress bars with the remaining time, one per stage; finished stages stay visible. Without
+    a terminal, a plain line when a stage ends and at most one per minute."""
     if not console.is_terminal:
         yield _make_log_reporter()
         return
@@ -172,7 +172,7 @@ def progress() -> Iterator[Report]:
 
 
 def _make_log_reporter() -> Report:
-    """Lines of a stage: when it ends, and once a minute."""
+    """Log a stage when it ends and at most once per minute."""
     written: dict[str, float] = {}
 
     def report(stage: str, done: int, total: int, note: str) -> None:
@@ -187,7 +187,7 @@ def _make_log_reporter() -> Report:
 
 
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table for people."""
+    """Print a table to stderr."""
     from rich.table import Table
 
     shown = Table(*headings, title=title, title_justify="left")
@@ -197,7 +197,7 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 
 def format_command_line() -> str:
-    """What the person typed, for cards and results; places outside the project become PATH."""
+    """The command as typed, for cards and results; paths outside the project become PATH."""
     return " ".join(["okdhp-edge", *(_redact_path(word) for word in sys.argv[1:])])
 
 

@@ -12,7 +12,7 @@ from okdhp_edge.cli.label import label
 from okdhp_edge.errors import DataError
 from okdhp_edge.system.progress import counter
 
-app = typer.Typer(help="Look at a data set before training on it.", no_args_is_help=True)
+app = typer.Typer(help="Inspect, label, correct and convert data sets.", no_args_is_help=True)
 
 _DATA_OPTION = typer.Option(help="lspet:DIR, coco:PATH, yolo:PATH, mpii:PATH or synthetic[:COUNT].")
 _MAX_SHOWN_PROBLEMS = 20
@@ -24,13 +24,13 @@ def show(
     data: Annotated[str, _DATA_OPTION] = "synthetic",
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "train",
     recipe: Annotated[
-        str | None, typer.Option(help="Whose crops and augmentation to show.")
+        str | None, typer.Option(help="Recipe whose crops and augmentation are shown.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("contact-sheet.png"),
-    count: Annotated[int, typer.Option(min=1)] = 12,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("contact-sheet.png"),
+    count: Annotated[int, typer.Option(min=1, help="Number of samples.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
 ) -> None:
-    """Write a contact sheet: samples with skeletons, augmented crops, target heatmaps."""
+    """Write a contact sheet: samples with skeletons, augmented crops and target heatmaps."""
     import cv2
 
     from okdhp_edge.artifacts import model_store
@@ -58,7 +58,7 @@ def check(
     data: Annotated[str, _DATA_OPTION] = "synthetic",
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "all",
 ) -> None:
-    """Count samples and list what is wrong; exit 1 if anything cannot be trained on."""
+    """Count samples and list problems; exit with 1 if any of them prevents training."""
     from okdhp_edge.data.check import check as look
     from okdhp_edge.data.load import read_annotations
 
@@ -80,7 +80,7 @@ def check(
           "problems": [{"sample": p.sample, "what": p.what, "fatal": p.fatal}
                        for p in found.problems]})  # fmt: skip
     if not found.samples:
-        raise DataError(f"{data} holds no person that can be used", "check paths and labels")
+        raise DataError(f"{data} contains no usable person", "check paths and labels")
     if found.fatal:
         raise typer.Exit(1)
 
@@ -89,14 +89,14 @@ def check(
 @handle_errors
 def relabel(
     data: Annotated[str, _DATA_OPTION],
-    split: Annotated[str, typer.Option(help="What is trained on.")] = "train",
+    split: Annotated[str, typer.Option(help="Split to check.")] = "train",
     model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
-    backend: Annotated[str, typer.Option(help="auto or a backend's name.")] = "auto",
-    out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("corrections.json"),
+    backend: Annotated[str, typer.Option(help="auto, or a backend name.")] = "auto",
+    out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("corrections.json"),
 ) -> None:
-    """Find swapped sides and misplaced joints: labels that a model, sure of itself, doubts.
+    """Find swapped sides and misplaced joints: labels that a confident model contradicts.
 
-    A recipe takes them up by `corrections = "corrections.json"`; the data stay as they are.
+    To apply them, set `corrections = "corrections.json"` in a recipe; the data are not changed.
     """
     from okdhp_edge.backends.selection import load_backend
     from okdhp_edge.data.load import load
@@ -112,7 +112,7 @@ def relabel(
     write_text(out, found.model_dump_json(indent=1) + "\n")
     joints = sum(map(len, found.unlabelled.values()))
     say(f"{len(found.swapped)} of {len(poses)} persons have their sides swapped; {joints} joints "
-        f"of {len(found.unlabelled)} persons are somewhere else: {out}")  # fmt: skip
+        f"of {len(found.unlabelled)} persons look misplaced: {out}")  # fmt: skip
     emit({"file": str(out), "swapped": len(found.swapped), "unlabelled_joints": joints,
           "persons": len(poses)})  # fmt: skip
 
@@ -121,10 +121,10 @@ def relabel(
 @handle_errors
 def crops(
     data: Annotated[str, _DATA_OPTION],
-    out: Annotated[Path, typer.Option(help="Folder for pictures and annotations.json.")],
+    out: Annotated[Path, typer.Option(help="Folder for images and annotations.json.")],
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "all",
     side: Annotated[
-        int, typer.Option(min=16, help="Pixels of a box's longer side; none is enlarged.")
+        int, typer.Option(min=16, help="Longer side of a person box, in pixels; never enlarged.")
     ] = 176,
     crop_scale: Annotated[
         float,
@@ -133,17 +133,17 @@ def crops(
             "--surroundings",
             min=1,
             max=4,
-            help="Side of a crop, in longer sides of its box.",
+            help="Side of the crop, as a multiple of the box's longer side.",
         ),
     ] = 1.6,
     suffix: Annotated[str, typer.Option(help=".webp, .avif or .jpg.")] = ".webp",
-    quality: Annotated[int, typer.Option(min=1, max=100)] = 80,
-    threads: Annotated[int, typer.Option(min=1)] = 2,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Encoder quality.")] = 80,
+    threads: Annotated[int, typer.Option(min=1, help="Encoder threads.")] = 2,
 ) -> None:
-    """Cut every person with a margin out: a set a tenth as large, to train elsewhere on.
+    """Crop every person with a margin: a data set a tenth as large, for training elsewhere.
 
-    `train --data coco:OUT/annotations.json` reads it. Surroundings must hold what augmentation
-    shows: the network's padding of boxes divided by the smallest scale.
+    Train on it with `train --data coco:OUT/annotations.json`. The margin must cover the
+    augmentation: --crop-scale is at least the recipe's box_padding divided by its smallest scale.
     """
     from okdhp_edge.data.crops import ANNOTATIONS, CropOptions, write_crops
     from okdhp_edge.data.load import load
@@ -164,12 +164,12 @@ def errors(
     data: Annotated[str, _DATA_OPTION],
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
     model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
-    backend: Annotated[str, typer.Option(help="auto or a backend's name.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, or a backend name.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, int8, fp32 or bf16.")] = "auto",
-    out: Annotated[Path, typer.Option(help="HTML to write.")] = Path("errors.html"),
-    count: Annotated[int, typer.Option(min=1, help="Persons to show, the worst first.")] = 120,
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("errors.html"),
+    count: Annotated[int, typer.Option(min=1, help="Persons to show, worst first.")] = 120,
 ) -> None:
-    """Write a page of a model's errors: kinds by joint and by size, the worst persons."""
+    """Write an HTML report of a model's errors: kinds by joint and size, and the worst persons."""
     from okdhp_edge.backends.base import predict_with
     from okdhp_edge.backends.selection import load_backend
     from okdhp_edge.data.load import load

@@ -1,4 +1,4 @@
-"""`okdhp-edge demo`: the whole pipeline on people drawn from nothing."""
+"""`okdhp-edge demo`: the whole pipeline on synthetic people."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ from okdhp_edge.cli.train import train
 @handle_errors
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for model and video.")] = Path("models/demo"),
-    backend: Annotated[str, typer.Option(help="What runs the INT8 model.")] = "auto",
+    backend: Annotated[str, typer.Option(help="Backend that runs the INT8 model.")] = "auto",
 ) -> None:
     """Train, export, quantize and run in one go: about five minutes on two cores."""
     say("1/3 train: two branches and their ensemble, on synthetic people")
@@ -25,4 +25,4 @@ def demo(
     video = out / "demo.mp4"
     run(source=["synthetic"], model=str(out), backend=backend, save=video, window=False,
         report=out / "report.json")  # fmt: skip
-    say(f"look at {video}")
+    say(f"annotated video: {video}")

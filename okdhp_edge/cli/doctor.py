@@ -5,7 +5,7 @@ from okdhp_edge.cli.console import emit, handle_errors, table
 
 @handle_errors
 def doctor() -> None:
-    """Show what this machine can run, and the command that adds what is missing."""
+    """Show what this machine can run and how to install what is missing."""
     from dataclasses import asdict
 
     from okdhp_edge.doctor import run_checks

@@ -18,21 +18,22 @@ if TYPE_CHECKING:
 _AP = "ap"
 Metric = Annotated[
     str | None,
-    typer.Option(help="pck@0.2, pckh@0.5, oks, or ap: COCO's own. Default: the data set's."),
+    typer.Option(help="pck@0.2, pckh@0.5, oks, or ap (COCO's). Default: the data set's."),
 ]
 FlipTest = Annotated[
-    bool, typer.Option(help="See each crop mirrored too, as papers do; costs double.")
+    bool,
+    typer.Option(help="Average over each crop and its mirror image (doubles inference time)."),
 ]
 Detector = Annotated[
     Path | None,
-    typer.Option(help="With ap: evaluate in a detector's boxes, not the labelled ones."),
+    typer.Option(help="With ap: use this ONNX detector's boxes instead of the labelled ones."),
 ]
-Predictions = Annotated[Path | None, typer.Option(help="With ap: COCO results to write.")]
+Predictions = Annotated[Path | None, typer.Option(help="With ap: COCO results file to write.")]
 Results = Annotated[
-    Path | None, typer.Option(help="Evaluate this file of COCO results; no model runs.")
+    Path | None, typer.Option(help="Evaluate this COCO results file instead of running a model.")
 ]
 Record = Annotated[
-    Path | None, typer.Option(help="JSON file that keeps results, one per kind of measurement.")
+    Path | None, typer.Option(help="JSON file to add the result to, one per kind of measurement.")
 ]
 
 
@@ -40,7 +41,7 @@ Record = Annotated[
 def evaluate(
     data: Annotated[str, typer.Option(help="KIND:PATH.")],
     model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
-    backend: Annotated[str, typer.Option(help="auto or a backend's name.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, or a backend name.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, int8, fp32 or bf16.")] = "auto",
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
     metric: Metric = None,
@@ -51,7 +52,7 @@ def evaluate(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     record: Record = None,
 ) -> None:
-    """Measure a model's accuracy, with a 95 % bootstrap interval over persons."""
+    """Evaluate a model's accuracy, with a 95 % bootstrap interval over persons."""
     from okdhp_edge.artifacts.result_files import add_result
     from okdhp_edge.backends.selection import load_backend
     from okdhp_edge.system.outputs import check_outputs
@@ -63,7 +64,7 @@ def evaluate(
         evaluate_results(data, split, results)
         return
     if metric != _AP and (detector or predictions):
-        raise DataError("--detector and --predictions are for COCO's AP", "add --metric ap")
+        raise DataError("--detector and --predictions only apply to COCO AP", "add --metric ap")
     loaded, asked, _ = load_backend(model, backend, precision, threads, say)
     with loaded:
         result = (
@@ -106,7 +107,7 @@ def _evaluate_with_metric(
             progress=counter(report, "evaluate", len(poses)),
         )["model"]  # fmt: skip
     joints = {
-        joint: None if math.isnan(points) else points  # nobody has it labelled
+        joint: None if math.isnan(points) else points  # never labelled
         for joint, points in zip(poses.skeleton.joints, score.per_joint.tolist(), strict=True)
     }
     rows = [(joint, "-" if v is None else f"{v:.1f}") for joint, v in joints.items()]

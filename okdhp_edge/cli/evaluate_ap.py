@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def evaluate_results(data: str, split: str, results: Path) -> None:
-    """Of a results file, anybody's."""
+    """Score a COCO results file."""
     from okdhp_edge.data.load import load
     from okdhp_edge.evaluation.average_precision import average_precision, read_results
 
@@ -34,7 +34,7 @@ def evaluate_with_coco(
     detector: Path | None,
     predictions: Path | None,
 ) -> dict[str, object]:
-    """Of a model, in labelled boxes or in a detector's."""
+    """Score a model, on labelled boxes or on a detector's."""
     from okdhp_edge.backends.base import predict_with
     from okdhp_edge.data.load import load
     from okdhp_edge.evaluation.average_precision import (
@@ -48,7 +48,7 @@ def evaluate_with_coco(
     truth = load(data, split)
     card = loaded.card
     skeleton = card.skeleton.skeleton()
-    truth.with_skeleton(skeleton)  # refuses a set of other joints
+    truth.with_skeleton(skeleton)  # raises if the joints do not match
     predict: Predict = predict_with(loaded)
     if flip_test:
         predict = add_flip_test(predict, skeleton)
@@ -69,7 +69,7 @@ def evaluate_with_coco(
     _show(numbers, f"{'detected' if detector else 'labelled'} boxes, {split}")
     if not known.all():
         names = [j for j, k in zip(truth.skeleton.joints, known, strict=True) if not k]
-        say(f"the model does not know {', '.join(names)}: they count as missed")
+        say(f"the model does not predict {', '.join(names)}: counted as missed")
     return {
         "data": "coco", "metric": "ap", "boxes": detector.name if detector else "labelled",
         "value": numbers["AP"], "ap": numbers,
@@ -79,7 +79,7 @@ def evaluate_with_coco(
 def _replace_boxes(
     truth: "PoseDataset", detector: Path | None
 ) -> "tuple[PoseDataset, NDArray[np.float64] | None]":
-    """The labelled persons, or one sample for each box of the detector; with their scores."""
+    """The labelled persons, or one sample per detected box with its score."""
     if detector is None:
         return truth, None
     import numpy as np

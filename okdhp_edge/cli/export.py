@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Calibration = Annotated[
     str | None,
     typer.Option(
-        help="Where INT8 ranges come from: a list of training samples, other data as KIND:PATH, "
+        help="Calibration data: a list of training samples, another data set as KIND:PATH, "
         "folder:DIR or video:FILE. Default: 300 training samples."
     ),
 ]
@@ -26,29 +26,35 @@ Calibrator = Annotated[
     str,
     typer.Option(
         help="moving-average, minmax, percentile-99.99, percentile-99.9, mse, entropy, or auto: "
-        "the best of them by the metric."
+        "the one with the best metric."
     ),
 ]
-KeepFloat = Annotated[str | None, typer.Option(help="Regular expression of nodes that stay float.")]
-MaxDrop = Annotated[float, typer.Option(min=0, help="Points of the metric that INT8 may lose.")]
+KeepFloat = Annotated[str | None, typer.Option(help="Regex of nodes to keep in float.")]
+MaxDrop = Annotated[float, typer.Option(min=0, help="Maximum metric drop of INT8, in points.")]
 Profiles = Annotated[
     list[str] | None,
     typer.Option(
         "--profile",
         "--backend",
-        help=f"INT8 for these targets: {', '.join(list_profiles())} (one scale per tensor, for "
-        "NPUs); may be repeated. Default: all but generic.",
+        help=f"INT8 targets: {', '.join(list_profiles())} (one scale per tensor, for "
+        "NPUs); repeatable. Default: all but generic.",
     ),
 ]
-Climb = Annotated[bool, typer.Option(help="Climb from plain PTQ until the gate holds.")]
+Climb = Annotated[
+    bool,
+    typer.Option(
+        help="If plain PTQ exceeds --max-drop, try other calibrators, bias correction and mixed "
+        "precision."
+    ),
+]
 Qat = Annotated[
-    int, typer.Option(min=0, help="Epochs of training with quantization where PTQ fails the gate.")
+    int, typer.Option(min=0, help="Epochs of quantization-aware training if PTQ fails the gate.")
 ]
 Sm = Annotated[
     list[str] | None,
     typer.Option(
-        help="Build a TensorRT engine for these GPU generations, such as 89, without a GPU; may "
-        "be repeated. AMPERE_PLUS: one for Ampere and all later."
+        help="Build a TensorRT engine for these GPU generations (such as 89), without a GPU; "
+        "repeatable. AMPERE_PLUS: one engine for Ampere and later."
     ),
 ]
 
@@ -58,7 +64,7 @@ def export(
     checkpoint: Annotated[
         Path | None, typer.Argument(help="Default: the newest models/*/best.safetensors.")
     ] = None,
-    branch: Annotated[str, typer.Option(help="best, or a number from 0.")] = "best",
+    branch: Annotated[str, typer.Option(help="best, or a branch index from 0.")] = "best",
     int8: Annotated[bool, typer.Option("--int8", help="Also quantize, for every runtime.")] = False,
     data: Annotated[
         str | None, typer.Option(help="KIND:PATH to check and calibrate on. Default: as trained.")
@@ -72,16 +78,16 @@ def export(
     qat: Qat = 0,
     sm: Sm = None,
     batch: Annotated[str, typer.Option(help="Fixed batch size, or `dynamic`.")] = "1",
-    simplify: Annotated[bool, typer.Option(help="Run onnxsim.")] = True,
+    simplify: Annotated[bool, typer.Option(help="Simplify with onnxsim.")] = True,
     box_padding: Annotated[
         float | None,
         typer.Option(
-            min=1, max=3, help="Growth of boxes where it is deployed. Default: as trained."
+            min=1, max=3, help="Box padding factor at inference time. Default: as trained."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Default: beside the checkpoint.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Default: next to the checkpoint.")] = None,
 ) -> None:
-    """Keep one branch, strip the rest, write checked ONNX, and INT8 that passes its gate."""
+    """Export one branch to verified ONNX and, with --int8, quantize it within --max-drop."""
     from okdhp_edge.artifacts import model_store
     from okdhp_edge.backends.registry import list_runtime_profiles
     from okdhp_edge.export.export_branch import ExportOptions, export_branch
@@ -92,7 +98,7 @@ def export(
 
     batch_size = _batch(batch)
     if not int8 and (qat or profile or keep_float or calibration):
-        raise ModelError("options of INT8 without --int8", "add --int8")
+        raise ModelError("INT8 options given without --int8", "add --int8")
     source = checkpoint or model_store.find_default_checkpoint()
     folder = out or source.parent
     read = [source, *([Path(calibration)] if calibration and Path(calibration).exists() else ())]
@@ -150,12 +156,12 @@ def _show(made: list[Path]) -> None:
 
 
 def _show_ladder(folder: Path) -> None:
-    """The rungs, where the first was not the last."""
+    """Show the ladder if it has more than one rung."""
     file = folder / "ladder.json"
     rungs = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
     if len(rungs) > 1:
         table(
-            f"the way to {folder}", ("rung", "metric", "drop", "passes"),
+            f"attempts for {folder}", ("rung", "metric", "drop", "passes"),
             [(r["rung"], f"{r['value']:.2f}", f"{r['drop']:.2f}", "yes" if r["passes"] else "no")
              for r in rungs],
         )  # fmt: skip
@@ -173,5 +179,5 @@ def _batch(text: str) -> int | None:
     if text == "dynamic":
         return None
     if not is_count(text) or int(text) < 1:
-        raise typer.BadParameter("a positive number or `dynamic`", param_hint="--batch")
+        raise typer.BadParameter("must be a positive integer or `dynamic`", param_hint="--batch")
     return int(text)

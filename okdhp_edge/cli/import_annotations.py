@@ -14,19 +14,19 @@ Source = Annotated[
         "DeepLabCut (CollectedData_*.csv) or YOLO pose (data.yaml).",
     ),
 ]
-Out = Annotated[Path, typer.Option(help="COCO JSON to write.")]
+Out = Annotated[Path, typer.Option(help="COCO JSON file to write.")]
 Tool = Annotated[
     str | None,
     typer.Option(
-        help="label-studio, cvat, supervisely, sleap, deeplabcut or yolo. Default: recognized."
+        help="label-studio, cvat, supervisely, sleap, deeplabcut or yolo. Default: detected."
     ),
 ]
 Images = Annotated[
-    Path | None, typer.Option(help="Folder of the images. Default: beside the export.")
+    Path | None, typer.Option(help="Folder with the images. Default: next to the export.")
 ]
 PersonClass = Annotated[
     str | None,
-    typer.Option(help="Class to read. Default: person, else the most frequent one."),
+    typer.Option(help="Class to import. Default: person, or else the most frequent one."),
 ]
 
 
@@ -38,7 +38,7 @@ def import_data(
     images: Images = None,
     person_class: PersonClass = None,
 ) -> None:
-    """Convert the export of an annotation tool to a COCO file, which `--data coco:FILE` reads."""
+    """Convert an annotation tool's export to a COCO file for `--data coco:FILE`."""
     from okdhp_edge.data.annotation_tools.convert import import_annotations
     from okdhp_edge.system.outputs import check_outputs
 

@@ -14,55 +14,57 @@ if TYPE_CHECKING:
 _SIDECAR_BOXES, _NO_BOXES = "beside", "none"
 
 
-Sources = Annotated[list[Path], typer.Argument(help="Pictures, folders, videos.")]
+Sources = Annotated[list[Path], typer.Argument(help="Images, folders or videos.")]
 Teachers = Annotated[
-    list[Path], typer.Option(help="ONNX pose network with its .toml beside it; repeatable.")
+    list[Path], typer.Option(help="ONNX pose model with a .toml file next to it; repeatable.")
 ]
-Out = Annotated[Path, typer.Option(help="COCO JSON to write.")]
-Boxes = Annotated[str, typer.Option(help="beside (VOC XML or YOLO text), none, or a COCO JSON.")]
+Out = Annotated[Path, typer.Option(help="COCO JSON file to write.")]
+Boxes = Annotated[
+    str, typer.Option(help="beside (VOC XML or YOLO text next to the images), none, or COCO JSON.")
+]
 PersonClass = Annotated[
-    str, typer.Option(help="Class of persons in box files: a VOC name or a YOLO number.")
+    str, typer.Option(help="Person class in the box files: a VOC name or a YOLO index.")
 ]
-Detector = Annotated[Path | None, typer.Option(help="ONNX detector for pictures without boxes.")]
+Detector = Annotated[Path | None, typer.Option(help="ONNX detector for images without boxes.")]
 Every = Annotated[int, typer.Option(min=1, help="Use every n-th frame of a video.")]
 Empty = Annotated[
     int,
-    typer.Option("--negatives", "--empty", min=0, help="Most negative boxes in an image."),
+    typer.Option("--negatives", "--empty", min=0, help="Maximum negative boxes per image."),
 ]
 Nobody = Annotated[
-    bool, typer.Option("--no-people", "--nobody", help="The pictures show nobody: all negatives.")
+    bool, typer.Option("--no-people", "--nobody", help="Images contain no people: all negatives.")
 ]
-MinScore = Annotated[float, typer.Option(min=0, max=1, help="Mean score of a labelled joint.")]
+MinScore = Annotated[float, typer.Option(min=0, max=1, help="Minimum mean score to label a joint.")]
 MaxSpread = Annotated[
     float,
-    typer.Option(min=0, max=1, help="Largest spread of predictions, as a share of the box."),
+    typer.Option(min=0, max=1, help="Maximum spread of the predictions, as a fraction of the box."),
 ]
 MaxAbsentScore = Annotated[
-    float, typer.Option(min=0, max=1, help="Highest score of an absent joint.")
+    float, typer.Option(min=0, max=1, help="Maximum score of an absent joint.")
 ]
-MinJoints = Annotated[int, typer.Option(min=1, help="Fewest labelled joints of a person.")]
+MinJoints = Annotated[int, typer.Option(min=1, help="Minimum labelled joints per person.")]
 Smallest = Annotated[
     float,
-    typer.Option("--min-height", "--smallest", min=1, help="Smallest height of a box, in pixels."),
+    typer.Option("--min-height", "--smallest", min=1, help="Minimum box height, in pixels."),
 ]
 Duplicates = Annotated[
-    int, typer.Option(min=-1, max=64, help="Differing hash bits of one picture; -1 keeps all.")
+    int, typer.Option(min=-1, max=64, help="Maximum dHash bits between duplicates; -1 keeps all.")
 ]
 Unlike = Annotated[
     list[Path] | None,
-    typer.Option("--exclude", "--unlike", help="Folder or label file whose pictures are left out."),
+    typer.Option("--exclude", "--unlike", help="Folder or label file whose images are excluded."),
 ]
-Precision = Annotated[str, typer.Option(help="Of the teachers: fp32 or bf16.")]
-Workers = Annotated[int, typer.Option(min=1, help="Pictures in work at once.")]
+Precision = Annotated[str, typer.Option(help="Precision of the teachers: fp32 or bf16.")]
+Workers = Annotated[int, typer.Option(min=1, help="Number of images processed in parallel.")]
 Format = Annotated[
     list[str] | None,
     typer.Option(
         "--format",
-        help="Write pre-annotations beside --out too: label-studio or cvat; repeatable.",
+        help="Also write pre-annotations next to --out: label-studio or cvat; repeatable.",
     ),
 ]
-Sheet = Annotated[Path | None, typer.Option(help="PNG or JPEG of persons to look at.")]
-Seed = Annotated[int, typer.Option(min=0)]
+Sheet = Annotated[Path | None, typer.Option(help="PNG or JPEG preview of labelled persons.")]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 
 
 @handle_errors
@@ -89,11 +91,11 @@ def label(
     sheet: Sheet = None,
     seed: Seed = 0,
 ) -> None:
-    """Label pictures that nobody has labelled; the result is a data set `coco:FILE`.
+    """Label images automatically; the result is a data set `coco:FILE`.
 
-    Each teacher sees each person twice, as it is and mirrored. Joints on which predictions disagree
-    stay unlabelled, joints that no prediction finds are marked absent. A stopped run
-    continues where it was.
+    Each teacher predicts each person twice, original and flipped. Joints on which the predictions
+    disagree stay unlabelled; joints that no prediction finds are marked absent. A stopped run
+    resumes where it left off.
     """
     from okdhp_edge.data.annotation_tools.convert import check_tool
     from okdhp_edge.label.consensus import ConsensusRules
@@ -106,7 +108,7 @@ def label(
         check_tool(tool)
     read = [*sources, *teacher, *(unlike or ()), *([detector] if detector else ())]
     read += [] if boxes in (_SIDECAR_BOXES, _NO_BOXES) else [Path(boxes)]
-    check_outputs({"--out": out, "the record of --out": out.with_suffix(".partial"),
+    check_outputs({"--out": out, "the progress file of --out": out.with_suffix(".partial"),
                    "--sheet": sheet}, read)  # fmt: skip
     rules = ConsensusRules(
         min_score=min_score, max_spread=max_spread, max_absent_score=max_absent_score,
@@ -124,7 +126,7 @@ def label(
     if sheet is not None:
         write_sheet(result.file, sheet, seed)
     left_out = ", ".join(f"{count} {what}" for what, count in result.left_out.items())
-    say(f"{result.persons} persons and {result.empty} empty boxes in {result.pictures} pictures: "
+    say(f"{result.persons} persons and {result.empty} empty boxes in {result.pictures} images: "
         f"{result.file}" + (f"; left out: {left_out}" if left_out else ""))  # fmt: skip
     emit({"file": str(result.file), "pictures": result.pictures, "persons": result.persons,
           "empty": result.empty, "left_out": result.left_out})  # fmt: skip

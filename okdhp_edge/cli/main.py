@@ -11,7 +11,7 @@ from okdhp_edge.cli.console import drop_stdout, settings
 
 app = typer.Typer(
     name="okdhp-edge",
-    help="2D human pose from training to the edge: train, export, quantize, run.",
+    help="2D human pose estimation from training to the edge: train, export, quantize, run.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -39,20 +39,20 @@ def _options(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version."
     ),
     json_summary: bool = typer.Option(
-        False, "--json-summary", help="Print the result as JSON on a terminal too."
+        False, "--json-summary", help="Print the JSON result even if stdout is a terminal."
     ),
 ) -> None:
-    """Options of the command itself."""
+    """Global options."""
     settings.json_summary = json_summary
 
 
 def main() -> None:
     """Entry point."""
     try:
-        # Some libraries end the process without a word where there is none.
+        # Some libraries abort silently if the working directory does not exist.
         Path.cwd()
         app()
     except OSError as error:
-        # Before a command began: help to a full disk, a working folder that is gone.
+        # Raised before a command starts: --help on a full disk, a deleted working directory.
         drop_stdout()
-        sys.exit(f"error: {error.strerror or error}; check standard output and the working folder")
+        sys.exit(f"error: {error.strerror or error}; check stdout and the working directory")

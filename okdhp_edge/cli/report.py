@@ -12,9 +12,9 @@ from okdhp_edge.cli.console import emit, handle_errors, say, table
 def report(
     files: Annotated[
         list[Path],
-        typer.Argument(help="Reports of `run --report FILE.json`, the first to compare with."),
+        typer.Argument(help="Reports of `run --report FILE.json`; the first is the baseline."),
     ],
-    html: Annotated[Path | None, typer.Option(help="A page that needs nothing but itself.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Self-contained HTML report to write.")] = None,
 ) -> None:
     """Compare runs and hardware targets side by side, with 95 % intervals."""
     from okdhp_edge.report.compare import compare_reports, read_report

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from okdhp_edge.run.report import RunReport
 
 _MIN_FRAMES_TO_JUDGE = 30
-"""From which a run's own inference says something about what is remembered of it."""
+"""Minimum number of frames before a run's latency is compared with the remembered one."""
 
 
 @handle_errors
@@ -91,7 +91,7 @@ def run(
 
 
 def _check_selection(selection: "Selection", results: "Sequence[RunReport]", people: str) -> None:
-    """Of one person a frame: several crops take longer than the one that was measured."""
+    """Only with one person per frame: several crops take longer than the single one measured."""
     for result in results:
         infer = result.stages.get("infer")
         if people == "one" and infer is not None and infer.n >= _MIN_FRAMES_TO_JUDGE:
@@ -101,21 +101,23 @@ def _check_selection(selection: "Selection", results: "Sequence[RunReport]", peo
 def _report_files(results: "Sequence[RunReport]", outputs: "Outputs") -> None:
     for place, result in enumerate(results):
         for kind, path in outputs.get_files(place if len(results) > 1 else None).items():
-            seen = result.frames or kind != "save"  # of no frames no video can be made
-            say(f"wrote {path}" if seen else f"no frame came, so {path} was not written")
+            seen = result.frames or kind != "save"  # a video needs at least one frame
+            say(f"wrote {path}" if seen else f"no frames received: {path} was not written")
 
 
 def _collect_files(
     named: "Mapping[str, Path | None]", written: Sequence[str] | None
 ) -> "dict[str, Path]":
-    """The files by kind, of the options that have names and of `--write KIND:FILE`."""
+    """Output files by kind, from the named options and `--write KIND:FILE`."""
     from okdhp_edge.run.sinks.registry import SINKS
 
     files = {kind: path for kind, path in named.items() if path is not None}
     for text in written or ():
         kind, _, path = text.partition(":")
         if kind not in SINKS or not path:
-            raise OutputError(f"unknown output '{text}'", f"write KIND:FILE, of {', '.join(SINKS)}")
+            raise OutputError(
+                f"unknown output '{text}'", f"use KIND:FILE with one of {', '.join(SINKS)}"
+            )
         files[kind] = Path(path)
     return files
 
@@ -125,12 +127,12 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
         return None
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match:
-        raise SourceError(f"'{text}' is no size", "use --size WIDTHxHEIGHT")
+        raise SourceError(f"invalid size '{text}'", "use --size WIDTHxHEIGHT")
     return int(match[1]), int(match[2])
 
 
 def _check(path: Path | None, sources: Sequence[str], outputs: "Outputs") -> None:
-    """What can be refused before a model is loaded and timed: absent sources, outputs on them."""
+    """Check sources and outputs before a model is loaded and timed."""
     from okdhp_edge.run.sinks.base import check_writable
     from okdhp_edge.run.sources.open import check_source
     from okdhp_edge.system.outputs import check_outputs
@@ -138,7 +140,7 @@ def _check(path: Path | None, sources: Sequence[str], outputs: "Outputs") -> Non
     for source in sources:
         check_source(source)
     if path and path.suffix not in (".json", ".html"):
-        raise OutputError(f"{path} is neither .json nor .html", "choose one of the two")
+        raise OutputError(f"unsupported report format: {path}", "use .json or .html")
     if path:
         check_writable(path)
     named = {"--report": path}
@@ -161,7 +163,7 @@ def _serve(
     try:
         from okdhp_edge.run.web.server import WebServer, parse_address
     except ImportError as error:
-        raise OutputError("the web page needs more packages",
+        raise OutputError("--web needs additional packages",
                           "pip install okdhp-edge[web]") from error  # fmt: skip
     from okdhp_edge.run.web.hub import Hub
 
@@ -175,12 +177,12 @@ def _serve(
 
 
 def _close_backend(pipeline: "Pipeline") -> None:
-    """Of the end, which need not be the one that was opened first."""
+    """Close the current backend, which a viewer may have switched."""
     pipeline.backend.close()
 
 
 def _make_unique_names(names: Sequence[str]) -> list[str]:
-    """Two cameras' addresses may end alike."""
+    """Number repeated names: the URLs of two cameras may end alike."""
     return [f"{name}-{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
@@ -191,7 +193,7 @@ def _offer(
     selection: "Selection",
     closing: ExitStack,
 ) -> None:
-    """What viewers may switch to: every backend and precision that the model has here."""
+    """Offer viewers every available backend and precision of the model."""
     from okdhp_edge.backends.selection import choose_model, list_available_choices, load_backend
 
     def load_choice(choice: "RuntimeChoice") -> "Backend":
@@ -212,7 +214,7 @@ def _run_with_progress(
     selection: "Selection",
     max_frames: int | None,
 ) -> "tuple[list[RunReport], OkdhpError | None]":
-    """Run, with a bar; what was measured, by source, up to what broke the run, if anything did."""
+    """Run with a progress bar; returns a report per source and the error that ended it, if any."""
     import cv2
 
     from okdhp_edge.run.loop import run_loop
@@ -221,7 +223,7 @@ def _run_with_progress(
 
     cv2.setNumThreads(pipeline.backend.describe().threads or 1)
     before = read_sensors()
-    say(f"source {', '.join(feed.source.name for feed in feeds)}; Ctrl-C ends")
+    say(f"source {', '.join(feed.source.name for feed in feeds)}; press Ctrl-C to stop")
     failure = None
     with progress() as bars:
         try:
@@ -270,13 +272,13 @@ def _unwrap_single(records: list[dict[str, object]]) -> dict[str, object]:
 
 
 def show_report(result: "RunReport") -> None:
-    """The stage table and the facts a number needs."""
+    """Print the stage table and the run's metadata."""
     totals = {"frame age": result.frame_age, "end to end": result.end_to_end}
     stages = [*result.stages.items(), *((n, s) for n, s in totals.items() if s)]
     if stages:
         table(
             f"{result.source}: latency in ms over {stages[0][1].n} frames "
-            f"({result.warmup} warm-up frames left out)",
+            f"({result.warmup} warm-up frames excluded)",
             ("stage", "mean", "p50", "p90", "p95", "p99", "max"),
             [(n, *(f"{v:.2f}" for v in (s.mean, s.p50, s.p90, s.p95, s.p99, s.max)))
              for n, s in stages],
@@ -285,12 +287,12 @@ def show_report(result: "RunReport") -> None:
     skipped = f", {result.skipped} skipped" if result.skipped else ""
     rate = f"{result.fps:.1f} FPS; " if stages else ""  # of warm-up alone there is none
     frames = "1 frame" if result.frames == 1 else f"{result.frames} frames"
-    say(f"{rate}{frames}, somebody in {result.frames_with_people}, "
+    say(f"{rate}{frames}, people in {result.frames_with_people}, "
         f"{result.dropped} dropped{skipped}")  # fmt: skip
     if granted := result.source_facts.get("granted"):
-        say(f"the camera grants {granted['width']}x{granted['height']} at {granted['fps']:g} FPS "
+        say(f"the camera delivers {granted['width']}x{granted['height']} at {granted['fps']:g} FPS "
             f"{granted['fourcc']}; {result.source_facts['reconnects']} reconnects")  # fmt: skip
     say(f"ran on {ran.backend} {ran.version}, {ran.device}, {ran.threads or 'default'} threads")
-    say(f"precision asked {result.precision_asked}, ran {ran.precision}")
+    say(f"precision requested {result.precision_asked}, ran {ran.precision}")
     for line in (*result.flags, *result.source_facts.get("notes", ())):
         say(line)

@@ -18,88 +18,88 @@ _web = partial(typer.Option, rich_help_panel="In a browser")
 Source = Annotated[
     list[str] | None,
     _input(
-        help="webcam[:N], a video, picture or folder, an rtsp:// or http:// address, "
+        help="webcam[:N], a video, image or folder, an rtsp:// or http:// URL, "
         "stdin:WxH\\[@FPS] (BGR), gst:PIPELINE, screen[:X,Y,W,H]\\[@FPS], "
-        "synthetic[:FRAMES]\\[@FPS]. Several times for several. Default: webcam."
+        "synthetic[:FRAMES]\\[@FPS]. Repeatable. Default: webcam."
     ),
 ]
-Size = Annotated[str | None, _input(help="WxH to ask of a webcam.")]
-Fps = Annotated[float | None, _input(min=1, help="Rate to ask of a webcam.")]
+Size = Annotated[str | None, _input(help="Webcam resolution to request, WxH.")]
+Fps = Annotated[float | None, _input(min=1, help="Webcam frame rate to request.")]
 Policy = Annotated[
     Literal["auto", "live", "every"],
     _input(
-        help="live: the newest frame, others dropped and counted; every: all of them; auto: live "
-        "for cameras."
+        help="live: newest frame only, others are dropped and counted; every: all frames; auto: "
+        "live for cameras."
     ),
 ]
-Stride = Annotated[int, _input(min=1, help="Look at every n-th frame only.")]
-MaxFps = Annotated[float | None, _input(min=0.1, help="Look at no more frames a second.")]
-MaxFrames = Annotated[int | None, _input(min=1, help="Stop after so many.")]
+Stride = Annotated[int, _input(min=1, help="Process every n-th frame only.")]
+MaxFps = Annotated[float | None, _input(min=0.1, help="Maximum frames processed per second.")]
+MaxFrames = Annotated[int | None, _input(min=1, help="Stop after N frames.")]
 PeopleCount = Annotated[
     Literal["one", "many"],
-    _people(help="one: followed by the joints; many: found by --detector."),
+    _people(help="one: tracked by its joints; many: found by --detector."),
 ]
 Detector = Annotated[
     Path | None,
     _people(
-        help="ONNX file of a person detector (YOLOX or YOLOv8 layout, or what a .toml beside it "
-        "describes)."
+        help="ONNX person detector (YOLOX or YOLOv8 output layout, or as described by a .toml file "
+        "next to it)."
     ),
 ]
-DetectEvery = Annotated[int, _people(min=1, help="Frames from one detection to the next.")]
+DetectEvery = Annotated[int, _people(min=1, help="Run the detector every N frames.")]
 Smooth = Annotated[
     bool,
-    _people("--smooth", help="Steady the joints (One-Euro filter); not for metrics."),
+    _people("--smooth", help="Smooth the joints (One-Euro filter); not for metrics."),
 ]  # fmt: skip
-Threshold = Annotated[float, _people(min=0, max=1, help="Score from which a joint is drawn.")]
+Threshold = Annotated[float, _people(min=0, max=1, help="Minimum score of a drawn joint.")]
 Model = Annotated[str | None, _model(help=MODEL_HELP)]
 BackendName = Annotated[str, _model(help=f"auto, {', '.join(REGISTRY)}.")]
 Precision = Annotated[str, _model(help="auto, int8, fp32 or bf16.")]
 Threads = Annotated[
     int | None,
     _model(
-        min=1, help="CPU threads. Default: the fastest of a few numbers, timed once and remembered."
+        min=1, help="CPU threads. Default: the fastest of several counts, timed and remembered."
     ),
 ]
 Retime = Annotated[
     bool,
-    _model("--retime", help="Time runtimes and threads again, whatever is remembered."),
+    _model("--retime", help="Time runtimes and threads again, ignoring remembered results."),
 ]  # fmt: skip
-Engine = Annotated[Path | None, _model(help="A TensorRT engine, in place of building one.")]
+Engine = Annotated[Path | None, _model(help="TensorRT engine to load instead of building one.")]
 TrustEngine = Annotated[
     bool,
-    _model("--trust-engine", help="Load an engine that no sidecar vouches for: it is code."),
+    _model("--trust-engine", help="Load an engine without a matching sidecar; engines are code."),
 ]  # fmt: skip
 Save = Annotated[
     Path | None,
     _output(help="Annotated video (.mp4, .mkv, .mov, .avi), image, or folder of images."),
 ]
-JsonLines = Annotated[Path | None, _output("--json", help="Poses, one JSON object a frame.")]
+JsonLines = Annotated[Path | None, _output("--json", help="Poses, one JSON object per frame.")]
 Coco = Annotated[Path | None, _output(help="Poses as COCO results, for evaluation.")]
-Csv = Annotated[Path | None, _output(help="Poses, a row for each person.")]
+Csv = Annotated[Path | None, _output(help="Poses, one row per person.")]
 Write = Annotated[
     list[str] | None,
-    _output(help="KIND:FILE, a file of any kind of output; repeatable."),
+    _output(help="Additional output as KIND:FILE; repeatable."),
 ]
 Report = Annotated[
     Path | None,
-    _output(help="The report: .json with raw times, or .html to look at."),
+    _output(help="Report file: .json with raw times, or .html."),
 ]
-Window = Annotated[bool | None, _output(help="Show a window. Default: where there is a display.")]
+Window = Annotated[bool | None, _output(help="Show a window. Default: if there is a display.")]
 Watchdog = Annotated[
     bool,
-    _output("--watchdog", help="Tell systemd that frames come (Type=notify, WatchdogSec=)."),
+    _output("--watchdog", help="Notify the systemd watchdog (Type=notify, WatchdogSec=)."),
 ]  # fmt: skip
 Web = Annotated[
     str | None,
     _web(
-        help="[HOST:]PORT of a page with picture, numbers and controls, /metrics and /healthz. "
-        "This machine alone unless a host is given."
+        help="[HOST:]PORT of a page with live image, statistics and controls, /metrics and "
+        "/healthz. Local only unless a host is given."
     ),
 ]
 Verbose = Annotated[
     bool,
-    typer.Option("--verbose", "-v", help="Print what every runtime and number of threads took."),
+    typer.Option("--verbose", "-v", help="Print the timings of all runtimes and thread counts."),
 ]
 WebToken = Annotated[
     str | None,

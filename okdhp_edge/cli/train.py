@@ -28,23 +28,25 @@ def train(
     start: Annotated[
         str | None,
         typer.Option(
-            help="Trained weights to go on from: lite, full, or a checkpoint. Without "
-            "--recipe the schedule follows the size of the set."
+            help="Pretrained weights to fine-tune: lite, full, or a checkpoint. Without "
+            "--recipe, the schedule depends on the size of the data set."
         ),
     ] = None,
     val_data: Annotated[
         str | None,
-        typer.Option(help="KIND:PATH\\[@SPLIT] to evaluate on. Default: the data's own val."),
+        typer.Option(help="KIND:PATH\\[@SPLIT] to validate on. Default: the val split of --data."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder. Default: models/<recipe name>.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on after the last finished epoch.")] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder. Default: models/<recipe name>.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Resume after the last completed epoch.")] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Override the recipe's epochs.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Override the recipe's seed.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="32-true or bf16-mixed.")] = "32-true",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare crops.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Data loading processes.")] = 1,
 ) -> None:
-    """Train all branches by online distillation and keep the best one's checkpoint."""
+    """Train all branches by online distillation and save a checkpoint of the best one."""
     from okdhp_edge.artifacts import model_store
     from okdhp_edge.recipe.checkpoint import read_info
     from okdhp_edge.train.loop import train as run_training
@@ -54,15 +56,15 @@ def train(
     folder = out or model_store.MODELS / chosen.name
     source = data or chosen.data
     if (folder / "last.safetensors").is_file() and not resume:
-        say(f"replacing the model in {folder}; --resume would go on with it")
-    say(f"recipe {chosen.name} on {source}, into {folder}")
+        say(f"replacing the model in {folder}; use --resume to continue its training")
+    say(f"training recipe {chosen.name} on {source}, output in {folder}")
     with progress() as report:
         best = run_training(chosen, source, TrainingOptions(
             out=folder, resume=resume, val_data=val_data,
             device=device, precision=precision, workers=workers,
             report=report, say=say))  # fmt: skip
     if not best.is_file():
-        raise OkdhpError(f"{folder} was trained already", "drop --resume to train it anew")
+        raise OkdhpError(f"training in {folder} is already complete", "drop --resume to start over")
     facts = read_info(best)
     say(f"best branch {facts.best_branch}: {facts.metric} {facts.best_score:.2f} on val, {best}")
     emit({"checkpoint": str(best), "metric": facts.metric, "best_branch": facts.best_branch,
@@ -70,7 +72,7 @@ def train(
 
 
 def _choose_recipe(recipe: str | None, start: str | None, data: str | None) -> "Recipe":
-    """The recipe asked for, or one for going on from `start` with so many persons."""
+    """The requested recipe, or one for fine-tuning `start` on this many persons."""
     from okdhp_edge.artifacts import model_store
     from okdhp_edge.data.load import load
     from okdhp_edge.recipe.recipe import read_recipe
@@ -80,7 +82,7 @@ def _choose_recipe(recipe: str | None, start: str | None, data: str | None) -> "
         chosen = read_recipe(model_store.resolve_recipe(recipe))
         return chosen if start is None else chosen.model_copy(update={"start": start})
     if data is None:
-        raise OkdhpError("--start without --recipe needs data", "add --data coco:PATH")
+        raise OkdhpError("--start without --recipe needs a data set", "add --data coco:PATH")
     persons = len(load(data, "train"))
     chosen = make_finetuning_recipe(start, persons)
     frozen = chosen.freeze

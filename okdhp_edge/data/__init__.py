@@ -1,1 +1,1 @@
-"""Annotated people: readers of the field's formats, and people drawn from nothing."""
+"""Pose data sets: loaders for the common formats, and synthetic people."""

@@ -33,9 +33,9 @@ def read_json(file: Path) -> Any:
 
 
 def split_by_name(samples: Sequence[T], split: str, key: Callable[[T], str]) -> list[T]:
-    """80/10/10 by a hash of the picture's name: stable, and a picture's persons stay together.
+    """80/10/10 by a hash of the image's name: stable, and an image's persons stay together.
 
-    Of few pictures a split could get none so: then they are dealt out in the order of their hashes,
+    Of few images a split could get none so: then they are dealt out in the order of their hashes,
     a tenth to `val` and to `test`, at least one to each; one to `train` comes first.
     """
     names = sorted({key(s) for s in samples}, key=_hash)

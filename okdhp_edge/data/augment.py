@@ -1,4 +1,4 @@
-"""From a sample to what the network trains on: an augmented crop and the joints in it."""
+"""Augmentation: from a sample to a training crop and its joints."""
 
 from typing import Annotated, NamedTuple
 
@@ -32,7 +32,7 @@ class Augmentation(BaseModel):
     """The person appears larger or smaller by up to this share."""
     stretch: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The person appears wider and lower, or narrower and higher, by up to this share: for sets
-    whose pictures were squeezed to a square."""
+    whose images were squeezed to a square."""
     shift: Annotated[float, Field(ge=0, lt=0.5)] = 0.05
     """The box moves by up to this share of its size."""
     flip: bool = True
@@ -85,15 +85,15 @@ def make_training_crop(
     rng: np.random.Generator,
     large: tuple[int, int] | None = None,
 ) -> TrainingCrop:
-    """Cut the person out with random rotation, scale, shift, mirror and colours.
+    """Crop the person with random rotation, scale, shift, flip and colors.
 
     Where the network's input has a fourth channel, that is the person's mask.
 
     Args:
-        large: (width, height) of a second crop of just the same, for a teacher with better eyes.
+        large: (width, height) of a second crop of just the same, for a high-resolution teacher.
 
     Raises:
-        DataError: the picture cannot be read.
+        DataError: the image cannot be read.
     """
     mirror = augmentation.flip and rng.uniform() < 0.5
     box = _move_box(sample, skeleton, augmentation, rng)
@@ -176,7 +176,7 @@ def _blur(image: Image, rng: np.random.Generator) -> Image:
 
 
 def _erase(image: Image, rng: np.random.Generator) -> None:
-    """Put noise into a rectangle of the picture; a mask beside it is left as it is."""
+    """Put noise into a rectangle of the image; a mask beside it is left as it is."""
     height, width = image.shape[:2]
     side = np.sqrt(rng.uniform(*_ERASED_AREA_RANGE) * height * width)
     stretch = np.exp(rng.uniform(-1, 1) * _MAX_ERASED_LOG_ASPECT / 2)

@@ -1,4 +1,4 @@
-"""What is wrong with a data set, found before training does."""
+"""Find problems in a data set before training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class CheckReport:
 
 
 def check(poses: PoseDataset, progress: Callable[[int], None] | None = None) -> CheckReport:
-    """Look at every annotation and open every picture."""
+    """Check every annotation and open every image."""
     problems = find_problems(poses.samples)
     broken = {p.sample for p in problems}
     for done, sample in enumerate(poses.samples, start=1):
@@ -53,12 +53,12 @@ def _find_oddities(sample: Sample, width: int, height: int) -> list[str]:
     xy = sample.xy[sample.labelled]
     outside = int(((xy < -0.5) | (xy > [width - 0.5, height - 0.5])).any(axis=1).sum())
     if outside:
-        odd.append(f"{outside} labelled joint(s) outside the {width}x{height} picture")
+        odd.append(f"{outside} labelled joint(s) outside the {width}x{height} image")
     x, y, w, h = sample.box
     if max(w, h) < _MIN_BOX_PX:
         odd.append(f"box of only {w:.0f}x{h:.0f} px")
     if x > width or y > height or x + w < 0 or y + h < 0:
-        odd.append("box outside the picture")
+        odd.append("box outside the image")
     low, high = sample.box[:2], sample.box[:2] + sample.box[2:]
     margin = _BOX_MARGIN_SHARE * sample.box[2:].max()
     stray = int(((xy < low - margin) | (xy > high + margin)).any(axis=1).sum())

@@ -1,4 +1,4 @@
-"""COCO person keypoints, and every set in its format: the joints are the category's own."""
+"""COCO person keypoints, and any data set in COCO format with its own joints."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +30,7 @@ def load_coco(path: Path, split: str) -> PoseDataset:
     a folder for each split (Roboflow).
 
     A file named by itself, or alone in its folder and of no split by its name, is divided 80/10/10
-    by picture name, unless `splits/<split>.txt` beside it lists file names, one a line. Crowds and
+    by image name, unless `splits/<split>.txt` next to it lists file names, one a line. Crowds and
     persons without labelled joints are left out, and what is left out is counted in the notes.
 
     Raises:
@@ -67,7 +67,7 @@ def _find_annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
             return [(file, False) for file in files]
         raise DataError(
             f"{path} has no folder for split '{split}', only {', '.join(by_split)}",
-            "add one, or name a split with --val-data KIND:PATH@SPLIT",
+            "add one, or select a split with --val-data KIND:PATH@SPLIT",
         )
     folders = [d for d in (path / "annotations", path) if d.is_dir()]
     found = [f for d in folders for f in sorted(d.glob("*.json")) if "_det_" not in f.name]
@@ -85,7 +85,7 @@ def _find_annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
             return [(file, False)]
     raise DataError(
         f"no *{split}*.json under {path}" if files else f"no annotation file under {path}",
-        "point coco: at the JSON file or at a folder with annotations/",
+        "point coco: to the JSON file or a folder with annotations/",
     )
 
 
@@ -97,7 +97,7 @@ def find_annotation_file(path: Path, split: str) -> Path:
     """
     files = [file for file, _ in _find_annotation_files(path, split)]
     if len(files) != 1:
-        raise DataError(f"{path} has several annotation files", "name one of them")
+        raise DataError(f"{path} has several annotation files", "select one of them")
     return files[0]
 
 
@@ -151,7 +151,7 @@ def _load_file(file: Path, path: Path) -> PoseDataset:
     samples = list(_iterate_samples(persons, pictures, place, skeleton, left_out))
     if not samples:
         raise DataError(
-            f"{file} has no person that can be used",
+            f"{file} contains no usable person",
             "; ".join(_describe_left_out(left_out)) or "check it",
         )
     notes = [*_describe_left_out(left_out), *_collect_notes(skeleton, category)]
@@ -209,12 +209,12 @@ def _make_skeleton(file: Path, category: dict[str, Any], count: int) -> Skeleton
     if not isinstance(names, list) or len(names) != count:
         named = len(names) if isinstance(names, list) else "no"
         raise DataError(
-            f"{file} names {named} keypoints but has {count}", "mend `keypoints` in categories"
+            f"{file} names {named} keypoints but has {count}", "fix `keypoints` in categories"
         )
     limbs = _parse_limbs(category.get("skeleton"), count)
     flip = category.get("flip_idx")
     if flip is not None and not _is_integer_list(flip):
-        raise DataError(f"flip_idx of {file} is no list of whole numbers", "mend or remove it")
+        raise DataError(f"flip_idx of {file} is not a list of integers", "fix or remove it")
     return skeleton_from_names(file.stem, [str(n) for n in names], limbs, flip)
 
 
@@ -233,9 +233,9 @@ def _is_integer_list(value: Any) -> bool:
 
 def _collect_notes(skeleton: Skeleton, category: dict[str, Any]) -> list[str]:
     if not category.get("keypoints"):
-        return ["the joints have no names: they match no other set, and mirroring knows no sides"]
+        return ["the joints have no names: they match no other set, and flipping swaps no joints"]
     if not skeleton.pairs:
-        return ["no joint has a left and a right: mirrored pictures keep their joints as they are"]
+        return ["no left/right joint pairs found: flipping swaps no joints"]
     return []
 
 
@@ -250,7 +250,7 @@ def _iterate_samples(
         picture = pictures.get(_to_key(annotation.get("image_id")))
         file_name = None if picture is None else get_file_name(picture)
         if file_name is None:
-            left_out["persons of pictures that are not listed"] += 1
+            left_out["persons whose image is not listed"] += 1
             continue
         yield _make_sample(place, file_name, name, annotation, len(skeleton))
 
@@ -262,7 +262,7 @@ def _make_sample(
     if len(points) != joints:
         raise DataError(
             f"annotation {name} has {len(points)} joints, not {joints}",
-            "give all persons the same joints",
+            "use the same joints for all persons",
         )
     labelled = points[:, 2] > 0
     box = read.parse_box(annotation, points[labelled, :2], name)
@@ -286,5 +286,5 @@ def _select_split(file: Path, samples: list[Sample], split: str) -> list[Sample]
     try:
         wanted = {line.strip() for line in read_text(listing).splitlines()}
     except (OSError, ValueError) as error:
-        raise DataError(f"{listing} cannot be read ({error})", "write it as UTF-8") from error
+        raise DataError(f"{listing} cannot be read ({error})", "save it as UTF-8") from error
     return [s for s in samples if s.image_name in wanted]

@@ -1,4 +1,4 @@
-"""One COCO annotation as labelling tools write it, brought to one shape.
+"""Normalize a COCO annotation as written by various labelling tools.
 
 CVAT, Label Studio, Roboflow, coco-annotator, Supervisely and VIA agree on the names of the keys and
 on little else: numbers may be text, keypoints nested, ids missing, boxes empty.
@@ -31,7 +31,7 @@ def parse_numbers(values: Any, what: str, name: str) -> NDArray[np.float64]:
     try:
         flat = np.array(_flatten(values), dtype=np.float64)
     except (TypeError, ValueError, OverflowError, RecursionError):
-        raise DataError(f"annotation {name}: `{what}` is no list of numbers", "mend it") from None
+        raise DataError(f"annotation {name}: `{what}` is not a list of numbers", "fix it") from None
     return flat
 
 
@@ -52,8 +52,8 @@ def parse_keypoints(annotation: Mapping[str, Any], name: str) -> NDArray[np.floa
     flat = parse_numbers(annotation.get("keypoints"), "keypoints", name)
     if flat.size % 3:
         raise DataError(
-            f"annotation {name} has {flat.size} numbers in `keypoints`, which are not triples",
-            "give x, y and visibility of each joint",
+            f"annotation {name} has {flat.size} numbers in `keypoints`, not a multiple of 3",
+            "give x, y and visibility for each joint",
         )
     return flat.reshape(-1, 3)
 
@@ -73,7 +73,7 @@ def parse_box(annotation: Mapping[str, Any], labelled_xy: NDArray[np.float64], n
     if given.size == 4:
         return given
     if given.size:
-        raise DataError(f"annotation {name} has a `bbox` of {given.size} numbers", "give 4 or none")
+        raise DataError(f"annotation {name} has a `bbox` of {given.size} numbers", "use 4 or none")
     if "center" in annotation and "scale" in annotation:
         side = float(parse_numbers(annotation["scale"], "scale", name).max()) * _PIXEL_STD
         centre = parse_numbers(annotation["center"], "center", name)[:2]
@@ -108,8 +108,8 @@ def parse_absent(
     flags = parse_numbers(annotation["absent"], "absent", name)
     if len(flags) != len(labelled_K):
         raise DataError(
-            f"annotation {name} has no `absent` of {len(labelled_K)} numbers",
-            "give one for each joint, or leave the key out",
+            f"annotation {name}: `absent` must have {len(labelled_K)} numbers",
+            "give one per joint, or omit the key",
         )
     return (flags > 0) & ~labelled_K
 

@@ -1,4 +1,4 @@
-"""Where a COCO file's pictures lie."""
+"""Locate the images of a COCO file."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -19,7 +19,7 @@ def get_file_name(image: Mapping[str, Any]) -> str | None:
 
 
 class ImageLocator:
-    """Where a file's pictures lie: the place that holds most of a few of them, so that one that is
+    """Where a file's images lie: the place that holds most of a few of them, so that one that is
     missing does not decide."""
 
     def __init__(self, file: Path, path: Path, images: Iterable[dict[str, Any]]) -> None:
@@ -39,7 +39,7 @@ class ImageLocator:
                     return
 
     def of(self, file_name: str) -> Path:
-        """The picture's path, whether or not it is there."""
+        """The image's path, whether or not it is there."""
         return self._root / (PurePosixPath(file_name).name if self._bare else file_name)
 
 
@@ -51,8 +51,8 @@ def _exists(path: Path) -> bool:
 
 
 def _iterate_roots(file: Path, path: Path) -> Iterator[Path]:
-    """Where pictures may lie, the likeliest first: COCO's `val2017/`, `images/val2017/`, CVAT's
-    `images/default/`, beside the file, and folders above it."""
+    """Where images may lie, the likeliest first: COCO's `val2017/`, `images/val2017/`, CVAT's
+    `images/default/`, next to the file, and folders above it."""
     part = file.stem.split("_")[-1]
     above = file.parent.parent
     yield from (above / part, above / "images" / part, above / "images", above)

@@ -1,4 +1,4 @@
-"""Labels put right: persons whose sides are exchanged, joints that are somewhere else."""
+"""Label corrections: persons with swapped sides, misplaced joints."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,14 +15,14 @@ from okdhp_edge.system.reading import read_text
 
 
 class Corrections(BaseModel):
-    """What `okdhp-edge data relabel` or a second opinion found, by sample id; no pictures.
+    """What `okdhp-edge data relabel` or a second opinion found, by sample id; no images.
 
     Attributes:
         data: kind and split of the set, without its place.
         model: name and hash of what disagreed with the labels.
         swapped: persons whose left and right are to be exchanged.
         unlabelled: joints that are to count as unlabelled.
-        moved: joints that are to count as labelled, at this x and y in pixels of the picture.
+        moved: joints that are to count as labelled, at this x and y in pixels of the image.
             Names are those after exchanging.
     """
 
@@ -68,8 +68,8 @@ def read_corrections(path: Path) -> Corrections:
         return Corrections.model_validate_json(read_text(path))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path} is no file of corrections ({describe_first_fault(error)})",
-            "make one with `okdhp-edge data relabel`",
+            f"{path} is not a corrections file ({describe_first_fault(error)})",
+            "create one with `okdhp-edge data relabel`",
         ) from error
 
 

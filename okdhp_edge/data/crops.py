@@ -1,6 +1,6 @@
-"""Every person with a margin as a small picture of its own, in COCO format.
+"""Write every person with a margin as a small image of its own, in COCO format.
 
-A set of crops is a tenth of the pictures it comes from: it travels to a rented GPU, and an epoch
+A set of crops is a tenth of the images it comes from: it travels to a rented GPU, and an epoch
 decodes no more than what it trains on.
 """
 
@@ -52,17 +52,17 @@ class CropOptions:
 def write_crops(
     poses: PoseDataset, out: Path, options: CropOptions, report: Callable[[int], None]
 ) -> int:
-    """Write `out/annotations.json` and a picture for each person, or nothing; returns the bytes
+    """Write `out/annotations.json` and an image for each person, or nothing; returns the bytes
     written. Crops that were there are replaced.
 
     Raises:
-        DataError: a picture cannot be read, or this OpenCV cannot write such pictures.
+        DataError: an image cannot be read, or this OpenCV cannot write such images.
         OutputError: the place cannot be written.
     """
     if not cv2.haveImageWriter(f"x{options.suffix}"):
-        raise DataError(f"this OpenCV writes no {options.suffix}", "choose another --suffix")
+        raise DataError(f"OpenCV cannot write {options.suffix}", "choose another --suffix")
     if out.is_dir() and any(out.iterdir()) and not (out / ANNOTATIONS).is_file():
-        raise OutputError(f"{out} holds something else than crops", "choose another folder")
+        raise OutputError(f"{out} contains files other than crops", "choose another folder")
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     written = 0
@@ -107,7 +107,7 @@ def _encode_samples(poses: PoseDataset, options: CropOptions) -> Iterator[_Encod
 
 
 def _cut(sample: Sample, options: CropOptions) -> tuple[Image, int, int, float]:
-    """The crop, where it lay in the picture, and by how much it was scaled."""
+    """The crop, where it lay in the image, and by how much it was scaled."""
     picture = sample.image.read()
     longest = max(float(sample.box[2:].max()), 1.0)
     low, high = _compute_bounds(sample.box, longest * options.crop_scale, picture.shape[1::-1])
@@ -122,7 +122,7 @@ def _cut(sample: Sample, options: CropOptions) -> tuple[Image, int, int, float]:
 def _compute_bounds(
     box: Box, side: float, size: tuple[int, ...]
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """First pixel and last but one of the square around the box, within the picture."""
+    """First pixel and last but one of the square around the box, within the image."""
     centre = box[:2] + box[2:] / 2
     last = np.array(size)
     low = np.clip(np.floor(centre - side / 2).astype(int), 0, last - 1)

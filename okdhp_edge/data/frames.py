@@ -1,4 +1,4 @@
-"""Images without labels: a folder of them, or the frames of a video; each as one whole person."""
+"""Unlabelled images from a folder or a video, each treated as one whole person."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,14 +40,14 @@ class VideoFrame:
 
 
 def unlabelled(kind: str, path: Path, most: int) -> Sequence[Sample]:
-    """At most `most` evenly spaced pictures of `folder:DIR` or `video:FILE`.
+    """At most `most` evenly spaced images of `folder:DIR` or `video:FILE`.
 
     Raises:
         DataError: nothing there can be read.
     """
     pictures = _list_folder(path) if kind == "folder" else _list_video(path)
     if not pictures:
-        raise DataError(f"no pictures in {path}", "give a folder of pictures or a video file")
+        raise DataError(f"no images in {path}", "use a folder of images or a video file")
     places = np.unique(np.linspace(0, len(pictures) - 1, most).round().astype(int))
     return [_make_whole_sample(*pictures[place]) for place in places]
 

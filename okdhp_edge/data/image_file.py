@@ -1,4 +1,4 @@
-"""Image files: read whole, refused in one line, or with a word that they hold more than one."""
+"""Read image files, with one-line errors for bad files and a note for multi-image files."""
 
 import importlib.util
 import io
@@ -18,7 +18,7 @@ from okdhp_edge.system.reading import read_file
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif",
                   ".avif", ".mpo"}  # fmt: skip
 _MAX_BYTES = 1 << 28
-_REMEDY = "replace the file or take it out of the list"
+_REMEDY = "replace the file or remove it from the data set"
 _MAX_PIXELS = 1 << 26
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _JPEG_MAGIC, _JPEG_SCAN_MARKER, _JPEG_END_MARKER = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
@@ -34,7 +34,7 @@ _UNDECODABLE_FORMATS = {
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A picture on disk, read when needed."""
+    """An image on disk, read when needed."""
 
     path: Path
 
@@ -42,13 +42,13 @@ class ImageFile:
         """Decode the file.
 
         Raises:
-            DataError: the file is missing, truncated or no picture.
+            DataError: the file is missing, truncated or not an image.
         """
         return read_image(self.path)
 
 
 def read_image(path: Path) -> Image:
-    """Decode a picture file to (H, W, 3) uint8 BGR, rotated as its EXIF says.
+    """Decode an image file to (H, W, 3) uint8 BGR, rotated according to its EXIF orientation.
 
     Raises:
         DataError: the file is missing, truncated or no picture.
@@ -62,12 +62,12 @@ def read_image_and_note(path: Path) -> tuple[Image, str | None]:
         data = read_file(path, _MAX_BYTES)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise DataError(
-            f"picture {path} does not exist", "check the path or the data set's images"
+            f"image {path} does not exist", "check the path or the data set's images"
         ) from None
     except (OSError, ValueError) as error:
-        raise DataError(f"picture {path} cannot be read ({error})", "check the file") from error
+        raise DataError(f"image {path} cannot be read ({error})", "check the file") from error
     count = count_images(data)
-    note = f"{path.name} holds {count} images: the first is read" if count > 1 else None
+    note = f"{path.name} holds {count} images: only the first is read" if count > 1 else None
     return decode_image(data, path), note
 
 
@@ -75,13 +75,13 @@ def decode_image(data: bytes, name: Path | str) -> Image:
     """As `read_image`, of a file's content.
 
     Raises:
-        DataError: truncated, too large, of a kind that cannot be decoded here, or no picture.
+        DataError: truncated, too large, of a kind that cannot be decoded here, or not an image.
     """
     if _is_cut_off(data):
-        raise DataError(f"picture {name} is cut off", "copy or download it again")
+        raise DataError(f"image {name} is truncated", "copy or download it again")
     if data.startswith(_JPEG_MAGIC) and data.count(_JPEG_SCAN_MARKER) > _MAX_SCANS:
         raise DataError(
-            f"picture {name} has more than {_MAX_SCANS} scans, each of which is decoded", _REMEDY
+            f"image {name} is a progressive JPEG with more than {_MAX_SCANS} scans", _REMEDY
         )
     whole = _decode_heif(data, name)
     if whole is not None:
@@ -90,8 +90,8 @@ def decode_image(data: bytes, name: Path | str) -> Image:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         limit = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "2^30")
-        reason = f"more than {limit} pixels" if "pixels" in str(error) else "no picture"
-        raise DataError(f"picture {name} cannot be decoded ({reason})", _REMEDY) from error
+        reason = f"more than {limit} pixels" if "pixels" in str(error) else "not an image"
+        raise DataError(f"image {name} cannot be decoded ({reason})", _REMEDY) from error
     if image is None:
         raise _explain_undecodable(data, name)
     return np.asarray(image, dtype=np.uint8)
@@ -101,15 +101,15 @@ def _explain_undecodable(data: bytes, name: Path | str) -> DataError:
     kind = next((k for mark, k in _UNDECODABLE_FORMATS.items() if mark in data[:32]), None)
     if kind in ("HEIC", "HEIF"):
         return DataError(
-            f"picture {name} is {kind}, which OpenCV cannot decode",
+            f"image {name} is {kind}, which OpenCV cannot decode",
             "pip install okdhp-edge[heif], or convert it to JPEG",
         )
     if kind:
         return DataError(
-            f"picture {name} is {kind}, which this OpenCV cannot decode",
+            f"image {name} is {kind}, which this OpenCV build cannot decode",
             "convert it to JPEG or PNG",
         )
-    return DataError(f"picture {name} cannot be decoded (no picture)", _REMEDY)
+    return DataError(f"image {name} cannot be decoded (not an image)", _REMEDY)
 
 
 def _decode_heif(data: bytes, name: Path | str) -> Image | None:
@@ -122,11 +122,11 @@ def _decode_heif(data: bytes, name: Path | str) -> Image | None:
     try:
         photo = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True, bgr_mode=True)
         if photo.size[0] * photo.size[1] > _MAX_PIXELS:
-            raise DataError(f"picture {name} has more than {_MAX_PIXELS} pixels", _REMEDY)
+            raise DataError(f"image {name} has more than {_MAX_PIXELS} pixels", _REMEDY)
         return np.ascontiguousarray(np.asarray(photo)[..., :3])
     except (ValueError, RuntimeError, OSError, EOFError) as error:
         reason = f"HEIC that cannot be decoded ({error})"
-        raise DataError(f"picture {name} is {reason}", _REMEDY) from error
+        raise DataError(f"image {name} is {reason}", _REMEDY) from error
 
 
 def count_images(data: bytes) -> int:

@@ -1,4 +1,4 @@
-"""`KIND:PATH` to samples: one table, and one place where bad annotations are turned away."""
+"""Load `KIND:PATH` data: the table of formats, and the validation of annotations."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ _SPLIT_PATTERN = re.compile(r"(?P<split>[a-z]+)(\[(?P<start>-?\d+)?:(?P<stop>-?\
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with one sample. Fatal ones cannot be trained on."""
+    """A problem of one sample. Samples with fatal problems cannot be trained on."""
 
     sample: str
     what: str
@@ -87,12 +87,12 @@ def _load_source(source: str, split: str) -> PoseDataset:
     kind, _, path = source.partition(":")
     if kind not in DATASET_LOADERS:
         if "+" in kind:  # as cards of shipped weights tell what they were trained on
-            raise DataError("where the data lie is not known here", "give --data KIND:PATH")
+            raise DataError("the location of the training data is unknown", "pass --data KIND:PATH")
         raise DataError(
-            f"unknown data kind '{kind}'", f"use one of {', '.join(DATASET_LOADERS)} as KIND:PATH"
+            f"unknown data format '{kind}'", f"use one of {', '.join(DATASET_LOADERS)} as KIND:PATH"
         )
     if kind != "synthetic" and not path:
-        raise DataError(f"data '{source}' names no path", f"write {kind}:PATH")
+        raise DataError(f"data '{source}' has no path", f"write {kind}:PATH")
     parts = [
         _load_part(DATASET_LOADERS[kind], Path(path).expanduser(), part)
         for part in split.split("+")
@@ -126,7 +126,7 @@ def load(source: str, split: str) -> PoseDataset:
         raise DataError(
             f"{source} ({split}): {fatal[0].what} in sample '{fatal[0].sample}'"
             + (f" and {len(fatal) - 1} more" if len(fatal) > 1 else ""),
-            f"mend or remove them; `okdhp-edge data check --data {source}` lists all",
+            f"fix or remove them; `okdhp-edge data check --data {source}` lists all",
         )
     return poses
 
@@ -139,11 +139,11 @@ def find_problems(samples: Sequence[Sample]) -> list[Problem]:
 def _find_faults(sample: Sample) -> list[str]:
     faults = []
     if not np.isfinite(sample.xy[sample.labelled]).all():
-        faults.append("a labelled joint that is not a number")
+        faults.append("a labelled joint with NaN or infinite coordinates")
     if not np.isfinite(sample.box).all() or (sample.box[2:] <= 0).any():
-        faults.append(f"a box of no size {np.round(sample.box, 1).tolist()}")
+        faults.append(f"an empty box {np.round(sample.box, 1).tolist()}")
     if not sample.labelled.any() and not sample.is_negative:
         faults.append("no labelled joint")
     if isinstance(sample.image, ImageFile) and not sample.image.path.is_file():
-        faults.append(f"missing picture {sample.image.path}")
+        faults.append(f"missing image {sample.image.path}")
     return faults

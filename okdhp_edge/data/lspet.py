@@ -22,7 +22,7 @@ _MIN_LABELLED_JOINTS = 2
 def load_lspet(path: Path, split: str) -> PoseDataset:
     """Read `joints.mat`, `images/` and `splits/<split>.txt` under `path`.
 
-    Without `splits/`, which is not part of LSPET, it is divided 80/10/10 by picture name.
+    Without `splits/`, which is not part of LSPET, it is divided 80/10/10 by image name.
 
     In LSPET the third value is 1 where a joint is labelled; elsewhere its coordinates mean
     nothing. The person box is the labelled joints' extent.
@@ -32,7 +32,7 @@ def load_lspet(path: Path, split: str) -> PoseDataset:
     """
     mat = path / "joints.mat"
     if not mat.is_file():
-        raise DataError(f"{mat} does not exist", "point lspet: at the folder that holds joints.mat")
+        raise DataError(f"{mat} does not exist", "point lspet: to the folder with joints.mat")
     joints = read_matlab(mat, "joints")
     if joints.ndim != 3 or joints.shape[:2] != (len(LSP14), 3):
         raise DataError(f"{mat} holds joints {joints.shape}, not (14, 3, N)", "download it again")
@@ -49,14 +49,14 @@ def _read_names(path: Path, split: str, count: int) -> list[str]:
     if not listing.parent.is_dir():
         return split_by_name(every, split, key=str)
     if not listing.is_file():
-        raise DataError(f"{listing} does not exist", "write one picture name a line, as im00001")
+        raise DataError(f"{listing} does not exist", "write one image name per line: im00001")
     try:
         names = read_text(listing).split()
     except (OSError, ValueError) as error:
-        raise DataError(f"{listing} cannot be read ({error})", "write it as UTF-8") from error
+        raise DataError(f"{listing} cannot be read ({error})", "save it as UTF-8") from error
     for name in names:
         if not is_count(name[2:]) or not 1 <= int(name[2:]) <= count:
-            raise DataError(f"{listing} names '{name}', which joints.mat lacks", "mend the list")
+            raise DataError(f"{listing} names '{name}', which joints.mat lacks", "fix the list")
     return names
 
 

@@ -1,4 +1,4 @@
-"""Which pixels are the person: annotated outlines, drawn ones, or the hull of the joints."""
+"""Person masks: annotated or synthetic outlines, or the convex hull of the joints."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,7 +27,7 @@ class Mask(Protocol):
 
 @dataclass(frozen=True)
 class PolygonMask:
-    """Polygons (N, 2) in picture pixels; their union is the person (COCO's `segmentation`)."""
+    """Polygons (N, 2) in image pixels; their union is the person (COCO's `segmentation`)."""
 
     polygons: tuple[NDArray[np.float64], ...]
 

@@ -30,11 +30,11 @@ def read_matlab(path: Path, variable: str) -> NDArray[np.float64]:
             "okdhp_edge.data.matlab", str(path.resolve()), variable, timeout_s=_READ_TIMEOUT_S
         )
     except subprocess.TimeoutExpired as error:
-        raise DataError(f"{path} is not read within {_READ_TIMEOUT_S} s", remedy) from error
+        raise DataError(f"{path} could not be read within {_READ_TIMEOUT_S} s", remedy) from error
     if child.returncode < 0:
-        raise DataError(f"{path} is broken: it crashes SciPy's reader", remedy)
+        raise DataError(f"{path} is damaged: it crashes SciPy's reader", remedy)
     if child.returncode:
-        raise DataError(f"{path} holds no readable '{variable}' ({read_last_words(child)})", remedy)
+        raise DataError(f"{path} has no readable '{variable}' ({read_last_words(child)})", remedy)
     return np.asarray(np.load(io.BytesIO(child.stdout), allow_pickle=False), dtype=np.float64)
 
 

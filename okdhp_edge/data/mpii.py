@@ -28,7 +28,7 @@ def load_mpii(path: Path, split: str) -> PoseDataset:
     """Read a `test_mpii.json`-like file, or a folder with train/valid/test.json.
 
     Head sizes come from `headboxes_src` in a `.mat` file of the same name (as `valid.mat`) or
-    `gt_<name>.mat` beside the JSON; without it the distance upper neck to head top stands in.
+    `gt_<name>.mat` next to the JSON; without it the distance upper neck to head top stands in.
 
     Raises:
         DataError: a file is missing or not what the format says.
@@ -59,15 +59,15 @@ class _Record(BaseModel):
 def _read_records(file: Path) -> list[_Record]:
     content = read_json(file)
     if not isinstance(content, list):
-        raise DataError(f"{file} is not an MPII person list", "give the HRNet-style JSON file")
+        raise DataError(f"{file} is not an MPII person list", "use the HRNet-style JSON file")
     records = []
     for number, entry in enumerate(content):
         try:
             records.append(_Record.model_validate(entry))
         except ValidationError as error:
             raise DataError(
-                f"person {number} of {file} is not MPII's ({describe_first_fault(error)})",
-                "give the HRNet-style JSON file",
+                f"person {number} of {file} is not in MPII format ({describe_first_fault(error)})",
+                "use the HRNet-style JSON file",
             ) from error
     return records
 
@@ -78,14 +78,14 @@ def _find_annotation_file(path: Path, split: str) -> tuple[Path, bool]:
         return path, True
     if split not in _SPLIT_FILES:
         raise DataError(
-            f"{path} is a folder of files by split, not a set that is read as a whole",
-            "give --split train or val, or point mpii: at one JSON file",
+            f"{path} has one file per split and cannot be read as a whole",
+            "pass --split train or val, or point mpii: to one JSON file",
         )
     name = _SPLIT_FILES[split]
     for candidate in (path / name, path / "annot" / name):
         if candidate.is_file():
             return candidate, False
-    raise DataError(f"no {name} in {path}", "point mpii: at the JSON file or its folder")
+    raise DataError(f"no {name} in {path}", "point mpii: to the JSON file or its folder")
 
 
 def _read_head_sizes(file: Path, records: list[_Record]) -> tuple[list[float | None], str]:
@@ -101,7 +101,7 @@ def _sizes_from_mat(file: Path, count: int) -> list[float | None]:
     boxes = read_matlab(file, "headboxes_src")
     if boxes.shape != (2, 2, count):
         raise DataError(
-            f"{file} holds head boxes {boxes.shape}, the JSON {count} persons",
+            f"{file} has head boxes {boxes.shape}, but the JSON has {count} persons",
             "use the .mat that belongs to this JSON",
         )
     return list(compute_head_sizes(boxes.transpose(2, 0, 1)))

@@ -1,4 +1,4 @@
-"""A picture of a data set: samples as labelled, and as the network will see them."""
+"""A preview image of a data set: samples as labelled, and as the network will see them."""
 
 import cv2
 import numpy as np
@@ -66,7 +66,7 @@ def _draw_column(
 
 
 def draw_labelled_tile(poses: PoseDataset, sample: Sample, side: int) -> Image:
-    """The picture around the person, letterboxed to a square, with box and skeleton."""
+    """The image around the person, letterboxed to a square, with box and skeleton."""
     picture = sample.image.read()
     x, y, w, h = sample.box
     margin = 0.35 * max(w, h)

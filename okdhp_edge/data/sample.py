@@ -1,4 +1,4 @@
-"""One labelled person, wherever it comes from."""
+"""A labelled person, and data sets of them."""
 
 import re
 from collections.abc import Sequence
@@ -18,24 +18,24 @@ from okdhp_edge.pose.skeleton import Skeleton
 
 
 class LazyImage(Protocol):
-    """Something that yields a picture when asked."""
+    """An image that is read on demand."""
 
     def read(self) -> Image:
-        """The picture (H, W, 3) uint8 BGR."""
+        """The image (H, W, 3) uint8 BGR."""
         ...
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A person in a picture.
+    """A person in an image.
 
     Attributes:
         id: unique within its set, the same on every machine; lists of samples name it.
         image: where the pixels come from.
-        box: (4,) x, y, width, height of the person in the picture, unpadded.
-        xy: (K, 2) joints in picture pixels, centres at whole numbers; rubbish where unlabelled.
+        box: (4,) x, y, width, height of the person in the image, unpadded.
+        xy: (K, 2) joints in image pixels, centres at whole numbers; rubbish where unlabelled.
         labelled: (K,) whether the joint's position is known.
-        absent: (K,) whether the joint is known not to be in the picture; None where the set does
+        absent: (K,) whether the joint is known not to be in the image; None where the set does
             not say. What is neither labelled nor absent may be anywhere.
         head_size: pixels, for PCKh; None where the set has no head.
         area: square pixels of the person, for OKS; None where the set does not say.
@@ -59,7 +59,7 @@ class Sample:
 
     @property
     def is_negative(self) -> bool:
-        """Whether the box is known to hold nobody."""
+        """Whether the box is known to contain no person."""
         return self.absent is not None and bool(self.absent.all())
 
     @property
@@ -111,7 +111,7 @@ class PoseDataset:
             raise DataError(
                 f"{len(missing)} of {len(ids)} listed samples are not in {self.source} "
                 f"({self.split}), first '{missing[0]}'",
-                "use a list made for this data set",
+                "use a list created for this data set",
             )
         return PoseDataset(
             self.source, self.split, self.skeleton, [by_id[i] for i in ids], self.metric, self.notes
@@ -138,7 +138,7 @@ class PoseDataset:
             raise DataError(
                 f"the model's joints ({', '.join(skeleton.joints[:3])}, ...) are not those of "
                 f"{self.source} ({', '.join(self.skeleton.joints[:3])}, ...)",
-                "use data whose joints have the model's names",
+                "use data with the model's joint names",
             )
         samples = [_reorder_joints(s, source) for s in self.samples]
         return replace(self, skeleton=skeleton, samples=samples)

@@ -1,6 +1,6 @@
-"""People drawn from nothing: labelled pictures that need no download and no licence.
+"""Synthetic people: labelled images that need no download and no license.
 
-Everything is a function of (seed, index): the same picture on every machine and every epoch.
+Everything is a function of (seed, index): the same image on every machine and every epoch.
 """
 
 from dataclasses import dataclass
@@ -35,12 +35,12 @@ _IMAGE_SIDE_PX = 192
 
 @dataclass(frozen=True)
 class DrawnImage:
-    """A synthetic picture, drawn again whenever it is read."""
+    """A synthetic image, drawn again whenever it is read."""
 
     index: int
 
     def read(self) -> Image:
-        """Draw the picture (192, 192, 3) uint8 BGR."""
+        """Draw the image (192, 192, 3) uint8 BGR."""
         return _draw(self.index).image
 
 
@@ -62,7 +62,7 @@ def load_synthetic(path: Path, split: str) -> PoseDataset:
     counts = dict(_DEFAULT_COUNTS)
     if str(path) != ".":
         if not is_count(str(path)) or int(str(path)) < 1:
-            raise DataError(f"synthetic:{path} is not a count of persons", "write synthetic:2400")
+            raise DataError(f"synthetic:{path} is not a number of persons", "use synthetic:2400")
         train = int(str(path))
         counts = {"train": train, "val": max(1, train // 8), "test": max(1, train // 8),
                   "all": train}  # fmt: skip
@@ -140,7 +140,7 @@ def _occlude(canvas: Image, xy: NDArray[np.float64], rng: np.random.Generator) -
 
 
 class SyntheticScene:
-    """A person moving smoothly before a still scene; frame t is a function of (seed, t)."""
+    """A person moving smoothly in front of a static scene; frame t is a function of (seed, t)."""
 
     def __init__(self, size: tuple[int, int], seed: int = 0) -> None:
         self._size = size
@@ -150,7 +150,7 @@ class SyntheticScene:
         self._look = Appearance.random(rng)
 
     def frame(self, seconds: float) -> tuple[Image, NDArray[np.float64]]:
-        """The picture at `seconds` and the true joints (14, 2) in it."""
+        """The image at `seconds` and the true joints (14, 2) in it."""
         xy, posture = self._compute_joints(seconds)
         canvas = self._background.copy()
         draw_figure(canvas, xy, posture, self._look, np.random.default_rng(self._seed))

@@ -114,7 +114,7 @@ def _place_limb(
 
 
 def _direction(angle: float) -> NDArray[np.float64]:
-    """Unit vector; 0 points down, positive turns towards the picture's right."""
+    """Unit vector; 0 points down, positive turns towards the image's right."""
     return np.array([np.sin(angle), np.cos(angle)])
 
 

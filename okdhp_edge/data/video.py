@@ -73,7 +73,7 @@ class VideoReader:
             name = os.fsencode(self._name).decode()
         except UnicodeError:
             raise DataError(
-                f"the name of video {self._name} is not text in UTF-8", "rename the file"
+                f"the file name of video {self._name} is not valid UTF-8", "rename the file"
             ) from None
         # Or a colon in a file's name would be taken for a protocol.
         url = f"file:{name}" if isinstance(place, Path) else name
@@ -85,11 +85,11 @@ class VideoReader:
         except (av.FFmpegError, OSError, ValueError) as error:
             raise DataError(
                 f"video {self._name} cannot be opened ({_describe_error(error)})",
-                "check that it is a video that FFmpeg can decode",
+                "check that FFmpeg can decode it",
             ) from error
         if not self._container.streams.video:
             self.close()
-            raise DataError(f"{self._name} holds no video stream", "check the file")
+            raise DataError(f"{self._name} has no video stream", "check the file")
         self._stream = self._container.streams.video[0]
         self._check_size(self._stream.codec_context.width, self._stream.codec_context.height)
         # Threads that decode frames side by side hold back as many.
@@ -231,7 +231,7 @@ class VideoReader:
         if width * height > _MAX_PIXELS:
             self.close()
             raise DataError(
-                f"video {self._name} has frames of {width}x{height}, more than 8K",
+                f"video {self._name} has {width}x{height} frames, larger than 8K",
                 "make it smaller: ffmpeg -i FILE -vf scale=1920:-2 SMALLER.mp4",
             )
 

@@ -1,7 +1,7 @@
-"""YOLO pose: a `data.yaml`, pictures, and a text file of shares for each of them.
+"""YOLO pose: a `data.yaml`, images, and one text file of normalized coordinates per image.
 
 https://docs.ultralytics.com/datasets/pose/ describes it: class, box centre and size, then x, y and
-(with `kpt_shape: [K, 3]`) visibility of each joint, all but the visibility shares of the picture.
+(with `kpt_shape: [K, 3]`) visibility of each joint, all but the visibility shares of the image.
 """
 
 from collections import Counter
@@ -49,7 +49,7 @@ def find_yaml(path: Path) -> Path:
 def load_yolo(path: Path, split: str, person_class: str | None = None) -> PoseDataset:
     """Read a data set given by its `data.yaml`, or by the folder that holds it.
 
-    A set that names only `train` is divided 80/10/10 by picture name.
+    A set that names only `train` is divided 80/10/10 by image name.
 
     Args:
         person_class: name or number of the class that is read; default: `person`, else the most
@@ -65,7 +65,7 @@ def load_yolo(path: Path, split: str, person_class: str | None = None) -> PoseDa
     if split != "all" and split not in named and named != ["train"]:
         raise DataError(
             f"{file} names no '{split}', only {', '.join(named)}",
-            f"add `{split}:` to it, or name a split with --val-data KIND:PATH@SPLIT",
+            f"add `{split}:` to it, or select a split with --val-data KIND:PATH@SPLIT",
         )
     wanted = named if split == "all" else [split] if split in named else named
     labelled = [
@@ -77,7 +77,7 @@ def load_yolo(path: Path, split: str, person_class: str | None = None) -> PoseDa
         samples = split_by_name(samples, split, key=lambda s: s.image_name)
     notes = [f"left out: {count} {what}" for what, count in left_out.items()]
     if not facts.skeleton.pairs:
-        notes.append("no joint has a left and a right: mirrored pictures keep their joints")
+        notes.append("no left/right joint pairs found: flipping swaps no joints")
     return PoseDataset(f"yolo:{path}", split, facts.skeleton, samples, "oks", tuple(notes))
 
 
@@ -88,7 +88,7 @@ def _read_facts(file: Path) -> _Facts:
         raise DataError(f"{file} does not exist", _explain_missing_yaml(file.parent)) from None
     except (OSError, ValueError) as error:
         text = " ".join(str(error).split())[:120]
-        raise DataError(f"{file} is no YAML ({text})", "mend it") from error
+        raise DataError(f"{file} is not valid YAML ({text})", "fix it") from error
     shape = content.get("kpt_shape") if isinstance(content, dict) else None
     if (
         not isinstance(shape, list) or len(shape) != 2
@@ -97,7 +97,7 @@ def _read_facts(file: Path) -> _Facts:
     ):  # fmt: skip
         raise DataError(
             f"{file} has no `kpt_shape` of [joints, 2 or 3]",
-            "point yolo: at the YAML of a pose set",
+            "point yolo: to the YAML of a pose data set",
         )
     root = Path(str(content.get("path") or "."))
     root = root if root.is_absolute() and root.is_dir() else file.parent / root
@@ -107,7 +107,7 @@ def _read_facts(file: Path) -> _Facts:
         split: _find_places(file, root, content.get(key)) for split, key in _SPLIT_KEYS.items()
     }
     if not any(folders.values()):
-        raise DataError(f"{file} names no pictures", "it needs `train:` and `val:`")
+        raise DataError(f"{file} lists no images", "it needs `train:` and `val:`")
     skeleton = _make_skeleton(file, content, shape[0])
     return _Facts(root, folders, shape[0], shape[1], skeleton, _parse_classes(content.get("names")))
 
@@ -115,7 +115,7 @@ def _read_facts(file: Path) -> _Facts:
 def _explain_missing_yaml(folder: Path) -> str:
     """Label Studio exports labels without it."""
     if not (folder / "notes.json").is_file():
-        return "point yolo: at data.yaml"
+        return "point yolo: to data.yaml"
     return (
         "write it: `path: .`, `train: images`, `kpt_shape: [K, 3]`, `names: {0: person}` "
         "(notes.json has the names)"
@@ -138,7 +138,7 @@ def _find_places(file: Path, root: Path, value: Any) -> list[Path]:
         tries = [root / text, file.parent / text, file.parent / text.lstrip("./")]
         found = next((place for place in tries if place.exists()), None)
         if found is None:
-            raise DataError(f"{file} names {text}, which does not exist", "mend the YAML")
+            raise DataError(f"{file} names {text}, which does not exist", "fix the YAML")
         places.append(found)
     return places
 
@@ -146,14 +146,14 @@ def _find_places(file: Path, root: Path, value: Any) -> list[Path]:
 def _make_skeleton(file: Path, content: dict[str, Any], joints: int) -> Skeleton:
     flip = content.get("flip_idx")
     if flip is not None and not (isinstance(flip, list) and all(isinstance(v, int) for v in flip)):
-        raise DataError(f"{file}: `flip_idx` is no list of numbers", "mend it")
+        raise DataError(f"{file}: `flip_idx` is not a list of numbers", "fix it")
     names = content.get("kpt_names") or content.get("keypoints")
     if isinstance(names, dict):
         names = next(iter(names.values()), None)
     if isinstance(names, list) and len(names) == joints:
         return skeleton_from_names(file.parent.name, [str(n) for n in names], (), flip)
     if names is not None:
-        raise DataError(f"{file} does not name {joints} joints", "mend `kpt_names`")
+        raise DataError(f"{file} does not name {joints} joints", "fix `kpt_names`")
     if joints == len(COCO17) and flip in (None, COCO17.flip_index.tolist()):
         return COCO17
     unnamed = [_UNNAMED_JOINT_FORMAT.format(i) for i in range(joints)]
@@ -161,7 +161,7 @@ def _make_skeleton(file: Path, content: dict[str, Any], joints: int) -> Skeleton
 
 
 class _Labelled(NamedTuple):
-    """A picture and the rows of its text file."""
+    """An image and the rows of its text file."""
 
     picture: Path
     rows: list[np.ndarray]
@@ -174,13 +174,13 @@ def _read_labelled(
         for picture in _list_pictures(place):
             labels = _find_label_file(picture)
             if not labels.is_file():
-                left_out["pictures without labels"] += 1
+                left_out["images without labels"] += 1
                 continue
             rows = _read_rows(facts, labels)
             if not rows:
-                left_out["pictures without persons"] += 1
+                left_out["images without persons"] += 1
             elif not picture.is_file():
-                left_out[f"missing pictures, such as {picture.name}"] += 1
+                left_out[f"missing images, such as {picture.name}"] += 1
             else:
                 yield _Labelled(picture, rows)
 
@@ -195,7 +195,7 @@ def _choose_person_class(
     named = [k for k in counts if name in (facts.classes.get(k, "").lower(), str(k))]
     if wanted and not named:
         names = ", ".join(facts.classes.get(k, str(k)) for k in sorted(counts))
-        raise DataError(f"no row is of class '{wanted}'", f"the classes are {names or 'none'}")
+        raise DataError(f"no row of class '{wanted}'", f"the classes are {names or 'none'}")
     chosen = named[0] if named else max(counts, key=lambda k: counts[k], default=0)
     for other in sorted(counts.keys() - {chosen}):
         name = facts.classes.get(other, str(other))
@@ -204,7 +204,7 @@ def _choose_person_class(
 
 
 def _list_pictures(place: Path) -> list[Path]:
-    """Of a folder, or of a list with one picture a line."""
+    """Of a folder, or of a list with one image a line."""
     if place.is_dir():
         return sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     lines = _read_list(place).splitlines()
@@ -216,7 +216,7 @@ def _read_list(place: Path) -> str:
     try:
         return read_text(place)
     except (OSError, ValueError) as error:
-        raise DataError(f"list {place} cannot be read ({error})", "write it as UTF-8") from error
+        raise DataError(f"list {place} cannot be read ({error})", "save it as UTF-8") from error
 
 
 def _find_label_file(picture: Path) -> Path:
@@ -266,11 +266,11 @@ def _read_rows(facts: _Facts, labels: Path) -> list[np.ndarray]:
             if len(row) != count or not np.isfinite(row).all():
                 raise DataError(
                     f"{labels}, line {number}: {len(row)} numbers, not {count}",
-                    "each line is class, box and joints as `kpt_shape` says",
+                    "each line needs class, box and joints as given by `kpt_shape`",
                 )
             rows.append(row)
     except (OSError, ValueError) as error:
-        raise DataError(f"{labels} is no YOLO label file ({error})", "mend or remove it") from error
+        raise DataError(f"invalid YOLO labels {labels} ({error})", "fix or remove it") from error
     return rows
 
 

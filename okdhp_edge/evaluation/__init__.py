@@ -1,1 +1,1 @@
-"""Accuracy of predictions: PCK, PCKh, OKS, COCO's AP, and a page of a model's errors."""
+"""Evaluation: PCK, PCKh, OKS, COCO AP, and an HTML report of a model's errors."""

@@ -1,8 +1,8 @@
 """COCO's average precision, by COCO's own evaluator (pycocotools) and in its own file format.
 
-A set whose pictures have a `crowdIndex` is CrowdPose and evaluated by its protocol (Li et al., CVPR
+A set whose images have a `crowdIndex` is CrowdPose and evaluated by its protocol (Li et al., CVPR
 2019, and the evaluation released with it): the person's area is 0.53 of its box, sizes are not told
-apart, easy, medium and hard pictures are.
+apart, easy, medium and hard images are.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
     such persons.
 
     Args:
-        poses: a set of `coco:`; the pictures of its samples are evaluated.
+        poses: a set of `coco:`; the images of its samples are evaluated.
         results: as COCO's evaluation reads them.
 
     Raises:
@@ -65,8 +65,8 @@ def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
         wanted = [r for r in results if r["image_id"] in set(ids)]
         if not wanted:
             raise DataError(
-                f"none of {len(results)} results is of a picture of {poses.source}",
-                "`image_id` must be the annotation file's",
+                f"none of {len(results)} results matches an image of {poses.source}",
+                "`image_id` must match the annotation file",
             )
         crowd = {i: truth.imgs[i].get("crowdIndex") for i in ids}
         if all(value is not None for value in crowd.values()):
@@ -80,11 +80,11 @@ def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
 def average_precision_score(
     poses: PoseDataset, xy_NK2: NDArray[np.floating], score_NK: NDArray[np.floating]
 ) -> Score:
-    """COCO's AP of one person a box, with a 95 % bootstrap interval over pictures.
+    """COCO's AP of one person a box, with a 95 % bootstrap interval over images.
 
     Args:
         poses: a set of `coco:`, with the skeleton of the predictions.
-        xy_NK2: joints in pixels of the pictures.
+        xy_NK2: joints in pixels of the images.
         score_NK: each joint's score in 0..1.
 
     Raises:
@@ -101,7 +101,7 @@ def average_precision_score(
 
 
 def _bootstrap_ap_interval(poses: PoseDataset, results: Results) -> tuple[float, float]:
-    """95 % of the AP of as many pictures drawn with replacement."""
+    """95 % of the AP of as many images drawn with replacement."""
     from pycocotools.coco import COCO
 
     file = resolve_annotation_file(poses)
@@ -194,14 +194,14 @@ def to_coco_results(
 
 
 def read_results(path: Path) -> Results:
-    """A results file, anybody's.
+    """Read a COCO results file.
 
     Raises:
         DataError: it is no list of results.
     """
     content = read_json(path)
     if not isinstance(content, list) or not all(isinstance(r, dict) for r in content):
-        raise DataError(f"{path} is no list of COCO results", "give [{image_id, keypoints, score}]")
+        raise DataError(f"{path} is not a COCO results file", "use [{image_id, keypoints, score}]")
     return content
 
 
@@ -226,7 +226,7 @@ def resolve_annotation_file(poses: PoseDataset) -> Path:
 
 
 def read_image_ids(poses: PoseDataset) -> dict[str, Any]:
-    """By file name, of the pictures that the set's samples are in."""
+    """By file name, of the images that the set's samples are in."""
     content = read_json(resolve_annotation_file(poses))
     by_name = {get_file_name(image): image["id"] for image in content["images"]}
     names = {s.image_name for s in poses.samples}
@@ -237,7 +237,7 @@ def _read_skeleton(file: Path) -> Skeleton:
     categories = read_json(file).get("categories") or [{}]
     names = categories[0].get("keypoints")
     if not names:
-        raise DataError(f"{file} names no joints", "add `categories` with `keypoints`")
+        raise DataError(f"{file} has no joint names", "add `categories` with `keypoints`")
     return skeleton_from_names(file.stem, names)
 
 
@@ -247,15 +247,15 @@ def _check(results: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> None:
         if not isinstance(points, list) or len(points) != 3 * len(skeleton):
             count = len(points) / 3 if isinstance(points, list) else 0
             raise DataError(
-                f"result {number} has {count:g} joints, the set has {len(skeleton)}",
-                "give the joints of the annotation file, in its order",
+                f"result {number} has {count:g} joints, the data set has {len(skeleton)}",
+                "use the annotation file's joints, in its order",
             )
         if not isinstance(result.get("image_id"), int | str) or not _is_number(result.get("score")):
             raise DataError(f"result {number} has no image_id or score", "add them")
         if not isinstance(result.get("category_id"), int):
             raise DataError(f"result {number} has no category_id", "add it: 1 for persons")
         if not all(map(_is_number, points)):
-            raise DataError(f"a keypoint of result {number} is no number", "mend the file")
+            raise DataError(f"a keypoint of result {number} is not a number", "fix the file")
 
 
 def _is_number(value: object) -> bool:

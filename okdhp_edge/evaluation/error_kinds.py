@@ -51,7 +51,7 @@ class JointErrors(NamedTuple):
 
 
 def classify(poses: PoseDataset, xy_NK2: NDArray[np.floating]) -> JointErrors:
-    """Classify predictions in picture pixels.
+    """Classify predictions in image pixels.
 
     Args:
         poses: with the model's joints.

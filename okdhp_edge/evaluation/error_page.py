@@ -1,4 +1,4 @@
-"""A page of a model's errors: one file that needs nothing but itself."""
+"""A self-contained HTML report of a model's errors."""
 
 import base64
 import json
@@ -71,7 +71,7 @@ def error_page(
     """The page's text: tables, and the `count` worst persons, labels left and predictions right.
 
     Raises:
-        DataError: a picture cannot be read.
+        DataError: an image cannot be read.
     """
     evaluated = np.flatnonzero((errors.kind != Kind.UNLABELLED).any(axis=1))
     worst = evaluated[np.argsort(errors.person[evaluated], kind="stable")][:count]

@@ -1,4 +1,4 @@
-"""Predict function + samples -> metrics. Every stage that claims an accuracy measures it here."""
+"""Evaluate a predict function on samples; all stages measure accuracy here."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from okdhp_edge.pose.metrics import Score, oks, pck, torso_diagonals
 from okdhp_edge.pose.preprocess import Image
 
 Progress = Callable[[int], None]
-"""Told how many samples are done so far."""
+"""Called with the number of samples done so far."""
 
 # MPII's evaluation leaves these out of its mean.
 _PCKH_EXCLUDED_JOINTS = ("pelvis", "thorax")
@@ -37,7 +37,7 @@ def make_inference_crop(sample: Sample, spec: InputSpec, stride: int) -> Evaluat
     """The crop exactly as `run` makes it: this is what is calibrated and evaluated on.
 
     Raises:
-        DataError: the picture cannot be read.
+        DataError: the image cannot be read.
     """
     image, transform = crop_for(spec, sample.image.read(), sample.box)
     if spec.mask:
@@ -64,7 +64,7 @@ def predict_joints(
     predict: Predict,
     **options: Unpack[Batching],
 ) -> dict[str, NDArray[np.float32]]:
-    """Joints (N, K, 2) in picture pixels, for each of `predict`'s outputs."""
+    """Joints (N, K, 2) in image pixels, for each of `predict`'s outputs."""
     found = predict_with_scores(poses, spec, decoder, predict, **options)
     return {name: decoded.xy_BK2 for name, decoded in found.items()}
 
@@ -130,7 +130,7 @@ def score(
     metric: str,
     score_NK: NDArray[np.floating] | None = None,
 ) -> Score:
-    """Evaluate joints in picture pixels against a set's labels.
+    """Evaluate joints in image pixels against a set's labels.
 
     Args:
         score_NK: each joint's score; `ap` ranks persons by them, without they are equal.
@@ -157,7 +157,7 @@ def score(
     if not result.persons:
         raise DataError(
             f"no sample of {poses.source} ({poses.split}) can be evaluated by {metric}",
-            "choose another --metric: pck needs torsos, pckh head sizes, oks areas",
+            "choose another --metric: pck needs torsos, pckh needs head sizes, oks needs areas",
         )
     return result
 

@@ -1,1 +1,1 @@
-"""One branch, no FAU: best.safetensors -> fp32/model.onnx + card.json."""
+"""Export one branch without the FAU: best.safetensors -> fp32/model.onnx + card.json."""

@@ -50,7 +50,7 @@ class ExportOptions:
         out: folder of the model, `fp32/` is made in it.
         branch: `best` or a number.
         batch: fixed batch size, None leaves it free.
-        data: KIND:PATH of the validation pictures; None takes the training run's.
+        data: KIND:PATH of the validation images; None takes the training run's.
         box_padding: by how much boxes grow where the model is deployed; None: as in training.
         command: what the person typed, for the card.
     """
@@ -70,7 +70,7 @@ def export_branch(checkpoint: Path, options: ExportOptions) -> Path:
 
     Raises:
         ModelError: the checkpoint is unusable.
-        DataError: no validation pictures.
+        DataError: no validation images.
         GateError: the file does not compute what PyTorch does; no file is left.
     """
     with lock_folder(options.out):

@@ -1,4 +1,4 @@
-"""Ranges that training with quantization has learned, by the tensor names of the exported file."""
+"""Ranges learned by quantization-aware training, by tensor name of the exported file."""
 
 import json
 from collections.abc import Sequence
@@ -58,8 +58,8 @@ def _check_same(graph: onnx.GraphProto, weights: Sequence[NDArray[np.float32]]) 
             or np.abs(mine - weight).max() > _MAX_RELATIVE_WEIGHT_ERROR * np.abs(weight).max()
         ):
             raise ModelError(
-                f"convolution '{node.name}' is not the one whose steps were learned",
-                "report this network's recipe",
+                f"convolution '{node.name}' does not match the trained one",
+                "report this as a bug, with the recipe",
             )
 
 

@@ -1,4 +1,4 @@
-"""Does the exported file place joints where PyTorch does?"""
+"""Parity check: the exported file must place joints where PyTorch does."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,6 @@ def check_parity(shift_px: float) -> None:
     """Raise GateError when the shift is above the limit."""
     if not shift_px <= MAX_SHIFT_PX:
         raise GateError(
-            f"exported joints differ from PyTorch's by {shift_px:.3f} px (limit {MAX_SHIFT_PX})",
-            "export without --simplify, or report this network's recipe",
+            f"ONNX joints differ from PyTorch's by {shift_px:.3f} px (limit {MAX_SHIFT_PX})",
+            "use --no-simplify, or report this as a bug, with the recipe",
         )

@@ -1,4 +1,4 @@
-"""Keep one branch and nothing else."""
+"""Strip a network down to one branch."""
 
 from torch import nn
 
@@ -18,7 +18,7 @@ def choose_branch(facts: CheckpointInfo, branch: str) -> int:
     """
     if facts.recipe.network.mask:
         raise ModelError(
-            "this network reads the person's mask: it is a teacher, not for deployment",
+            "this network needs the person's mask as input and is only usable as a teacher",
             'train a student with `distillation.method = "odkd"` and export that',
         )
     if branch == "best":

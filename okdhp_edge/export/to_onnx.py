@@ -1,4 +1,4 @@
-"""A torch module to a checked, simplified ONNX file."""
+"""Export a torch module to a verified, simplified ONNX file."""
 
 import contextlib
 import io
@@ -56,7 +56,7 @@ def _silence_exporter() -> Iterator[None]:
 def simplify(path: Path, batch: int | None) -> bool:
     """Run onnxsim over the file; keep its result only if it computes the same.
 
-    Checked on random pictures at the fixed batch, or at 1 and 3 where the batch is free.
+    Checked on random images at the fixed batch, or at 1 and 3 where the batch is free.
 
     Returns:
         Whether the file is now the simplified one.
@@ -99,7 +99,7 @@ def ensure_folded(path: Path) -> None:
     left = [n.name for n in graph.node
             if n.op_type == "BatchNormalization" and n.input[0] in convolved]  # fmt: skip
     if left:
-        raise ModelError(f"batch norm '{left[0]}' was not folded", "report this network's recipe")
+        raise ModelError(f"batch norm '{left[0]}' was not folded", "report this as a bug")
 
 
 def set_metadata(path: Path, facts: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""A pose network that labels: any ONNX file, described by a TOML file beside it."""
+"""A labelling teacher: any ONNX pose model, described by a TOML file next to it."""
 
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +21,10 @@ _BORDER_COLOUR = (128, 128, 128)
 
 
 class PosePrediction(NamedTuple):
-    """Joints as one teacher sees them in one crop.
+    """One teacher's joints for one crop.
 
     Attributes:
-        xy: (K, 2) pixels of the picture.
+        xy: (K, 2) pixels of the image.
         score: (K,) in 0..1.
     """
 
@@ -46,8 +46,8 @@ class ExternalPoseModel:
         self.size = self.spec.size or self._read_input_size()
         if np.shape(self.spec.offset) not in ((2,), (len(self.skeleton), 2)):
             raise ModelError(
-                f"{path.with_suffix('.toml')} has {len(self.spec.offset)} rows of `offset`",
-                f"give x and y, or x and y of each of the {len(self.skeleton)} joints",
+                f"`offset` in {path.with_suffix('.toml')} has {len(self.spec.offset)} rows",
+                f"give one x, y pair, or one for each of the {len(self.skeleton)} joints",
             )
 
     @cached_property
@@ -90,8 +90,8 @@ class ExternalPoseModel:
     ) -> NDArray[np.float32]:
         if output.size != np.prod(shape):
             raise ModelError(
-                f"teacher {self.path} gives {output.shape}, not {shape}",
-                f"mend `joints`, `output` or `reads` in {self.path.with_suffix('.toml').name}",
+                f"teacher {self.path} returns {output.shape}, expected {shape}",
+                f"fix `joints`, `output` or `reads` in {self.path.with_suffix('.toml').name}",
             )
         return output.reshape(shape)
 
@@ -100,7 +100,7 @@ class ExternalPoseModel:
         height, width = shape[1:3] if self.spec.layout == "NHWC" else shape[2:4]
         if min(height, width) < 1:
             raise ModelError(
-                f"teacher {self.path} leaves its input size free",
+                f"teacher {self.path} has a dynamic input size",
                 f"add `size = [width, height]` to {self.path.with_suffix('.toml').name}",
             )
         return width, height

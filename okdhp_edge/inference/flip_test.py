@@ -1,4 +1,4 @@
-"""The flip test: what a network says of the mirror image, put back in its place."""
+"""The flip test: heatmaps averaged over each crop and its mirror image."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""Any ONNX file of one input, run by whichever CPU runtime is installed."""
+"""An ONNX model with one input, run by any installed CPU runtime."""
 
 import importlib
 from pathlib import Path
@@ -25,7 +25,7 @@ class OnnxRunner(Protocol):
 
 
 class OnnxModel:
-    """A network that is not one of ours: no card, no promises. Use from one thread at a time.
+    """An external network without a model card. Use from one thread at a time.
 
     Args:
         output: name of the output that is read; None reads the first.
@@ -52,13 +52,13 @@ class OnnxModel:
         name = next(filter(is_installed, _RUNTIMES), None)
         if name is None:
             remedy = " or ".join(REGISTRY[runtime].install for runtime in _RUNTIMES)
-            raise BackendError(f"no runtime is installed that reads {path.name}", remedy)
+            raise BackendError(f"no installed runtime can read {path.name}", remedy)
         module: Any = importlib.import_module(REGISTRY[name].module)
         try:
             self._run: OnnxRunner = module.open_onnx(path, threads, output, precision)
         except Exception as error:  # each runtime has its own kinds
             raise ModelError(
-                f"{path} cannot be read ({str(error)[:160]})", "give an ONNX file of one input"
+                f"{path} cannot be read ({str(error)[:160]})", "use an ONNX file with one input"
             ) from error
         self.input_shape, self.output_shape = self._run.input_shape, self._run.output_shape
 

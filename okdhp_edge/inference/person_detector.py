@@ -1,4 +1,4 @@
-"""Find persons in a frame with any one-stage detector in an ONNX file; how is configuration."""
+"""Person detection with any one-stage ONNX detector, described by its configuration."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,14 +19,14 @@ Rows = NDArray[np.float32]
 
 
 class DetectorSpec(ExternalInputSpec):
-    """What a detector is fed and how its output is read.
+    """A detector's input and output format.
 
-    Read from a TOML file of the same name beside the ONNX file, else told by the output's shape.
+    Read from a TOML file of the same name next to the ONNX file, else from the output's shape.
     """
 
     colour: Literal["RGB", "BGR"] = "BGR"
     letterbox: Literal["top_left", "centre"] = "top_left"
-    """Where the picture lies in the square; the rest is grey 114."""
+    """Where the image lies in the square; the rest is grey 114."""
     boxes: Literal["grid", "cxcywh", "xyxy"] = "grid"
     """`grid`: offsets to cells and logarithms of sizes (YOLOX); else input pixels."""
     strides: tuple[Annotated[int, Field(ge=1)], ...] = (8, 16, 32)
@@ -68,7 +68,7 @@ class PersonDetector:
         shape = self._file.input_shape
         if len(shape) != 4 or shape[1] != 3 or min(shape) < 1:
             raise ModelError(
-                f"{path} takes {shape}, not one picture (1, 3, height, width)",
+                f"{path} takes {shape}, not one image (1, 3, height, width)",
                 "export the detector with a fixed input size",
             )
         self._size = (shape[3], shape[2])
@@ -100,7 +100,7 @@ class PersonDetector:
         cells = len(self._cells) if self.spec.boxes == "grid" else shape[0]
         if len(shape) != 2 or shape[0] != cells or shape[1] < columns:
             raise ModelError(
-                f"{self.name} gives {shape} where its description makes ({cells}, {columns}+)",
+                f"{self.name} returns {shape}, but its description implies ({cells}, {columns}+)",
                 "check `boxes`, `strides`, `objectness` and `transposed` in its .toml",
             )
 
@@ -126,7 +126,7 @@ class PersonDetector:
 
 
 def read_spec(path: Path) -> DetectorSpec | None:
-    """The TOML file beside a detector; None where there is none.
+    """The TOML file next to a detector; None where there is none.
 
     Raises:
         ModelError: it is no such file.
@@ -143,7 +143,7 @@ def _recognize_layout(path: Path, shape: tuple[int, ...], size: tuple[int, int])
     if len(shape) == 3 and shape[2] == cells and shape[1] > 4:
         return YOLOV8_SPEC
     raise ModelError(
-        f"{path} gives {shape}, which is neither YOLOX's layout nor YOLOv8's",
+        f"{path} returns {shape}, which is neither the YOLOX nor the YOLOv8 layout",
         f"describe it in {path.with_suffix('.toml').name}: {', '.join(DetectorSpec.model_fields)}",
     )
 

@@ -1,4 +1,4 @@
-"""Joints of the persons in boxes of a frame: warp, infer, decode, all boxes in one batch."""
+"""Top-down pose estimation of all boxes of a frame in one batch: warp, infer, decode."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,7 +1,7 @@
-"""One person's crop and the way back: the procedure of everything that estimates poses.
+"""Person crops and the mapping back to the image, shared by everything that estimates poses.
 
-Evaluation, the loop, labelling and the pages of errors all come through here, so that a network
-sees the same pixels whoever asks.
+Evaluation, the loop, labelling and error reports all use this module, so that a network always
+sees the same pixels.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from okdhp_edge.pose.preprocess import Image, warp
 
 
 class Crop(NamedTuple):
-    """A person as a network sees it.
+    """A person's crop as seen by the network.
 
     Attributes:
         image: (H, W, 3) uint8 BGR.
@@ -44,7 +44,7 @@ def crop_person(
     *,
     mirror: bool = False,
 ) -> Crop:
-    """Cut a person out.
+    """Crop a person.
 
     Args:
         image: (H, W, 3) uint8 BGR.

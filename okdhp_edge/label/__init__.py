@@ -1,1 +1,1 @@
-"""Pictures in, COCO-format persons out: teachers label what nobody has labelled."""
+"""Automatic labelling: from images to COCO persons, with pose models as teachers."""

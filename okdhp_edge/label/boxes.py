@@ -1,7 +1,7 @@
-"""Where the persons are: boxes from annotation files, or from a detector.
+"""Person boxes from annotation files or from a detector.
 
-Beside a picture, or in a folder `labels`, `Annotations` or `XMLAnnotations` next to its own, lies
-its VOC XML or YOLO text; a COCO JSON names many pictures.
+Beside an image, or in a folder `labels`, `Annotations` or `XMLAnnotations` next to its own, lies
+its VOC XML or YOLO text; a COCO JSON names many images.
 """
 
 import math
@@ -28,10 +28,10 @@ _MIN_BOX_SIDE_PX = 2.0
 
 
 class BoxFinder(Protocol):
-    """Boxes (x, y, width, height) of the persons in a picture; None where it is not known."""
+    """Boxes (x, y, width, height) of the persons in an image; None where it is not known."""
 
     def __call__(self, path: Path, picture: Image) -> list[Box] | None:
-        """Boxes (x, y, w, h) of the picture's persons; None where no file says."""
+        """Boxes (x, y, w, h) of the image's persons; None where no file says."""
         ...
 
 
@@ -76,7 +76,7 @@ def read_voc_boxes(file: Path, name: str) -> list[Box]:
             ]
         )
     except (OSError, ParseError, ValueError) as error:
-        raise DataError(f"{file} is no VOC file ({error})", "mend or remove it") from error
+        raise DataError(f"{file} is not a VOC file ({error})", "fix or remove it") from error
 
 
 def _parse_voc_box(box: "Element") -> list[float]:
@@ -102,12 +102,12 @@ def read_yolo_boxes(file: Path, number: str, width: int, height: int) -> list[Bo
                 continue
             found.append(_parse_yolo_row(np.array([float(v) for v in numbers])))
     except (OSError, ValueError) as error:
-        raise DataError(f"{file} is no YOLO box file ({error})", "mend or remove it") from error
+        raise DataError(f"{file} is not a YOLO box file ({error})", "fix or remove it") from error
     return _filter_boxes([box * np.tile(scale, 2) for box in found])
 
 
 def _parse_yolo_row(values: NDArray[np.float64]) -> Box:
-    """Left, top, width and height of one row, as shares of the picture."""
+    """Left, top, width and height of one row, as shares of the image."""
     if len(values) == 4:
         return np.concatenate([values[:2] - values[2:] / 2, values[2:]])
     if len(values) < 6 or len(values) % 2:
@@ -135,7 +135,7 @@ def make_coco_reader(file: Path) -> BoxFinder:
                 )
         by_name = {Path(i["file_name"]).name: by_id.get(i["id"], []) for i in content["images"]}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{file} is not in COCO format ({error!r})", "mend it") from error
+        raise DataError(f"{file} is not in COCO format ({error!r})", "fix it") from error
     return lambda path, _: by_name.get(path.name)
 
 

@@ -1,4 +1,4 @@
-"""The COCO file of a labelling run: near-duplicates dropped, what was left out counted."""
+"""Write the COCO file of a labelling run, without near-duplicates."""
 
 import json
 from collections import Counter
@@ -40,7 +40,7 @@ class LabelResult:
 def assemble(
     options: LabelOptions, skeleton: Skeleton, records: Sequence[tuple[ImageItem, Record]]
 ) -> LabelResult:
-    """The COCO file of what is left once pictures that are alike have been dropped."""
+    """The COCO file of what is left once images that are alike have been dropped."""
     left_out: Counter[str] = Counter()
     seen = DuplicateFilter(options.duplicates or 0)
     for path in options.unlike:
@@ -67,8 +67,8 @@ def assemble(
                 annotations.append(ids | person)
     if not annotations:
         raise DataError(
-            f"nobody was found in {len(records)} pictures ({dict(left_out)})",
-            "check the pictures, their boxes and the teacher's description",
+            f"no people were found in {len(records)} images ({dict(left_out)})",
+            "check the images, their boxes and the teacher's description",
         )
     write_text(options.out, json.dumps(_make_coco(skeleton, images, annotations, options)) + "\n")
     persons = len(annotations) - empty
@@ -128,7 +128,7 @@ def _make_coco(
 
 
 def _read_hashes(path: Path) -> Iterator[int]:
-    """Of the pictures in a folder, or in a file that `label` wrote."""
+    """Of the images in a folder, or in a file that `label` wrote."""
     if path.suffix == ".json":
         for image in read_json(path)["images"]:
             if "dhash" in image:

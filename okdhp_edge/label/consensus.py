@@ -1,4 +1,4 @@
-"""From several predictions at one person to one label a joint: known, absent, or nothing said.
+"""Combine several predictions of a person into one label per joint: known, absent or unlabelled.
 
 L predictions (teachers, each as it is and mirrored), K joints.
 """
@@ -17,7 +17,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ConsensusRules(BaseModel):
-    """When predictions are believed."""
+    """Thresholds for accepting predictions as labels."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,7 +35,7 @@ class Label(NamedTuple):
     """One person.
 
     Attributes:
-        xy: (K, 2) pixels of the picture, the predictions' mean.
+        xy: (K, 2) pixels of the image, the predictions' mean.
         score: (K,) the predictions' mean score; 0 where no prediction knows the joint.
         labelled: (K,) whether the position is believed.
         absent: (K,) whether all predictions are sure that the joint is not in the crop.
@@ -57,7 +57,7 @@ def merge_predictions(
 
     Args:
         predictions: each with the joints its teacher knows.
-        side: longer side of the person's box, in pixels of the picture.
+        side: longer side of the person's box, in pixels of the image.
     """
     xy_LK2, score_LK, knows_LK = _stack_predictions(predictions, skeleton)
     count_K = np.maximum(knows_LK.sum(axis=0), 1)

@@ -1,4 +1,4 @@
-"""What is to be labelled: picture files, folders of them, every Nth frame of videos."""
+"""Images to label: files, folders and every Nth frame of videos."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,11 +20,11 @@ _JPEG_QUALITY = 95
 
 
 class ImageItem(NamedTuple):
-    """A picture to label.
+    """An image to label.
 
     Attributes:
         path: its file, or the video's.
-        frame: number of the frame in the video; None for a picture file.
+        frame: number of the frame in the video; None for an image file.
     """
 
     path: Path
@@ -37,20 +37,20 @@ class ImageItem(NamedTuple):
 
 
 def list_items(sources: Sequence[Path], every: int) -> list[ImageItem]:
-    """All pictures of files, folders and videos, in name order.
+    """All images of files, folders and videos, in name order.
 
     Args:
         every: of a video one frame in so many.
 
     Raises:
-        DataError: a source does not exist, or holds neither picture nor video.
+        DataError: a source does not exist, or contains no images or videos.
     """
     return [item for source in sources for item in _list_source_items(source, every)]
 
 
 def _list_source_items(source: Path, every: int) -> list[ImageItem]:
     if not source.exists():
-        raise DataError(f"{source} does not exist", "give pictures, folders or videos")
+        raise DataError(f"{source} does not exist", "use images, folders or videos")
     files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     found: list[ImageItem] = []
     for file in files:
@@ -60,8 +60,8 @@ def _list_source_items(source: Path, every: int) -> list[ImageItem]:
             found += [ImageItem(file, number) for number in range(0, _count_frames(file), every)]
     if not found:
         raise DataError(
-            f"{source} holds neither picture nor video",
-            f"known suffixes are {', '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))}",
+            f"no images or videos in {source}",
+            f"supported suffixes are {', '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))}",
         )
     return found
 
@@ -77,7 +77,7 @@ def _count_frames(file: Path) -> int:
 
 
 def read_images(items: Sequence[ImageItem]) -> Iterator[tuple[ImageItem, Image | DataError]]:
-    """Each item's picture, or why there is none; a video's frames in one pass."""
+    """Each item's image, or why there is none; a video's frames in one pass."""
     for path, group in itertools.groupby(items, key=lambda item: item.path):
         if path.suffix.lower() in VIDEO_SUFFIXES:
             yield from _read_frames(path, group)
@@ -131,10 +131,10 @@ def difference_hash(picture: Image) -> int:
 
 
 class DuplicateFilter:
-    """Pictures that were there before, by their hash.
+    """Images that were there before, by their hash.
 
     Args:
-        most: pictures whose hashes differ in at most so many of 64 bits are alike.
+        most: images whose hashes differ in at most so many of 64 bits are alike.
     """
 
     def __init__(self, most: int) -> None:
@@ -156,7 +156,7 @@ class DuplicateFilter:
 
 
 def save_frame(picture: Image, file: Path) -> None:
-    """Keep a video's frame as a picture file."""
+    """Keep a video's frame as an image file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(file), picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
 

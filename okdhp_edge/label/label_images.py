@@ -1,6 +1,6 @@
 """Label pictures: find persons, ask the teachers, keep what they agree on, write COCO.
 
-Every picture that is done is one line of `<out>.partial`, so that a run that was stopped goes on
+Every image that is done is one line of `<out>.partial`, so that a run that was stopped goes on
 where it was; the COCO file appears whole at the end.
 """
 

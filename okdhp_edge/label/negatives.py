@@ -1,6 +1,6 @@
-"""Boxes in which nobody is: beside people, and in pictures without any.
+"""Negative boxes without people: next to persons, and in images without any.
 
-A network that has only ever seen boxes with somebody in them finds somebody in every box.
+A network trained only on boxes with a person finds a person in every box.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def sample_negative_boxes(
     Every second one is a person's box moved aside, the others lie anywhere.
 
     Args:
-        size: (width, height) of the picture.
+        size: (width, height) of the image.
     """
     found: list[Box] = []
     for turn in range(count):

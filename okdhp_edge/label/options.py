@@ -1,4 +1,4 @@
-"""What a labelling run is told."""
+"""Options of a labelling run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,20 +16,20 @@ class LabelOptions:
     """What is labelled, by whom, and into which file.
 
     Attributes:
-        sources: pictures, folders, videos.
-        out: the COCO JSON; frames of videos go into a folder of its name beside it.
+        sources: images, folders, videos.
+        out: the COCO JSON; frames of videos go into a folder of its name next to it.
         teachers: ONNX files, each with its TOML.
         find: boxes that are there already; None where there are none.
-        detector: ONNX file of a detector for the pictures that have no boxes; None for without.
+        detector: ONNX file of a detector for the images that have no boxes; None for without.
         every: of a video one frame in so many.
-        empty: at most so many boxes without anybody a picture.
+        empty: maximum number of negative boxes per image.
         smallest: persons whose box is lower than this many pixels are left out.
-        duplicates: pictures whose hashes differ in no more bits than this are one; None keeps all.
-        unlike: pictures and label files whose pictures, and those like them, are left out.
-        nobody: the pictures show nobody, whatever a detector would say.
-        workers: pictures in work at the same time, one thread each.
-        report: told stage, done, total and a note.
-        warn: told what was left out and why, a line each.
+        duplicates: images whose hashes differ in no more bits than this are one; None keeps all.
+        unlike: images and label files whose images, and near-duplicates of them, are excluded.
+        nobody: the images contain no people, whatever a detector finds.
+        workers: images processed in parallel, one thread each.
+        report: called with stage, done, total and a note.
+        warn: called with one line for each item that was left out, and why.
     """
 
     sources: Sequence[Path]

@@ -1,4 +1,4 @@
-"""A picture of what was labelled, to look at before it is trained on."""
+"""A preview image of labelled persons, for inspection before training."""
 
 from pathlib import Path
 

@@ -38,8 +38,8 @@ class ProgressLog:
             raise OutputError(f"{self.path} is damaged", "delete it and label again") from error
         if header != self._settings:
             raise OutputError(
-                f"{self.path} is of a run with other settings",
-                "give the same options to go on, or delete it to begin anew",
+                f"{self.path} was written with other settings",
+                "pass the same options to resume, or delete it to start over",
             )
         with wrap_write_errors(self.path), self.path.open("r+b") as file:
             file.truncate(len("".join(line + "\n" for line in lines).encode()))
@@ -54,7 +54,7 @@ class ProgressLog:
         return self
 
     def add(self, item: ImageItem, record: Record) -> None:
-        """One picture is done."""
+        """One image is done."""
         record = {"key": item.key} | record
         self._write(record)
         self.done[item.key] = record

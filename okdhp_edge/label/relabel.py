@@ -3,7 +3,7 @@
 Each person is predicted twice, as it is and mirrored. Where the two predictions lie together the
 model is sure; labels far from a sure prediction are doubtful. Of a person whose joints come near
 once left and right are exchanged, the sides were swapped. A model learns wrong labels too: one that
-was trained for few epochs, or on other pictures, finds more.
+was trained for few epochs, or on other images, finds more.
 """
 
 from typing import NamedTuple

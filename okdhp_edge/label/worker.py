@@ -1,4 +1,4 @@
-"""One picture: its boxes, what the teachers see in them, and boxes without anybody."""
+"""Label one image: its boxes, the teachers' predictions in them, and negative boxes."""
 
 from threading import local
 
@@ -19,7 +19,7 @@ from okdhp_edge.system.files import wrap_write_errors
 
 
 class Worker:
-    """Labels one picture; each thread has teachers and a detector of its own."""
+    """Labels one image; each thread has teachers and a detector of its own."""
 
     def __init__(self, options: LabelOptions, skeleton: Skeleton) -> None:
         self._options = options
@@ -27,7 +27,7 @@ class Worker:
         self._of_thread = local()
 
     def __call__(self, item: ImageItem, picture: Image | DataError) -> Record:
-        """Label one picture; an error is recorded and skipped."""
+        """Label one image; an error is recorded and skipped."""
         if isinstance(picture, DataError):
             return {"error": str(picture)}
         try:
@@ -67,7 +67,7 @@ class Worker:
             found = [d.box for d in self._detector(picture)]
         if found is None:
             raise DataError(
-                f"picture {item.key} has no boxes", "give --detector, or box files beside it"
+                f"no boxes for image {item.key}", "pass --detector, or add box files next to it"
             )
         return found
 
@@ -81,7 +81,7 @@ class Worker:
         return clip_to_image(found, (picture.shape[1], picture.shape[0]))
 
     def _is_empty(self, picture: Image, box: Box) -> bool:
-        """Whether the teachers see nobody either: annotators leave people out. Of pictures that are
+        """Whether the teachers see nobody either: annotators leave people out. Of images that are
         said to show nobody it is believed: what teachers see in them is what is to be unlearnt."""
         return self._options.nobody or bool(
             self._label_person(picture, box).score.max() < self._options.rules.min_score

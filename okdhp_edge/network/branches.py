@@ -64,7 +64,7 @@ class TrunkOutputs(NamedTuple):
 
 
 class Normalise(nn.Module):
-    """uint8 BGR pictures (B, H, W, 3) to normalised float (B, 3, H, W); 4 with a mask.
+    """uint8 BGR images (B, H, W, 3) to normalised float (B, 3, H, W); 4 with a mask.
 
     Cast comes before the layout change, because TensorRT refuses every other operation on uint8;
     the division is a multiplication, so that onnxsim can fold it into the first convolution.
@@ -99,7 +99,7 @@ class Branch(nn.Module):
 
 
 class PoseNet(nn.Module):
-    """Trunk, branches and aggregation. Pictures go in as uint8 BGR (B, H, W, 3)."""
+    """Trunk, branches and aggregation. Images go in as uint8 BGR (B, H, W, 3)."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class PoseNet(nn.Module):
 
     @torch.no_grad()
     def probe(self, size: tuple[int, int]) -> BranchOutputs:
-        """What one blank picture of (width, height) gives in eval mode: for its shapes."""
+        """What one blank image of (width, height) gives in eval mode: for its shapes."""
         width, height = size
         blank = torch.zeros(1, height, width, self.channels, dtype=torch.uint8)
         with eval_mode(self):

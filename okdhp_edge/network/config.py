@@ -1,4 +1,4 @@
-"""What a network is made of: the `[network]` table of a recipe."""
+"""Network configuration: the `[network]` table of a recipe."""
 
 from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple
@@ -138,7 +138,7 @@ def _check_weights(count: float) -> None:
     """Refuse a network before any of it is built."""
     if count > _MAX_NUM_WEIGHTS:
         raise ValueError(
-            f"a network of {count / 1e9:.1f} billion weights is more than "
+            f"the network has {count / 1e9:.1f} billion weights, the limit is "
             f"{_MAX_NUM_WEIGHTS / 1e9:.0f}"
         )
 

@@ -1,6 +1,6 @@
-"""The deployed branch as it will run in INT8, on the very weights that train.
+"""Fake quantization of the deployed branch, on the weights being trained.
 
-Fake quantization stands where the artefact will have its Q/DQ nodes: at the inputs of convolutions
+Fake quantization stands where the artifact will have its Q/DQ nodes: at the inputs of convolutions
 and of additions. Weights are rounded after their batch norm is folded in; the steps of activations
 are learned (LSQ; Esser et al., ICLR 2020).
 """

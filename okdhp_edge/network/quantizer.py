@@ -1,4 +1,4 @@
-"""Rounding to INT8 that gradients pass: activations with learned steps, weights by their largest.
+"""Differentiable INT8 rounding: learned steps for activations, max-abs scales for weights.
 
 The steps are learned as in LSQ (Esser et al., ICLR 2020); weights are rounded with their batch norm
 folded in.

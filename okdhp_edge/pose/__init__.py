@@ -1,1 +1,1 @@
-"""The domain: skeletons, poses, crops, heatmaps, metrics. numpy and OpenCV only."""
+"""Core types and operations: skeletons, poses, crops, heatmaps, metrics. numpy and OpenCV only."""

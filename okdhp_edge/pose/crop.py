@@ -31,7 +31,7 @@ def crop_from_frame(
         box: person box in the frame.
         input_size: (width, height) of the crop.
         padding: box growth, 1.25 = a quarter larger.
-        rotation_deg: augmentation, counter-clockwise as seen in the picture.
+        rotation_deg: augmentation, counter-clockwise as seen in the image.
         scale: augmentation, > 1 shows the person larger.
         stretch: augmentation, > 1 shows the person wider by this factor and as much lower.
         mirror: augmentation, flip left and right after the rotation.

@@ -1,4 +1,4 @@
-"""Skeletons drawn into pictures."""
+"""Draw skeletons into images."""
 
 import cv2
 import numpy as np
@@ -41,7 +41,7 @@ def draw_skeleton(
 
 
 def draw_lines_of_text(image: Image, lines: list[str], scale: float = 0.5) -> None:
-    """Small white text with a dark edge in the upper left corner; larger in larger pictures."""
+    """Small white text with a dark edge in the upper left corner; larger in larger images."""
     scale *= max(1.0, max(image.shape[:2]) / 800)
     edge = max(1, round(2 * scale))
     for number, text in enumerate(lines):

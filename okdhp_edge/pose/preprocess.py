@@ -1,4 +1,4 @@
-"""How a person becomes the network's input, the same for every stage: one warpAffine.
+"""Preprocessing of a person crop, the same for every stage: one warpAffine.
 
 A bilinear warp reads four pixels for each it writes. Where the person is more than twice as large
 as the crop it would skip pixels, and fine texture would turn into patterns that no training crop

@@ -17,7 +17,7 @@ class Pose:
         skeleton: names and order of the joints.
         xy: (K, 2) pixels of the source frame.
         score: (K,) confidence in 0..1.
-        id: the same for one person from frame to frame; None where nobody is followed.
+        id: the same for one person from frame to frame; None without tracking.
     """
 
     skeleton: Skeleton
@@ -40,7 +40,7 @@ class Pose:
 
     @property
     def confidence(self) -> float:
-        """Whether somebody is there: the mean of the upper half of the joints' scores.
+        """Confidence that a person is present: the mean of the upper half of the joints' scores.
 
         Of a person of whom half is seen, the joints that are hidden count nothing.
         """

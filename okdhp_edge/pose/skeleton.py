@@ -1,4 +1,4 @@
-"""Skeletons as data: joint names are the truth, every index is derived from them."""
+"""Skeletons as data: joint names are the source of truth, all indices are derived from them."""
 
 import re
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Skeleton:
         name: short name, unique among the sets in use.
         joints: joint names in tensor order; sides are the person's own, `left_x` / `right_x`.
         limbs: pairs of joint names to draw and to colour.
-        twins: pairs of joints that mirroring a picture exchanges, where their names do not say so.
+        twins: pairs of joints swapped by a horizontal flip, where their names do not say so.
 
     Raises:
         DataError: empty or repeated names, a limb or a twin that names no joint, a side without its
@@ -48,30 +48,30 @@ class Skeleton:
         if len(self.joints) > MAX_JOINTS:
             raise DataError(
                 f"skeleton '{self.name}' has {len(self.joints)} joints, more than {MAX_JOINTS}",
-                "check the file that names them",
+                "check the file that lists them",
             )
         if not self.joints or len(set(self.joints)) != len(self.joints):
             raise DataError(
-                f"skeleton '{self.name}' has no joints or repeats one: {list(self.joints)}",
-                "give every joint its own name",
+                f"skeleton '{self.name}' has no joints or duplicate names: {list(self.joints)}",
+                "use a unique name for every joint",
             )
         for pair in (*self.limbs, *self.twins):
             for joint in pair:
                 if joint not in self.joints:
                     raise DataError(
-                        f"limb {pair} of skeleton '{self.name}' names no joint",
-                        f"use names among {', '.join(self.joints)}",
+                        f"limb {pair} of skeleton '{self.name}' has an unknown joint",
+                        f"use names from {', '.join(self.joints)}",
                     )
         for joint in self.joints:
             twin = self.get_twin(joint)
             if twin not in self.joints:
                 raise DataError(
-                    f"joint '{joint}' of skeleton '{self.name}' has no twin '{twin}'",
+                    f"joint '{joint}' of skeleton '{self.name}' has no counterpart '{twin}'",
                     "name both sides left_x and right_x",
                 )
 
     def get_twin(self, joint: str) -> str:
-        """The joint's name in a mirrored picture: its own, where it has no other side."""
+        """The joint's name in a flipped image: its own if it has no counterpart."""
         for a, b in self.twins:
             if joint in (a, b):
                 return b if joint == a else a
@@ -87,7 +87,7 @@ class Skeleton:
     def mirroring(self) -> str:
         """What mirroring exchanges, in words."""
         both = ", ".join(f"{a} and {b}" for a, b in self.pairs)
-        return f"mirroring exchanges {both}" if both else "mirroring exchanges no joints"
+        return f"flipping swaps {both}" if both else "flipping swaps no joints"
 
     def with_twins(self, pairs: Sequence[tuple[str, str]]) -> "Skeleton":
         """The same joints, with these pairs exchanged by mirroring besides those that names tell.
@@ -97,7 +97,7 @@ class Skeleton:
         """
         named = [joint for pair in pairs for joint in pair]
         if len(set(named)) != len(named):
-            raise DataError(f"skeleton.pairs names a joint twice: {named}", "give each joint once")
+            raise DataError(f"skeleton.pairs lists a joint twice: {named}", "list each joint once")
         return replace(self, twins=tuple((a, b) for a, b in pairs)) if pairs else self
 
     def __len__(self) -> int:
@@ -105,7 +105,7 @@ class Skeleton:
 
     @cached_property
     def flip_index(self) -> NDArray[np.int64]:
-        """(K,) index of each joint's mirror twin; an involution by construction."""
+        """(K,) index of each joint's left/right counterpart; an involution by construction."""
         return np.array([self.joints.index(self.get_twin(j)) for j in self.joints], dtype=np.int64)
 
     @cached_property
@@ -135,7 +135,7 @@ _OPPOSITE_SIDES = {"left": "right", "right": "left"}
 
 
 def mirror_name(joint: str) -> str:
-    """The name of the joint seen when the picture is mirrored."""
+    """The name of the joint's counterpart in a flipped image."""
     if joint in _OPPOSITE_SIDES:
         return _OPPOSITE_SIDES[joint]
     if joint.startswith("left_"):
@@ -185,7 +185,7 @@ def skeleton_from_names(
 
     Args:
         limbs: 0-based pairs.
-        flip_index: for each joint the place of its twin in a mirrored picture (`flip_idx` of YOLO);
+        flip_index: for each joint the place of its twin in a mirrored image (`flip_idx` of YOLO);
             None tells sides by the names.
 
     Raises:
@@ -212,7 +212,7 @@ def _find_twins(
     if not both_ways:
         raise DataError(
             f"flip_idx of {name} does not pair {len(joints)} joints: {list(flip_index)}",
-            "give for each joint the place of its mirror twin",
+            "give the index of the left/right counterpart for each joint",
         )
     return tuple((joints[a], joints[flip_index[a]]) for a in places if a <= flip_index[a])
 

@@ -1,1 +1,1 @@
-"""INT8 with proof: fp32/ -> int8/<profile>/ for each runtime, one calibration, one gate."""
+"""INT8 quantization with an accuracy gate: fp32/ -> int8/<profile>/ for each runtime."""

@@ -1,4 +1,4 @@
-"""Bias correction: what rounding the weights shifts on average is taken back from the bias.
+"""Bias correction: compensate the mean output shift caused by rounding the weights.
 
 E[y - y_q] = (W - W_q) * E[x] for a convolution (Nagel et al., ICCV 2019, section 4.2). E[x] of
 every input channel is known from the float network, so no order of layers matters. Borders, where

@@ -1,4 +1,4 @@
-"""What INT8 ranges are taken from: real crops through the inference preprocessing, never noise."""
+"""Calibration data: real crops with the inference preprocessing."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -61,10 +61,10 @@ def load_calibration_set(
         data: KIND:PATH of the training data.
         wanted: None: a fixed draw from the training split of `data`; a file with one sample id
             of that split a line (see calibration/README.md); KIND:PATH: a fixed draw from other
-            data; `folder:DIR` or `video:FILE`: whole pictures, without labels.
+            data; `folder:DIR` or `video:FILE`: whole images, without labels.
 
     Raises:
-        DataError: ids that the training split lacks, unreadable pictures, or too few.
+        DataError: ids that the training split lacks, unreadable images, or too few.
     """
     kind, _, path = (wanted or data).partition(":")
     if wanted and kind in _UNLABELLED_FORMATS:
@@ -78,7 +78,7 @@ def load_calibration_set(
     if len(samples) < _MIN_SAMPLES:
         raise DataError(
             f"only {len(samples)} samples to calibrate on",
-            f"give at least {_MIN_SAMPLES}, better 300",
+            f"use at least {_MIN_SAMPLES}, better 300",
         )
     return CalibrationSet(samples, kind, spec, decoder)
 
@@ -90,7 +90,7 @@ def _read_list(path: Path) -> list[str]:
         formats = ", ".join((*DATASET_LOADERS, *_UNLABELLED_FORMATS))
         raise DataError(
             f"{path} cannot be read ({error})",
-            f"give --calibration a list, or FORMAT:PATH of {formats}",
+            f"pass a list to --calibration, or FORMAT:PATH of {formats}",
         ) from error
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 

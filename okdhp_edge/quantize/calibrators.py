@@ -1,4 +1,4 @@
-"""From what a tensor held to the range that 256 steps shall cover.
+"""Calibrators: from a tensor's statistics to its INT8 range.
 
 `minmax` keeps everything, `moving-average` the mean of each crop's extremes, the others clip:
 `percentile-P` a share of the values at either end, `mse` and `entropy` what costs least by mean

@@ -1,4 +1,4 @@
-"""The gate: an INT8 file that loses more than it may is not written."""
+"""The accuracy gate: reject an INT8 file whose metric drops by more than --max-drop."""
 
 from okdhp_edge.errors import GateError
 
@@ -17,6 +17,6 @@ def check_drop(
         raise GateError(
             f"int8 for {profile} has {metric} {after:.2f}, {drop:.2f} points below float "
             f"{before:.2f} (limit {max_drop:g}){tried and '; ' + tried}",
-            "train with quantization (--qat 3), calibrate with better pictures (--calibration), "
-            "or allow more (--max-drop)",
+            "use quantization-aware training (--qat 3), better calibration data (--calibration), "
+            "or raise --max-drop",
         )

@@ -1,8 +1,8 @@
-"""What keeps a Q/DQ file for ONNX Runtime in INT8 from pixel to heatmap.
+"""Graph rewrites that keep a Q/DQ file in INT8 from input to heatmaps in ONNX Runtime.
 
 Measured on the networks of `benchmarks/int8.py`: without these an hourglass spends a quarter of its
 time in float batch norms and the layout changes around them, and a small net an eighth in
-subtracting the mean of the picture; doubling bytes by Resize is a tenth of either.
+subtracting the mean of the image; doubling bytes by Resize is a tenth of either.
 """
 
 from pathlib import Path
@@ -55,9 +55,9 @@ def convert_batch_norms_to_convolutions(source: Path, target: Path) -> None:
 
 
 def absorb_normalization(path: Path) -> None:
-    """Where the picture's steps are whole pixels, read them as they come.
+    """Where the image's steps are whole pixels, read them as they come.
 
-    Cast, Transpose, Sub and QuantizeLinear then only give back the picture's own bytes: with steps
+    Cast, Transpose, Sub and QuantizeLinear then only give back the image's own bytes: with steps
     of one pixel value and the mean as zero-point. Files with another normalisation stay as they
     are.
     """

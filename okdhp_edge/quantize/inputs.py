@@ -12,14 +12,14 @@ from okdhp_edge.quantize.observe import StatisticsByTensor
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizationInputs:
-    """What every INT8 artefact of a model is made from.
+    """What every INT8 artifact of a model is made from.
 
     Attributes:
         float_model: the float ONNX file.
         card: its card.
         learned: whether `fixed_ranges` holds ranges that training with quantization has found.
-        fixed_ranges: ranges that no calibrator needs to find: the picture's, and learned ones.
-        gate: the pictures that decide, by `metric`.
+        fixed_ranges: ranges that no calibrator needs to find: the image's, and learned ones.
+        gate: the images that decide, by `metric`.
         float_metric: the metric of the float file on them, in points of 100.
         max_drop: points that may be lost.
         reference_sha256: of the float file that `float_metric` was measured of.

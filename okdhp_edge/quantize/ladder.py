@@ -1,4 +1,4 @@
-"""The ladder: from plain PTQ upwards until the gate holds, every rung reported.
+"""The ladder: try quantization settings, starting with plain PTQ, until the gate passes.
 
 plain PTQ, other calibrators, bias correction, the fewest layers kept float, NNCF's accuracy control
 (OpenVINO). What no rung saves needs quantization-aware training.
@@ -35,7 +35,7 @@ class Attempt:
 
 
 class Ladder:
-    """Climbs for one profile; the artefacts of all attempts lie below `scratch`."""
+    """Climbs for one profile; the artifacts of all attempts lie below `scratch`."""
 
     def __init__(
         self, profile: Int8Profile, inputs: QuantizationInputs, scratch: Path, report: Report
@@ -86,7 +86,7 @@ class Ladder:
         return self._inputs.float_metric - attempt.measured.value <= self._inputs.max_drop
 
     def try_plan(self, plan: Plan) -> Attempt:
-        """Make one artefact and measure it."""
+        """Make one artifact and measure it."""
         self._report(self._profile.name, len(self.attempts), len(self.attempts) + 1, str(plan))
         folder = self._scratch / f"{self._profile.name}-{len(self.attempts)}"
         write_artefact(plan, self._profile, self._inputs, folder)
@@ -140,7 +140,7 @@ class Ladder:
 
 
 def write_ladder(ladder: Ladder, folder: Path) -> None:
-    """`ladder.json` beside the artefact it led to."""
+    """`ladder.json` next to the artifact it led to."""
     write_text(folder / "ladder.json", json.dumps(ladder.describe_attempts(), indent=1) + "\n")
 
 

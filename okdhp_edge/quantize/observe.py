@@ -1,4 +1,4 @@
-"""What every tensor of a float network holds while it looks at real crops.
+"""Collect statistics of every tensor of a float network on real crops.
 
 One pass, memory flat in the number of crops: extremes, a histogram that widens as it must, and the
 mean of each channel. Every calibrator reads its ranges from these (see `calibrators.py`).
@@ -108,7 +108,7 @@ def observe(model: Path, crops: Iterable[NDArray[np.uint8]]) -> StatisticsByTens
     """
     loaded = onnx.load(str(model))
     if any(n.op_type in ("QuantizeLinear", "DequantizeLinear") for n in loaded.graph.node):
-        raise ModelError(f"{model} is quantized already", "give the fp32 export")
+        raise ModelError(f"{model} is already quantized", "use the fp32 export")
     found: StatisticsByTensor = {}
     for names in _group_tensors(loaded):
         found |= _collect_statistics(loaded, names, crops)
@@ -134,8 +134,8 @@ def _collect_statistics(
         for name, value in zip(names, session.run(names, {source.name: batch}), strict=True):
             if not np.isfinite(value).all():
                 raise ModelError(
-                    f"tensor '{name}' is not finite on a calibration picture",
-                    "train again with a lower rate or with optimizer.clip_norm",
+                    f"tensor '{name}' is not finite on a calibration image",
+                    "retrain with a lower learning rate or optimizer.clip_norm",
                 )
             found[name].add(value[:1] if copies > 1 else value)
     return found

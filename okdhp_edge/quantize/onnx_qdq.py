@@ -126,10 +126,10 @@ def find_matching_nodes(source: Path, pattern: str) -> list[str]:
         found = [str(n.name) for n in graph.node if re.search(pattern, n.name)]
     except re.error as error:
         raise ModelError(
-            f"'{pattern}' is not a regular expression ({error})", "mend --keep-float"
+            f"invalid regular expression '{pattern}' ({error})", "fix --keep-float"
         ) from error
     if not found:
-        raise ModelError(f"no node matches '{pattern}'", "see the names in sensitivity.json")
+        raise ModelError(f"no node matches '{pattern}'", "node names are in sensitivity.json")
     return found
 
 

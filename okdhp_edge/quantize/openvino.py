@@ -22,7 +22,7 @@ from okdhp_edge.quantize.verify import evaluate_metric
 
 
 def convert(source: Path, target: Path) -> None:
-    """A Q/DQ ONNX file to IR (.xml, with its .bin beside it)."""
+    """A Q/DQ ONNX file to IR (.xml, with its .bin next to it)."""
     _save(_get_core().read_model(str(source)), target)
 
 

@@ -38,7 +38,7 @@ class QuantizeOptions:
         keep_float: regular expression of nodes that are not quantized.
         max_drop: points of the card's metric that INT8 may lose.
         ladder: whether to climb where the first attempt fails the gate.
-        reference: another float model that the gate compares with, and beside which the artefacts
+        reference: another float model that the gate compares with, and beside which the artifacts
             go; None: the one that is quantized.
         command: what the person typed, for the card.
     """
@@ -58,18 +58,18 @@ class QuantizeOptions:
 def quantize(fp32: Path, options: QuantizeOptions) -> Path:
     """Quantize an exported model for the wanted profiles; returns the `int8` folder.
 
-    Profiles that were not asked for keep the artefacts they have, if those were made from the same
+    Profiles that were not asked for keep the artifacts they have, if those were made from the same
     export.
 
     Raises:
         ModelError: the export is unusable, or an option names what does not exist.
-        DataError: calibration or validation pictures are missing.
+        DataError: calibration or validation images are missing.
         GateError: a profile loses more than it may, on every rung; nothing changes.
     """
     profiles = [get_profile(name) for name in options.profiles]
     if options.calibrator not in (AUTO_CALIBRATOR, *METHODS):
         raise ModelError(
-            f"unknown calibrator '{options.calibrator}'", f"use auto, {', '.join(METHODS)}"
+            f"unknown calibrator '{options.calibrator}'", f"use one of auto, {', '.join(METHODS)}"
         )
     with lock_folder((options.reference or fp32).parent):
         return _quantize(fp32, options, profiles)
@@ -120,7 +120,7 @@ def _read_learned_ranges(fp32: Path) -> dict[str, Range]:
 
 
 def _carry_over(target: Path, staging: Path, reference: str, profiles: Sequence[str]) -> None:
-    """Other profiles' artefacts of the same float model stay."""
+    """Other profiles' artifacts of the same float model stay."""
     for folder in sorted(target.glob("*/")):
         stays = folder.name not in profiles and (folder / CARD_NAME).is_file()
         if stays and read_card(folder).float_sha256 == reference:

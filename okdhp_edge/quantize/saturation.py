@@ -69,7 +69,7 @@ class Saturation(NamedTuple):
             return f"{len(self.unsafe)} of {self.layers} layers can saturate without VNNI"
         return (
             f"none of {self.layers} layers can saturate; "
-            f"{self.coarser} of {self.channels} channels have coarser steps for it"
+            f"{self.coarser} of {self.channels} channels use coarser steps for this"
         )
 
 

@@ -1,4 +1,4 @@
-"""Which layers INT8 costs most: each quantized alone, the rest float."""
+"""Layer sensitivity to INT8: each layer quantized alone, the rest in float."""
 
 import json
 import tempfile
@@ -95,7 +95,7 @@ def write_sensitivity(layers: list[LayerSensitivity], folder: Path, profile: str
     axis.barh(range(len(layers)), [layer.sqnr_db for layer in layers], color="tab:blue")
     axis.set_yticks(range(len(layers)), [layer.name for layer in layers], fontsize=6)
     axis.invert_yaxis()
-    axis.set_xlabel("SQNR of the heatmaps with this layer alone in INT8, dB; short is sensitive")
+    axis.set_xlabel("SQNR of the heatmaps with only this layer in INT8, dB; lower: more sensitive")
     axis.set_title(profile, fontsize=10)
     for place, layer in enumerate(layers):
         if layer.drop is not None:

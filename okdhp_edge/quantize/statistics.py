@@ -45,7 +45,7 @@ def get_statistics(
 
 
 def observe_input_range(model: Path) -> dict[str, Range]:
-    """The range of the first convolution's input: every picture there can be, not those seen."""
+    """The range of the first convolution's input: every image there can be, not those seen."""
     loaded = onnx.load(str(model), load_external_data=False).graph
     first = next(n for n in loaded.node if n.op_type == "Conv")
     shape = [max(1, d.dim_value) for d in loaded.input[0].type.tensor_type.shape.dim]

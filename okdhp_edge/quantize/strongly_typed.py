@@ -1,4 +1,4 @@
-"""The last touches to a Q/DQ file for TensorRT, whose networks compute in the types they are given.
+"""Final changes to a Q/DQ file for TensorRT's strongly typed networks.
 
 Without them an INT8 file loses to a plain FP16 engine: what is not quantized would run in FP32, and
 a rounded sum cannot be fused into the convolution before it.

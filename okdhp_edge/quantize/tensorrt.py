@@ -1,4 +1,4 @@
-"""What TensorRT accepts as INT8: a check that names the node, and a build that proves it.
+"""TensorRT INT8: check the Q/DQ rules with node names, and verify with a build.
 
 TensorRT 11 has no calibrator and no INT8 flag; explicit Q/DQ in the ONNX is the only way.
 """
@@ -44,18 +44,18 @@ def check_qdq_rules(path: Path) -> None:
     first = next((n for n in graph.node if graph.input[0].name in n.input), None)
     uint8 = graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
     if uint8 and (first is None or first.op_type != "Cast"):
-        _refuse(first.name if first else "input", "reads uint8 but is no Cast", "Cast first")
+        _refuse(first.name if first else "input", "reads uint8 but is not a Cast", "Cast first")
 
 
 def _check_node(node: onnx.NodeProto, constants: dict[str, TensorProto]) -> None:
     if node.input[1] not in constants:
-        _refuse(node.name, "has a scale that is not constant", "quantize statically")
+        _refuse(node.name, "has a non-constant scale", "quantize statically")
     if len(node.input) > 2 and node.input[2] in constants:
         zero_point = numpy_helper.to_array(constants[node.input[2]])
         if zero_point.dtype != np.int8:
             _refuse(node.name, f"quantizes to {zero_point.dtype}", "use the tensorrt profile")
         if np.any(zero_point != 0):
-            _refuse(node.name, "has a zero-point other than 0", "use the tensorrt profile")
+            _refuse(node.name, "has a nonzero zero-point", "use the tensorrt profile")
     elif len(node.input) < 3:
         _refuse(node.name, "has no zero-point, which means uint8", "use the tensorrt profile")
 
@@ -97,7 +97,7 @@ def _get_tensor_name(tensor: Any) -> str:
 def write_engines(folder: Path, targets: Sequence[str], report: Report = ignore_progress) -> Path:
     """One engine for several GPU generations, without a GPU; returns its path.
 
-    It lies in `folder`, the tensorrt artefact's, once under each generation's name.
+    It lies in `folder`, the tensorrt artifact's, once under each generation's name.
 
     Raises:
         BackendError: TensorRT-RTX is absent or refuses the file or a target.

@@ -1,4 +1,4 @@
-"""Verify: the metric of a quantized model on the gate's data."""
+"""Measure the metric of a quantized model on the gate's data."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from okdhp_edge.system.hardware import detect_int8_units
 
 
 def verify(folder: Path, runtime: str, inputs: QuantizationInputs) -> Measured:
-    """The metric of the artefact in `folder`, measured in `runtime`."""
+    """The metric of the artifact in `folder`, measured in `runtime`."""
     card = read_card(folder)
     with open_backend(runtime, BackendConfig(folder, card, card.precision)) as loaded:
         found = evaluate_metric(predict_with(loaded), inputs)

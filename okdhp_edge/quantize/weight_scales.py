@@ -1,4 +1,4 @@
-"""Scales of weights: where 8 bits could saturate (`saturation.py`), steps are coarser."""
+"""Weight scales, with coarser steps where 8 bits could saturate (see `saturation.py`)."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Write: an INT8 artefact of a plan for a profile, with its card."""
+"""Write an INT8 artifact and its card for a plan and a profile."""
 
 import tempfile
 from pathlib import Path
@@ -18,7 +18,7 @@ from okdhp_edge.quantize.tensorrt import check_qdq_rules
 def write_artefact(
     plan: Plan, profile: Int8Profile, inputs: QuantizationInputs, folder: Path
 ) -> None:
-    """Write the artefact and its card into `folder`."""
+    """Write the artifact and its card into `folder`."""
     folder.mkdir(exist_ok=True)
     name = profile.file_name
     with tempfile.TemporaryDirectory() as scratch:

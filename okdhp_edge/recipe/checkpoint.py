@@ -1,7 +1,7 @@
-"""Checkpoints: weights, optimizer state and the facts around them in one safetensors file.
+"""Checkpoints: weights, optimizer state and metadata in one safetensors file.
 
 The facts travel in the file's header, so a checkpoint is replaced in one atomic step and never
-half new; the `.json` beside it is for people.
+half new; the `.json` next to it is for people.
 """
 
 from collections.abc import Mapping
@@ -108,13 +108,13 @@ def read_info(path: Path) -> CheckpointInfo:
         ModelError: missing, damaged, or not written by this project.
     """
     if path.is_dir():
-        raise ModelError(f"{path} is a folder without a checkpoint", "name its .safetensors file")
+        raise ModelError(f"{path} is a folder without a checkpoint", "pass a .safetensors file")
     if not path.is_file():
         raise ModelError(f"checkpoint {path} does not exist", "run `okdhp-edge train` first")
     if path.suffix != ".safetensors":
         raise ModelError(
-            f"{path} is no checkpoint of okdhp-edge, which end in .safetensors",
-            "foreign pose models can teach (`data label --teacher`)",
+            f"{path} is not an okdhp-edge checkpoint (.safetensors)",
+            "other pose models can only be teachers (`data label --teacher`)",
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -122,7 +122,7 @@ def read_info(path: Path) -> CheckpointInfo:
         return CheckpointInfo.model_validate_json(header[_METADATA_KEY])
     except (SafetensorError, OSError) as error:
         raise ModelError(
-            f"{path} is damaged ({error})", "train again or use last.safetensors"
+            f"{path} is damaged ({error})", "retrain, or use last.safetensors"
         ) from error
     except (KeyError, ValidationError) as error:
         raise ModelError(
@@ -152,16 +152,16 @@ def _load(path: Path, module: nn.Module, prefix: str) -> None:
     broken = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
     if broken:
         raise ModelError(
-            f"{path} holds weights that are not numbers ({broken[0]})",
-            "train again, or use an earlier checkpoint",
+            f"{path} has NaN or infinite weights ({broken[0]})",
+            "retrain, or use an earlier checkpoint",
         )
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise ModelError(
-            f"weights that are not those of the network named beside them: {path} "
+            f"the weights do not match the network configuration stored with them: {path} "
             f"({to_one_line(str(error), 60)})",
-            "train again or use another checkpoint",
+            "retrain, or use another checkpoint",
         ) from error
 
 

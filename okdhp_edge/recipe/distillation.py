@@ -22,7 +22,7 @@ Epochs = Annotated[int, Field(ge=0)]
 
 def _check_profile_name(name: str) -> str:
     if name not in list_profiles():
-        raise ValueError(f"one of {', '.join(list_profiles())}")
+        raise ValueError(f"must be one of {', '.join(list_profiles())}")
     return name
 
 
@@ -56,7 +56,7 @@ class MethodTable(_Table):
 
 class TeacherTable(_Table):
     """A trained network that teaches: one of our checkpoints, or any ONNX file of heatmaps, which a
-    TOML file beside it describes if it is not ours."""
+    TOML file next to it describes if it is not ours."""
 
     path: str
     """`*.safetensors` of `train`, or `*.onnx`."""
@@ -102,7 +102,7 @@ class OkdhpTable(KlTable):
     """`joint` averages the KL over labelled joints; `released` sums over joints and divides by
     batch and pixels, which makes it H*W/J times smaller."""
     kd_joints: Literal["labelled", "all"] = "labelled"
-    """Whether the teacher also speaks of joints that nobody has labelled."""
+    """Whether the teacher also supervises unlabelled joints."""
     joint_views: bool = True
     """With several views in a step, whether the teacher is the mean of all views' ensembles,
     each turned into the view that is taught; else each view's own ensemble."""
@@ -132,7 +132,7 @@ class OkdhpTable(KlTable):
             raise ValueError("distillation.own_view needs augmentation.views = number of branches")
         peer = self.peer_size
         if peer and peer[0] * size[1] != peer[1] * size[0]:
-            raise ValueError("distillation.peer_size needs the shape of input.size")
+            raise ValueError("distillation.peer_size needs the aspect ratio of input.size")
 
 
 class OkddipTable(KlTable):
@@ -146,7 +146,7 @@ class OkddipTable(KlTable):
         """See `MethodTable.check`."""
         del views, size
         if branches < 3:
-            raise ValueError("okddip needs a leader and two peers: three branches or more")
+            raise ValueError("okddip needs a leader and two peers: at least three branches")
 
     def deployable(self, branches: tuple[int, ...]) -> tuple[int, ...]:
         """The leader alone."""

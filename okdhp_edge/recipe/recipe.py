@@ -1,4 +1,4 @@
-"""The training recipe: a TOML file, validated so that it can be wrong only loudly."""
+"""The training recipe: a strictly validated TOML file."""
 
 import difflib
 from pathlib import Path
@@ -110,11 +110,11 @@ class SkeletonTable(_Table):
     """`[skeleton]`: what a data set's joint names do not say."""
 
     pairs: tuple[tuple[str, str], ...] = ()
-    """Joints that mirroring a picture exchanges, by the names that `data check` prints."""
+    """Joint pairs swapped by a horizontal flip, by the names that `data check` prints."""
 
 
 class Recipe(_Table):
-    """Everything that decides what a training run gives."""
+    """All settings that determine the result of a training run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     data: str = "synthetic"
@@ -150,14 +150,14 @@ class Recipe(_Table):
     def _check_consistency(self) -> "Recipe":
         branches, sigmas = len(self.network.branches), self.heatmap.branch_sigmas
         if sigmas and (len(sigmas) != branches or sigmas[0] != self.heatmap.sigma):
-            raise ValueError("heatmap.branch_sigmas needs one sigma a branch, the first = sigma")
+            raise ValueError("heatmap.branch_sigmas needs one sigma per branch, the first = sigma")
         self._check_cost()
         self.distillation.check(branches, self.augmentation.views, self.input.size)
         if self.quantization and self.quantization.branch not in self.deployable:
             raise ValueError(f"quantization.branch must be one of {list(self.deployable)}")
         if self.quantization and self.optimizer.average:
             # An average of weights is no INT8 network that any step has trained.
-            raise ValueError("optimizer.average and [quantization] exclude one another")
+            raise ValueError("optimizer.average and [quantization] are mutually exclusive")
         return self
 
     def _check_cost(self) -> None:
@@ -166,7 +166,7 @@ class Recipe(_Table):
         if self.network.kind == "hourglass" and (
             width % _HOURGLASS_MULTIPLE or height % _HOURGLASS_MULTIPLE
         ):
-            raise ValueError(f"input.size of an hourglass needs multiples of {_HOURGLASS_MULTIPLE}")
+            raise ValueError(f"an hourglass needs input.size in multiples of {_HOURGLASS_MULTIPLE}")
         pixels = self.optimizer.batch_size * self.augmentation.views * width * height
         if pixels > _MAX_STEP_PIXELS:
             raise ValueError(
@@ -261,14 +261,14 @@ def read_recipe_content(path: Path, above: tuple[Path, ...] = ()) -> dict[str, A
         RecipeError: unreadable, not TOML, or its own base.
     """
     if path.resolve() in above:
-        raise RecipeError(f"recipe {path} is its own base", "mend `base`")
+        raise RecipeError(f"recipe {path} is its own base", "fix `base`")
     try:
         content = read_toml(path)
     except FileNotFoundError:
         raise RecipeError(f"recipe {path} does not exist", "check --recipe") from None
     except (OSError, ValueError) as error:
         text = " ".join(str(error).split())[:120]
-        raise RecipeError(f"recipe {path} cannot be read ({text})", "mend the TOML") from error
+        raise RecipeError(f"recipe {path} cannot be read ({text})", "fix the TOML") from error
     content = rename_old_keys(content)
     base = content.pop("base", None)
     if base is None:
@@ -287,7 +287,7 @@ def _explained(path: Path, error: ValidationError) -> RecipeError:
     where = [str(p) for p in loc if p not in variants]
     key = ".".join(where) or "recipe"
     if first["type"] != "extra_forbidden":
-        return RecipeError(f"{path}: {key}: {first['msg']}", "mend this value")
+        return RecipeError(f"{path}: {key}: {first['msg']}", "fix this value")
     table = where[0] if len(where) > 1 else ""
     tables = _TABLE_MODELS | {"distillation": tuple(entry.table for entry in METHODS.values())}
     known = sorted({name for model in tables.get(table, ()) for name in model.model_fields})

@@ -1,1 +1,1 @@
-"""Reports of runs: compared side by side, and the pages that show them."""
+"""Run reports: comparison of several runs, and HTML pages."""

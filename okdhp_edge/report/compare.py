@@ -14,7 +14,7 @@ from okdhp_edge.system.reading import read_json
 
 # Neighbouring frames are alike; blocks of this many are drawn together.
 _BLOCK_FRAMES, _BOOTSTRAP_ROUNDS = 50, 1000
-_REMEDY = "make one with `okdhp-edge run --report FILE.json`"
+_REMEDY = "create one with `okdhp-edge run --report FILE.json`"
 _MAX_DRAWN_SAMPLES = 20_000_000
 _COMPARED_SERIES = ("infer", "frame age")
 
@@ -61,12 +61,12 @@ def read_report(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read ({error})", _REMEDY) from error
     if isinstance(report, dict) and isinstance(report.get("sources"), list):
         count = len(report["sources"])
-        raise DataError(f"{path} holds {count} sources", "compare runs of one source each")
+        raise DataError(f"{path} has {count} sources", "compare runs with one source each")
     try:
         _Report.model_validate(report)
     except ValidationError as error:
         raise DataError(
-            f"{path} is no report with raw times ({describe_first_fault(error)})", _REMEDY
+            f"{path} is not a report with raw times ({describe_first_fault(error)})", _REMEDY
         ) from error
     return {**report, "label": path.stem}
 
@@ -103,7 +103,7 @@ def compare_reports(reports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         series = [r["samples_ms"].get(name) for r in reports]
         rows.append(_make_row(f"{name} p50, ms", [str(median(s)) if s else "-" for s in series]))
         rows.append(
-            _make_row(f"{name} against the first", [_format_ratio(series[0], s) for s in series])
+            _make_row(f"{name} vs the first", [_format_ratio(series[0], s) for s in series])
         )
     for key in ("p95", "p99"):
         ages = [r["frame_age_ms"] for r in reports]

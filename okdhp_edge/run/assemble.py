@@ -1,4 +1,4 @@
-"""From what a person asks for to a run that is ready to go."""
+"""Build a pipeline from the command's options."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -35,7 +35,7 @@ DEFAULT_FPS = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class People:
-    """Who is looked for.
+    """Which people to track, and how.
 
     Attributes:
         how_many: one person, followed by the joints; or many, found by a detector.
@@ -57,7 +57,7 @@ class Outputs:
     Attributes:
         files: by kind, one of `sinks.registry.SINKS`.
         window: None opens one where it can.
-        watchdog: whether systemd is told that frames come.
+        watchdog: whether frames are reported to systemd.
     """
 
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -124,8 +124,8 @@ def _should_open_window(asked: bool | None) -> bool:
     possible = is_window_possible()
     if asked and not possible:
         raise OutputError(
-            "no window can be opened here (no display, or OpenCV without windows)",
-            "pip install opencv-python in place of opencv-python-headless, or use --save or --web",
+            "cannot open a window (no display, or OpenCV built without GUI support)",
+            "install opencv-python instead of opencv-python-headless, or use --save or --web",
         )
     return possible and asked is not False
 
@@ -166,7 +166,7 @@ def _make_tracker(
         return SinglePersonTracker(estimator)
     if people.detector is None:
         raise ModelError(
-            "many people need a person detector", "give its ONNX file: --detector yolox_nano.onnx"
+            "--people many needs a person detector", "pass an ONNX file: --detector yolox_nano.onnx"
         )
     # One thread: beside the loop it must not take the cores that the pose network runs on.
     live = policy.drops(source)

@@ -1,4 +1,4 @@
-"""What a person may change while a run is going; every thread reads it, the loop acts on it."""
+"""Runtime controls shared by the web page and the loop."""
 
 import threading
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""The loop: poses from the pipeline, drawn, handed on and measured."""
+"""The main loop: draw the pipeline's poses, pass them to the sinks and record timings."""
 
 import signal
 import threading
@@ -43,7 +43,7 @@ def run_loop(
     Args:
         feeds: in the order of the pipeline's sources.
         max_frames: stop after so many frames of all sources together.
-        progress: told how many frames are done.
+        progress: called with the number of frames done.
 
     Raises:
         OkdhpError: a source, the backend or a sink failed; what was half-written is gone.
@@ -117,7 +117,7 @@ def draw_overlay(image: Image, poses: Sequence[Pose], threshold: float) -> Image
     drawn = image.copy()
     for pose in poses:
         draw_skeleton(drawn, pose.skeleton, pose.xy, pose.score >= threshold)
-    draw_lines_of_text(drawn, [_describe_pose(pose) for pose in poses] or ["nobody found"])
+    draw_lines_of_text(drawn, [_describe_pose(pose) for pose in poses] or ["no people found"])
     return drawn
 
 

@@ -1,4 +1,4 @@
-"""Frames to poses in threads of their own, so that reading, estimating and showing overlap.
+"""Pose estimation in its own thread, so that reading, inference and output overlap.
 
     source -> FrameReader thread -> Pipeline thread (track, warp, infer, decode) -> whoever iterates
 
@@ -44,7 +44,7 @@ STAGES_TO_POSES = ("wait", "detect", "preprocess", "infer", "decode", "track")
 
 
 class FrameResult(NamedTuple):
-    """A frame and who is in it.
+    """A frame and the poses in it.
 
     Attributes:
         source_index: which source gave it.

@@ -1,4 +1,4 @@
-"""What a run measured, with the facts without which the numbers mean nothing."""
+"""The report of a run: measurements with machine and software information."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -37,7 +37,7 @@ class RunReport:
 
     Attributes:
         frames: frames shown, warm-up included.
-        frames_with_people: frames in which somebody was found.
+        frames_with_people: frames with at least one person.
         max_people: the most in one frame.
         dropped: frames a live source gave that were never looked at.
         skipped: frames passed over by the stride.
@@ -169,22 +169,22 @@ def _find_flags(
 ) -> Sequence[str]:
     flags = []
     if switches:
-        flags.append(f"mixed: the model was changed during the run ({switches}x); times are of all")
+        flags.append(f"mixed: the model was switched during the run ({switches}x); times cover all")
     infer = stats.stages.series.get("infer")
     if infer and infer.stats().cv > _MAX_STEADY_CV:
-        flags.append(f"unstable: inference varies by {infer.stats().cv:.0%} (one deviation)")
+        flags.append(f"unstable: inference varies by {infer.stats().cv:.0%} (std/mean)")
     wandered = drift(stats.age.samples)
     if wandered is not None and abs(wandered) > _MAX_STEADY_DRIFT:
-        flags.append(f"drift: the second half's ages are {wandered:+.0%} of the first's")
+        flags.append(f"drift: frame age changed by {wandered:+.0%} from first to second half")
     before, after = sensors
     if after.get("throttled", 0) > before.get("throttled", 0):
-        flags.append("throttled: the CPU counted thermal events during the run")
+        flags.append("throttled: the CPU reported thermal events during the run")
     if after.get("mhz", 1) < _MIN_CLOCK_RATIO * before.get("mhz", 0):
-        flags.append(f"throttled: the clock fell from {before['mhz']} to {after['mhz']} MHz")
+        flags.append(f"throttled: the clock dropped from {before['mhz']} to {after['mhz']} MHz")
     if stats.stages.frames < _MIN_P99_FRAMES:
-        flags.append(f"few frames: p99 of {stats.stages.frames} is not much more than the maximum")
+        flags.append(f"few frames: p99 of {stats.stages.frames} is close to the maximum")
     if source.live and source.fps and stats.fps >= _MIN_SOURCE_RATE_RATIO * source.fps:
-        flags.append("source-limited: the frame rate is the source's, not the machine's limit")
+        flags.append("source-limited: the frame rate is limited by the source, not by the machine")
     return flags
 
 

@@ -1,4 +1,4 @@
-"""What is counted and timed of one source while it runs."""
+"""Counters and timings of one source during a run."""
 
 from okdhp_edge.run.pipeline import FrameResult
 from okdhp_edge.system.latency import Series, StageLog

@@ -1,1 +1,1 @@
-"""What lies below the domain: writing files whole, the machine, clocks and latency statistics."""
+"""System utilities: atomic file writes, hardware information, clocks and latency statistics."""

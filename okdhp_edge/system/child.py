@@ -1,4 +1,4 @@
-"""A module of ours run in a child process: what crashes there ends the child, not the command."""
+"""Run a module in a child process, so that a crash there does not end the command."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Writing so that whatever happens leaves the old or the new, whole: renames, rights, locks."""
+"""Atomic file and folder writes, permissions and locks."""
 
 import glob
 import os
@@ -69,7 +69,7 @@ def wrap_write_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(
             f"cannot write {path} ({error.strerror or error})",
-            "check permissions and free space, or choose another place",
+            "check permissions and free space, or choose another location",
         ) from error
 
 
@@ -91,7 +91,7 @@ def _finalize(folder: Path) -> None:
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
     """While the block runs, no other process that asks works in `folder`; the lock ends with the
-    process, however that ends. It lies beside the folder, so that all who can write there see the
+    process, however that ends. It lies next to the folder, so that all who can write there see the
     same one, and a link in its place is refused.
 
     Raises:
@@ -102,13 +102,13 @@ def lock_folder(folder: Path) -> Iterator[None]:
     with wrap_write_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.is_symlink():
-            raise OutputError(f"{file} is a link", "remove it: a lock is a file")
+            raise OutputError(f"{file} is a link", "remove it: the lock must be a regular file")
         lock = FileLock(file, timeout=0)
         try:
             lock.acquire()
         except Timeout:
             raise OutputError(
-                f"{folder} is being written by another process", "wait for it, or choose --out"
+                f"{folder} is being written by another process", "wait for it, or use another --out"
             ) from None
     try:
         yield
@@ -176,11 +176,11 @@ def _read_manifest(folder: Path) -> set[str]:
 
 def _check_replaceable(target: Path, staging: Path) -> None:
     if not target.is_dir() or target.is_symlink():
-        raise OutputError(f"{target} is no folder of its own", "choose another place")
+        raise OutputError(f"{target} is not a separate folder", "choose another location")
     foreign = sorted((_list_names(target) - _read_manifest(target)) & _list_names(staging))
     if foreign:
         raise OutputError(
-            f"{target / foreign[0]} was not written by this program", "move it, or choose --out"
+            f"{target / foreign[0]} was not written by this program", "move it, or change --out"
         )
 
 

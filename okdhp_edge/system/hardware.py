@@ -1,4 +1,4 @@
-"""Facts about the machine that a latency number means nothing without."""
+"""Machine information that belongs to every latency measurement."""
 
 import os
 import platform
@@ -90,8 +90,8 @@ def check_descriptors(workers: int) -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if workers and soft < _MIN_DESCRIPTORS * (1 + workers):
         raise OutputError(
-            f"{soft} open files are too few for {workers} worker processes",
-            "raise the limit: ulimit -n 1024, or give --workers 0",
+            f"a limit of {soft} open files is too low for {workers} worker processes",
+            "raise it with ulimit -n 1024, or use --workers 0",
         )
 
 

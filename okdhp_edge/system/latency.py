@@ -1,4 +1,4 @@
-"""Latency to be believed: monotonic clock, all samples kept, percentiles that occurred."""
+"""Latency statistics: monotonic clock, nearest-rank percentiles."""
 
 import math
 import statistics

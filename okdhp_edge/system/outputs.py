@@ -1,4 +1,4 @@
-"""One guard for every command that writes: an output is never something that is read."""
+"""Output checks for all commands: an output must never overwrite an input."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -27,19 +27,19 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) ->
         for source in inputs:
             if _is_same(output, source) or _is_inside(source, output):
                 raise OutputError(
-                    f"{option} {output} would replace {source}, which is read",
-                    "choose another place",
+                    f"{option} {output} would overwrite the input {source}",
+                    "choose another location",
                 )
             if output.suffix not in _TEXT_SUFFIXES and _is_inside(output, source):
                 raise OutputError(
-                    f"{option} {output} lies in {source}, which is read",
-                    "choose a place outside of it",
+                    f"{option} {output} is inside the input {source}",
+                    "choose a location outside of it",
                 )
     taken: dict[str, Path] = {}
     for option, output in wanted.items():
         for other, path in taken.items():
             if _is_same(output, path):
-                raise OutputError(f"{option} and {other} write one file, {output}", "name another")
+                raise OutputError(f"{option} and {other} write one file, {output}", "use two files")
         taken[option] = output
 
 

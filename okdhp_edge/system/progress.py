@@ -1,4 +1,4 @@
-"""Progress of long work: who does it reports, who started it shows bars."""
+"""Progress callbacks of long operations."""
 
 from collections.abc import Callable
 

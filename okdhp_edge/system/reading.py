@@ -1,4 +1,4 @@
-"""One reader for every text file that somebody else may have written.
+"""Safe reading of untrusted text files.
 
 Only regular files are read, up to a size; text is UTF-8, or what its byte order mark says; nesting
 and aliases are limited. All refusals are `ValueError` or `OSError` with one line of cause, which
@@ -106,7 +106,7 @@ def read_yaml(path: Path) -> Any:
     class Loader(yaml.SafeLoader):
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.events.AliasEvent):
-                raise yaml.YAMLError("aliases (*name) are not read")
+                raise yaml.YAMLError("aliases (*name) are not supported")
             return super().compose_node(parent, index)
 
     text = read_text(path, MAX_CONFIG_BYTES)

@@ -1,4 +1,4 @@
-"""Addresses as they may be shown: by scheme, host and path, without what may be a secret."""
+"""Redact URLs to scheme, host and path, without possible secrets."""
 
 import re
 

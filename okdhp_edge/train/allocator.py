@@ -1,4 +1,4 @@
-"""Keep what a training step frees: the next step wants just as much."""
+"""Keep memory freed by a training step for the next one."""
 
 import ctypes
 import sys

@@ -30,7 +30,7 @@ class Batch(NamedTuple):
         xy: (N, K, 2) joints in heatmap pixels.
         weight: (N, K) 1 where the joint is labelled and inside the crop.
         absent: (N, K) 1 where the joint is known not to be inside the crop.
-        labelled: (N,) False for pictures whose labels are not to be used; their weight and `absent`
+        labelled: (N,) False for images whose labels are not to be used; their weight and `absent`
             are 0.
         heatmap_from_frame: (N, 2, 3).
         mirrored: (N,) whether left and right are exchanged.
@@ -86,7 +86,7 @@ class CropDataset(Dataset[_Views | DataError]):
         return len(self._samples)
 
     def __getitem__(self, key: Key) -> _Views | DataError:
-        """Each view's row of a Batch; of a picture that cannot be read the error, which a worker
+        """Each view's row of a Batch; of an image that cannot be read the error, which a worker
         process could not raise without losing its type."""
         epoch, index = key
         views = range(self._augmentation.views)
@@ -165,7 +165,7 @@ def iterate_batches(loader: DataLoader[_Views | DataError]) -> Iterator[Batch]:
     """An epoch.
 
     Raises:
-        DataError: a picture cannot be read.
+        DataError: an image cannot be read.
     """
     for batch in cast("Iterator[Batch | DataError]", iter(loader)):
         if isinstance(batch, DataError):

@@ -1,4 +1,4 @@
-"""A recipe for going on from trained weights with a set of one's own, without writing one.
+"""Generate a recipe for fine-tuning trained weights on a user's data set.
 
 Few persons are seen often, at a low rate, with the encoder's early layers and all norms as they
 are; many are seen seldom, and everything learns. The numbers are those of

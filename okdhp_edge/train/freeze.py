@@ -1,4 +1,4 @@
-"""Parts of a network that do not learn: what few persons would only spoil."""
+"""Freeze parts of a network, for fine-tuning on few persons."""
 
 from typing import cast
 

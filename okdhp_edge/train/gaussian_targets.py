@@ -1,4 +1,4 @@
-"""Gaussian targets, drawn where the losses are: the workers send joints, not heatmaps."""
+"""Gaussian targets, computed on the training device: the workers only send joints."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Begin with a trained network: all of it that fits, joints matched by name."""
+"""Initialize a network from trained weights, with joints matched by name."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ class InitializedWeights(NamedTuple):
         if not self.reinitialized:
             return f"all {len(self.kept)} joints"
         kept = ", ".join(self.kept) or "none"
-        return f"joints kept: {kept}; begun anew: {', '.join(self.reinitialized)}"
+        return f"joints kept: {kept}; reinitialized: {', '.join(self.reinitialized)}"
 
 
 def initialize_from(
@@ -67,7 +67,7 @@ def _check_same_network(path: Path, theirs: NetworkConfig, mine: NetworkConfig) 
     same = type(theirs) is type(mine)
     if not same or theirs.model_copy(update=free) != mine.model_copy(update=free):
         raise RecipeError(
-            f"{path} holds another network than the recipe's", "start from the same network"
+            f"the network in {path} differs from the recipe's", "start from the same network"
         )
 
 

@@ -161,7 +161,7 @@ def _step(run: Run, batch: Batch, epoch: float, *, measure: bool) -> dict[str, f
     values = {f"loss/{name}": float(term.detach()) for name, term in result.terms.items()}
     if not np.isfinite(sum(values.values())):
         raise OkdhpError(
-            f"the loss is no longer finite in epoch {int(epoch) + 1} ({values})",
+            f"the loss became NaN or infinite in epoch {int(epoch) + 1} ({values})",
             "lower optimizer.lr or distillation.kd_weight",
         )
     run.optimizer.zero_grad()

@@ -85,7 +85,7 @@ class MetricsLogger:
         self._draw_curves(teaching, _TEACHING_PREFIX)
         losses.set(xlabel="epoch", title="training loss terms", yscale="log")
         scores.set(xlabel="epoch", title="validation metric, points")
-        teaching.set(xlabel="epoch", title="what the teacher adds")
+        teaching.set(xlabel="epoch", title="contribution of the teacher")
         picture = io.BytesIO()
         figure.savefig(picture, dpi=110, format="png")
         write_bytes(self._plot, picture.getvalue())
@@ -108,5 +108,5 @@ def _read(path: Path) -> list[Row]:
             return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, ValueError, TypeError, csv.Error) as error:
         raise DataError(
-            f"{path} is no record of a run ({str(error)[:80]})", "move it away and go on"
+            f"{path} is not a training log ({str(error)[:80]})", "move it away and resume"
         ) from error

@@ -1,4 +1,4 @@
-"""An ONNX network as a torch module, so that a foreign teacher runs where the student is trained.
+"""An ONNX network as a torch module, so that an external teacher runs on the training device.
 
 Only the operators of convolutional pose networks. ONNX Runtime's CPU build is the reference; a
 graph with other operators is left to it.

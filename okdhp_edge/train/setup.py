@@ -1,4 +1,4 @@
-"""Everything a training run needs before its first step, and how a broken-off one goes on."""
+"""Set up a training run before its first step, or resume an interrupted one."""
 
 import itertools
 import os
@@ -127,8 +127,8 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     table = recipe.quantization
     if table and table.start_epoch >= recipe.optimizer.epochs:
         raise RecipeError(
-            f"INT8 would begin to learn after the last epoch ({recipe.optimizer.epochs})",
-            "lower quantization.start_epoch or give more --epochs",
+            f"quantization.start_epoch is after the last epoch ({recipe.optimizer.epochs})",
+            "lower quantization.start_epoch or increase --epochs",
         )
     check_descriptors(options.workers)
     train_set = load(data, recipe.train_split)
@@ -156,7 +156,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     if recipe.start is not None:
         path = model_store.resolve_weights(recipe.start)
         begun = initialize_from(path, net, recipe.network, train_set.skeleton)
-        options.say(f"starts from {path}: {begun}")
+        options.say(f"initialized from {path}: {begun}")
     freeze(net, recipe.freeze)
     method = build_method(recipe, train_set.skeleton)
     method.prepare(net)
@@ -183,8 +183,8 @@ def _check_batch(recipe: Recipe, train_set: PoseDataset) -> None:
     batch = min(recipe.optimizer.batch_size, len(train_set)) * recipe.augmentation.views
     if batch < _MIN_NORM_BATCH_SIZE and not recipe.freeze.norms:
         raise DataError(
-            f"{len(train_set)} persons in batches of {batch}: nothing can be normalised over one",
-            "give more persons, or a larger optimizer.batch_size",
+            f"{len(train_set)} persons in batches of {batch}: batch norm needs at least two",
+            "use more persons, or a larger optimizer.batch_size",
         )
 
 
@@ -202,8 +202,8 @@ def load_validation_set(data: str, options: TrainingOptions, skeleton: Skeleton)
 def _check_joints(path: Path, facts: checkpoint.CheckpointInfo, skeleton: Skeleton) -> None:
     if facts.skeleton.joints != skeleton.joints:
         raise RecipeError(
-            f"{path} knows the joints of {facts.skeleton.name}, the data are {skeleton.name}",
-            "use data with the same joints first, others behind a comma",
+            f"{path} predicts {facts.skeleton.name} joints, but the data are {skeleton.name}",
+            "list data with the same joints first, others after a comma",
         )
 
 
@@ -268,11 +268,11 @@ def resume(run: Run, last: Path) -> None:
     if before != now:
         raise OkdhpError(
             f"{last} was trained on {before}, not on {now}",
-            "give the same --data, or train into another --out",
+            "use the same --data, or train into another --out",
         )
     if facts.recipe != run.recipe:
         raise OkdhpError(
-            f"{last} was trained by another recipe",
+            f"{last} was trained with another recipe",
             "resume with the recipe it was started with, or train into another --out",
         )
     checkpoint.load_net(last, run.net)

@@ -1,4 +1,4 @@
-"""Network and method as the one module that is trained, and what is measured of it."""
+"""Network and method as one trainable module, with its measurements."""
 
 from typing import NamedTuple
 

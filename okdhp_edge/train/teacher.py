@@ -72,8 +72,8 @@ class Teacher:
         index = {joint: i for i, joint in enumerate(joints)}
         if not index.keys() & set(student.joints):
             raise RecipeError(
-                f"teacher {name} knows none of the joints {', '.join(student.joints)}",
-                "name its joints as the data set does, in the .toml beside it",
+                f"teacher {name} predicts none of the joints {', '.join(student.joints)}",
+                "use the data set's joint names in the .toml file next to it",
             )
         self._pick = torch.tensor([index.get(joint, 0) for joint in student.joints])
         self._joint_mask = torch.tensor([float(joint in index) for joint in student.joints])
@@ -122,7 +122,7 @@ def open_teacher(table: TeacherTable, student: Skeleton, spec: InputSpec) -> Tea
 
     Args:
         student: whose joints are taught.
-        spec: the student's input; the teacher must look at the same part of the picture.
+        spec: the student's input; the teacher must look at the same part of the image.
 
     Raises:
         OkdhpError: the file is missing, no teacher, knows other joints or sees other crops.
@@ -175,10 +175,10 @@ def _check_crop(path: Path, teacher: InputSpec, student: InputSpec) -> None:
     same_shape = teacher.width * student.height == teacher.height * student.width
     if not same_shape or teacher.box_padding != student.box_padding:
         raise RecipeError(
-            f"teacher {path} sees crops of {teacher.width}x{teacher.height} padded by "
+            f"teacher {path} takes crops of {teacher.width}x{teacher.height} padded by "
             f"{teacher.box_padding}, the student {student.width}x{student.height} by "
             f"{student.box_padding}",
-            "give both the same shape and box_padding; the size may differ",
+            "use the same aspect ratio and box_padding; the size may differ",
         )
 
 
@@ -194,7 +194,7 @@ def _open_onnx_teacher(
     table: TeacherTable, path: Path, student: Skeleton, spec: InputSpec
 ) -> Teacher:
     if not path.is_file():
-        raise RecipeError(f"teacher {path} does not exist", "mend distillation.teacher.path")
+        raise RecipeError(f"teacher {path} does not exist", "check distillation.teacher.path")
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -203,7 +203,7 @@ def _open_onnx_teacher(
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # pybind raises its own kinds
         raise RecipeError(
-            f"teacher {path} cannot be loaded ({str(error)[:120]})", "give an ONNX heatmap model"
+            f"teacher {path} cannot be loaded ({str(error)[:120]})", "use an ONNX heatmap model"
         ) from error
     facts = _read_onnx_facts(session, path, spec)
     described = facts.foreign.output if facts.foreign else None
@@ -256,7 +256,7 @@ def _make_torch_runner(path: Path, output: str) -> Callable[[Tensor], Tensor | N
 
 
 def _read_onnx_facts(session: object, path: Path, spec: InputSpec) -> _OnnxFacts:
-    """From our own metadata, or from the TOML file beside it where it is foreign."""
+    """From our own metadata, or from the TOML file next to it where it is foreign."""
     metadata = session.get_modelmeta().custom_metadata_map  # type: ignore[attr-defined]
     if "okdhp_edge.skeleton" in metadata:
         theirs = InputSpec.model_validate_json(metadata["okdhp_edge.input"])
@@ -270,7 +270,7 @@ def _read_onnx_facts(session: object, path: Path, spec: InputSpec) -> _OnnxFacts
     fixed = isinstance(height, int) and isinstance(width, int)
     if not (fixed or described.size):
         raise RecipeError(
-            f"teacher {path} leaves its input size free",
+            f"teacher {path} has a dynamic input size",
             f"add `size = [width, height]` to {path.with_suffix('.toml').name}",
         )
     size = described.size or (width, height)

@@ -1,4 +1,4 @@
-"""Every branch and the ensemble evaluated on the validation split, and how much they differ."""
+"""Evaluate every branch and the ensemble on the validation split, and their agreement."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple

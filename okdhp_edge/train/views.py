@@ -1,4 +1,4 @@
-"""Heatmaps of one view seen from another: what several views of a person agree on."""
+"""Average heatmaps over several augmented views of a person."""
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ def average_over_views(
 
     Args:
         heatmaps_NKHW: N = views times persons, view by view.
-        batch: where each of the N crops lies in its picture.
+        batch: where each of the N crops lies in its image.
         views: crops of each person.
         flip_index: (K,) the joint that each becomes when left and right are exchanged.
     """

@@ -60,7 +60,7 @@ def test_a_card_that_is_not_ours_is_refused(tmp_path, change):
 
 def test_an_onnx_without_card_is_refused(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"x")
-    with pytest.raises(ModelError, match=r"no card\.json beside it"):
+    with pytest.raises(ModelError, match=r"no card\.json next to"):
         find_model_folder(tmp_path / "model.onnx")
 
 

@@ -19,12 +19,12 @@ def test_a_measurement_replaces_its_elder_and_stands_beside_others(tmp_path):
 
 def test_a_file_of_something_else_is_not_overwritten(tmp_path):
     (tmp_path / "r.json").write_text('{"important": 1}')
-    with pytest.raises(DataError, match="no results file"):
+    with pytest.raises(DataError, match="not a results file"):
         add_result(tmp_path / "r.json", ONE)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"results": 3}', '{"results": [3]}', "\xff"])
 def test_a_damaged_file_is_one_line(tmp_path, text):
     (tmp_path / "r.json").write_text(text, encoding="latin-1")
-    with pytest.raises(DataError, match="no results file"):
+    with pytest.raises(DataError, match="not a results file"):
         add_result(tmp_path / "r.json", ONE)

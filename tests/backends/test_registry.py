@@ -15,7 +15,7 @@ def test_an_unknown_backend_is_named_with_the_known():
 
 
 def test_a_precision_it_cannot_run_is_refused(exported):
-    with pytest.raises(BackendError, match="onnxruntime does not run bf16; use one of fp32, int8"):
+    with pytest.raises(BackendError, match="does not support bf16; use one of fp32, int8"):
         registry.open_backend("onnxruntime", BackendConfig(exported, read_card(exported), "bf16"))
 
 
@@ -36,7 +36,7 @@ def test_every_runtime_with_int8_has_a_profile_of_its_own():
     for name in registry.list_runtime_profiles():
         assert registry.get_profile(name).name == name
         assert "int8" in registry.get_runtime(name).precisions
-    with pytest.raises(ModelError, match=r"unknown profile 'rknn'; use openvino, .*generic"):
+    with pytest.raises(ModelError, match=r"unknown profile 'rknn'; use one of openvino, .*generic"):
         registry.get_profile("rknn")
 
 

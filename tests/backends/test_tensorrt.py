@@ -297,7 +297,7 @@ def test_a_damaged_sidecar_or_engine_is_one_clear_error(memory, quantized, tmp_p
     request = _with_engine(quantized, tmp_path)
     path = request.folder / ENGINE_CACHE_FOLDER / "SM89.json"
     path.write_text("{}")
-    with pytest.raises(BackendError, match="no sidecar of ours"):
+    with pytest.raises(BackendError, match="not a valid sidecar"):
         TensorRtBackend(request)
     (tmp_path / "bad.engine").write_bytes(b"rubbish")
     trusted = dataclasses.replace(
@@ -327,7 +327,7 @@ def test_what_tensorrt_says_is_quoted(monkeypatch, quantized, broken, message):
 def test_a_machine_without_gpu_gets_the_remedy(monkeypatch, quantized):
     memory = _Memory()
     _install(monkeypatch, _fake_tensorrt(memory), _fake_cuda(memory, devices=0))
-    with pytest.raises(BackendError, match="no CUDA device here.*choose another --backend"):
+    with pytest.raises(BackendError, match="no CUDA device found.*choose another --backend"):
         TensorRtBackend(_request(quantized))
 
 

@@ -1,6 +1,7 @@
 """An archive to Parquet: nothing lost, nothing twice, whatever ends."""
 
 import importlib.util
+import itertools
 import json
 import os
 import signal
@@ -203,7 +204,7 @@ def test_segments_cover_a_video_once():
     source = BatchSource("v.mp4", "v")
     segments = plan_segments(source, 100.0, 30.0)
     assert [s.index for s in segments] == [0, 1, 2, 3]
-    for a, b in zip(segments, segments[1:], strict=False):
+    for a, b in itertools.pairwise(segments):
         assert a.end == b.start and b.begin == b.start - OVERLAP_S
     assert segments[0].begin == 0 and segments[-1].end is None
     assert len(plan_segments(source, 0.0, 30.0)) == len(plan_segments(source, 100.0, None)) == 1

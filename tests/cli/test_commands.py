@@ -182,25 +182,25 @@ def test_a_webcam_that_is_absent_exits_1_with_the_remedy(call, model):
     [
         (["run", "--source", "gone.mp4"], "gone.mp4 does not exist"),
         (["run", "--source", "synthetic", "--backend", "tflite"], "unknown backend 'tflite'"),
-        (["run", "--source", "synthetic", "--model", "nobody"], "no model 'nobody'"),
+        (["run", "--source", "synthetic", "--model", "nobody"], "no pretrained model 'nobody'"),
         (["run", "--source", "synthetic", "--backend", "onnxruntime", "--precision", "bf16"],
-         "does not run bf16"),
+         "does not support bf16"),
         (["run", "--source", "synthetic", "--save", "gone/o.mp4"], "gone does not exist"),
-        (["run", "--source", "synthetic", "--window"], "no window"),
-        (["run", "--source", "synthetic", "--report", "r.txt"], "neither .json nor .html"),
-        (["run", "--source", "synthetic", "--size", "big"], "'big' is no size"),
-        (["run", "--source", "synthetic", "--web", "here"], "'here' is no address"),
-        (["run", "--source", "synthetic", "--people", "many"], "need a person detector"),
+        (["run", "--source", "synthetic", "--window"], "cannot open a window"),
+        (["run", "--source", "synthetic", "--report", "r.txt"], "unsupported report format"),
+        (["run", "--source", "synthetic", "--size", "big"], "invalid size 'big'"),
+        (["run", "--source", "synthetic", "--web", "here"], "invalid address 'here'"),
+        (["run", "--source", "synthetic", "--people", "many"], "needs a person detector"),
         (["run", "--source", "synthetic", "--people", "many", "--detector", "gone.onnx"],
          "gone.onnx does not exist"),
         (["run", "--source", "gst:videotestsrc"], "--source stdin:640x480"),
         (["report", "gone.json"], "gone.json cannot be read"),
-        (["eval", "--data", "voc:x"], "unknown data kind"),
+        (["eval", "--data", "voc:x"], "unknown data format"),
         (["eval", "--data", DATA, "--metric", "pckh@0.5"], "choose another --metric"),
         (["eval", "--data", DATA, "--metric", "pcx"], "unknown metric 'pcx'"),
-        (["run", "--source", "synthetic", "--engine", "x.engine"], "runs no engine"),
+        (["run", "--source", "synthetic", "--engine", "x.engine"], "cannot load engines"),
         (["export", "--branch", "7"], "no branch '7'"),
-        (["export", "--qat", "3"], "options of INT8 without --int8"),
+        (["export", "--qat", "3"], "INT8 options given without --int8"),
         (["train", "--recipe", "gone.toml"], "gone.toml does not exist"),
         (["data", "show", "--data", "lspet:gone"], "does not exist"),
     ],
@@ -262,8 +262,8 @@ def test_going_on_from_a_model_says_what_is_kept(call, model):
                  "--out", "mine")  # fmt: skip
     assert _json(tuned)["checkpoint"] == "mine/best.safetensors"
     assert "at most" in tuned.stderr and "all 14 joints" in tuned.stderr
-    _one_line(call("train", "--start", model), 1, "--start without --recipe needs data")
-    _one_line(call("train", "--start", "nobody", "--data", DATA), 1, "no model 'nobody'")
+    _one_line(call("train", "--start", model), 1, "--start without --recipe needs a data")
+    _one_line(call("train", "--start", "nobody", "--data", DATA), 1, "no pretrained model 'nobody'")
 
 
 def test_data_show_writes_a_picture(call):
@@ -279,7 +279,7 @@ def test_labels_are_doubted_by_a_model_and_a_recipe_takes_that_up(call, model, t
     recipe = write_tiny_recipe(tmp_path, 'corrections = "c.json"')
     _json(call("train", "--recipe", recipe, "--data", DATA, "--workers", 0, "--out", "fixed"))
     Path("c.json").write_text("{}")
-    _one_line(call("train", "--recipe", recipe, "--data", DATA), 1, "no file of corrections")
+    _one_line(call("train", "--recipe", recipe, "--data", DATA), 1, "not a corrections file")
 
 
 def test_doctor_tells_of_every_runtime(call):

@@ -80,7 +80,7 @@ def test_a_working_folder_that_is_gone_is_one_line(tmp_path):
                           stderr=subprocess.PIPE, text=True, check=False)  # fmt: skip
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("error: No such file or directory; check standard output and the work")
+    assert line.startswith("error: No such file or directory; check stdout and the work")
 
 
 @pytest.mark.slow

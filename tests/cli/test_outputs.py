@@ -55,7 +55,7 @@ def test_an_output_on_what_is_read_is_refused_and_nothing_changes(tmp_path, own,
     done = _run(tmp_path, *words)
     assert done.returncode == 1, done.stdout
     (line,) = done.stderr.strip().splitlines()
-    assert "which is read" in line or "write one file" in line
+    assert "the input" in line or "write one file" in line
     assert _contents(tmp_path) == before
 
 

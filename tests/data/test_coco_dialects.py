@@ -174,7 +174,7 @@ def test_what_is_left_out_is_counted(tmp_path):
         {"id": 82, "image_id": 10, "category_id": 1, "iscrowd": 1, "keypoints": [1, 1, 2] * 3},
     ]
     notes = " ".join(load(f"coco:{written(tmp_path, data)}", "all").notes)
-    for what in ("1 annotations of category 'horse'", "1 persons of pictures that are not listed",
+    for what in ("1 annotations of category 'horse'", "1 persons whose image is not listed",
                  "1 persons without labelled joints", "1 crowds"):  # fmt: skip
         assert what in notes
 
@@ -183,21 +183,21 @@ def test_unnamed_joints_are_said_not_silent(tmp_path):
     data = content()
     data["categories"] = []
     poses = load(f"coco:{written(tmp_path, data)}", "all")
-    assert len(poses) == 3 and "mirroring knows no sides" in " ".join(poses.notes)
+    assert len(poses) == 3 and "flipping swaps no joints" in " ".join(poses.notes)
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         (each("keypoints", lambda k: k[:-1]), "annotation 1 has 8 numbers in `keypoints`"),
-        (each("keypoints", lambda _: ["x"] * 9), "annotation 1: `keypoints` is no list of numbers"),
+        (each("keypoints", lambda _: ["x"] * 9), "annotation 1: `keypoints` is not a list"),
         (each("bbox", lambda _: [1, 2, 3]), "annotation 1 has a `bbox` of 3 numbers"),
         (lambda d: d | {"annotations": [3]}, "`annotations` must be a list of objects"),
         (lambda d: d | {"categories": [{"id": 1, "keypoints": ["a"]}]},
          "names 1 keypoints but has 3"),
-        (lambda d: d | {"images": []}, "3 persons of pictures that are not listed"),
+        (lambda d: d | {"images": []}, "3 persons whose image is not listed"),
         (lambda d: d | {"categories": [{"id": 1, "keypoints": ["LHand", "nose", "tip"]}]},
-         "'left_hand' of skeleton 'x' has no twin"),
+         "'left_hand' of skeleton 'x' has no counterpart"),
     ],
 )  # fmt: skip
 def test_what_makes_a_set_unusable_is_one_line(tmp_path, change, says):

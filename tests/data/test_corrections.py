@@ -56,7 +56,7 @@ def test_files_come_back_and_others_are_refused(tmp_path):
     assert read_corrections(path).swapped == ("a",)
     for text in ("no json", "{}"):
         path.write_text(text)
-        with pytest.raises(DataError, match="no file of corrections.*data relabel"):
+        with pytest.raises(DataError, match="not a corrections file.*data relabel"):
             read_corrections(path)
-    with pytest.raises(DataError, match="no file of corrections"):
+    with pytest.raises(DataError, match="not a corrections file"):
         read_corrections(tmp_path / "gone.json")

@@ -56,7 +56,7 @@ def test_boxes_without_anybody_stay_so(tmp_path):
 
 def test_a_suffix_that_opencv_cannot_write_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, "haveImageWriter", lambda _: False)
-    with pytest.raises(DataError, match="writes no"):
+    with pytest.raises(DataError, match="OpenCV cannot write"):
         write_crops(load("synthetic:2", "train"), tmp_path, CropOptions(), lambda _: None)
 
 
@@ -70,6 +70,6 @@ def test_other_files_are_not_replaced_but_older_crops_are(tmp_path):
     assert (tmp_path / "crops" / "notes.txt").read_text() == "mine"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years")
-    with pytest.raises(OutputError, match="something else"):
+    with pytest.raises(OutputError, match="files other than crops"):
         write_crops(poses, tmp_path / "mine", CropOptions(), lambda _: None)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years"

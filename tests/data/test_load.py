@@ -12,8 +12,8 @@ from tests.helpers.made_data import coco_file, lspet_folder
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"keypoints": [float("nan"), 12, 2, 30, 40, 1, 0, 0, 0]}, "not a number"),
-        ({"bbox": [10, 10, 0, 60]}, "box of no size"),
+        ({"keypoints": [float("nan"), 12, 2, 30, 40, 1, 0, 0, 0]}, "NaN or infinite"),
+        ({"bbox": [10, 10, 0, 60]}, "empty box"),
     ],
 )
 def test_annotations_that_would_poison_training_are_refused_by_name(tmp_path, changes, message):
@@ -26,7 +26,7 @@ def test_annotations_that_would_poison_training_are_refused_by_name(tmp_path, ch
 def test_a_missing_picture_is_found_before_training(tmp_path):
     file = coco_file(tmp_path)
     (tmp_path / "images" / "a.jpg").unlink()
-    with pytest.raises(DataError, match="missing picture"):
+    with pytest.raises(DataError, match="missing image"):
         load(f"coco:{file}", "all")
 
 
@@ -41,10 +41,10 @@ def test_a_truncated_picture_is_named_when_read(tmp_path):
 @pytest.mark.parametrize(
     ("source", "split", "message"),
     [
-        ("voc:/x", "train", "unknown data kind"),
-        ("lspet", "train", "names no path"),
+        ("voc:/x", "train", "unknown data format"),
+        ("lspet", "train", "has no path"),
         ("synthetic", "dev", "unknown split"),
-        ("synthetic:many", "train", "not a count"),
+        ("synthetic:many", "train", "not a number of persons"),
         ("lspet:/nowhere", "train", "does not exist"),
         ("coco:/nowhere", "train", "no annotation file"),
         ("mpii:/nowhere", "train", "no train.json"),

@@ -75,7 +75,7 @@ def test_a_clock_that_jumps_is_noted_and_time_goes_on(tmp_path):
     while (frame := source.read()) is not None:
         seconds.append(frame.seconds)
     assert seconds[-1] < 0.2 and np.all(np.diff(seconds) > 0)
-    assert any("jumps by 90000 s at frame 3" in note for note in source.notes)
+    assert any("jump by 90000 s at frame 3" in note for note in source.notes)
 
 
 @pytest.mark.parametrize("at", [0.0, 0.5, 1.0, 1.9])
@@ -89,7 +89,7 @@ def test_a_name_that_is_not_utf8_is_refused_and_ends_nothing(tmp_path):
     path = write(tmp_path / "v.mp4", range(3))
     strange = tmp_path / "bad\udcff.mp4"
     path.rename(strange)
-    with pytest.raises(DataError, match="not text in UTF-8"):
+    with pytest.raises(DataError, match="not valid UTF-8"):
         VideoReader(strange)
 
 

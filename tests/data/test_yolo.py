@@ -77,21 +77,21 @@ def test_what_is_left_out_is_counted(tmp_path):
         ROW + ROW.replace("2 0.5 0.25 1", "0 0 0 0")
     )
     notes = " ".join(load(f"yolo:{tmp_path}", "all").notes)
-    assert "1 pictures without labels" in notes and "1 pictures without persons" in notes
+    assert "1 images without labels" in notes and "1 images without persons" in notes
     assert "1 persons without labelled joints" in notes
 
 
 @pytest.mark.parametrize(
     ("yaml", "rows", "says"),
     [
-        ("[", ROW, "is no YAML"),
+        ("[", ROW, "is not valid YAML"),
         ("a: 1", ROW, "has no `kpt_shape`"),
         (YAML.replace("[3, 3]", "[3, 4]"), ROW, "has no `kpt_shape`"),
         (YAML.replace("images/val", "images/gone"), ROW, "names images/gone, which does not exist"),
         (YAML.replace("[0, 2, 1]", "[0, 2, 2]"), ROW, "does not pair 3 joints"),
-        (YAML.replace("[0, 2, 1]", "x"), ROW, "`flip_idx` is no list"),
+        (YAML.replace("[0, 2, 1]", "x"), ROW, "`flip_idx` is not a list"),
         (YAML, "0 0.5 0.5\n", "line 1: 3 numbers, not 14"),
-        (YAML, "0 a b\n", "is no YOLO label file"),
+        (YAML, "0 a b\n", "invalid YOLO labels"),
         (YAML + "kpt_names: {0: [a]}", ROW, "does not name 3 joints"),
     ],
 )

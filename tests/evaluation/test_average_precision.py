@@ -85,13 +85,13 @@ def test_a_persons_score_is_that_of_the_joints_that_are_seen(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("{}", "no list of COCO results"),
-        ("[3]", "no list of COCO results"),
-        ('[{"image_id": 7, "score": 1, "keypoints": [1, 2]}]', "joints, the set has 3"),
+        ("{}", "not a COCO results file"),
+        ("[3]", "not a COCO results file"),
+        ('[{"image_id": 7, "score": 1, "keypoints": [1, 2]}]', "joints, the data set has 3"),
         ('[{"image_id": 7, "keypoints": [1,1,1,1,1,1,1,1,1]}]', "no image_id or score"),
         (
             '[{"image_id": 99, "category_id": 1, "score": 1, "keypoints": [1,1,1,1,1,1,1,1,1]}]',
-            "is of a picture of",
+            "matches an image of",
         ),
     ],
 )

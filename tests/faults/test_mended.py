@@ -84,7 +84,7 @@ def test_reports_that_lack_something_or_hold_something_else(tmp_path):
     for change in ({"samples_ms": {"infer": [""]}}, {"fps": "fast"}, {"machine": []},
                    {"frame_age_ms": {"p95": float("nan")}}):  # fmt: skip
         path.write_text(json.dumps(report | change))
-        with pytest.raises(DataError, match="no report with raw times"):
+        with pytest.raises(DataError, match="not a report with raw times"):
             read_report(path)
     path.write_text(json.dumps(report | {"backend": {"backend": "x", "version": "1",
                                                      "precision": "int8"}}))  # fmt: skip

@@ -111,11 +111,11 @@ def test_another_output_is_read_by_name(tmp_path):
     ("toml", "says"),
     [
         (None, "t.toml"),
-        ("joints = 3", "no description"),
+        ("joints = 3", "description"),
         ('joints = "coco18"', "coco18"),
         ('nonsense = 1\njoints = "coco17"', "nonsense"),
-        ('joints = ["a"]', "not (1, 1, 16, 16)"),
-        ("not toml at all", "no description"),
+        ('joints = ["a"]', "expected (1, 1, 16, 16)"),
+        ("not toml at all", "description"),
     ],
 )
 def test_a_description_that_does_not_fit_is_one_clear_line(tmp_path, toml, says):

@@ -41,7 +41,7 @@ def test_a_description_beside_the_file_decides(tmp_path):
     corners = np.zeros((10, 6), np.float32)
     corners[0] = [10, 20, 30, 60, 0.1, 0.8]
     path = constant_detector(tmp_path / "d.onnx", corners)
-    with pytest.raises(ModelError, match=r"neither YOLOX's layout nor YOLOv8's; .*d\.toml"):
+    with pytest.raises(ModelError, match=r"neither the YOLOX nor the YOLOv8 layout; .*d\.toml"):
         PersonDetector(path)
     (tmp_path / "d.toml").write_text(
         'boxes = "xyxy"\nobjectness = false\nperson_class = 1\ncolour = "RGB"\nmin_score = 0.7\n'
@@ -49,7 +49,7 @@ def test_a_description_beside_the_file_decides(tmp_path):
     found = PersonDetector(path)(np.zeros((SIDE, SIDE, 3), np.uint8))
     np.testing.assert_allclose(found[0].box, [10, 20, 20, 40])
     (tmp_path / "d.toml").write_text('boxen = "xyxy"\n')
-    with pytest.raises(ModelError, match=r"d\.toml is no description of a detector"):
+    with pytest.raises(ModelError, match=r"invalid detector description .*d\.toml"):
         PersonDetector(path)
 
 
@@ -59,7 +59,7 @@ def test_files_that_are_no_detectors_are_refused(tmp_path):
     (tmp_path / "text.onnx").write_text("no network")
     with pytest.raises(ModelError, match=r"text\.onnx cannot be read"):
         PersonDetector(tmp_path / "text.onnx")
-    with pytest.raises(ModelError, match="not one picture"):
+    with pytest.raises(ModelError, match="not one image"):
         PersonDetector(conv_net(tmp_path / "pose.onnx"))
 
 

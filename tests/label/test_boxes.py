@@ -108,5 +108,5 @@ def test_entities_are_refused(tmp_path):
     file = tmp_path / "a.xml"
     laughs = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 9))
     file.write_text(f'<!DOCTYPE x [<!ENTITY a0 "ha">{laughs}]><annotation>&a8;</annotation>')
-    with pytest.raises(DataError, match="is no VOC file"):
+    with pytest.raises(DataError, match="is not a VOC file"):
         read_voc_boxes(file, "person")

@@ -149,7 +149,7 @@ def test_frames_of_a_video_are_kept_as_pictures(options, tmp_path):
 
 
 def test_nobody_at_all_is_an_error_with_the_counts(options):
-    with pytest.raises(DataError, match="nobody was found in 4 pictures"):
+    with pytest.raises(DataError, match="no people were found in 4 images"):
         label(replace(options, rules=ConsensusRules(min_joints=3, min_score=1.0)))
 
 

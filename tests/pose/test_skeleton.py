@@ -80,7 +80,7 @@ def test_an_index_that_does_not_pair_is_refused(index):
 
 
 def test_a_side_without_its_twin_is_an_error_and_not_silence():
-    with pytest.raises(DataError, match="'left_shoulder' of skeleton 'mine' has no twin"):
+    with pytest.raises(DataError, match="'left_shoulder' of skeleton 'mine' has no counterpart"):
         skeleton_from_names("mine", ("LShoulder", "nose"))
 
 
@@ -108,11 +108,11 @@ def test_wrong_skeletons_are_refused(joints, limbs):
 
 def test_pairs_that_names_do_not_tell_can_be_given():
     plain = Skeleton("horse", ("nose", "hoof1", "hoof2"))
-    assert plain.mirroring == "mirroring exchanges no joints"
+    assert plain.mirroring == "flipping swaps no joints"
     told = plain.with_twins([("hoof1", "hoof2")])
     assert told.flip_index.tolist() == [0, 2, 1]
     assert "hoof1 and hoof2" in told.mirroring
     with pytest.raises(DataError, match="twice"):
         plain.with_twins([("hoof1", "hoof2"), ("hoof1", "nose")])
-    with pytest.raises(DataError, match="names no joint"):
+    with pytest.raises(DataError, match="unknown joint"):
         plain.with_twins([("hoof1", "hoof3")])

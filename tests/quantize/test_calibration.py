@@ -52,7 +52,7 @@ def test_frames_of_a_video_are_spread_over_it(tmp_path):
 
 
 def test_what_cannot_be_calibrated_on_is_said(tmp_path):
-    with pytest.raises(DataError, match="no pictures in"):
+    with pytest.raises(DataError, match="no images in"):
         load_calibration_set("synthetic", f"folder:{tmp_path}", SPEC, DECODER)
     with pytest.raises(DataError, match="cannot be read"):
         load_calibration_set("synthetic", str(tmp_path / "absent.txt"), SPEC, DECODER)

@@ -83,7 +83,7 @@ def test_memory_does_not_grow_with_the_number_of_crops():
 
 
 def test_a_quantized_file_is_refused(quantized):
-    with pytest.raises(ModelError, match="is quantized already"):
+    with pytest.raises(ModelError, match="is already quantized"):
         observe(quantized / "onnxruntime" / "model.onnx", [])
 
 

@@ -56,7 +56,7 @@ def test_a_zero_point_that_is_not_zero_is_named(quantized, tmp_path):
     zero = next(i for i in model.graph.initializer if i.name == node.input[2])
     zero.CopyFrom(numpy_helper.from_array(np.array(3, np.int8), zero.name))
     onnx.save(model, str(tmp_path / "m.onnx"))
-    with pytest.raises(ModelError, match="zero-point other than 0"):
+    with pytest.raises(ModelError, match="nonzero zero-point"):
         check_qdq_rules(tmp_path / "m.onnx")
 
 

@@ -65,8 +65,8 @@ def test_reports_are_read_back_under_their_names(tmp_path, report):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("no json", "cannot be read"), ("[]", "no report with raw times"),
-     ('{"fps": 3}', "no report with raw times"), ('{"sources": [1, 2]}', "holds 2 sources")],
+    [("no json", "cannot be read"), ("[]", "not a report with raw times"),
+     ('{"fps": 3}', "not a report with raw times"), ('{"sources": [1, 2]}', "has 2 sources")],
 )  # fmt: skip
 def test_what_is_no_report_is_refused(tmp_path, text, message):
     (tmp_path / "x.json").write_text(text)

@@ -397,4 +397,4 @@ def test_a_switch_of_models_is_told(monkeypatch):
             return super().put(seen, drawn)
 
     report = run_on([ScriptedSource(60)], first, [_Switches()], controls=controls)[0]
-    assert any(flag.startswith("mixed: the model was changed") for flag in report.flags)
+    assert any(flag.startswith("mixed: the model was switched") for flag in report.flags)

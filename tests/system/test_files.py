@@ -100,7 +100,7 @@ def test_a_link_or_file_in_the_place_is_left_alone(tmp_path):
     (tmp_path / "link").symlink_to("real")
     (tmp_path / "file").write_text("mine")
     for name in ("link", "file"):
-        with pytest.raises(OutputError, match="no folder of its own"):
+        with pytest.raises(OutputError, match="not a separate folder"):
             _write(tmp_path / name, a="new")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_text() == "mine"
 

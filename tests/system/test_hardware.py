@@ -61,5 +61,5 @@ def test_workers_need_descriptors(monkeypatch, soft, workers, refused):
     if not refused:
         hardware.check_descriptors(workers)
         return
-    with pytest.raises(OutputError, match=rf"{soft} open files are too few for {workers} worker"):
+    with pytest.raises(OutputError, match=rf"{soft} open files is too low for {workers} worker"):
         hardware.check_descriptors(workers)

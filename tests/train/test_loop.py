@@ -134,7 +134,7 @@ def test_a_loss_that_explodes_stops_the_run(tmp_path):
         heatmap={"hard_loss": "mse", "sigma": 1.0},
         optimizer={"epochs": 1, "batch_size": 16, "lr": 1e30, "name": "adam"},
     )
-    with pytest.raises(OkdhpError, match="no longer finite"):
+    with pytest.raises(OkdhpError, match="NaN or infinite"):
         train(recipe, DATA, _options(tmp_path / "m"))
     assert not (tmp_path / "m" / "best.safetensors").exists()
 
@@ -235,7 +235,7 @@ def test_other_joints_begin_anew_and_it_is_said(trained, tmp_path):
         tiny_recipe(start=str(trained)), f"coco:{file}", _options(tmp_path / "m", say=said.append)
     )
     assert read_info(best).skeleton.joints == ("tip", "left_fin", "right_fin")
-    assert any("joints kept: none; begun anew: tip, left_fin, right_fin" in line for line in said)
+    assert any("kept: none; reinitialized: tip, left_fin, right_fin" in line for line in said)
 
 
 def test_a_run_killed_before_int8_learns_is_taken_up_again(tmp_path):

@@ -107,7 +107,7 @@ def test_another_networks_weights_are_no_start(trained, tmp_path):
     recipe = tiny_recipe(
         start=str(trained), network={"kind": "hourglass", "width": 8, "branches": [1]}
     )
-    with pytest.raises(RecipeError, match="another network"):
+    with pytest.raises(RecipeError, match="differs from the recipe's"):
         train(recipe, DATA, _options(tmp_path))
 
 

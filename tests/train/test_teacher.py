@@ -76,7 +76,7 @@ def test_a_foreign_model_is_fed_as_its_description_says_and_matched_by_name(tmp_
 
 
 def test_a_foreign_model_must_be_described(tmp_path):
-    with pytest.raises(ModelError, match=r"has no t.toml beside it"):
+    with pytest.raises(ModelError, match=r"no t.toml next to teacher"):
         _open(_foreign(tmp_path / "t.onnx"))
 
 
@@ -90,7 +90,7 @@ def test_faults_are_named(tmp_path, trained):
         _open(tmp_path / "t.onnx")
     with pytest.raises(RecipeError, match="no output 'branch7'"):
         _open(trained, output="branch7")
-    with pytest.raises(RecipeError, match="knows none of the joints"):
+    with pytest.raises(RecipeError, match="predicts none of the joints"):
         _open(trained, student=Skeleton("fish", ("tip", "fin"), ()))
     padded = SPEC.model_copy(update={"box_padding": 1.5})
     with pytest.raises(RecipeError, match="box_padding"):

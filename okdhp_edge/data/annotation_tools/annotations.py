@@ -1,4 +1,4 @@
-"""What every annotation tool knows: images, persons in them, and named points on each person."""
+"""Common representation of annotation projects: images, persons and named keypoints."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Annotation tools' projects to a COCO file that `coco:FILE` reads, and COCO sets back to them."""
+"""Convert annotation projects to a COCO file for `coco:FILE`, and data sets to pre-annotations."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -65,13 +65,13 @@ def read_project(path: Path, tool: str | None, person_class: str | None) -> Anno
         DataError: it does not exist, no tool recognizes it, or it cannot be read.
     """
     if not path.exists():
-        raise DataError(f"{path} does not exist", "give an export of an annotation tool")
+        raise DataError(f"{path} does not exist", "pass the export of an annotation tool")
     if tool is None:
         tool = next((name for name, r in READERS.items() if r.recognizes(path)), None)
     if tool is None:
         raise DataError(
-            f"{path} is of no annotation tool known here",
-            f"name it with --tool: {', '.join(READERS)}; COCO sets need no import",
+            f"cannot detect the annotation tool of {path}",
+            f"set --tool to one of {', '.join(READERS)}; COCO files need no import",
         )
     if tool not in READERS:
         raise DataError(f"unknown annotation tool '{tool}'", f"use one of {', '.join(READERS)}")
@@ -95,7 +95,7 @@ def import_annotations(
 
     Args:
         path: an exported file or folder.
-        out: the JSON file; frames of videos are written to the folder `<stem>_images` beside it.
+        out: the JSON file; frames of videos are written to the folder `<stem>_images` next to it.
         tool: one of READERS; None recognizes it.
         images: the folder of the images; default: the export's own.
         person_class: the class that is read; default: `person`, else the most frequent one.
@@ -127,12 +127,12 @@ def import_annotations(
             (1.0, 1.0) if image.size is None else (width / image.size[0], height / image.size[1])
         )
         if scale != (1.0, 1.0):
-            left_out["images of another size than annotated: keypoints scaled"] += 1
+            left_out["images whose size differs from the annotated one: keypoints scaled"] += 1
         coco.add(file, (width, height), [_scale_person(person, scale) for person in labelled])
     notes = (*project.notes, *(f"{count} {what}" for what, count in (+left_out).items()))
     if not coco.annotations:
         raise DataError(
-            f"{path} gives no person that can be used" + "".join(f"; {note}" for note in notes),
+            f"no usable person in {path}" + "".join(f"; {note}" for note in notes),
             "check the export, and --images and --person-class",
         )
     coco.write()
@@ -143,7 +143,7 @@ def _choose_category(project: AnnotationSet, wanted: str | None, left_out: Count
     counts = Counter(p.category for image in project.images for p in image.persons if p.points)
     if wanted is not None and wanted not in counts:
         raise DataError(
-            f"no object with keypoints is of class '{wanted}'",
+            f"no object of class '{wanted}' has keypoints",
             f"the classes are {', '.join(sorted(counts)) or 'none'}",
         )
     named = [c for c in counts if c.lower() == PERSON_CATEGORY]

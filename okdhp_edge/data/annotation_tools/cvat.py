@@ -27,7 +27,7 @@ from okdhp_edge.system.reading import read_text
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-_REMEDY = "export the task as CVAT for images 1.1"
+_REMEDY = "export the task in the format 'CVAT for images 1.1'"
 
 
 def is_cvat(path: Path) -> bool:
@@ -53,14 +53,14 @@ def read_cvat(path: Path) -> AnnotationSet:
     try:
         root = fromstring(read_text(file))
         if root.find("track") is not None:
-            raise DataError(f"{file} is CVAT for video", _REMEDY)
+            raise DataError(f"{file} is in CVAT for video format", _REMEDY)
         left_out: Counter[str] = Counter()
         images = [_parse_image(image, left_out) for image in root.iter("image")]
         keypoints = _read_declared(root)
     except FileNotFoundError:
         raise DataError(f"{file} does not exist", _REMEDY) from None
     except (OSError, ParseError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{file} is no CVAT file ({error})", _REMEDY) from error
+        raise DataError(f"{file} is not a CVAT file ({error})", _REMEDY) from error
     notes = [f"left out: {count} {what}" for what, count in left_out.items()]
     return AnnotationSet(images, keypoints, notes=notes)
 
@@ -99,7 +99,7 @@ def _parse_groups(image: "Element", left_out: Counter[str]) -> Iterator[Annotate
         name, point = _parse_point(element)
         group = groups.setdefault(element.attrib.get("group_id"), {})
         if name in group:
-            left_out["points that no group joins to a person"] += 1
+            left_out["points without a group"] += 1
         else:
             group[name] = point
     for group_id, points in groups.items():

@@ -49,15 +49,15 @@ def read_label_studio(path: Path) -> AnnotationSet:
     """
     tasks = read_json(path)
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-        raise DataError(f"{path} holds no list of Label Studio tasks", "export them as JSON")
+        raise DataError(f"{path} is not a list of Label Studio tasks", "export them as JSON")
     if tasks and not any(isinstance(task.get("data"), dict) for task in tasks):
-        raise DataError(f"{path} is Label Studio's JSON-MIN", "export the tasks as JSON")
+        raise DataError(f"{path} is in Label Studio's JSON-MIN format", "export the tasks as JSON")
     left_out: Counter[str] = Counter()
     try:
         images = [image for task in tasks if (image := _parse_image(task, left_out))]
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(
-            f"{path} is not what Label Studio writes ({error!r})", "export the tasks as JSON"
+            f"{path} is not a valid Label Studio export ({error!r})", "export the tasks as JSON"
         ) from error
     notes = [f"left out: {count} {what}" for what, count in left_out.items()]
     return AnnotationSet(images, notes=notes)
@@ -71,7 +71,7 @@ def _parse_image(task: Mapping[str, Any], left_out: Counter[str]) -> AnnotatedIm
         return None
     sized = next((r for r in regions if "original_width" in r), None)
     if sized is None:
-        left_out["tasks without the size of their image"] += 1
+        left_out["tasks without an image size"] += 1
         return None
     size = int(sized["original_width"]), int(sized["original_height"])
     return AnnotatedImage(names, list(_parse_persons(regions, left_out)), size)
@@ -107,7 +107,7 @@ def _parse_persons(regions: Sequence[_Region], left_out: Counter[str]) -> Iterat
         (label,) = region["value"]["keypointlabels"][:1]
         same = points.setdefault(owner, {})
         if owner is None and label in same:
-            left_out["points of no rectangle"] += 1
+            left_out["points outside any rectangle"] += 1
         else:
             same[str(label)] = point
     for name, rectangle in rectangles.items():

@@ -51,7 +51,7 @@ def read_deeplabcut(path: Path) -> AnnotationSet:
     """
     table = path.with_suffix(".csv")
     if not table.is_file():
-        raise DataError(f"{table} does not exist", "DeepLabCut writes it beside the .h5 file")
+        raise DataError(f"{table} does not exist", "DeepLabCut writes it next to the .h5 file")
     return _read(table, "load_dlc", "convert it with DeepLabCut's convertcsv2h5 and back")
 
 
@@ -108,7 +108,7 @@ def _make_pixel_reader(frame: Any, root: Path) -> Callable[[], Image]:
             pixels = np.asarray(frame.image, dtype=np.uint8)
         except Exception as error:
             raise DataError(
-                f"frame {frame.frame_idx} of {video.filename} cannot be read", "put it beside"
+                f"frame {frame.frame_idx} of {video.filename} cannot be read", "restore the video"
             ) from error
         gray = pixels.shape[-1] == _GRAY_CHANNELS
         code = cv2.COLOR_GRAY2BGR if gray else cv2.COLOR_RGB2BGR

@@ -57,7 +57,7 @@ def read_supervisely(path: Path) -> AnnotationSet:
         ) from error
     if not graphs:
         raise DataError(
-            f"{path / _META_FILE_NAME} names no class of shape graph", "annotate keypoints"
+            f"{path / _META_FILE_NAME} has no class of shape 'graph'", "annotate keypoints"
         )
     keypoints = {title: list(names.values()) for title, names in labels.items()}
     return AnnotationSet(images, keypoints, limbs)

@@ -1,1 +1,1 @@
-"""Persons from frame to frame: one, followed by the joints, or many, by a detector's boxes."""
+"""Tracking from frame to frame: one person by its joints, or many with a detector's boxes."""

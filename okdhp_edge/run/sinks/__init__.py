@@ -1,1 +1,1 @@
-"""Where poses and pictures go, one file for each kind."""
+"""Outputs for poses and annotated images, one module per kind."""

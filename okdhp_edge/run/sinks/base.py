@@ -1,4 +1,4 @@
-"""What every sink is."""
+"""The interface of every sink."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ class Sink(Protocol):
 
     @property
     def wants_image(self) -> bool:
-        """Whether it would now look at the picture with the skeletons in it."""
+        """Whether it would now look at the image with the skeletons in it."""
         ...
 
     def put(self, seen: FrameResult, drawn: Image) -> bool:
@@ -36,4 +36,4 @@ def check_writable(path: Path) -> None:
     if not path.parent.is_dir():
         raise OutputError(f"folder {path.parent} does not exist", "create it first")
     if not os.access(path.parent, os.W_OK) or path.is_dir():
-        raise OutputError(f"cannot write {path}", "check permissions, or choose another place")
+        raise OutputError(f"cannot write {path}", "check permissions, or choose another location")

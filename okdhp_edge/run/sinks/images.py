@@ -1,4 +1,4 @@
-"""Annotated pictures: of one picture a file, of a folder a folder."""
+"""Annotated images: a file for a single image, a folder for a folder."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from okdhp_edge.system.files import wrap_write_errors
 
 
 class ImageSink:
-    """Writes each picture when it is done, under the name of its source where `path` is a folder.
+    """Writes each image when it is done, under the name of its source where `path` is a folder.
 
     Args:
-        path: a picture file (by its suffix), or a folder, which is made where it is not there.
+        path: an image file (by its suffix), or a folder, which is made where it is not there.
     """
 
     wants_image = True
@@ -26,8 +26,8 @@ class ImageSink:
         self._folder = path.is_dir() or not path.suffix
         if not self._folder and path.suffix.lower() not in IMAGE_SUFFIXES:
             raise OutputError(
-                f"pictures cannot be saved as {path.name}",
-                f"give a folder, or one of {', '.join(sorted(IMAGE_SUFFIXES))}",
+                f"images cannot be saved as {path.name}",
+                f"use a folder, or one of {', '.join(sorted(IMAGE_SUFFIXES))}",
             )
         self._written = 0
         check_writable(path if not self._folder or not path.is_dir() else path / "x")
@@ -39,18 +39,18 @@ class ImageSink:
             target = self._path / (seen.frame.name or f"{seen.frame.number:06d}.png")
         elif self._written:
             raise OutputError(
-                f"{self._path} is one picture, the source has more", "give a folder to --save"
+                f"{self._path} is a single image but the source has more", "pass a folder to --save"
             )
         _save(drawn, target)
         self._written += 1
         return True
 
     def close(self, *, good: bool) -> None:
-        """Every picture is whole already."""
+        """Every image is whole already."""
 
 
 def _save(image: Image, target: Path) -> None:
-    """Written beside and renamed, so that a picture is whole or not there."""
+    """Written beside and renamed, so that an image is whole or not there."""
     try:
         good, encoded = cv2.imencode(target.suffix.lower(), image)
     except cv2.error:  # as older releases say it
@@ -58,7 +58,7 @@ def _save(image: Image, target: Path) -> None:
     if not good:
         height, width = image.shape[:2]
         raise OutputError(
-            f"a picture of {width}x{height} cannot be written as {target.suffix}", "save it as .png"
+            f"an image of {width}x{height} cannot be written as {target.suffix}", "save it as .png"
         )
     partial = target.with_name(f".{target.name}.part")
     with wrap_write_errors(target):

@@ -105,7 +105,7 @@ class JsonSink(RecordSink):
 class CocoSink(RecordSink):
     """A list of detections as COCO's evaluation reads them; a file is a whole list at any time.
 
-    `image_id` is the number in a picture's file name, as COCO names its pictures, else the frame's.
+    `image_id` is the number in an image's file name, as COCO names its images, else the frame's.
     """
 
     def _begin(self) -> str:

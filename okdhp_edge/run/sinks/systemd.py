@@ -31,7 +31,7 @@ class Watchdog:
         if not address:
             raise OutputError(
                 "--watchdog needs NOTIFY_SOCKET, which systemd sets",
-                "run it as a service of Type=notify, see deploy/okdhp-edge.service",
+                "run it as a service with Type=notify, see deploy/okdhp-edge.service",
             )
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         try:

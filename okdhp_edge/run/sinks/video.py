@@ -1,4 +1,4 @@
-"""The annotated picture in a video file."""
+"""Annotated video files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +48,7 @@ class VideoSink:
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._fps = path, fps
         if path.suffix.lower() not in _CODECS:
-            raise OutputError(f"video {path} has no suffix of a video", f"use {', '.join(_CODECS)}")
+            raise OutputError(f"{path} has no video suffix", f"use one of {', '.join(_CODECS)}")
         self._codec, self._pixels = _CODECS[path.suffix.lower()]
         self._container: OutputContainer | None = None
         self._closed = False
@@ -82,7 +82,7 @@ class VideoSink:
         suffix = self._path.suffix.lower()
         if max(size) > _MAX_MPEG4_PX and self._codec == "mpeg4":
             raise OutputError(
-                f"{self._path}: MPEG-4 holds at most {_MAX_MPEG4_PX} pixels a side, not "
+                f"{self._path}: MPEG-4 supports at most {_MAX_MPEG4_PX} pixels per side, not "
                 f"{size[0]}x{size[1]}",
                 "save it as .avi",
             )
@@ -145,7 +145,7 @@ def _wrap_ffmpeg_errors(path: Path) -> Iterator[None]:
 
 
 def _choose_bit_rate(size: tuple[int, int]) -> int:
-    """About what OpenCV gave: sharp lines without the size of single pictures."""
+    """About what OpenCV gave: sharp lines without the size of single images."""
     return max(1_000_000, 8 * size[0] * size[1])
 
 
@@ -158,7 +158,7 @@ def _pad_to_even(image: Image) -> Image:
 
 
 def fit_to_size(image: Image, size: tuple[int, int]) -> Image:
-    """The whole picture within (width, height), on black."""
+    """The whole image within (width, height), on black."""
     scale = min(size[0] / image.shape[1], size[1] / image.shape[0])
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     small = small[: size[1], : size[0]]

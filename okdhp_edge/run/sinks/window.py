@@ -1,4 +1,4 @@
-"""The annotated picture in a window."""
+"""A window with the annotated image."""
 
 import os
 

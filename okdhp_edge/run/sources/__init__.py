@@ -1,1 +1,1 @@
-"""Where frames come from, one file for each kind."""
+"""Frame sources, one module per kind."""

@@ -1,4 +1,4 @@
-"""What every source of frames is."""
+"""The interface of every frame source."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from okdhp_edge.pose.preprocess import Image
 
 
 class Frame(NamedTuple):
-    """One picture and when it came.
+    """One image and when it came.
 
     Attributes:
         number: counted from 0 over all that the source gave.
@@ -17,7 +17,7 @@ class Frame(NamedTuple):
         read_ns: what reading it took, waiting for a camera included.
         captured_ns: when it was there, on the monotonic clock.
         seconds: into the stream: of a video as the file says, of a live source by the clock.
-        name: of a picture file, else empty.
+        name: of an image file, else empty.
     """
 
     number: int
@@ -83,7 +83,7 @@ class Source(ABC):
 
     @abstractmethod
     def _next(self) -> Image | None:
-        """The next picture."""
+        """The next image."""
 
     def _image_name(self) -> str:
         """Of the frame that has just been read."""

@@ -1,4 +1,4 @@
-"""Cameras: live, and brought back when they go."""
+"""Camera sources, with automatic reconnection."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -14,7 +14,7 @@ _MIN_RECONNECT_PAUSE_S, _MAX_RECONNECT_PAUSE_S = 0.25, 4.0
 _RECONNECT_TIMEOUT_S = 60.0
 
 NO_WEBCAM_REMEDY = (
-    "plug it in, close other programs that use it, or name another: --source webcam:1"
+    "connect it, close other programs using it, or try another one: --source webcam:1"
 )
 
 
@@ -80,14 +80,14 @@ class CameraSource(Source):
     def _next(self) -> Image | None:
         image = self._read()
         if image is None and self._number == 0:
-            raise SourceError(f"{self.name} gives no frame", self._remedy())
+            raise SourceError(f"{self.name} delivers no frames", self._remedy())
         pause, waited = _MIN_RECONNECT_PAUSE_S, 0.0
         while image is None:
             if waited >= self._patience_s:
                 raise SourceError(
-                    f"{self.name} stopped giving frames and did not come back in "
+                    f"{self.name} stopped delivering frames and did not recover within "
                     f"{self._patience_s:.0f} s",
-                    "check cable, power and network",
+                    "check the cable, power and network",
                 )
             if self._stopped.wait(pause):
                 return None

@@ -9,7 +9,7 @@ from okdhp_edge.run.sources.base import Source
 
 
 class ImageSource(Source):
-    """One picture, or every picture of a folder in name order."""
+    """One image, or every image of a folder in name order."""
 
     continuous = False
 
@@ -20,13 +20,13 @@ class ImageSource(Source):
         self._whole = path.is_dir()
         if not self._files:
             raise SourceError(
-                f"folder {path} holds no picture", f"use {', '.join(sorted(IMAGE_SUFFIXES))}"
+                f"no images in folder {path}", f"use {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
         self._place = 0
         self._broken = 0
 
     def _next(self) -> Image | None:
-        """The next that can be read: of a folder one broken picture costs no other."""
+        """The next that can be read: of a folder one broken image costs no other."""
         while self._place < len(self._files):
             self._place += 1
             try:
@@ -42,7 +42,7 @@ class ImageSource(Source):
             return image
         if self._broken == len(self._files):
             raise SourceError(
-                f"none of the {self._broken} pictures in {self.name} can be read", "check them"
+                f"none of the {self._broken} images in {self.name} can be read", "check the files"
             )
         return None
 
@@ -63,5 +63,5 @@ def _list_pictures(folder: Path, notes: list[str]) -> list[Path]:
     others = sorted({f.suffix.lower() or f.name for f in files} - IMAGE_SUFFIXES)
     if others:
         count = len(files) - len(found)
-        notes.append(f"left out: {count} files of other kinds ({', '.join(others[:5])})")
+        notes.append(f"left out: {count} files of other types ({', '.join(others[:5])})")
     return found

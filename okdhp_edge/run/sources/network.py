@@ -1,4 +1,4 @@
-"""Cameras at an address."""
+"""Network cameras."""
 
 import av
 import cv2
@@ -69,9 +69,9 @@ def _find_network_remedy(address: str) -> str:
     try:
         av.open(address, timeout=_NETWORK_TIMEOUT_MS / 1000).close()
     except (av.HTTPUnauthorizedError, av.HTTPForbiddenError):
-        return "the camera refuses this user and password: rtsp://USER:PASSWORD@HOST/..."
+        return "the camera rejects this user and password: rtsp://USER:PASSWORD@HOST/..."
     except av.HTTPNotFoundError:
-        return "the host answers, but has no such path: see the camera's manual"
+        return "the host answers but has no such path: see the camera's manual"
     except (av.FFmpegError, OSError):
         pass
-    return "check the address, the network, and that a player such as ffplay can open it"
+    return "check the URL and the network, and try a player such as ffplay"

@@ -1,4 +1,4 @@
-"""From the words after `--source` to a source."""
+"""Open a source from its `--source` description."""
 
 import re
 import sys
@@ -23,7 +23,7 @@ from okdhp_edge.system.redact import redact_address
 _MAX_PIXELS = 1 << 27
 _WEBCAM_PATTERN = re.compile(r"webcam(?::(\d+))?")
 _NUMBER_PATTERN = r"(\d+(?:\.\d+)?)"
-_REMEDY = "give a video, picture, folder, address or webcam[:N]; `okdhp-edge run --help` lists all"
+_REMEDY = "use a video, image, folder, URL or webcam[:N]; `okdhp-edge run --help` lists all"
 
 
 def check_source(text: str) -> None:
@@ -79,7 +79,7 @@ def _open_stdin(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa
     if not 0 < size[0] * size[1] <= _MAX_PIXELS:
         raise SourceError(
             f"frames of {size[0]}x{size[1]} cannot be read",
-            "give the size of the frames: stdin:WxH",
+            "give the frame size: stdin:WxH",
         )
     return RawSource(cast(Any, sys.stdin.buffer).raw, size, _parse_rate(match[3]))
 
@@ -97,7 +97,7 @@ def _parse_rate(text: str | None) -> float | None:
     if text is None:
         return None
     if float(text) <= 0:
-        raise SourceError(f"a source cannot give {text} frames per second", "use a rate above 0")
+        raise SourceError(f"invalid frame rate {text}", "use a rate above 0")
     return float(text)
 
 

@@ -1,4 +1,4 @@
-"""Frames that another program makes: raw pictures on standard input, the screen."""
+"""Raw frames from standard input, and screen capture."""
 
 import selectors
 import time
@@ -48,7 +48,7 @@ class RawSource(Source):
                     return None
                 raise SourceError(
                     f"the input ended {len(rest)} bytes before the end of a {width}x{height} frame",
-                    "send BGR frames of the size in --source stdin:WIDTHxHEIGHT",
+                    "send BGR frames of the size given in --source stdin:WIDTHxHEIGHT",
                 )
             rest = rest[count:]
         return image
@@ -80,7 +80,7 @@ class ScreenSource(Source):
             whole = self._screen.monitors[0]
         except Exception as error:  # its own kinds, by platform
             raise SourceError(
-                f"the screen cannot be read ({error})", "run it inside a desktop session"
+                f"the screen cannot be read ({error})", "run it in a desktop session"
             ) from error
         names = ("left", "top", "width", "height")
         self._region = dict(zip(names, region, strict=True)) if region else whole

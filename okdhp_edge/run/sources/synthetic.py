@@ -1,4 +1,4 @@
-"""A drawn person in motion: something to run on where there is no camera."""
+"""A synthetic moving person, for running without a camera."""
 
 import time
 

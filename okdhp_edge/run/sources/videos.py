@@ -1,4 +1,4 @@
-"""Videos: every frame, as fast as it is wanted."""
+"""Video files: every frame, as fast as requested."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class VideoSource(Source):
             raise SourceError(error.cause.replace(str(place), self.name), error.remedy) from error
         self.fps = self._reader.fps
         if not self._reader.is_rate_known:
-            self.notes.append(f"the stream says no rate: times are counted at {self.fps:g} FPS")
+            self.notes.append(f"the stream has no frame rate: assuming {self.fps:g} FPS")
 
     def _next(self) -> Image | None:
         found = self._reader.read()
@@ -39,19 +39,19 @@ class VideoSource(Source):
         if self._number == 0:
             why = f" ({reader.error})" if reader.error else ""
             raise SourceError(
-                f"video {self.name} has no frame that decodes{why}",
-                "check the file: whole, of a kind that FFmpeg decodes, and no larger than 8K",
+                f"no frame of video {self.name} can be decoded{why}",
+                "check that the file is complete, readable by FFmpeg and not larger than 8K",
             )
         for number, gap in reader.jumps[:_MAX_SHOWN_JUMPS]:
             self.notes.append(
-                f"the file's clock jumps by {gap:.0f} s at frame {number}: times go on from there"
+                f"timestamps jump by {gap:.0f} s at frame {number}: the jump is removed"
             )
         if reader.is_cut_off:
             raise SourceError(
-                f"video {self.name} is cut off: {self._number} of {reader.count_frames()} "
+                f"video {self.name} is truncated: {self._number} of {reader.count_frames()} "
                 f"announced frames could be read, {reader.seconds:.1f} of "
                 f"{reader.duration_s:.1f} s",
-                "copy it again or re-encode it; what was read is kept",
+                "copy it again or re-encode it; results up to there are kept",
             )
         if reader.error:
             self.notes.append(f"decoding ended early: {reader.error}")

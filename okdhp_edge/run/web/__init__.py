@@ -1,1 +1,1 @@
-"""The run in a browser: live picture, numbers and controls; metrics for monitoring."""
+"""Web page of a run with live image, statistics and controls; metrics for monitoring."""

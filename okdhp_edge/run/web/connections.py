@@ -1,4 +1,4 @@
-"""A limit on connections: as many as the process has descriptors for, and none that stays silent.
+"""Connection limit based on the process's file descriptors; idle connections are closed.
 
 uvicorn limits requests, not connections: clients that connect and say nothing would take every
 descriptor, and with it the report at the end of the run.

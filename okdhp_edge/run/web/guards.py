@@ -53,7 +53,7 @@ class OriginGuard:
         followed = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
         foreign = site in ("cross-site", "same-site") and not followed
         if foreign or (origin and origin.partition("://")[2].lower() != host):
-            answer = JSONResponse({"error": "asked for by another site"}, status_code=403)
+            answer = JSONResponse({"error": "request from another site"}, status_code=403)
             return await answer(scope, receive, send)
         return await self._app(scope, receive, send)
 
@@ -83,9 +83,9 @@ class TokenGuard:
         if hmac.compare_digest(given.encode(), self._token):
             return await self._app(scope, receive, send)
         if given and self._is_too_fast(request.client.host if request.client else ""):
-            answer = JSONResponse({"error": "wait before the next token"}, status_code=429)
+            answer = JSONResponse({"error": "too many wrong tokens, retry later"}, status_code=429)
             return await answer(scope, receive, send)
-        answer = JSONResponse({"error": "token missing or wrong"}, status_code=401)
+        answer = JSONResponse({"error": "missing or wrong token"}, status_code=401)
         return await answer(scope, receive, send)
 
     def _is_too_fast(self, client: str) -> bool:

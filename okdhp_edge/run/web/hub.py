@@ -1,4 +1,4 @@
-"""Between the loop and whoever watches: the latest of everything, never a queue.
+"""Shares the latest frame and statistics between the loop and viewers, without a queue.
 
 The loop only puts a reference down. Scaling and JPEG happen for the first viewer who asks, once for
 all of them, and no oftener than viewers can use.
@@ -65,7 +65,7 @@ class Channel:
         """Nothing was written."""
 
     def encode_latest(self, after: int) -> tuple[int, bytes] | None:
-        """The latest picture's number and its JPEG, if it is another than `after`."""
+        """The latest image's number and its JPEG, if it is another than `after`."""
         with self._lock:
             picture = self._picture
             if picture is None or picture[0] == after:

@@ -11,14 +11,14 @@ from prometheus_client.registry import Collector
 __all__ = ["CONTENT_TYPE", "render_metrics"]
 
 _COUNTER_HELP = {
-    "captured": "Frames the source gave.",
-    "frames": "Frames that were looked at.",
-    "found": "Frames in which somebody was found.",
-    "dropped": "Frames of a live source that were replaced by a newer one unseen.",
+    "captured": "Frames captured from the source.",
+    "frames": "Frames processed.",
+    "found": "Frames with at least one person.",
+    "dropped": "Frames of a live source replaced by a newer one before processing.",
 }
 _SENSOR_HELP = {
     "celsius": "Hottest thermal zone.",
-    "mhz": "Mean clock of the cores.",
+    "mhz": "Mean clock frequency of the cores.",
     "throttled": "Thermal throttling events since the machine started.",
 }
 
@@ -35,21 +35,21 @@ class _Numbers(Collector):
             yield family
         yield from self._make_gauges()
         yield GaugeMetricFamily(
-            "okdhp_edge_viewers", "Pictures being watched.", self._numbers["viewers"]
+            "okdhp_edge_viewers", "Image streams being watched.", self._numbers["viewers"]
         )
         for key, value in self._numbers["sensors"].items():
             yield GaugeMetricFamily(f"okdhp_edge_{key}", _SENSOR_HELP[key], value)
 
     def _make_gauges(self) -> Iterator[Metric]:
         """Of the last two seconds."""
-        rate = GaugeMetricFamily("okdhp_edge_fps", "Frames per second of late.", labels=["source"])
+        rate = GaugeMetricFamily("okdhp_edge_fps", "Recent frames per second.", labels=["source"])
         people = GaugeMetricFamily("okdhp_edge_people", "People in view.", labels=["source"])
         age = GaugeMetricFamily(
-            "okdhp_edge_frame_age_seconds", "Capture to poses of late.",
+            "okdhp_edge_frame_age_seconds", "Recent time from capture to poses.",
             labels=["source", "quantile"],
         )  # fmt: skip
         stage = GaugeMetricFamily(
-            "okdhp_edge_stage_seconds", "Mean time of a stage of late.", labels=["source", "stage"]
+            "okdhp_edge_stage_seconds", "Recent mean time of a stage.", labels=["source", "stage"]
         )
         for source in self._numbers["sources"]:
             rate.add_metric([source["name"]], source["fps"])

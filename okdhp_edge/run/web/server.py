@@ -1,4 +1,4 @@
-"""The web server, in a thread of its own; it looks at the hub and steers through the controls."""
+"""The web server, in its own thread; it reads from the hub and writes to the controls."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ _LISTEN_BACKLOG = 128
 
 
 class Address(NamedTuple):
-    """Where to listen, and the token without which nobody is answered; None on this machine."""
+    """Where to listen, and the required token; None for local access."""
 
     host: str
     port: int
@@ -65,9 +65,9 @@ def parse_address(text: str, token: str | None = None) -> Address:
     """
     match = re.fullmatch(r"(?:(?P<host>\[[0-9a-fA-F:]+\]|[^:\[\]]+):)?(?P<port>\d{1,5})", text)
     if not match or int(match["port"]) > 65535:
-        raise OutputError(f"'{text}' is no address", "use --web PORT or --web HOST:PORT")
+        raise OutputError(f"invalid address '{text}'", "use --web PORT or --web HOST:PORT")
     if token is not None and not token.strip():
-        raise OutputError("an empty --web-token keeps nobody out", "give one, or leave it out")
+        raise OutputError("--web-token is empty", "set a token, or omit the option")
     host = (match["host"] or _LOOPBACK_HOSTS[0]).strip("[]")
     if token is None and host not in _LOOPBACK_HOSTS:
         token = secrets.token_urlsafe(16)
@@ -254,11 +254,11 @@ def _act(hub: Hub, wishes: dict[str, Any]) -> str:
     if "threshold" in wishes:
         threshold = float(wishes["threshold"])
         if not 0 <= threshold <= 1:
-            return "threshold lies in 0..1"
+            return "threshold must be between 0 and 1"
         controls.threshold = threshold
     if "paused" in wishes:
         if not isinstance(wishes["paused"], bool):
-            return "paused is true or false"
+            return "paused must be true or false"
         controls.paused = wishes["paused"]
     if "switch" in wishes:
         choice = RuntimeChoice(wishes["switch"]["backend"], wishes["switch"]["precision"])

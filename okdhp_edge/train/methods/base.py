@@ -1,4 +1,4 @@
-"""What a distillation method is: the terms of the loss for one batch."""
+"""The interface of a distillation method: the loss terms for one batch."""
 
 from collections.abc import Callable
 from typing import NamedTuple

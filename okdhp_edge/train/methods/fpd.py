@@ -46,7 +46,7 @@ class Fpd(SingleTeacherMethod):
         theirs = self.teacher(blank, (height // 4, width // 4)).features
         if theirs is None:
             raise RecipeError(
-                f"teacher {self.table.teacher.path} shows no features",
+                f"teacher {self.table.teacher.path} provides no features",
                 "give a checkpoint, or feature_weight = 0",
             )
         return nn.Conv2d(mine.shape[1], theirs.shape[1], 1)

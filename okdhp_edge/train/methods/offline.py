@@ -1,4 +1,4 @@
-"""What the methods with trained teachers share: alpha * distance + (1 - alpha) * hard."""
+"""Base of the methods with trained teachers: alpha * distance + (1 - alpha) * hard."""
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ class OfflineMethod(Method):
         batch: Batch,
         alpha: float,
     ) -> Losses:
-        """Both terms. Pictures without labels count in `kd` alone, with every joint."""
+        """Both terms. Images without labels count in `kd` alone, with every joint."""
         weight = torch.where(batch.labelled[:, None], batch.weight, 1.0) * targets.joint_mask
         total = self.compute_total(weight)
         kind = self.recipe.heatmap.hard_loss

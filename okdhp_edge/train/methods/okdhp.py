@@ -51,7 +51,7 @@ class Okdhp(Method):
     def _open(self, table: TeacherTable) -> Teacher:
         teacher = open_teacher(table, self.skeleton, self.recipe.input_spec())
         if self.table.peer_size:
-            raise RecipeError("a peer and a teacher want crops of their own", "give one of them")
+            raise RecipeError("peer and teacher cannot both have own crops", "use one of them")
         self.use_teachers(teacher)
         return teacher
 
@@ -109,7 +109,7 @@ class Okdhp(Method):
         return self.hard(stack.heatmaps, batch, weight, stack.sigma)
 
     def _compute_peer_loss(self, finer: Tensor, batch: Batch) -> Tensor:
-        """The peer's own, on its finer grid, its Gaussians as wide in the picture."""
+        """The peer's own, on its finer grid, its Gaussians as wide in the image."""
         assert self.table.peer_size is not None
         factor = self.table.peer_size[0] / self.recipe.input.size[0]
         # Pixel i of a grid covers i - 0.5 to i + 0.5 of it.

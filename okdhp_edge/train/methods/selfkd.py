@@ -30,8 +30,8 @@ class Selfkd(SingleTeacherMethod):
             net.trunk.load_state_dict(trained.trunk.state_dict())
         except RuntimeError:
             raise RecipeError(
-                f"the trunk of {path} is not that of the recipe's network",
-                "give the recipe the teacher's [network], and branches = [1]",
+                f"the trunk of {path} does not match the recipe's network",
+                "use the teacher's [network] in the recipe, with branches = [1]",
             ) from None
         net.trunk.requires_grad_(requires_grad=False)
 

@@ -1,4 +1,4 @@
-"""No teacher: what every method is compared with."""
+"""Supervised training without a teacher: the baseline."""
 
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.train.dataset import Batch

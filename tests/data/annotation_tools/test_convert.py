@@ -109,7 +109,7 @@ def test_annotations_of_a_larger_image_are_scaled_and_that_is_said(tmp_path: Pat
     export.write_text(json.dumps([label_studio_task([keypoint("nose", 50, 50)], "a.jpg")]))
     found = import_annotations(export, tmp_path / "set.json")
     assert joints_of(found.file) == [{"nose": (63.5, 47.5)}]
-    assert "another size" in found.notes[0]
+    assert "size differs" in found.notes[0]
 
 
 CVAT = """<?xml version="1.0" encoding="utf-8"?>
@@ -251,7 +251,7 @@ def test_yolo_classes_can_be_chosen(tmp_path: Path) -> None:
     (tmp_path / "labels" / "a.txt").write_text("0 .5 .5 .5 .5 .25 .25 2\n1 .5 .5 .5 .5 .75 .75 2\n")
     found = import_annotations(tmp_path, tmp_path / "set.json", person_class="racket")
     assert joints_of(found.file) == [{"point_0": (47.5, 35.5)}]
-    with pytest.raises(DataError, match=r"no row is of class 'net'.*classes are person, racket"):
+    with pytest.raises(DataError, match=r"no row of class 'net'.*classes are person, racket"):
         import_annotations(tmp_path, tmp_path / "set.json", person_class="net")
 
 
@@ -304,18 +304,18 @@ def test_pre_annotations_come_back_as_they_were(
     ("name", "content", "words"),
     [
         ("a.json", '[{"image": "a.jpg", "id": 1}]', "JSON-MIN"),
-        ("a.json", "[]", "no person"),
+        ("a.json", "[]", "no usable person"),
         ("a.json", '[{"data": {"image": "a"}, "annotations": [{"result": [{"type": 1}, 2]}]}]',
-         "no person"),
+         "no usable person"),
         ("a.json", '[{"data": {"image": "a"}, "annotations": [{"result": 3}]}]',
-         "not what Label Studio writes"),
+         "not a valid Label Studio export"),
         ("a.xml", '<annotations><track id="0"/></annotations>', "for video"),
-        ("a.xml", "<annotations><image/></annotations>", "no CVAT file"),
-        ("a.xml", '<!DOCTYPE x [<!ENTITY a "b">]><annotations>&a;</annotations>', "no CVAT file"),
+        ("a.xml", "<annotations><image/></annotations>", "not a CVAT file"),
+        ("a.xml", '<!DOCTYPE x [<!ENTITY a "b">]><annotations>&a;</annotations>', "a CVAT file"),
         ("meta.json", '{"classes": [{"shape": "graph"}]}', "not a Supervisely project"),
-        ("meta.json", '{"classes": []}', "no class of shape graph"),
+        ("meta.json", '{"classes": []}', "no class of shape 'graph'"),
         ("a.slp", "text", "cannot be read by sleap-io"),
-        ("a.txt", "text", "of no annotation tool"),
+        ("a.txt", "text", "cannot detect the annotation tool"),
     ],
 )  # fmt: skip
 def test_what_is_no_export_is_one_line(tmp_path: Path, name: str, content: str, words: str) -> None:

@@ -32,7 +32,7 @@ def test_a_panorama_is_saved(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("o.mp4", "give a folder"), ("gone/o.png", "does not exist")]
+    ("name", "says"), [("o.mp4", "use a folder"), ("gone/o.png", "does not exist")]
 )
 def test_what_cannot_be_saved_is_said_before_the_run(tmp_path, name, says):
     with pytest.raises(OutputError, match=says):
@@ -42,7 +42,7 @@ def test_what_cannot_be_saved_is_said_before_the_run(tmp_path, name, says):
 def test_two_pictures_do_not_fit_into_one(tmp_path):
     sink = ImageSink(tmp_path / "o.png")
     sink.put(frame_result(0, name="a.jpg"), IMAGE)
-    with pytest.raises(OutputError, match="the source has more; give a folder"):
+    with pytest.raises(OutputError, match="the source has more; pass a folder"):
         sink.put(frame_result(1, name="b.jpg"), IMAGE)
 
 

@@ -122,7 +122,7 @@ def test_pictures_of_other_sizes_are_fitted_in(tmp_path):
 
 
 def test_a_suffix_that_is_no_video_is_said_before_the_run(tmp_path):
-    with pytest.raises(OutputError, match="no suffix of a video; use .mp4"):
+    with pytest.raises(OutputError, match="no video suffix; use one of .mp4"):
         VideoSink(tmp_path / "v.gifx", 25.0)
 
 
@@ -133,7 +133,7 @@ def test_a_place_that_does_not_exist_is_said_before_the_run(tmp_path):
 
 def test_frames_too_large_for_the_codec_name_another(tmp_path):
     sink = VideoSink(tmp_path / "v.mp4", 30.0)
-    with pytest.raises(OutputError, match=r"at most 8191 pixels a side, not 8192x16; save it as"):
+    with pytest.raises(OutputError, match=r"at most 8191 pixels per side, not 8192x16; save it as"):
         sink.put(frame_result(0), np.zeros((16, 8192, 3), np.uint8))
 
 

@@ -87,7 +87,7 @@ def test_a_camera_that_stays_away_ends_the_run_with_an_error(monkeypatch):
     with _Camera([20, "refuse"]) as served:
         source = open_network_camera(served.url)
         source._patience_s = 0.6
-        with pytest.raises(SourceError, match="did not come back in 1 s"):
+        with pytest.raises(SourceError, match="did not recover within 1 s"):
             for _ in range(40):
                 source.read()
         source.close()
@@ -142,7 +142,7 @@ def test_a_webcam_is_asked_for_compressed_frames_before_the_size_and_tells_what_
     assert (cv2.CAP_PROP_FPS, 60.0) in capture.asked
     expected = {"width": 640, "height": 480, "fps": 30.0, "fourcc": "YUYV"}
     assert source.facts["granted"] == expected
-    with pytest.raises(SourceError, match="webcam 0 gives no frame"):
+    with pytest.raises(SourceError, match="webcam 0 delivers no frames"):
         source.read()
 
 
@@ -181,7 +181,7 @@ class _Answers(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(
-    ("status", "remedy"), [(401, "refuses this user and password"), (404, "has no such path")]
+    ("status", "remedy"), [(401, "rejects this user and password"), (404, "has no such path")]
 )
 def test_a_camera_that_refuses_says_so(monkeypatch, status, remedy):
     monkeypatch.setattr(_Answers, "status", status)

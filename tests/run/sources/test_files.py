@@ -65,7 +65,7 @@ def test_a_video_that_is_cut_off_is_told_with_its_counts(tmp_path):
     cut.write_bytes(data[: len(data) // 3])
     source = VideoSource(cut)
     frames = []
-    with pytest.raises(SourceError, match=r"is cut off: \d+ of 300 announced frames"):
+    with pytest.raises(SourceError, match=r"is truncated: \d+ of 300 announced frames"):
         while (frame := source.read()) is not None:
             frames.append(frame)
     assert 20 < len(frames) < 250
@@ -83,16 +83,16 @@ def test_one_broken_picture_of_a_folder_costs_no_other(tmp_path):
     assert [(f.name, f.number) for f in frames] == [("a.png", 0), ("c.png", 1)]
     assert len(source.notes) == 2
     assert any("b.jpg" in note for note in source.notes)
-    assert any("1 files of other kinds (.txt)" in note for note in source.notes)
+    assert any("1 files of other types (.txt)" in note for note in source.notes)
 
 
 def test_a_folder_of_broken_pictures_is_an_error(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8 broken")
-    with pytest.raises(SourceError, match="none of the 1 pictures"):
+    with pytest.raises(SourceError, match="none of the 1 images"):
         read_all(ImageSource(tmp_path))
 
 
-@pytest.mark.parametrize(("suffix", "says"), [(".jpg", "cut off"), (".png", "cut off")])
+@pytest.mark.parametrize(("suffix", "says"), [(".jpg", "truncated"), (".png", "truncated")])
 def test_half_a_picture_is_no_picture(tmp_path, suffix, says):
     data = cv2.imencode(suffix, PICTURE)[1].tobytes()
     (tmp_path / f"half{suffix}").write_bytes(data[: len(data) // 2])
@@ -133,7 +133,7 @@ def test_kinds_that_cannot_be_decoded_are_named(tmp_path, head, kind):
     (tmp_path / "p.jpg").write_bytes(head + bytes(100))
     with pytest.raises(DataError) as caught:
         read_image(tmp_path / "p.jpg")
-    assert kind in str(caught.value) or "no picture" in str(caught.value)
+    assert kind in str(caught.value) or "not an image" in str(caught.value)
 
 
 def test_grey_alpha_and_sixteen_bits_become_colours(tmp_path):
