@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.artifacts.model_store import artefact
+from okdhp_edge.artifacts.model_store import find_artifact
 from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
@@ -46,7 +46,7 @@ def joints(
 ) -> NDArray[np.float32]:
     """(N, K, 2) in picture pixels."""
     int8 = precision in ("int8", "tensorrt")
-    folder = artefact(model, "tensorrt" if int8 else backend, "int8" if int8 else "fp32")
+    folder = find_artifact(model, "tensorrt" if int8 else backend, "int8" if int8 else "fp32")
     card = read_card(folder)
     request = BackendConfig(folder, card, "int8" if int8 else "fp32", engine=engine,
                       trust_engine=engine is not None)  # fmt: skip

@@ -3,7 +3,7 @@
     python benchmarks/int8.py --threads 2
 
 Networks at the sizes that are deployed. A network's speed does not depend on its weights, so those
-without a trained model at hand are untrained; `--model NAME=FOLDER` puts a trained one's artefacts
+without a trained model at hand are untrained; `--model NAME=FOLDER` puts a trained one's artifacts
 (a folder with fp32/ and int8/) in the place of NAME, and its cards say what INT8 costs in accuracy.
 Medians over rounds that go round all candidates of one network; the result goes to
 `results/int8.json`.
@@ -22,7 +22,7 @@ import typer
 from numpy.typing import NDArray
 
 from okdhp_edge.artifacts.card import ModelCard, SkeletonSpec, compute_sha256, read_card, write_card
-from okdhp_edge.artifacts.model_store import artefact
+from okdhp_edge.artifacts.model_store import find_artifact
 from okdhp_edge.backends.base import Backend, BackendConfig
 from okdhp_edge.backends.registry import get_backend_class, get_profile, open_backend
 from okdhp_edge.backends.timing import ROUND, time_interleaved
@@ -123,7 +123,7 @@ def _macs(network: dict[str, Any], side: int) -> int:
 
 
 def _made(network: dict[str, Any], side: int, folder: Path) -> Path:
-    """The artefacts of an untrained network whose batch norms have seen some pictures."""
+    """The artifacts of an untrained network whose batch norms have seen some pictures."""
     recipe = _recipe(network, side)
     torch.manual_seed(0)
     net = build_network(recipe.network, 14, load_encoder=False).train()
@@ -184,7 +184,7 @@ def _timed(
     loaded: dict[tuple[str, str], Backend] = {}
     cards = {}
     for backend, precision in candidates:
-        folder = artefact(path, backend, precision)
+        folder = find_artifact(path, backend, precision)
         cards[backend, precision] = read_card(folder)
         request = BackendConfig(folder, cards[backend, precision], precision, threads)
         try:
@@ -212,7 +212,7 @@ def _timed(
 
 def _by_kind(path: Path, backend: str, precision: str, threads: int) -> dict[str, float]:
     """Where the time goes: the runtime's own counters, added up by kind of layer."""
-    folder = artefact(path, backend, precision)
+    folder = find_artifact(path, backend, precision)
     card = read_card(folder)
     crop = np.zeros((1, card.input.height, card.input.width, 3), dtype=np.uint8)
     request = BackendConfig(folder, card, precision, threads)

@@ -37,9 +37,9 @@ from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.synthetic import SyntheticScene
 from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.pose.crop import box_around
-from okdhp_edge.run.assemble import People, assemble
+from okdhp_edge.run.assemble import TrackingConfig, assemble
 from okdhp_edge.run.controls import Controls
-from okdhp_edge.run.loop import Feed, run_loop
+from okdhp_edge.run.loop import SourceRun, run_loop
 from okdhp_edge.run.reader import FramePolicy
 from okdhp_edge.run.report import RunReport, build_report
 from okdhp_edge.run.sinks.base import Sink
@@ -66,9 +66,9 @@ def loop(
     """One run, as the command does it."""
     controls = Controls()
     with ExitStack() as closing:
-        feed = Feed(open_source(source), list(sinks))
+        feed = SourceRun(open_source(source), list(sinks))
         pipeline = assemble(
-            [feed.source], backend, People(), FramePolicy(**policy), controls, closing
+            [feed.source], backend, TrackingConfig(), FramePolicy(**policy), controls, closing
         )
         if hub:
             hub.attach(pipeline, [feed])
@@ -251,13 +251,13 @@ def memory(opened: Callable[[], Backend], frames: int = 20_000) -> Any:
         def __init__(self) -> None:
             self.mib: list[float] = []
 
-        def put(self, seen: Any, drawn: Any) -> bool:  # noqa: ARG002
+        def write(self, result: Any, annotated: Any) -> bool:  # noqa: ARG002
             if seen.frame.number % 500 == 0:
                 pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
                 self.mib.append(round(pages * 4096 / 2**20, 1))
             return True
 
-        def close(self, *, good: bool) -> None:
+        def close(self, *, success: bool) -> None:
             pass
 
     scheduler = DetectionScheduler()
@@ -275,7 +275,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", nargs="+")
     asked = parser.parse_args()
-    folder = model_store.artefact(model_store.resolve_model(asked.model), "openvino", "int8")
+    folder = model_store.find_artifact(model_store.resolve_model(asked.model), "openvino", "int8")
     card = read_card(folder)
 
     def opened() -> Backend:

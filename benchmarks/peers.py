@@ -133,7 +133,7 @@ def _found(pose: Pose) -> Found:
 
 
 class Ours:
-    """One of our artefacts, by the code that `run` uses."""
+    """One of our artifacts, by the code that `run` uses."""
 
     def __init__(
         self, name: str, runtime: str, precision: str, folder: Path, threads: int,
@@ -236,7 +236,7 @@ def timed(contenders: Sequence[Contender], poses: PoseDataset) -> dict[str, dict
 
 
 def over_float(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What an INT8 artefact gains or loses against the same network in float, in its runtime."""
+    """What an INT8 artifact gains or loses against the same network in float, in its runtime."""
     float_row = next((r for r in rows if r["name"] == row["name"].replace("INT8", "FP32")), row)
     if float_row is row:
         return {}
@@ -292,7 +292,7 @@ def main() -> None:
                 ExportOptions(out=scratch / name, data=f"coco:{asked.coco}@all"),
             )
             for runtime in ("openvino", "onnxruntime"):
-                int8 = model_store.artefact(model_store.resolve_model(name), runtime, "int8")
+                int8 = model_store.find_artifact(model_store.resolve_model(name), runtime, "int8")
                 contenders += [
                     Ours(name, runtime, "int8", int8, asked.threads, closing),
                     Ours(name, runtime, "fp32", in_float, asked.threads, closing),

@@ -29,7 +29,7 @@ from okdhp_edge.quantize.inputs import QuantizationInputs
 from okdhp_edge.quantize.plan import LEARNED_CALIBRATOR, Plan
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, prepare_quantization_inputs
 from okdhp_edge.quantize.verify import verify
-from okdhp_edge.quantize.write import write_artefact
+from okdhp_edge.quantize.write import write_artifact
 from okdhp_edge.quantize_with_qat import make_qat_recipe
 from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.recipe.recipe import Recipe
@@ -103,7 +103,7 @@ def _made(plan: Plan, name: str, inputs: QuantizationInputs, folder: Path) -> Ma
     path = folder / "int8" / name / str(plan).replace(", ", "-").replace(" ", "-")
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
-    write_artefact(plan, get_profile(name), inputs, path)
+    write_artifact(plan, get_profile(name), inputs, path)
     return str(plan), path, verify(path, get_profile(name).runtime, inputs).value
 
 

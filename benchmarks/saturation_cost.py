@@ -25,7 +25,7 @@ from okdhp_edge.backends.timing import time_interleaved
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize.plan import Plan
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, prepare_quantization_inputs
-from okdhp_edge.quantize.write import write_artefact
+from okdhp_edge.quantize.write import write_artifact
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 
@@ -59,7 +59,7 @@ def measure(model: str, data: str, rounds: int, threads: int) -> list[dict[str, 
             folders = (out / f"{runtime}-safe", out / f"{runtime}-full")
             for folder, safe in zip(folders, (True, False), strict=True):
                 kind = replace(wanted, saturation_free=safe)
-                write_artefact(Plan("moving-average"), kind, inputs, folder)
+                write_artifact(Plan("moving-average"), kind, inputs, folder)
             rows.append({
                 "model": model, "runtime": runtime,
                 "time_over_unlimited": round(ratio(*folders, runtime, rounds, threads), 3),

@@ -3,7 +3,7 @@
     python benchmarks/slices.py --model lite --data lspet:PATH [--failures sheet.jpg]
     python benchmarks/slices.py --model lite --data coco:PATH@all
 
-The INT8 artefact as it is deployed, on `test`, by the set's own metric. Slices are told from labels
+The INT8 artifact as it is deployed, on `test`, by the set's own metric. Slices are told from labels
 and pictures alone: half body (neither knees nor ankles), seated (knees less than half a torso below
 the hips), cut off (the box meets the picture's border), near others (boxes that overlap), face
 visible (nose and an eye), no face;
@@ -152,7 +152,9 @@ def main() -> None:
     parser.add_argument("--backend", default="openvino")
     parser.add_argument("--failures", type=Path)
     asked = parser.parse_args()
-    folder = model_store.artefact(model_store.resolve_model(asked.model), asked.backend, "int8")
+    folder = model_store.find_artifact(
+        model_store.resolve_model(asked.model), asked.backend, "int8"
+    )
     card = read_card(folder)
     poses = load(asked.data, "test").with_skeleton(card.skeleton.skeleton())
     metric = poses.metric

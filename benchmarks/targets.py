@@ -171,7 +171,7 @@ def row(
 ) -> dict[str, Any]:
     """One line of the table."""
     record: dict[str, Any] = {"target": target.name, "model": model, "runtime": runtime}
-    folder = model_store.artefact(model_store.resolve_model(model), runtime, "int8").resolve()
+    folder = model_store.find_artifact(model_store.resolve_model(model), runtime, "int8").resolve()
     try:
         xy, said = joints_on(target, folder, runtime, "int8", shown.images)
     except RuntimeError as error:
@@ -197,7 +197,7 @@ def float_joints(model: str, shown: Persons) -> NDArray[np.float32]:
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for model in options.models:
-        first = model_store.artefact(model_store.resolve_model(model), "onnxruntime", "int8")
+        first = model_store.find_artifact(model_store.resolve_model(model), "onnxruntime", "int8")
         shown = persons(f"lspet:{options.lspet}", first, options.persons)
         reference = float_joints(model, shown)
         for target in (t for t in targets(options.work) if options.only in t.name):

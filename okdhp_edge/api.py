@@ -19,7 +19,7 @@ from okdhp_edge.inference.tracking.single_person import SinglePersonTracker, is_
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import Skeleton
-from okdhp_edge.run.assemble import People, assemble
+from okdhp_edge.run.assemble import TrackingConfig, assemble
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.reader import FramePolicy
 from okdhp_edge.run.sources.open import open_source
@@ -153,8 +153,8 @@ def stream(
             model, backend, precision, threads, _log.info, tune_threads=True, detail=_log.debug
         ).backend
         closing.enter_context(loaded)
-        asked = People(
-            how_many=people, detector=Path(detector) if detector else None, smooth=smooth
+        asked = TrackingConfig(
+            mode=people, detector=Path(detector) if detector else None, smooth=smooth
         )
         policy = FramePolicy(live=live, stride=stride, max_fps=max_fps)
         pipeline = assemble([open_source(source)], loaded, asked, policy, Controls(), closing)

@@ -57,7 +57,7 @@ def quantize_with_qat(
 
 
 def _train(recipe: Recipe, folder: Path, options: QuantizeOptions) -> Path:
-    # The tools of training are needed for this rung alone.
+    # The tools of training are needed for this trial alone.
     from okdhp_edge.train.loop import train
     from okdhp_edge.train.setup import TrainingOptions
 

@@ -1,4 +1,4 @@
-"""Training with quantization as the last rung."""
+"""Training with quantization as the last trial."""
 
 import shutil
 
@@ -7,7 +7,7 @@ import pytest
 from okdhp_edge.artifacts.card import compute_sha256, read_card
 from okdhp_edge.errors import GateError
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
-from okdhp_edge.quantize import ladder
+from okdhp_edge.quantize import accuracy_tuner
 from okdhp_edge.quantize.plan import LEARNED_CALIBRATOR
 from okdhp_edge.quantize.quantize_model import QuantizeOptions
 from okdhp_edge.quantize_with_qat import make_qat_recipe, quantize_with_qat
@@ -22,19 +22,19 @@ def copied(exported, tmp_path):
 
 
 def _options(**changes):
-    return QuantizeOptions(data=DATA, max_drop=1.0, ladder=False, **changes)
+    return QuantizeOptions(data=DATA, max_drop=1.0, tune=False, **changes)
 
 
 def _judged(monkeypatch, holds):
-    """Artefacts of these calibrators pass the gate, all others fail it."""
-    real = ladder.verify
+    """Artifacts of these calibrators pass the gate, all others fail it."""
+    real = accuracy_tuner.verify
 
     def judge(folder, runtime, material):
         found = real(folder, runtime, material)
         good = read_card(folder).calibration.method in holds
         return found.model_copy(update={"value": material.float_metric - (0.0 if good else 9.0)})
 
-    monkeypatch.setattr(ladder, "verify", judge)
+    monkeypatch.setattr(accuracy_tuner, "verify", judge)
 
 
 def test_what_ptq_cannot_save_is_trained_and_held_against_the_float_export(

@@ -101,7 +101,7 @@ class SkeletonSpec(_Strict):
         return Skeleton(self.name, self.joints, self.limbs, self.twins)
 
 
-class Measured(_Strict):
+class MetricResult(_Strict):
     """A metric of this file, in points of 100, with its 95 % bootstrap interval."""
 
     metric: str
@@ -150,7 +150,7 @@ class ModelCard(_Strict):
     training_data: str
     """Name of the training data (no path)."""
     terms: str
-    metrics: tuple[Measured, ...] = ()
+    metrics: tuple[MetricResult, ...] = ()
     calibration: Calibration | None = None
     kept_float: tuple[str, ...] = ()
     """Nodes of the parent that were not quantized, besides the head."""

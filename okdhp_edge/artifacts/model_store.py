@@ -149,7 +149,7 @@ def resolve_recipe(recipe: str | None) -> Path:
     raise RecipeError(f"recipe {name} does not exist", "pass a path or a shipped name to --recipe")
 
 
-def artefact(model: Path, backend: str, precision: str) -> Path:
+def find_artifact(model: Path, backend: str, precision: str) -> Path:
     """The folder under `model` that this backend runs at this precision.
 
     Args:

@@ -129,7 +129,7 @@ def load_backend(
         selection = _select(path, found, threads, tune_threads, True, detail)
         loaded = _open(path, selection, engine, trust_engine)
     card = loaded.card
-    say(f"model {model_store.artefact(path, *selection.choice)}, {selection.describe()}; "
+    say(f"model {model_store.find_artifact(path, *selection.choice)}, {selection.describe()}; "
         f"{card.terms}")  # fmt: skip
     if not _is_accurate_here(selection.choice, card):
         say(
@@ -140,7 +140,7 @@ def load_backend(
 
 
 def _open(path: Path, selection: Selection, engine: Path | None, trust_engine: bool) -> Backend:
-    folder = model_store.artefact(path, *selection.choice)
+    folder = model_store.find_artifact(path, *selection.choice)
     config = BackendConfig(
         folder, read_card(folder), selection.choice.precision, selection.threads,
         engine=engine, trust_engine=trust_engine,
@@ -211,7 +211,7 @@ def _is_accurate_here(choice: RuntimeChoice, card: ModelCard) -> bool:
 
 
 def _read_choice_card(path: Path, choice: RuntimeChoice) -> ModelCard:
-    return read_card(model_store.artefact(path, *choice))
+    return read_card(model_store.find_artifact(path, *choice))
 
 
 def _select(
@@ -247,7 +247,7 @@ def _measure(
     choice = min((c for c in found if c in times), key=lambda c: times[c], default=found[0])
     latency_ms = times.get(choice)
     if tune_threads and get_runtime(choice.backend).per_model_threads:
-        folder = model_store.artefact(path, *choice)
+        folder = model_store.find_artifact(path, *choice)
         config = BackendConfig(folder, read_card(folder), choice.precision)
         threads, latency_ms = time_threads(choice.backend, config, say)
     return remembered.MeasuredSelection.now(choice, threads, latency_ms or 0.0, times)
@@ -265,7 +265,7 @@ def _time_runtimes(
     say(f"timing {', '.join(map(str, found))}")
     configs = {}
     for choice in (*found, *others):
-        folder = model_store.artefact(path, *choice)
+        folder = model_store.find_artifact(path, *choice)
         configs[choice] = BackendConfig(folder, read_card(folder), choice.precision, threads)
     times, failed = time_runtimes(configs)
     loaded = {c.precision for c in times if c in found}

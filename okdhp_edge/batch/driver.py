@@ -53,7 +53,7 @@ class BatchSummary:
 
 def make_key(model: Path, backend: str, precision: str, choices: dict[str, Any]) -> str:
     """Hash of model and options: results of another one are not taken for done."""
-    card = read_card(model_store.artefact(model, backend, precision))
+    card = read_card(model_store.find_artifact(model, backend, precision))
     facts = {"files": sorted(card.files.items()), "backend": backend, "precision": precision,
              "version": __version__} | choices  # fmt: skip
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -17,7 +17,7 @@ from okdhp_edge.batch.storage import Storage
 from okdhp_edge.batch.table import FrameRecord, make_table, to_parquet
 from okdhp_edge.errors import DataError, OkdhpError, SourceError
 from okdhp_edge.pose.preprocess import Image
-from okdhp_edge.run.assemble import People, assemble
+from okdhp_edge.run.assemble import TrackingConfig, assemble
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.reader import FramePolicy
 from okdhp_edge.run.sources.base import Source
@@ -104,8 +104,8 @@ def _process(options: BatchOptions, segment: Segment) -> tuple[int, int, float, 
     decode_ns = infer_ns = 0
     with ExitStack() as closing:
         source = _open(segment, closing)
-        people = People(
-            how_many=options.people, smooth=options.smooth,
+        people = TrackingConfig(
+            mode=options.people, smooth=options.smooth,
             detector=Path(options.detector) if options.detector else None,
         )  # fmt: skip
         policy = FramePolicy(live=False, stride=options.stride)

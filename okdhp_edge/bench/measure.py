@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.artifacts.card import ModelCard, read_card
-from okdhp_edge.artifacts.model_store import artefact
+from okdhp_edge.artifacts.model_store import find_artifact
 from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo, predict_with
 from okdhp_edge.backends.registry import REGISTRY, is_installed, open_backend
 from okdhp_edge.backends.timing import time_interleaved
@@ -69,7 +69,7 @@ def candidates(model: Path) -> tuple[list[Candidate], list[str]]:
             continue
         for precision in entry.precisions:
             try:
-                folder = artefact(model, name, precision)
+                folder = find_artifact(model, name, precision)
                 found.append(Candidate(name, precision, folder, read_card(folder)))
             except ModelError as error:
                 left_out.append(f"{name} {precision}: {error}")

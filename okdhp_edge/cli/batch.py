@@ -11,9 +11,9 @@ import typer
 from okdhp_edge.backends.registry import REGISTRY
 from okdhp_edge.cli import MODEL_HELP
 from okdhp_edge.cli.console import (
-    emit,
     format_command_line,
     handle_errors,
+    print_json,
     progress,
     say,
     table,
@@ -142,7 +142,7 @@ def _show(summary: "BatchSummary", sources: int, seconds: float, out: str) -> No
     for url, error in list(summary.failed.items())[:5]:
         say(f"failed: {url}: {error}")
     say(f"results: {out}")
-    emit({"out": out, "done": summary.done, "skipped": summary.skipped,
+    print_json({"out": out, "done": summary.done, "skipped": summary.skipped,
           "failed": summary.failed, "frames": summary.frames, "persons": summary.persons,
           "video_s": round(summary.video_s, 3), "seconds": round(seconds, 3),
           "limit": summary.limit})  # fmt: skip

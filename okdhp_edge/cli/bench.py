@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from okdhp_edge.cli import MODEL_HELP
-from okdhp_edge.cli.console import emit, format_command_line, handle_errors, progress, say, table
+from okdhp_edge.cli.console import (
+    format_command_line,
+    handle_errors,
+    print_json,
+    progress,
+    say,
+    table,
+)
 
 if TYPE_CHECKING:
     from okdhp_edge.bench.measure import Row
@@ -76,7 +83,7 @@ def bench(
         write_text(out / "bench.md", markdown(rows))
         if poses:
             plot(rows, chosen, out / "pareto.png")
-    emit(record)
+    print_json(record)
 
 
 def _say_what_to_run(best: "Row | None", max_drop: float, *, evaluated: bool) -> None:

@@ -112,7 +112,7 @@ def say(text: str) -> None:
     console.print(_escape_markup(text), soft_wrap=True, highlight=False)
 
 
-def emit(record: Mapping[str, Any]) -> None:
+def print_json(record: Mapping[str, Any]) -> None:
     """Print the command's result as JSON, the last line of stdout. On a terminal, which already
     shows the table, only with `--json-summary`; nothing if stdout is closed."""
     if sys.stdout is None or (sys.stdout.isatty() and not settings.json_summary):

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from okdhp_edge.cli import MODEL_HELP
-from okdhp_edge.cli.console import emit, handle_errors, progress, say, table
+from okdhp_edge.cli.console import handle_errors, print_json, progress, say, table
 from okdhp_edge.cli.import_annotations import import_data
 from okdhp_edge.cli.label import label
 from okdhp_edge.errors import DataError
@@ -49,7 +49,7 @@ def show(
                           count, seed)  # fmt: skip
     write_bytes(out, cv2.imencode(".png", sheet)[1].tobytes())
     say(f"contact sheet: {out}")
-    emit({"file": str(out), "samples": min(count, len(poses)), "of": len(poses)})
+    print_json({"file": str(out), "samples": min(count, len(poses)), "of": len(poses)})
 
 
 @app.command("check")
@@ -75,7 +75,7 @@ def check(
         ])  # fmt: skip
     say(f"{found.samples} samples, {found.joints_labelled:.1f} of {len(poses.skeleton)} joints "
         f"labelled on average, {len(found.problems)} problems, {found.fatal} fatal")  # fmt: skip
-    emit({"samples": found.samples, "skeleton": poses.skeleton.name,
+    print_json({"samples": found.samples, "skeleton": poses.skeleton.name,
           "joints_labelled": found.joints_labelled, "fatal": found.fatal,
           "problems": [{"sample": p.sample, "what": p.what, "fatal": p.fatal}
                        for p in found.problems]})  # fmt: skip
@@ -113,7 +113,7 @@ def relabel(
     joints = sum(map(len, found.unlabelled.values()))
     say(f"{len(found.swapped)} of {len(poses)} persons have their sides swapped; {joints} joints "
         f"of {len(found.unlabelled)} persons look misplaced: {out}")  # fmt: skip
-    emit({"file": str(out), "swapped": len(found.swapped), "unlabelled_joints": joints,
+    print_json({"file": str(out), "swapped": len(found.swapped), "unlabelled_joints": joints,
           "persons": len(poses)})  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def crops(
     with progress() as report:
         written = write_crops(poses, out, options, counter(report, "cut", len(poses)))
     say(f"{len(poses)} persons, {written / 1e6:.1f} MB: {out / ANNOTATIONS}")
-    emit({"file": str(out / ANNOTATIONS), "persons": len(poses), "bytes": written})
+    print_json({"file": str(out / ANNOTATIONS), "persons": len(poses), "bytes": written})
 
 
 @app.command("errors")
@@ -200,7 +200,7 @@ def errors(
         for row in (*rows["by_joint"], rows["all"])
     ])  # fmt: skip
     say(f"errors: {out}")
-    emit({"file": str(out), "persons": len(poses), **rows["all"]})
+    print_json({"file": str(out), "persons": len(poses), **rows["all"]})
 
 
 app.command("label")(label)

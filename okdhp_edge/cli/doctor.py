@@ -1,6 +1,6 @@
 """`okdhp-edge doctor`."""
 
-from okdhp_edge.cli.console import emit, handle_errors, table
+from okdhp_edge.cli.console import handle_errors, print_json, table
 
 
 @handle_errors
@@ -12,4 +12,4 @@ def doctor() -> None:
 
     findings = run_checks()
     table("doctor", ("what", "state", "remedy"), [(f.what, f.state, f.remedy) for f in findings])
-    emit({"findings": [asdict(f) for f in findings]})
+    print_json({"findings": [asdict(f) for f in findings]})

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from okdhp_edge.cli import MODEL_HELP
-from okdhp_edge.cli.console import emit, format_command_line, handle_errors, progress, say, table
+from okdhp_edge.cli.console import (
+    format_command_line,
+    handle_errors,
+    print_json,
+    progress,
+    say,
+    table,
+)
 from okdhp_edge.cli.evaluate_ap import evaluate_results, evaluate_with_coco
 from okdhp_edge.errors import DataError
 from okdhp_edge.system.progress import counter
@@ -81,7 +88,7 @@ def evaluate(
         }  # fmt: skip
     if record:
         add_result(record, result)
-    emit(result)
+    print_json(result)
 
 
 def _evaluate_with_metric(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from okdhp_edge.cli.console import emit, format_command_line, progress, say, table
+from okdhp_edge.cli.console import format_command_line, print_json, progress, say, table
 from okdhp_edge.system.progress import counter
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ def evaluate_results(data: str, split: str, results: Path) -> None:
 
     numbers = average_precision(load(data, split), read_results(results))
     _show(numbers, f"{results.name} on {split}")
-    emit({"results": results.name, "split": split, "ap": numbers, "command": format_command_line()})
+    print_json(
+        {"results": results.name, "split": split, "ap": numbers, "command": format_command_line()}
+    )
 
 
 def evaluate_with_coco(

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from okdhp_edge.backends.registry import list_profiles
-from okdhp_edge.cli.console import emit, format_command_line, handle_errors, progress, say, table
+from okdhp_edge.cli.console import (
+    format_command_line,
+    handle_errors,
+    print_json,
+    progress,
+    say,
+    table,
+)
 from okdhp_edge.errors import ModelError
 from okdhp_edge.system.reading import is_count
 
@@ -40,7 +47,7 @@ Profiles = Annotated[
         "NPUs); repeatable. Default: all but generic.",
     ),
 ]
-Climb = Annotated[
+Tune = Annotated[
     bool,
     typer.Option(
         help="If plain PTQ exceeds --max-drop, try other calibrators, bias correction and mixed "
@@ -74,7 +81,7 @@ def export(
     keep_float: KeepFloat = None,
     max_drop: MaxDrop = 1.0,
     profile: Profiles = None,
-    ladder: Climb = True,
+    tune: Tune = True,
     qat: Qat = 0,
     sm: Sm = None,
     batch: Annotated[str, typer.Option(help="Fixed batch size, or `dynamic`.")] = "1",
@@ -112,7 +119,7 @@ def export(
         if int8:
             wanted = QuantizeOptions(
                 data=data or read_info(source).data, calibration=calibration, max_drop=max_drop,
-                calibrator=calibrator, keep_float=keep_float, ladder=ladder,
+                calibrator=calibrator, keep_float=keep_float, tune=tune,
                 profiles=profile or list_runtime_profiles(), command=format_command_line(),
                 report=report,
             )  # fmt: skip
@@ -128,7 +135,7 @@ def _build_engines(model: Path, generations: list[str]) -> None:
     from okdhp_edge.backends.engine import PORTABLE
     from okdhp_edge.quantize.tensorrt import write_engines
 
-    folder = model_store.artefact(model, "tensorrt", "int8")
+    folder = model_store.find_artifact(model, "tensorrt", "int8")
     targets = [
         PORTABLE if g.upper() == PORTABLE else f"SM{g.upper().removeprefix('SM')}"
         for g in generations
@@ -149,21 +156,21 @@ def _show(made: list[Path]) -> None:
         [(str(path), *_format_metric_cells(card)) for path, card in cards.items()],
     )
     for path in made:
-        _show_ladder(path)
+        _show_trials(path)
     fp32 = cards[made[0]]
     values = {str(path): card.metrics[0].value for path, card in cards.items()}
-    emit({"parity_px": fp32.parity_px, "branch": fp32.branch, "artefacts": values})
+    print_json({"parity_px": fp32.parity_px, "branch": fp32.branch, "artifacts": values})
 
 
-def _show_ladder(folder: Path) -> None:
-    """Show the ladder if it has more than one rung."""
-    file = folder / "ladder.json"
-    rungs = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    if len(rungs) > 1:
+def _show_trials(folder: Path) -> None:
+    """Show the tuner if it has more than one trial."""
+    file = folder / "trials.json"
+    trials = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    if len(trials) > 1:
         table(
-            f"attempts for {folder}", ("rung", "metric", "drop", "passes"),
-            [(r["rung"], f"{r['value']:.2f}", f"{r['drop']:.2f}", "yes" if r["passes"] else "no")
-             for r in rungs],
+            f"attempts for {folder}", ("trial", "metric", "drop", "passes"),
+            [(r["trial"], f"{r['value']:.2f}", f"{r['drop']:.2f}", "yes" if r["passes"] else "no")
+             for r in trials],
         )  # fmt: skip
 
 

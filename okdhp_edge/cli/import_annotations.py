@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from okdhp_edge.cli.console import emit, handle_errors, say
+from okdhp_edge.cli.console import handle_errors, print_json, say
 
 Source = Annotated[
     Path,
@@ -50,5 +50,5 @@ def import_data(
         say(note)
     say(f"{found.persons} persons with {len(found.keypoints)} keypoints in {found.images} images: "
         f"{out}")  # fmt: skip
-    emit({"file": str(out), "images": found.images, "persons": found.persons,
+    print_json({"file": str(out), "images": found.images, "persons": found.persons,
           "keypoints": found.keypoints, "notes": found.notes})  # fmt: skip

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from okdhp_edge.cli.console import emit, handle_errors, progress, say
+from okdhp_edge.cli.console import handle_errors, print_json, progress, say
 
 if TYPE_CHECKING:
     from okdhp_edge.label.boxes import BoxFinder
@@ -128,7 +128,7 @@ def label(
     left_out = ", ".join(f"{count} {what}" for what, count in result.left_out.items())
     say(f"{result.persons} persons and {result.empty} empty boxes in {result.pictures} images: "
         f"{result.file}" + (f"; left out: {left_out}" if left_out else ""))  # fmt: skip
-    emit({"file": str(result.file), "pictures": result.pictures, "persons": result.persons,
+    print_json({"file": str(result.file), "pictures": result.pictures, "persons": result.persons,
           "empty": result.empty, "left_out": result.left_out})  # fmt: skip
 
 

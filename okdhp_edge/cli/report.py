@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from okdhp_edge.cli.console import emit, handle_errors, say, table
+from okdhp_edge.cli.console import handle_errors, print_json, say, table
 
 
 @handle_errors
@@ -30,4 +30,4 @@ def report(
     if html:
         write_text(html, render_report_page(reports, rows if len(reports) > 1 else []))
         say(f"page: {html}")
-    emit({"reports": [r["label"] for r in reports], "comparison": rows})
+    print_json({"reports": [r["label"] for r in reports], "comparison": rows})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from okdhp_edge.cli import run_options as option
-from okdhp_edge.cli.console import emit, handle_errors, progress, say, table
+from okdhp_edge.cli.console import handle_errors, print_json, progress, say, table
 from okdhp_edge.errors import OkdhpError, OutputError, SourceError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from okdhp_edge.backends.selection import Selection
     from okdhp_edge.run.assemble import Outputs
     from okdhp_edge.run.controls import Controls
-    from okdhp_edge.run.loop import Feed
+    from okdhp_edge.run.loop import SourceRun
     from okdhp_edge.run.pipeline import Pipeline
     from okdhp_edge.run.report import RunReport
 
@@ -60,13 +60,19 @@ def run(
 ) -> None:
     """Estimate poses in every frame and report latency. Ctrl-C stops cleanly."""
     from okdhp_edge.backends.selection import load_backend
-    from okdhp_edge.run.assemble import Outputs, People, assemble, make_feeds, open_sources
+    from okdhp_edge.run.assemble import (
+        Outputs,
+        TrackingConfig,
+        assemble,
+        make_source_runs,
+        open_sources,
+    )
     from okdhp_edge.run.controls import Controls
     from okdhp_edge.run.reader import FramePolicy
     from okdhp_edge.run.sources.camera import CameraSettings
 
     wanted = source or ["webcam"]
-    who = People(how_many=people, detector=detector, every=detect_every, smooth=smooth)
+    who = TrackingConfig(mode=people, detector=detector, every=detect_every, smooth=smooth)
     live = {"live": True, "every": False}.get(policy)
     pace = FramePolicy(live=live, stride=stride, max_fps=max_fps)
     files = _collect_files({"save": save, "json": json_lines, "coco": coco, "csv": csv}, write)
@@ -79,7 +85,7 @@ def run(
         )  # fmt: skip
         closing.enter_context(loaded)
         sources = open_sources(wanted, CameraSettings(_parse_size(size), fps), closing)
-        feeds = make_feeds(sources, outputs, loaded.card, pace.stride, closing)
+        feeds = make_source_runs(sources, outputs, loaded.card, pace.stride, closing)
         pipeline = assemble(sources, loaded, who, pace, controls, closing)
         if web:
             _serve(web, web_token, pipeline, feeds, controls, (model, selection), closing)
@@ -155,7 +161,7 @@ def _serve(
     web: str,
     token: str | None,
     pipeline: "Pipeline",
-    feeds: "Sequence[Feed]",
+    feeds: "Sequence[SourceRun]",
     controls: "Controls",
     model: "tuple[str | None, Selection]",
     closing: ExitStack,
@@ -209,7 +215,7 @@ def _offer(
 
 def _run_with_progress(
     pipeline: "Pipeline",
-    feeds: "Sequence[Feed]",
+    feeds: "Sequence[SourceRun]",
     controls: "Controls",
     selection: "Selection",
     max_frames: int | None,
@@ -264,7 +270,7 @@ def _write_report(results: "Sequence[RunReport]", report: Path | None) -> None:
         write_text(report, json.dumps(_unwrap_single([r.with_samples() for r in results])) + "\n")
     if report:
         say(f"report: {report}")
-    emit(_unwrap_single([result.to_dict() for result in results]))
+    print_json(_unwrap_single([result.to_dict() for result in results]))
 
 
 def _unwrap_single(records: list[dict[str, object]]) -> dict[str, object]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from okdhp_edge.cli.console import emit, handle_errors, progress, say
+from okdhp_edge.cli.console import handle_errors, print_json, progress, say
 from okdhp_edge.errors import OkdhpError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def train(
         raise OkdhpError(f"training in {folder} is already complete", "drop --resume to start over")
     facts = read_info(best)
     say(f"best branch {facts.best_branch}: {facts.metric} {facts.best_score:.2f} on val, {best}")
-    emit({"checkpoint": str(best), "metric": facts.metric, "best_branch": facts.best_branch,
+    print_json({"checkpoint": str(best), "metric": facts.metric, "best_branch": facts.best_branch,
           "best_score": facts.best_score, "scores": facts.scores})  # fmt: skip
 
 

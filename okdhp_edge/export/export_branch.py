@@ -14,7 +14,7 @@ from okdhp_edge.artifacts.card import (
     CARD_NAME,
     RANGES_FILE_NAME,
     InputSpec,
-    Measured,
+    MetricResult,
     ModelCard,
     compute_sha256,
     make_metadata,
@@ -163,10 +163,10 @@ def _make_torch_predictor(single: nn.Module) -> Predict:
     return predict
 
 
-def _measure(card: ModelCard, folder: Path, val: PoseDataset, metric: str) -> Measured:
+def _measure(card: ModelCard, folder: Path, val: PoseDataset, metric: str) -> MetricResult:
     with open_backend("onnxruntime", BackendConfig(folder, card, "fp32")) as backend:
         found = evaluate(val, card.input, card.decoder, predict_with(backend), metric)["model"]
-    return Measured(
+    return MetricResult(
         metric=metric, data=list_kinds(val.source), split=val.split, persons=found.persons,
         value=found.value, low=found.low, high=found.high,
     )  # fmt: skip

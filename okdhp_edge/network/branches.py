@@ -17,14 +17,14 @@ class BranchOutputs(NamedTuple):
         shared: heatmaps (B, K, H, W) of the trunk's own stacks, in order; empty without any.
         branches: per branch (B, S, K, H, W), S its depth in stacks.
         ensemble: (B, K, H, W), the FAU's mix of every branch's last heatmaps.
-        trunk_features: (B, C, h, w), what every branch is fed.
+        backbone_features: (B, C, h, w), what every branch is fed.
         branch_features: per branch (B, C, H, W), what its last heatmaps are read from.
     """
 
     shared: list[Tensor]
     branches: list[Tensor]
     ensemble: Tensor
-    trunk_features: Tensor
+    backbone_features: Tensor
     branch_features: list[Tensor]
 
     def last(self, branch: int) -> Tensor:
@@ -49,7 +49,7 @@ class BranchStacks(NamedTuple):
     features: Tensor
 
 
-class TrunkOutputs(NamedTuple):
+class BackboneOutputs(NamedTuple):
     """What the trunk hands on.
 
     Attributes:
@@ -132,14 +132,14 @@ class PoseNet(nn.Module):
 
     def forward(self, image_BHWC: Tensor) -> BranchOutputs:
         """Heatmaps of every stack of every branch, and their ensemble."""
-        trunk: TrunkOutputs = self.trunk(self.normalise(image_BHWC))
+        trunk: BackboneOutputs = self.trunk(self.normalise(image_BHWC))
         stacks: list[BranchStacks] = [b(self.dropout(trunk.features)) for b in self.branches]
         last_BTKHW = torch.stack([s.heatmaps[:, -1] for s in stacks], dim=1)
         return BranchOutputs(
             shared=trunk.heatmaps,
             branches=[s.heatmaps for s in stacks],
             ensemble=self.aggregation(trunk.early, last_BTKHW),
-            trunk_features=trunk.features,
+            backbone_features=trunk.features,
             branch_features=[s.features for s in stacks],
         )
 
@@ -166,5 +166,5 @@ class SingleBranch(nn.Module):
 
     def forward(self, image_BHWC: Tensor) -> Tensor:
         """(B, K, H, W)."""
-        trunk: TrunkOutputs = self.trunk(self.normalise(image_BHWC))
+        trunk: BackboneOutputs = self.trunk(self.normalise(image_BHWC))
         return self.branch.last(trunk.features)

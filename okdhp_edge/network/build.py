@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from okdhp_edge.network.aggregation import FeatureAggregationUnit
-from okdhp_edge.network.branches import Normalise, PoseNet, TrunkOutputs
+from okdhp_edge.network.branches import BackboneOutputs, Normalise, PoseNet
 from okdhp_edge.network.config import STRIDE, HourglassConfig, MobilePoseConfig, get_normalization
 from okdhp_edge.network.decoder import Decoder, DucDecoder, UpsampleDecoder
 from okdhp_edge.network.encoders import Encoder, build_encoder, count_output_channels
@@ -48,10 +48,10 @@ class _HourglassTrunk(nn.Module):
             _widen_first_convolution(self.stem)
         self.shared = Stacks(config.width, joints, config.shared_stacks, feeds_on=True)
 
-    def forward(self, image_BCHW: Tensor) -> TrunkOutputs:
+    def forward(self, image_BCHW: Tensor) -> BackboneOutputs:
         early = self.stem(image_BCHW)
         features, heatmaps = self.shared(early)
-        return TrunkOutputs(features, early, heatmaps)
+        return BackboneOutputs(features, early, heatmaps)
 
 
 class _EncoderTrunk(nn.Module):
@@ -59,9 +59,9 @@ class _EncoderTrunk(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, image_BCHW: Tensor) -> TrunkOutputs:
+    def forward(self, image_BCHW: Tensor) -> BackboneOutputs:
         features = cast(Tensor, self.encoder(image_BCHW))
-        return TrunkOutputs(features, features, [])
+        return BackboneOutputs(features, features, [])
 
 
 def _build_hourglass(config: HourglassConfig, joints: int, normalise: Normalise) -> PoseNet:

@@ -12,11 +12,16 @@ from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.backends.registry import get_profile, list_runtime_profiles
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import ModelError
+from okdhp_edge.quantize.accuracy_tuner import (
+    AUTO_CALIBRATOR,
+    AccuracyTuner,
+    choose_calibrators,
+    write_trials,
+)
 from okdhp_edge.quantize.calibration import load_calibration_set
 from okdhp_edge.quantize.calibrators import METHODS, Range
 from okdhp_edge.quantize.gate import check_drop
 from okdhp_edge.quantize.inputs import QuantizationInputs
-from okdhp_edge.quantize.ladder import AUTO_CALIBRATOR, Ladder, choose_calibrators, write_ladder
 from okdhp_edge.quantize.onnx_qdq import find_matching_nodes
 from okdhp_edge.quantize.plan import Plan
 from okdhp_edge.quantize.statistics import get_statistics, observe_input_range
@@ -37,7 +42,7 @@ class QuantizeOptions:
         calibrator: one of `METHODS`, or `auto`: the best by the metric, per profile.
         keep_float: regular expression of nodes that are not quantized.
         max_drop: points of the card's metric that INT8 may lose.
-        ladder: whether to climb where the first attempt fails the gate.
+        tune: whether to tune where the first attempt fails the gate.
         reference: another float model that the gate compares with, and beside which the artifacts
             go; None: the one that is quantized.
         command: what the person typed, for the card.
@@ -48,7 +53,7 @@ class QuantizeOptions:
     calibrator: str = next(iter(METHODS))
     keep_float: str | None = None
     max_drop: float = 1.0
-    ladder: bool = True
+    tune: bool = True
     reference: Path | None = None
     profiles: Sequence[str] = field(default_factory=list_runtime_profiles)
     command: str = ""
@@ -64,7 +69,7 @@ def quantize(fp32: Path, options: QuantizeOptions) -> Path:
     Raises:
         ModelError: the export is unusable, or an option names what does not exist.
         DataError: calibration or validation images are missing.
-        GateError: a profile loses more than it may, on every rung; nothing changes.
+        GateError: a profile loses more than it may, on every trial; nothing changes.
     """
     profiles = [get_profile(name) for name in options.profiles]
     if options.calibrator not in (AUTO_CALIBRATOR, *METHODS):
@@ -135,22 +140,22 @@ def _quantize_one(
     options: QuantizeOptions,
 ) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        ladder = Ladder(wanted, inputs, Path(scratch), options.report)
+        tuner = AccuracyTuner(wanted, inputs, Path(scratch), options.report)
         calibrators, search = choose_calibrators(options.calibrator, inputs)
-        if options.ladder:
-            ladder.climb(calibrators, kept, search=search)
+        if options.tune:
+            tuner.tune(calibrators, kept, search=search)
         else:
             for calibrator in calibrators if search else calibrators[:1]:
-                ladder.try_plan(Plan(calibrator, keep_float=kept))
-        best = ladder.best
+                tuner.run_trial(Plan(calibrator, keep_float=kept))
+        best = tuner.best
         check_drop(
             wanted.name, inputs.metric, inputs.float_metric, best.measured.value, options.max_drop,
-            f"{best.plan} was the best of {len(ladder.attempts)} rungs",
+            f"{best.plan} was the best of {len(tuner.attempts)} trials",
         )  # fmt: skip
         shutil.copytree(best.folder, staging / wanted.name)
         for extra in Path(scratch).glob("sensitivity.*"):
             shutil.copy(extra, staging / wanted.name)
-        write_ladder(ladder, staging / wanted.name)
+        write_trials(tuner, staging / wanted.name)
     card = read_card(staging / wanted.name)
     measured = best.measured.model_copy(update={"parent_value": inputs.float_metric})
     write_card(card.model_copy(update={"metrics": (measured,)}), staging / wanted.name)

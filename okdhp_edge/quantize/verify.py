@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from okdhp_edge.artifacts.card import Measured, read_card
+from okdhp_edge.artifacts.card import MetricResult, read_card
 from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.sample import PoseDataset, list_kinds
@@ -13,12 +13,12 @@ from okdhp_edge.quantize.inputs import QuantizationInputs
 from okdhp_edge.system.hardware import detect_int8_units
 
 
-def verify(folder: Path, runtime: str, inputs: QuantizationInputs) -> Measured:
+def verify(folder: Path, runtime: str, inputs: QuantizationInputs) -> MetricResult:
     """The metric of the artifact in `folder`, measured in `runtime`."""
     card = read_card(folder)
     with open_backend(runtime, BackendConfig(folder, card, card.precision)) as loaded:
         found = evaluate_metric(predict_with(loaded), inputs)
-    return Measured(
+    return MetricResult(
         metric=inputs.metric, data=list_kinds(inputs.gate.source), split=inputs.gate.split,
         persons=found.persons, value=found.value, low=found.low, high=found.high,
         cpu=detect_int8_units(),

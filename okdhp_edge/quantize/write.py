@@ -15,7 +15,7 @@ from okdhp_edge.quantize.saturation import analyze_saturation
 from okdhp_edge.quantize.tensorrt import check_qdq_rules
 
 
-def write_artefact(
+def write_artifact(
     plan: Plan, profile: Int8Profile, inputs: QuantizationInputs, folder: Path
 ) -> None:
     """Write the artifact and its card into `folder`."""

@@ -16,7 +16,7 @@ from okdhp_edge.inference.tracking.multi_person import DETECTION_INTERVAL_FRAMES
 from okdhp_edge.inference.tracking.single_person import SinglePersonTracker, Tracker
 from okdhp_edge.inference.tracking.smoothing import Smoother
 from okdhp_edge.run.controls import Controls
-from okdhp_edge.run.loop import Feed
+from okdhp_edge.run.loop import SourceRun
 from okdhp_edge.run.pipeline import Pipeline
 from okdhp_edge.run.reader import FramePolicy
 from okdhp_edge.run.sinks.base import Sink
@@ -34,17 +34,17 @@ DEFAULT_FPS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class People:
+class TrackingConfig:
     """Which people to track, and how.
 
     Attributes:
-        how_many: one person, followed by the joints; or many, found by a detector.
+        mode: one person, followed by the joints; or many, found by a detector.
         detector: its ONNX file; needed for many.
         every: frames from one detection to the next.
         smooth: whether joints are filtered over time.
     """
 
-    how_many: Literal["one", "many"] = "one"
+    mode: Literal["one", "many"] = "one"
     detector: Path | None = None
     every: int = DETECTION_INTERVAL_FRAMES
     smooth: bool = False
@@ -89,9 +89,9 @@ def open_sources(texts: Sequence[str], wanted: CameraSettings, closing: ExitStac
     return sources
 
 
-def make_feeds(
+def make_source_runs(
     sources: Sequence[Source], outputs: Outputs, card: ModelCard, stride: int, closing: ExitStack
-) -> list[Feed]:
+) -> list[SourceRun]:
     """Each source with its sinks.
 
     Args:
@@ -101,17 +101,17 @@ def make_feeds(
     Raises:
         OutputError: one of them cannot be written or shown.
     """
-    feeds: list[Feed] = []
+    feeds: list[SourceRun] = []
     for place, source in enumerate(sources):
         sinks: list[Sink] = []
         for kind, path in outputs.get_files(place if len(sources) > 1 else None).items():
             fps = (source.fps or DEFAULT_FPS) / stride
             request = OutputRequest(path, source, card.skeleton.skeleton(), fps)
             sinks.append(SINKS[kind](request))
-            closing.callback(sinks[-1].close, good=False)
+            closing.callback(sinks[-1].close, success=False)
         if _should_open_window(outputs.window):
             sinks.append(WindowSink(f"okdhp-edge: {source.name}"))
-        feeds.append(Feed(source, sinks))
+        feeds.append(SourceRun(source, sinks))
     if outputs.watchdog:
         watchdog = Watchdog(len(feeds))
         closing.callback(watchdog.end)
@@ -133,7 +133,7 @@ def _should_open_window(asked: bool | None) -> bool:
 def assemble(
     sources: Sequence[Source],
     backend: Backend,
-    people: People,
+    people: TrackingConfig,
     policy: FramePolicy,
     controls: Controls,
     closing: ExitStack,
@@ -148,8 +148,8 @@ def assemble(
     """
     estimator = PoseEstimator(backend, StageClock())
     # A search for one person looks at many boxes at once too; a file can wait for that.
-    live = any(policy.drops(source) for source in sources)
-    estimator.warm_up(MAX_WARMUP_BATCH_SIZE if live or people.how_many == "many" else 1)
+    live = any(policy.drops_frames(source) for source in sources)
+    estimator.warm_up(MAX_WARMUP_BATCH_SIZE if live or people.mode == "many" else 1)
     trackers = [_make_tracker(source, estimator, people, policy, closing) for source in sources]
     smoothers = [Smoother() for _ in sources] if people.smooth else []
     return Pipeline(sources, estimator, trackers, controls, policy, smoothers)
@@ -158,18 +158,18 @@ def assemble(
 def _make_tracker(
     source: Source,
     estimator: PoseEstimator,
-    people: People,
+    people: TrackingConfig,
     policy: FramePolicy,
     closing: ExitStack,
 ) -> Tracker:
-    if people.how_many == "one":
+    if people.mode == "one":
         return SinglePersonTracker(estimator)
     if people.detector is None:
         raise ModelError(
             "--people many needs a person detector", "pass an ONNX file: --detector yolox_nano.onnx"
         )
     # One thread: beside the loop it must not take the cores that the pose network runs on.
-    live = policy.drops(source)
+    live = policy.drops_frames(source)
     detector = PersonDetector(people.detector, threads=1 if live else None)
     scheduler = DetectionScheduler(detector, background=live)
     closing.callback(scheduler.close)

@@ -19,7 +19,7 @@ from okdhp_edge.system.latency import StageClock
 
 
 @dataclass
-class Feed:
+class SourceRun:
     """A source, where its results go, and what was counted on the way."""
 
     source: Source
@@ -29,7 +29,7 @@ class Feed:
 
 def run_loop(
     pipeline: Pipeline,
-    feeds: Sequence[Feed],
+    feeds: Sequence[SourceRun],
     controls: Controls,
     *,
     max_frames: int | None = None,
@@ -48,39 +48,39 @@ def run_loop(
     Raises:
         OkdhpError: a source, the backend or a sink failed; what was half-written is gone.
     """
-    good, going, done = False, True, 0
+    success, going, done = False, True, 0
     try:
         with _stop_on_signals(controls), pipeline:
-            for seen in pipeline:
+            for result in pipeline:
                 if not going:  # what the pipeline had in hand when the run was ended
-                    feeds[seen.source_index].stats.unshown += 1
+                    feeds[result.source_index].stats.unshown += 1
                     continue
                 done += 1
-                going = _show(feeds[seen.source_index], seen, controls) and done != max_frames
+                going = _show(feeds[result.source_index], result, controls) and done != max_frames
                 if progress:
                     progress(done)
                 if not going:
                     controls.stop.set()
-        good = True
+        success = True
     finally:
         with ExitStack() as closing:  # one that fails to close does not keep others open
             for feed in feeds:
                 for sink in feed.sinks:
-                    closing.callback(sink.close, good=good)
+                    closing.callback(sink.close, success=success)
 
 
-def _show(feed: Feed, seen: FrameResult, controls: Controls) -> bool:
+def _show(feed: SourceRun, result: FrameResult, controls: Controls) -> bool:
     """Draw, hand on and count; whether to go on."""
     clock = StageClock()
-    handoff_ns = clock.now() - seen.done_ns
-    drawn = seen.frame.image
+    handoff_ns = clock.now() - result.done_ns
+    annotated = result.frame.image
     if any(sink.wants_image for sink in feed.sinks):
         with clock.stage("draw"):
-            drawn = draw_overlay(seen.frame.image, seen.poses, controls.threshold)
+            annotated = draw_overlay(result.frame.image, result.poses, controls.threshold)
     with clock.stage("output"):
         # A list, so that every sink gets the frame even when one asks to stop.
-        going = all([sink.put(seen, drawn) for sink in feed.sinks])  # noqa: C419
-    feed.stats.add(seen, {"handoff": handoff_ns, **clock.take()}, clock.now())
+        going = all([sink.write(result, annotated) for sink in feed.sinks])  # noqa: C419
+    feed.stats.add(result, {"handoff": handoff_ns, **clock.take()}, clock.now())
     return going
 
 
@@ -114,11 +114,11 @@ def _stop_on_signals(controls: Controls) -> Iterator[None]:
 
 def draw_overlay(image: Image, poses: Sequence[Pose], threshold: float) -> Image:
     """A copy of the frame with skeletons and what there is to say of them."""
-    drawn = image.copy()
+    annotated = image.copy()
     for pose in poses:
-        draw_skeleton(drawn, pose.skeleton, pose.xy, pose.score >= threshold)
-    draw_lines_of_text(drawn, [_describe_pose(pose) for pose in poses] or ["no people found"])
-    return drawn
+        draw_skeleton(annotated, pose.skeleton, pose.xy, pose.score >= threshold)
+    draw_lines_of_text(annotated, [_describe_pose(pose) for pose in poses] or ["no people found"])
+    return annotated
 
 
 def _describe_pose(pose: Pose) -> str:

@@ -82,7 +82,7 @@ class Pipeline:
         self._estimator, self._controls, self._policy = estimator, controls, policy
         self._readers = FrameReaders(sources, policy)
         self._results: queue.SimpleQueue[FrameResult | BaseException | None] = queue.SimpleQueue()
-        live = any(policy.drops(source) for source in sources)
+        live = any(policy.drops_frames(source) for source in sources)
         self._boxes = [_BoxHistory() for _ in sources]
         self._room = threading.Semaphore(_RESULT_QUEUE_SIZE if live else _RESULT_QUEUE_SIZE_FILES)
         self._has_room = False
@@ -127,8 +127,8 @@ class Pipeline:
 
     def _estimate_all(self) -> None:
         try:
-            for seen in self._estimate_in_order():
-                self._results.put(seen)
+            for result in self._estimate_in_order():
+                self._results.put(result)
         except BaseException as error:
             self._results.put(error)
         finally:
@@ -187,7 +187,7 @@ class Pipeline:
             self._switch_to = loaded
         index = source_frame.source_index
         tracker, source = self._trackers[index], self._sources[index]
-        if self._switch_to or self._policy.drops(source) or not source.continuous:
+        if self._switch_to or self._policy.drops_frames(source) or not source.continuous:
             return None
         box = self._boxes[index].next_box
         if not isinstance(tracker, SinglePersonTracker) or box is None:

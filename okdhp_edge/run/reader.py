@@ -27,7 +27,7 @@ class FramePolicy:
     stride: int = 1
     max_fps: float | None = None
 
-    def drops(self, source: Source) -> bool:
+    def drops_frames(self, source: Source) -> bool:
         """Whether only the newest frame of this source is looked at."""
         return source.live if self.live is None else self.live
 
@@ -123,7 +123,7 @@ class FrameReaders:
         self._sources = sources
         self._changed = threading.Condition()
         self.each = [
-            FrameReader(source, self._changed, policy.stride, live=policy.drops(source))
+            FrameReader(source, self._changed, policy.stride, live=policy.drops_frames(source))
             for source in sources
         ]
         self._next = 0

@@ -19,25 +19,25 @@ class RunStatistics:
         self.first_age_ns = 0
         self._started_ns = self._ended_ns = 0
 
-    def add(self, seen: FrameResult, after: dict[str, int], now_ns: int) -> None:
+    def add(self, result: FrameResult, after: dict[str, int], now_ns: int) -> None:
         """A frame whose last sink is done.
 
         Args:
             after: nanoseconds of the stages of `AFTER_POSES`.
             now_ns: on the monotonic clock.
         """
-        age = seen.done_ns - seen.frame.captured_ns
+        age = result.done_ns - result.frame.captured_ns
         if self.frames >= WARMUP_FRAMES:
-            self.stages.add(seen.stages | after)
+            self.stages.add(result.stages | after)
             self.age.add(age)
-            self.shown.add(now_ns - seen.frame.captured_ns)
+            self.shown.add(now_ns - result.frame.captured_ns)
             self._ended_ns = now_ns
         else:
             self._started_ns = now_ns  # the wall clock of the statistics starts with the last
         self.first_age_ns = self.first_age_ns or age
         self.frames += 1
-        self.found += bool(seen.poses)
-        self.people = max(self.people, len(seen.poses))
+        self.found += bool(result.poses)
+        self.people = max(self.people, len(result.poses))
 
     @property
     def seconds(self) -> float:

@@ -138,7 +138,7 @@ def open_teacher(table: TeacherTable, student: Skeleton, spec: InputSpec) -> Tea
     def predict_maps(image: Tensor) -> _TeacherOutput:
         outputs: BranchOutputs = net.to(image.device)(image)
         maps = outputs.ensemble if output == "ensemble" else outputs.last(int(output[6:]))
-        return _TeacherOutput(maps, outputs.trunk_features)
+        return _TeacherOutput(maps, outputs.backbone_features)
 
     return Teacher(
         predict_maps, name=str(path), joints=facts.skeleton.joints, size=theirs.size,
@@ -182,7 +182,7 @@ def _check_crop(path: Path, teacher: InputSpec, student: InputSpec) -> None:
         )
 
 
-class _OnnxFacts(NamedTuple):
+class _OnnxInfo(NamedTuple):
     joints: Sequence[str]
     kind: HeatmapKind
     size: tuple[int, int]
@@ -255,7 +255,7 @@ def _make_torch_runner(path: Path, output: str) -> Callable[[Tensor], Tensor | N
     return run
 
 
-def _read_onnx_facts(session: object, path: Path, spec: InputSpec) -> _OnnxFacts:
+def _read_onnx_facts(session: object, path: Path, spec: InputSpec) -> _OnnxInfo:
     """From our own metadata, or from the TOML file next to it where it is foreign."""
     metadata = session.get_modelmeta().custom_metadata_map  # type: ignore[attr-defined]
     if "okdhp_edge.skeleton" in metadata:
@@ -263,7 +263,7 @@ def _read_onnx_facts(session: object, path: Path, spec: InputSpec) -> _OnnxFacts
         _check_crop(path, theirs, spec)
         joints = json.loads(metadata["okdhp_edge.skeleton"])["joints"]
         decoder = DecoderSpec.model_validate_json(metadata["okdhp_edge.decoder"])
-        return _OnnxFacts(joints, decoder.kind, theirs.size, foreign=None)
+        return _OnnxInfo(joints, decoder.kind, theirs.size, foreign=None)
     shape = session.get_inputs()[0].shape  # type: ignore[attr-defined]
     described = read_pose_spec(path)
     height, width = shape[1:3] if described.layout == "NHWC" else shape[2:4]
@@ -274,7 +274,7 @@ def _read_onnx_facts(session: object, path: Path, spec: InputSpec) -> _OnnxFacts
             f"add `size = [width, height]` to {path.with_suffix('.toml').name}",
         )
     size = described.size or (width, height)
-    return _OnnxFacts(described.skeleton.joints, described.kind, size, foreign=described)
+    return _OnnxInfo(described.skeleton.joints, described.kind, size, foreign=described)
 
 
 def _normalize_image(image_NHWC: Tensor, table: ExternalPoseSpec) -> Tensor:

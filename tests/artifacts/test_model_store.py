@@ -47,22 +47,22 @@ def test_without_an_export_the_shipped_model_runs(workplace):
 
 def test_artefacts_are_found_by_backend_and_precision(quantized):
     model = quantized.parent
-    assert model_store.artefact(model, "openvino", "int8") == model / "int8/openvino"
-    assert model_store.artefact(model, "openvino", "bf16") == model / "fp32"
+    assert model_store.find_artifact(model, "openvino", "int8") == model / "int8/openvino"
+    assert model_store.find_artifact(model, "openvino", "bf16") == model / "fp32"
     assert model_store.list_precisions(model, "openvino") == ["int8", "fp32"]
     assert model_store.list_precisions(model, "pytorch") == ["fp32"]
     with pytest.raises(ModelError, match="export --int8"):
-        model_store.artefact(model, "pytorch", "int8")
+        model_store.find_artifact(model, "pytorch", "int8")
 
 
 def test_an_artefact_named_directly_is_what_its_card_says(quantized, workplace):
     moved = shutil.copytree(quantized / "openvino", workplace / "pose")
     assert model_store.list_precisions(moved, "openvino") == ["int8"]
-    assert model_store.artefact(moved / "model.xml", "openvino", "int8") == moved
+    assert model_store.find_artifact(moved / "model.xml", "openvino", "int8") == moved
     with pytest.raises(ModelError, match="is int8, not fp32"):
-        model_store.artefact(moved, "openvino", "fp32")
+        model_store.find_artifact(moved, "openvino", "fp32")
     with pytest.raises(ModelError, match="is fp32, not int8"):
-        model_store.artefact(quantized.parent / "fp32", "openvino", "int8")
+        model_store.find_artifact(quantized.parent / "fp32", "openvino", "int8")
 
 
 def test_int8_of_an_older_export_is_not_run(quantized, workplace):
@@ -74,10 +74,10 @@ def test_int8_of_an_older_export_is_not_run(quantized, workplace):
     card["files"]["model.onnx"] = compute_sha256(fp32 / "model.onnx")
     (fp32 / "card.json").write_text(json.dumps(card))
     with pytest.raises(ModelError, match="older export"):
-        model_store.artefact(model, "openvino", "int8")
-    assert model_store.artefact(model, "openvino", "fp32") == fp32
+        model_store.find_artifact(model, "openvino", "int8")
+    assert model_store.find_artifact(model, "openvino", "fp32") == fp32
     shutil.rmtree(fp32)  # as on a device
-    assert model_store.artefact(model, "openvino", "int8") == model / "int8/openvino"
+    assert model_store.find_artifact(model, "openvino", "int8") == model / "int8/openvino"
 
 
 def test_models_are_found_by_path_or_name(workplace):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.artifacts.model_store import artefact
+from okdhp_edge.artifacts.model_store import find_artifact
 from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.registry import REGISTRY, is_installed, open_backend
 from okdhp_edge.data.load import load
@@ -41,7 +41,7 @@ def loaded(request, quantized):
     name, precision = request.param
     if not is_installed(name):
         pytest.skip(f"{name} is not installed")
-    folder = artefact(quantized.parent, name, precision)
+    folder = find_artifact(quantized.parent, name, precision)
     try:
         backend = open_backend(
             name,
@@ -156,7 +156,7 @@ def test_wrong_crops_are_refused_in_any_number(loaded, shape):
 def test_between_two_inferences_the_cores_are_free_for_others(quantized, name):
     if not is_installed(name):
         pytest.skip(f"{name} is not installed")
-    folder = artefact(quantized.parent, name, "int8")
+    folder = find_artifact(quantized.parent, name, "int8")
     with open_backend(name, BackendConfig(folder, read_card(folder), "int8", threads=2)) as backend:
         assert min(_busy_after_inference(backend) for _ in range(10)) < 0.25
 

@@ -51,7 +51,7 @@ def test_the_fastest_is_taken_and_the_times_are_said(quantized, monkeypatch, int
 def test_bf16_is_spoken_of_but_not_taken_unmeasured(quantized, monkeypatch):
     _timed(monkeypatch, int8=2.0, fp32=3.0, bf16=1.0)
     bf16 = RuntimeChoice("openvino", "bf16")
-    folder = model_store.artefact(quantized.parent, *bf16)
+    folder = model_store.find_artifact(quantized.parent, *bf16)
     if not trials.time_runtimes({bf16: BackendConfig(folder, read_card(folder), "bf16")})[0]:
         pytest.skip("this CPU has no bf16")
     said = []

@@ -13,7 +13,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from okdhp_edge.cli.main import app
-from okdhp_edge.quantize import ladder as quantize_ladder
+from okdhp_edge.quantize import accuracy_tuner
 from tests.conftest import REPOSITORY
 from tests.helpers.made_data import coco_file
 from tests.helpers.made_detector import constant_detector, yolox_rows
@@ -24,7 +24,7 @@ OPTIONS = {
     "train": {"recipe", "data", "start", "val_data", "out", "resume", "epochs", "seed", "device",
               "precision", "workers"},
     "export": {"checkpoint", "branch", "int8", "data", "calibration", "max_drop", "profile",
-               "calibrator", "keep_float", "ladder", "qat", "sm", "batch", "simplify",
+               "calibrator", "keep_float", "tune", "qat", "sm", "batch", "simplify",
                "box_padding", "out"},
     "run": {"source", "size", "fps", "policy", "stride", "max_fps", "max_frames", "people",
             "detector", "detect_every", "smooth", "threshold", "model", "backend", "precision",
@@ -52,7 +52,7 @@ def call(tmp_path, monkeypatch):
 
 @pytest.fixture
 def model(quantized, tmp_path):
-    """models/tiny in the working directory, with every artefact."""
+    """models/tiny in the working directory, with every artifact."""
     shutil.copytree(quantized.parent, tmp_path / "models" / "tiny")
     return tmp_path / "models" / "tiny"
 
@@ -71,7 +71,7 @@ def _one_line(result, code, *words):
         assert word in errors[0]
 
 
-_REAL_VERIFY = quantize_ladder.verify
+_REAL_VERIFY = accuracy_tuner.verify
 
 
 def _worse_in_int8(folder, runtime, material):
@@ -92,12 +92,12 @@ def test_train_export_eval_run_and_bench_one_after_the_other(call, tmp_path):
     trained = _json(call("train", "--recipe", recipe, "--data", DATA, "--workers", 0))
     assert trained["checkpoint"] == "models/tiny/best.safetensors"
     exported = _json(call("export", "--branch", "best", "--int8", "--max-drop", 100))
-    assert len(exported["artefacts"]) == 4
+    assert len(exported["artifacts"]) == 4
     judged = _json(call("eval", "--data", DATA, "--record", "r.json", "--backend", "onnxruntime",
                         "--precision", "int8"))  # fmt: skip
     assert judged["precision"] == "int8"
     assert judged["value"] == pytest.approx(
-        exported["artefacts"]["models/tiny/int8/onnxruntime"], abs=1e-6
+        exported["artifacts"]["models/tiny/int8/onnxruntime"], abs=1e-6
     )
     assert json.loads(Path("r.json").read_text())["results"][0]["value"] == judged["value"]
     ran = _json(call("run", "--source", "synthetic:12", "--save", "o.mp4", "--json", "p.jsonl"))
@@ -212,8 +212,8 @@ def test_expected_errors_are_one_line_with_a_remedy(call, model, words, expected
 
 def test_a_gate_that_is_not_met_exits_3_and_leaves_the_export(call, model, monkeypatch):
     shutil.rmtree(model / "int8")
-    monkeypatch.setattr(quantize_ladder, "verify", _worse_in_int8)
-    _one_line(call("export", "--int8", "--max-drop", 0, "--no-ladder"), 3, "points below float")
+    monkeypatch.setattr(accuracy_tuner, "verify", _worse_in_int8)
+    _one_line(call("export", "--int8", "--max-drop", 0, "--no-tune"), 3, "points below float")
     assert (model / "fp32" / "card.json").is_file()
     assert not (model / "int8").exists()
 

@@ -17,7 +17,7 @@ from okdhp_edge.train.initialize import initialize_from
 def test_their_export_is_the_file_that_int8_was_made_from(name, real_data, tmp_path):
     weights = model_store.resolve_weights(name)
     made_from = read_card(
-        model_store.artefact(model_store.resolve_model(name), "onnxruntime", "int8")
+        model_store.find_artifact(model_store.resolve_model(name), "onnxruntime", "int8")
     )
     options = ExportOptions(
         out=tmp_path, data=f"coco:{real_data / 'coco_mini'}@all",

@@ -79,7 +79,7 @@ def _checkpoint(folder: Path) -> None:
     checkpoint.load_net(path, net)
 
 
-def _artefact(folder: Path) -> None:
+def _artifact(folder: Path) -> None:
     card = read_card(folder)
     with open_backend("onnxruntime", BackendConfig(folder, card, "fp32", 1)) as backend:
         backend.infer(np.zeros((1, card.input.height, card.input.width, 3), np.uint8))
@@ -146,8 +146,8 @@ def _sidecar(folder: Path) -> None:
 TARGETS = (
     Target("recipe", "recipe.toml", _recipe),
     Target("checkpoint", "best.safetensors", _checkpoint),
-    Target("card", "card.json", _artefact),
-    Target("onnx artefact", "model.onnx", _artefact),
+    Target("card", "card.json", _artifact),
+    Target("onnx artifact", "model.onnx", _artifact),
     Target("coco", "fish.json", lambda d: _whole_set(f"coco:{d / 'fish.json'}")),
     Target("coco picture", "images/a.jpg", lambda d: _whole_set(f"coco:{d / 'fish.json'}")),
     Target("mpii", "mpii.json", lambda d: _whole_set(f"mpii:{d / 'mpii.json'}")),
@@ -181,7 +181,7 @@ def make_valid(folder: Path, exported: Path, trained: Path) -> dict[str, Path]:
         made[target.name] = place
     write_recipe(made["recipe"] / "recipe.toml")
     shutil.copy(trained, made["checkpoint"] / "best.safetensors")
-    for name in ("card", "onnx artefact"):
+    for name in ("card", "onnx artifact"):
         for file in exported.iterdir():
             if file.is_file():
                 shutil.copy(file, made[name] / file.name)

@@ -29,7 +29,7 @@ class FixedNet(nn.Module):
             shared=[leaf(crops, *maps) for _ in range(shared)],
             branches=[leaf(crops, depth, *maps) for depth in own],
             ensemble=leaf(crops, *maps),
-            trunk_features=leaf(crops, 8, 3, 3),
+            backbone_features=leaf(crops, 8, 3, 3),
             branch_features=[leaf(crops, 5, SIDE, SIDE) for _ in own],
         )
         self.seen = None

@@ -2,9 +2,9 @@
 
 from contextlib import ExitStack
 
-from okdhp_edge.run.assemble import People, assemble
+from okdhp_edge.run.assemble import TrackingConfig, assemble
 from okdhp_edge.run.controls import Controls
-from okdhp_edge.run.loop import Feed, run_loop
+from okdhp_edge.run.loop import SourceRun, run_loop
 from okdhp_edge.run.pipeline import FrameResult
 from okdhp_edge.run.reader import FramePolicy
 from okdhp_edge.run.report import build_report
@@ -17,9 +17,9 @@ def run_on(sources, backend=None, sinks=(), *, policy=None, people=None, control
     """Reports by source."""
     backend, controls = backend or FakeBackend(), controls or Controls()
     with ExitStack() as closing:
-        feeds = [Feed(source, list(sinks)) for source in sources]
+        feeds = [SourceRun(source, list(sinks)) for source in sources]
         pipeline = assemble(
-            sources, backend, people or People(), policy or FramePolicy(), controls, closing
+            sources, backend, people or TrackingConfig(), policy or FramePolicy(), controls, closing
         )
         run_loop(pipeline, feeds, controls, **options)
     state = read_sensors()
@@ -38,13 +38,13 @@ class Picturing:
     def __init__(self, until=None):
         self.seen, self.drawn, self.closed, self._until = [], [], [], until
 
-    def put(self, seen, drawn):
-        self.seen.append(seen)
-        self.drawn.append(drawn)
+    def write(self, result, annotated):
+        self.seen.append(result)
+        self.drawn.append(annotated)
         return self._until is None or len(self.seen) < self._until
 
-    def close(self, *, good):
-        self.closed.append(good)
+    def close(self, *, success):
+        self.closed.append(success)
 
 
 def frame_result(number, poses=(), image=None, **changes):

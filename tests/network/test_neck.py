@@ -20,7 +20,7 @@ def test_heatmaps_keep_their_stride(encoder, neck):
     net = build_network(config(neck, encoder=encoder), 5).eval()
     outputs = net(torch.zeros(1, 64, 96, 3, dtype=torch.uint8))
     assert outputs.last(0).shape == (1, 5, 16, 24)
-    assert outputs.trunk_features.shape[2:] == (64 // neck, 96 // neck)
+    assert outputs.backbone_features.shape[2:] == (64 // neck, 96 // neck)
 
 
 @pytest.mark.parametrize("neck", [4, 8, 16])

@@ -16,5 +16,5 @@ def test_beyond_the_limit_names_profile_and_both_numbers(after):
 
 
 def test_what_was_tried_is_told():
-    with pytest.raises(GateError, match=r"\(limit 1\); mse was the best of 4 rungs"):
-        check_drop("openvino", "pck@0.2", 60.0, 50.0, 1.0, "mse was the best of 4 rungs")
+    with pytest.raises(GateError, match=r"\(limit 1\); mse was the best of 4 trials"):
+        check_drop("openvino", "pck@0.2", 60.0, 50.0, 1.0, "mse was the best of 4 trials")

@@ -6,7 +6,7 @@ import pytest
 from okdhp_edge.artifacts.card import compute_sha256, read_card, write_card
 from okdhp_edge.backends.registry import list_profiles
 from okdhp_edge.errors import DataError, GateError, ModelError
-from okdhp_edge.quantize import ladder
+from okdhp_edge.quantize import accuracy_tuner
 from okdhp_edge.quantize.onnx_qdq import find_convolutions
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
 from tests.helpers.tiny_models import DATA
@@ -22,7 +22,7 @@ def test_every_profile_is_measured_beside_its_parent(quantized, exported):
         assert card.calibration.samples == 96
 
 
-def test_the_list_that_was_used_lies_beside_the_artefacts(quantized, exported, tmp_path):
+def test_the_list_that_was_used_lies_beside_the_artifacts(quantized, exported, tmp_path):
     listing = quantized / "calibration.txt"
     assert len(listing.read_text().split()) == 96
     shutil.copytree(exported, tmp_path / "fp32")
@@ -39,15 +39,15 @@ def test_the_list_that_was_used_lies_beside_the_artefacts(quantized, exported, t
 
 def test_the_gate_refuses_with_both_numbers_and_leaves_nothing(exported, tmp_path, monkeypatch):
     shutil.copytree(exported, tmp_path / "fp32")
-    real = ladder.verify
+    real = accuracy_tuner.verify
 
     def worse(folder, runtime, inputs):
         found = real(folder, runtime, inputs)
         return found.model_copy(update={"value": inputs.float_metric - 1.5})
 
-    monkeypatch.setattr(ladder, "verify", worse)
+    monkeypatch.setattr(accuracy_tuner, "verify", worse)
     with pytest.raises(GateError, match=r"points below float .* \(limit 1\)"):
-        quantize(tmp_path / "fp32", QuantizeOptions(data=DATA, max_drop=1.0, ladder=False))
+        quantize(tmp_path / "fp32", QuantizeOptions(data=DATA, max_drop=1.0, tune=False))
     assert [p.name for p in tmp_path.iterdir()] == ["fp32"]
 
 

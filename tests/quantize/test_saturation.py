@@ -134,7 +134,7 @@ def quantized_folder(request):
 def test_shipped_artefacts_cannot_saturate(model, runtime):
     from okdhp_edge.artifacts import model_store
 
-    folder = model_store.artefact(model_store.resolve_model(model), runtime, "int8")
+    folder = model_store.find_artifact(model_store.resolve_model(model), runtime, "int8")
     assert read_card(folder).saturation_free is True
     if runtime == "onnxruntime":
         assert not analyze_saturation(folder / "model.onnx").unsafe

@@ -20,11 +20,11 @@ def test_another_model_is_loaded_beside_the_run_and_taken_up():
     controls = Controls(choices=(FAST, SLOW), current=SLOW, open_choice=lambda _: second)
 
     class Switching(Picturing):
-        def put(self, seen, drawn):
+        def write(self, result, annotated):
             if len(self.seen) == 5:
                 assert controls.switch(FAST)
                 _loaded(controls)
-            return super().put(seen, drawn)
+            return super().write(result, annotated)
 
     sink = Switching()
     report = run_on([ScriptedSource(40)], first, [sink], controls=controls)[0]

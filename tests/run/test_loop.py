@@ -75,9 +75,9 @@ class _SlowBackend(FakeBackend):
 class _SlowSink(Picturing):
     delay = 0.004
 
-    def put(self, seen, drawn):
+    def write(self, result, annotated):
         time.sleep(self.delay)
-        return super().put(seen, drawn)
+        return super().write(result, annotated)
 
 
 def test_reading_estimating_and_showing_overlap():
@@ -253,10 +253,10 @@ def test_a_backend_that_breaks_keeps_what_was_recorded_and_nothing_hangs(tmp_pat
 
 def test_a_sink_that_breaks_closes_the_others_and_stops_the_threads(tmp_path):
     class Full(Picturing):
-        def put(self, seen, drawn):
-            if seen.frame.number == 6:
+        def write(self, result, annotated):
+            if result.frame.number == 6:
                 raise OutputError("disk full", "make room")
-            return super().put(seen, drawn)
+            return super().write(result, annotated)
 
     source, broken = ScriptedSource(10**9), Full()
     with pytest.raises(OutputError, match="disk full"):
@@ -268,7 +268,7 @@ def test_a_sink_that_breaks_closes_the_others_and_stops_the_threads(tmp_path):
 
 def test_a_sink_that_fails_to_close_does_not_keep_others_open(tmp_path):
     class Stuck(Picturing):
-        def close(self, *, good):
+        def close(self, *, success):
             raise OutputError("cannot finish", "check the disk")
 
     with pytest.raises(OutputError, match="cannot finish"):
@@ -311,7 +311,7 @@ def test_a_second_ctrl_c_does_not_wait():
         "from tests.helpers.running import Picturing, run_on\n"
         "from tests.helpers.fakes import ScriptedSource\n"
         "class Stuck(Picturing):\n"
-        "    def put(self, seen, drawn):\n"
+        "    def write(self, result, annotated):\n"
         "        print('stuck', flush=True)\n"
         "        time.sleep(60)\n"
         "run_on([ScriptedSource(10**9)], sinks=[Stuck()])\n"
@@ -376,10 +376,10 @@ def test_a_live_frame_is_no_older_than_one_round_of_whoever_looks():
     ages = []
 
     class _Looks(Picturing):
-        def put(self, seen, drawn):
-            ages.append((time.perf_counter_ns() - seen.frame.captured_ns) / 1e6)
+        def write(self, result, annotated):
+            ages.append((time.perf_counter_ns() - result.frame.captured_ns) / 1e6)
             time.sleep(0.1)
-            return super().put(seen, drawn)
+            return super().write(result, annotated)
 
     source = _Slow(150, live=True)
     run_on([source], sinks=[_Looks()])
@@ -391,10 +391,10 @@ def test_a_switch_of_models_is_told(monkeypatch):
     first, second = FakeBackend(), FakeBackend()
 
     class _Switches(Picturing):
-        def put(self, seen, drawn):
-            if seen.frame.number == 15:
+        def write(self, result, annotated):
+            if result.frame.number == 15:
                 controls._loaded = second
-            return super().put(seen, drawn)
+            return super().write(result, annotated)
 
     report = run_on([ScriptedSource(60)], first, [_Switches()], controls=controls)[0]
     assert any(flag.startswith("mixed: the model was switched") for flag in report.flags)

@@ -17,13 +17,13 @@ class Sink(Protocol):
         """Whether it would now look at the image with the skeletons in it."""
         ...
 
-    def put(self, seen: FrameResult, drawn: Image) -> bool:
+    def write(self, result: FrameResult, annotated: Image) -> bool:
         """Store or show; False asks the loop to end."""
         ...
 
-    def close(self, *, good: bool) -> None:
-        """Finish; `good` is False where the run ended in an error. What was written before is kept
-        whole in either case. Safe to call twice."""
+    def close(self, *, success: bool) -> None:
+        """Finish; `success` is False where the run ended in an error. What was written before is
+        kept whole in either case. Safe to call twice."""
         ...
 
 

@@ -32,20 +32,20 @@ class ImageSink:
         self._written = 0
         check_writable(path if not self._folder or not path.is_dir() else path / "x")
 
-    def put(self, seen: FrameResult, drawn: Image) -> bool:
+    def write(self, result: FrameResult, annotated: Image) -> bool:
         """Write the annotated frame as an image; True: the run goes on."""
         target = self._path
         if self._folder:
-            target = self._path / (seen.frame.name or f"{seen.frame.number:06d}.png")
+            target = self._path / (result.frame.name or f"{result.frame.number:06d}.png")
         elif self._written:
             raise OutputError(
                 f"{self._path} is a single image but the source has more", "pass a folder to --save"
             )
-        _save(drawn, target)
+        _save(annotated, target)
         self._written += 1
         return True
 
-    def close(self, *, good: bool) -> None:
+    def close(self, *, success: bool) -> None:
         """Every image is whole already."""
 
 

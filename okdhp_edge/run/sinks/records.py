@@ -49,9 +49,9 @@ class RecordSink(ABC):
             )
         self._write(self._begin())
 
-    def put(self, seen: FrameResult, drawn: Image) -> bool:  # noqa: ARG002
+    def write(self, result: FrameResult, annotated: Image) -> bool:  # noqa: ARG002
         """Write the frame's record; True: the run goes on."""
-        self._write(self._record(seen.frame, seen.poses))
+        self._write(self._record(result.frame, result.poses))
         return True
 
     def _write(self, text: str) -> None:
@@ -76,13 +76,13 @@ class RecordSink(ABC):
         """What stands after the last frame."""
         return ""
 
-    def close(self, *, good: bool) -> None:
+    def close(self, *, success: bool) -> None:
         """End the file so that it is whole."""
         if self._closed:
             return
         self._closed = True
         try:
-            if good:
+            if success:
                 self._write(self._end())
             else:
                 with suppress(OutputError):

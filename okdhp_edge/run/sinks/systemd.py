@@ -80,11 +80,11 @@ class WatchdogSink:
     def __init__(self, watchdog: Watchdog, place: int) -> None:
         self._watchdog, self._place = watchdog, place
 
-    def put(self, seen: FrameResult, drawn: Image) -> bool:  # noqa: ARG002
+    def write(self, result: FrameResult, annotated: Image) -> bool:  # noqa: ARG002
         """Tell the watchdog that a frame is done; True: the run goes on."""
         self._watchdog.mark_frame_done(self._place, time.monotonic())
         return True
 
-    def close(self, *, good: bool) -> None:  # noqa: ARG002
+    def close(self, *, success: bool) -> None:  # noqa: ARG002
         """Tell systemd that the run ends."""
         self._watchdog.end()

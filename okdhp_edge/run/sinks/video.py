@@ -60,20 +60,20 @@ class VideoSink:
         self._growing = path.with_name(f".{path.name}") if replaceable else path
         check_writable(path)
 
-    def put(self, seen: FrameResult, drawn: Image) -> bool:
+    def write(self, result: FrameResult, annotated: Image) -> bool:
         """Encode the annotated frame at its own time; True: the run goes on.
 
         Raises:
             OutputError: the file cannot be written.
         """
         if self._container is None:
-            self._open((drawn.shape[1], drawn.shape[0]))
-        if self._size != (drawn.shape[1], drawn.shape[0]):
+            self._open((annotated.shape[1], annotated.shape[0]))
+        if self._size != (annotated.shape[1], annotated.shape[0]):
             # A video has one size.
-            drawn = fit_to_size(drawn, self._size)
-        frame = av.VideoFrame.from_ndarray(_pad_to_even(drawn), format="bgr24")
+            annotated = fit_to_size(annotated, self._size)
+        frame = av.VideoFrame.from_ndarray(_pad_to_even(annotated), format="bgr24")
         # Times never stand still, whatever a source says of its frames.
-        self._last = max(self._last + 1, round(seen.frame.seconds / self._step))
+        self._last = max(self._last + 1, round(result.frame.seconds / self._step))
         frame.pts, frame.time_base = self._last, self._step
         self._mux(frame)
         return True
@@ -117,7 +117,7 @@ class VideoSink:
             self._growing.replace(self._path)
             self._growing = self._path
 
-    def close(self, *, good: bool) -> None:
+    def close(self, *, success: bool) -> None:
         """Flush the encoder and close the file; what was recorded stays, whatever ended the run."""
         if self._closed or self._container is None:
             return
@@ -125,7 +125,7 @@ class VideoSink:
         try:
             self._mux(None)
         except OutputError:
-            if good:
+            if success:
                 raise
         finally:
             with _wrap_ffmpeg_errors(self._path):

@@ -16,12 +16,12 @@ class WindowSink:
     def __init__(self, title: str) -> None:
         self._title = title
 
-    def put(self, seen: FrameResult, drawn: Image) -> bool:  # noqa: ARG002
+    def write(self, result: FrameResult, annotated: Image) -> bool:  # noqa: ARG002
         """Show the frame; False once the viewer presses `q` or Esc."""
-        cv2.imshow(self._title, drawn)
+        cv2.imshow(self._title, annotated)
         return cv2.waitKey(1) & 0xFF not in (ord("q"), 27)
 
-    def close(self, *, good: bool) -> None:  # noqa: ARG002
+    def close(self, *, success: bool) -> None:  # noqa: ARG002
         """Close the window."""
         cv2.destroyAllWindows()
 

@@ -15,7 +15,7 @@ import cv2
 
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.controls import Controls
-from okdhp_edge.run.loop import Feed
+from okdhp_edge.run.loop import SourceRun
 from okdhp_edge.run.pipeline import FrameResult, Pipeline
 from okdhp_edge.system.hardware import read_sensors
 from okdhp_edge.system.latency import LatencyStats
@@ -52,16 +52,16 @@ class Channel:
         passed = time.perf_counter_ns() - self._drawn_ns
         return self._hub.viewers > 0 and passed >= 1e9 / self._hub.images_per_s
 
-    def put(self, seen: FrameResult, drawn: Image) -> bool:
+    def write(self, result: FrameResult, annotated: Image) -> bool:
         """Keep the newest frame for viewers; True: the run goes on."""
         now = time.perf_counter_ns()
-        if drawn is not seen.frame.image and self.wants_image:
-            self._picture, self._drawn_ns = (seen.frame.number, drawn), now
-        age = seen.done_ns - seen.frame.captured_ns
-        self.recent.append(_RecentFrame(now, age, seen.stages, len(seen.poses)))
+        if annotated is not result.frame.image and self.wants_image:
+            self._picture, self._drawn_ns = (result.frame.number, annotated), now
+        age = result.done_ns - result.frame.captured_ns
+        self.recent.append(_RecentFrame(now, age, result.stages, len(result.poses)))
         return True
 
-    def close(self, *, good: bool) -> None:
+    def close(self, *, success: bool) -> None:
         """Nothing was written."""
 
     def encode_latest(self, after: int) -> tuple[int, bytes] | None:
@@ -85,11 +85,11 @@ class Hub:
         self.closed = False
         """Whether the server ends, and with it every stream."""
         self._pipeline: Pipeline | None = None
-        self._feeds: Sequence[Feed] = ()
+        self._feeds: Sequence[SourceRun] = ()
         self._started = time.monotonic()
         self._numbers: tuple[float, dict[str, Any]] = (float("-inf"), {})
 
-    def attach(self, pipeline: Pipeline, feeds: Sequence[Feed]) -> None:
+    def attach(self, pipeline: Pipeline, feeds: Sequence[SourceRun]) -> None:
         """From now on tell of this run."""
         self._pipeline, self._feeds = pipeline, feeds
 

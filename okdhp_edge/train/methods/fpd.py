@@ -34,7 +34,7 @@ class Fpd(SingleTeacherMethod):
         targets = compute_teacher_targets(self.teacher, batch, get_grid(stacks))
         losses = self.combine_losses(stacks, outputs.ensemble, targets, batch, self.table.alpha)
         if self.table.feature_weight and targets.features is not None:
-            distance = self._compute_feature_distance(outputs.trunk_features, targets.features)
+            distance = self._compute_feature_distance(outputs.backbone_features, targets.features)
             losses.terms["feature"] = self.table.feature_weight * distance
         return losses
 
@@ -42,7 +42,7 @@ class Fpd(SingleTeacherMethod):
         """The learned 1x1 from the student's trunk features to the teacher's."""
         width, height = self.recipe.input.size
         blank = torch.zeros(1, height, width, 4, dtype=torch.uint8)
-        mine = net.probe((width, height)).trunk_features
+        mine = net.probe((width, height)).backbone_features
         theirs = self.teacher(blank, (height // 4, width // 4)).features
         if theirs is None:
             raise RecipeError(

@@ -20,11 +20,11 @@ NAMES = ["json", "coco", "csv"]
 
 
 def _written(sink, path):
-    sink.put(frame_result(0), None)
-    sink.put(frame_result(1, [POSE, POSE]), None)
-    sink.put(frame_result(2, [POSE], name="000000000785.jpg"), None)
-    sink.close(good=True)
-    sink.close(good=False)  # what a run does that has already closed it
+    sink.write(frame_result(0), None)
+    sink.write(frame_result(1, [POSE, POSE]), None)
+    sink.write(frame_result(2, [POSE], name="000000000785.jpg"), None)
+    sink.close(success=True)
+    sink.close(success=False)  # what a run does that has already closed it
     return path.read_text()
 
 
@@ -58,8 +58,8 @@ def test_rows_have_every_joint(tmp_path):
 @pytest.mark.parametrize(("kind", "name"), list(zip(KINDS, NAMES, strict=True)), ids=NAMES)
 def test_nobody_is_a_whole_file_too(tmp_path, kind, name):
     sink = kind(tmp_path / "p")
-    sink.put(frame_result(0), None)
-    sink.close(good=True)
+    sink.write(frame_result(0), None)
+    sink.close(success=True)
     text = (tmp_path / "p").read_text()
     assert (json.loads(text) == []) if name == "coco" else len(text.splitlines()) == 1
 
@@ -76,8 +76,8 @@ def _whole(text, name):
 @pytest.mark.parametrize(("kind", "name"), list(zip(KINDS, NAMES, strict=True)), ids=NAMES)
 def test_a_failed_run_keeps_what_it_wrote(tmp_path, kind, name):
     sink = kind(tmp_path / "p")
-    sink.put(frame_result(0, [POSE]), None)
-    sink.close(good=False)
+    sink.write(frame_result(0, [POSE]), None)
+    sink.close(success=False)
     assert _whole((tmp_path / "p").read_text(), name) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["p"]
 
@@ -86,7 +86,7 @@ def test_a_failed_run_keeps_what_it_wrote(tmp_path, kind, name):
 def test_a_run_that_is_killed_leaves_whole_records(tmp_path, kind, name):
     sink = kind(tmp_path / "p")
     for number in range(5):
-        sink.put(frame_result(number, [POSE] * number), None)
+        sink.write(frame_result(number, [POSE] * number), None)
         # What a process that died now would have left.
         assert _whole((tmp_path / "p").read_text(), name) == sum(range(number + 1))
 
@@ -100,8 +100,8 @@ def test_a_pipe_is_written_into_and_stays_a_pipe(tmp_path, kind, name):
     reader.start()
     sink = kind(pipe)
     for number in range(3):
-        sink.put(frame_result(number, [POSE]), None)
-    sink.close(good=True)
+        sink.write(frame_result(number, [POSE]), None)
+    sink.close(success=True)
     reader.join()
     assert _whole(read[0], name) == 3
     assert stat.S_ISFIFO(pipe.stat().st_mode)
@@ -110,16 +110,16 @@ def test_a_pipe_is_written_into_and_stays_a_pipe(tmp_path, kind, name):
 def test_a_link_is_followed_and_stays_a_link(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "target")
     sink = JsonSink(tmp_path / "link")
-    sink.put(frame_result(0), None)
-    sink.close(good=True)
+    sink.write(frame_result(0), None)
+    sink.close(success=True)
     assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_text()
 
 
 def test_minus_is_stdout(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     sink = JsonSink(Path("-"))
-    sink.put(frame_result(0, [POSE]), None)
-    sink.close(good=True)
+    sink.write(frame_result(0, [POSE]), None)
+    sink.close(success=True)
     assert _whole(capfd.readouterr().out, "json") == 1
     assert not list(tmp_path.iterdir())
 
@@ -136,7 +136,7 @@ def test_a_full_disk_while_writing_poses_is_one_line(kind):
         pytest.skip("no /dev/full")
 
     def write():
-        kind(Path("/dev/full")).put(frame_result(0, [POSE]), None)
+        kind(Path("/dev/full")).write(frame_result(0, [POSE]), None)
 
     with pytest.raises(OutputError, match="No space left") as caught:
         write()

@@ -26,9 +26,9 @@ def _playable(path):
 def test_a_video_plays_back_with_its_frames(tmp_path, name):
     sink = VideoSink(tmp_path / name, 25.0)
     for number in range(10):
-        sink.put(frame_result(number), IMAGE)
+        sink.write(frame_result(number), IMAGE)
     for _ in range(2):
-        sink.close(good=True)
+        sink.close(success=True)
         assert len(_playable(tmp_path / name)) == 10
         assert [p.name for p in tmp_path.iterdir()] == [name]
 
@@ -38,16 +38,16 @@ def test_frames_stand_at_the_times_of_the_source(tmp_path, name):
     times = [0.0, 0.033, 0.1, 0.5, 1.25, 1.3]
     sink = VideoSink(tmp_path / name, 30.0)
     for number, seconds in enumerate(times):
-        sink.put(frame_result(number, seconds=seconds), IMAGE)
-    sink.close(good=True)
+        sink.write(frame_result(number, seconds=seconds), IMAGE)
+    sink.close(success=True)
     assert np.allclose(_playable(tmp_path / name), times, atol=0.002)
 
 
 def test_times_that_stand_still_or_go_back_break_nothing(tmp_path):
     sink = VideoSink(tmp_path / "v.mp4", 30.0)
     for number, seconds in enumerate([0.0, 0.1, 0.1, 0.05, 0.2]):
-        sink.put(frame_result(number, seconds=seconds), IMAGE)
-    sink.close(good=True)
+        sink.write(frame_result(number, seconds=seconds), IMAGE)
+    sink.close(success=True)
     times = _playable(tmp_path / "v.mp4")
     assert len(times) == 5 and (np.diff(times) > 0).all()
 
@@ -55,8 +55,8 @@ def test_times_that_stand_still_or_go_back_break_nothing(tmp_path):
 @pytest.mark.parametrize("size", [(48, 63), (47, 64), (47, 63)])
 def test_odd_sizes_lose_nothing(tmp_path, size):
     sink = VideoSink(tmp_path / "v.mp4", 25.0)
-    sink.put(frame_result(0), np.full((*size, 3), 90, np.uint8))
-    sink.close(good=True)
+    sink.write(frame_result(0), np.full((*size, 3), 90, np.uint8))
+    sink.close(success=True)
     good, picture = cv2.VideoCapture(str(tmp_path / "v.mp4")).read()
     assert good and picture.shape[0] >= size[0] and picture.shape[1] >= size[1]
 
@@ -74,7 +74,7 @@ rng = np.random.default_rng(0)
 sink = VideoSink(Path({str(tmp_path / name)!r}), 25.0)
 for number in range(100):
     image = rng.integers(0, 255, (240, 320, 3), np.uint8)
-    sink.put(frame_result(number, seconds=number / 25), image)
+    sink.write(frame_result(number, seconds=number / 25), image)
 os.kill(os.getpid(), 9)
 """
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False)
@@ -84,8 +84,8 @@ os.kill(os.getpid(), 9)
 def test_a_failed_run_keeps_what_was_recorded(tmp_path):
     sink = VideoSink(tmp_path / "out.mp4", 25.0)
     for number in range(3):
-        sink.put(frame_result(number), IMAGE)
-    sink.close(good=False)
+        sink.write(frame_result(number), IMAGE)
+    sink.close(success=False)
     assert len(_playable(tmp_path / "out.mp4")) == 3
 
 
@@ -95,26 +95,26 @@ def test_a_video_appears_when_it_plays(tmp_path, name):
     (tmp_path / name).write_bytes(b"old")
     sink = VideoSink(tmp_path / name, 5.0)
     for number in range(5):
-        sink.put(frame_result(number, seconds=number / 5), np.zeros((48, 64, 3), np.uint8))
+        sink.write(frame_result(number, seconds=number / 5), np.zeros((48, 64, 3), np.uint8))
     assert (tmp_path / name).read_bytes() == b"old"
     for number in range(5, 15):
-        sink.put(frame_result(number, seconds=number / 5), np.zeros((48, 64, 3), np.uint8))
+        sink.write(frame_result(number, seconds=number / 5), np.zeros((48, 64, 3), np.uint8))
     assert cv2.VideoCapture(str(tmp_path / name)).read()[0]
-    sink.close(good=True)
+    sink.close(success=True)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_an_old_video_stays_where_no_frame_came(tmp_path):
     (tmp_path / "v.mp4").write_bytes(b"old")
-    VideoSink(tmp_path / "v.mp4", 25.0).close(good=False)
+    VideoSink(tmp_path / "v.mp4", 25.0).close(success=False)
     assert (tmp_path / "v.mp4").read_bytes() == b"old"
 
 
 def test_pictures_of_other_sizes_are_fitted_in(tmp_path):
     sink = VideoSink(tmp_path / "v.mp4", 25.0)
     for shape in ((48, 64, 3), (96, 64, 3), (20, 300, 3)):
-        sink.put(frame_result(0), np.full(shape, 200, np.uint8))
-    sink.close(good=True)
+        sink.write(frame_result(0), np.full(shape, 200, np.uint8))
+    sink.close(success=True)
     assert cv2.VideoCapture(str(tmp_path / "v.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
     tall = fit_to_size(np.full((96, 64, 3), 200, np.uint8), (64, 48))
     assert tall.shape == (48, 64, 3)
@@ -134,13 +134,13 @@ def test_a_place_that_does_not_exist_is_said_before_the_run(tmp_path):
 def test_frames_too_large_for_the_codec_name_another(tmp_path):
     sink = VideoSink(tmp_path / "v.mp4", 30.0)
     with pytest.raises(OutputError, match=r"at most 8191 pixels per side, not 8192x16; save it as"):
-        sink.put(frame_result(0), np.zeros((16, 8192, 3), np.uint8))
+        sink.write(frame_result(0), np.zeros((16, 8192, 3), np.uint8))
 
 
 @pytest.mark.parametrize("fps", [1e-5, 1e6])
 def test_any_rate_can_be_saved(tmp_path, fps):
     sink = VideoSink(tmp_path / "v.mp4", fps)
     for number in range(3):
-        sink.put(frame_result(number), IMAGE)
-    sink.close(good=True)
+        sink.write(frame_result(number), IMAGE)
+    sink.close(success=True)
     assert len(_playable(tmp_path / "v.mp4")) == 3

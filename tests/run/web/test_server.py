@@ -44,7 +44,7 @@ def server(hub):
 
 def _show(hub, number, shade=50):
     drawn = np.full((96, 128, 3), shade, np.uint8)
-    hub.channels[0].put(frame_result(number, image=np.zeros((96, 128, 3), np.uint8)), drawn)
+    hub.channels[0].write(frame_result(number, image=np.zeros((96, 128, 3), np.uint8)), drawn)
 
 
 @contextlib.contextmanager
@@ -100,7 +100,7 @@ def test_nothing_is_drawn_or_encoded_while_nobody_watches(hub, server):
 def test_a_large_picture_is_made_smaller_once_for_all(hub):
     hub.viewers = 2
     drawn = np.zeros((1920, 1080, 3), np.uint8)
-    hub.channels[0].put(frame_result(3, image=drawn.copy()), drawn)
+    hub.channels[0].write(frame_result(3, image=drawn.copy()), drawn)
     first, second = hub.channels[0].jpeg(-1), hub.channels[0].jpeg(-1)
     assert first[1] is second[1]
     assert cv2.imdecode(np.frombuffer(first[1], np.uint8), 1).shape[:2] == (720, 405)
@@ -122,7 +122,7 @@ def test_a_viewer_who_does_not_read_holds_nobody_up(hub, server):
     with _watching(server) as stream:
         for number in range(30):
             started = time.perf_counter()
-            hub.channels[0].put(frame_result(number, image=noise[:1]), noise)
+            hub.channels[0].write(frame_result(number, image=noise[:1]), noise)
             slowest = max(slowest, time.perf_counter() - started)
             time.sleep(0.02)
         assert _jpeg(stream) is not None
@@ -185,7 +185,7 @@ def test_metrics_are_prometheus_text(hub, server):
         seen = frame_result(number, captured_ns=now)._replace(
             done_ns=now + 4_000_000, stages={"infer": 3_000_000}
         )
-        hub.channels[0].put(seen, None)
+        hub.channels[0].write(seen, None)
         time.sleep(0.01)
     answer = _ask(server, "/metrics")
     assert answer.headers["Content-Type"].startswith("text/plain")

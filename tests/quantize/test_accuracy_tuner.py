@@ -1,4 +1,4 @@
-"""A network broken on purpose is recovered; what each rung does and in which order."""
+"""A network broken on purpose is recovered; what each trial does and in which order."""
 
 import json
 import shutil
@@ -10,13 +10,13 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from okdhp_edge.artifacts.card import Measured, compute_sha256, read_card
+from okdhp_edge.artifacts.card import MetricResult, compute_sha256, read_card
 from okdhp_edge.backends.registry import get_profile
 from okdhp_edge.errors import GateError
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
-from okdhp_edge.quantize import ladder as module
+from okdhp_edge.quantize import accuracy_tuner as module
+from okdhp_edge.quantize.accuracy_tuner import AccuracyTuner, choose_calibrators
 from okdhp_edge.quantize.calibrators import METHODS
-from okdhp_edge.quantize.ladder import Ladder, choose_calibrators
 from okdhp_edge.quantize.onnx_qdq import find_convolutions
 from okdhp_edge.quantize.quantize_model import (
     QuantizeOptions,
@@ -83,36 +83,36 @@ def broken(able, tmp_path_factory) -> Path:
 
 
 def test_a_net_broken_on_purpose_fails_plain_ptq_and_the_ladder_recovers_it(broken):
-    plain = QuantizeOptions(data=DATA, max_drop=1.0, profiles=["onnxruntime"], ladder=False)
+    plain = QuantizeOptions(data=DATA, max_drop=1.0, profiles=["onnxruntime"], tune=False)
     with pytest.raises(GateError, match="points below float"):
         quantize(broken, plain)
     assert not (broken.parent / "int8").exists()
-    out = quantize(broken, replace(plain, ladder=True)) / "onnxruntime"
-    rungs = json.loads((out / "ladder.json").read_text())
-    assert not rungs[0]["passes"] and any(r["passes"] for r in rungs)
+    out = quantize(broken, replace(plain, tune=True)) / "onnxruntime"
+    trials = json.loads((out / "trials.json").read_text())
+    assert not trials[0]["passes"] and any(r["passes"] for r in trials)
     card = read_card(out)
     assert card.metrics[0].parent_value - card.metrics[0].value <= 1.0
     assert len(card.kept_float) < len(find_convolutions(broken / "model.onnx")) / 2
 
 
 class _Bench:
-    """A ladder whose artefacts are imagined: `worth` says what each plan would measure."""
+    """A tuner whose artifacts are imagined: `worth` says what each plan would measure."""
 
     def __init__(self, monkeypatch, tmp_path, able, worth, name="onnxruntime", layers=9):
         self.tried = []
         inputs = prepare_quantization_inputs(able, QuantizeOptions(data=DATA, max_drop=1.0))
-        self.ladder = Ladder(
+        self.tuner = AccuracyTuner(
             get_profile(name), replace(inputs, float_metric=50.0), tmp_path, lambda *_: None
         )
 
         def judge(folder, runtime, inputs):
             plan = self.tried[-1]
             value = worth(plan)
-            return Measured(
+            return MetricResult(
                 metric="pck@0.2", data="d", split="val", persons=9, value=value, low=0, high=0
             )
 
-        monkeypatch.setattr(module, "write_artefact", lambda plan, *_: self.tried.append(plan))
+        monkeypatch.setattr(module, "write_artifact", lambda plan, *_: self.tried.append(plan))
         monkeypatch.setattr(module, "verify", judge)
         monkeypatch.setattr(
             module,
@@ -120,10 +120,10 @@ class _Bench:
             lambda *_: [LayerSensitivity(f"c{i}", 10.0 + i) for i in range(layers)],
         )
 
-    def climb(self, calibrator="moving-average", keep=()):
+    def tune(self, calibrator="moving-average", keep=()):
         calibrators, search = _order(calibrator)
-        self.ladder.climb(calibrators, keep, search=search)
-        return self.ladder.best.plan
+        self.tuner.tune(calibrators, keep, search=search)
+        return self.tuner.best.plan
 
 
 def _order(calibrator):
@@ -141,52 +141,52 @@ def bench(monkeypatch, tmp_path, able):
 
 def test_the_first_that_holds_is_taken(bench):
     made = bench(lambda plan: 49.5)
-    assert made.climb().calibrator == "moving-average" and len(made.tried) == 1
+    assert made.tune().calibrator == "moving-average" and len(made.tried) == 1
 
 
 def test_auto_takes_the_best_of_all(bench):
     made = bench(lambda plan: {"mse": 49.9}.get(plan.calibrator, 49.5))
-    assert made.climb("auto").calibrator == "mse" and len(made.tried) == len(METHODS)
+    assert made.tune("auto").calibrator == "mse" and len(made.tried) == len(METHODS)
 
 
 def test_biases_are_corrected_with_the_best_calibrator(bench):
     made = bench(
         lambda plan: 49.5 if plan.bias_correction else {"mse": 45}.get(plan.calibrator, 40)
     )
-    assert made.climb().bias_correction and made.tried[-1].calibrator == "mse"
+    assert made.tune().bias_correction and made.tried[-1].calibrator == "mse"
 
 
 @pytest.mark.parametrize("needed", [1, 2, 3, 5, 6])
 def test_the_fewest_layers_stay_float_and_they_are_the_most_sensitive(bench, needed):
     made = bench(lambda plan: 49.5 if len(plan.keep_float) >= needed else 40, layers=24)
-    assert made.climb().keep_float == tuple(f"c{i}" for i in range(needed))
+    assert made.tune().keep_float == tuple(f"c{i}" for i in range(needed))
 
 
 def test_a_net_that_would_be_mostly_float_is_not_called_int8(bench):
     made = bench(lambda plan: 49.5 if len(plan.keep_float) > 12 else 40, layers=24)
-    made.climb()
-    assert not made.ladder.holds and max(len(p.keep_float) for p in made.tried) <= 8
+    made.tune()
+    assert not made.tuner.holds and max(len(p.keep_float) for p in made.tried) <= 8
 
 
 def test_layers_kept_by_hand_stay_kept_on_every_rung(bench):
     made = bench(lambda plan: 40)
-    made.climb(keep=("c3",))
+    made.tune(keep=("c3",))
     assert all(p.keep_float[:1] == ("c3",) for p in made.tried)
     assert all(p.keep_float.count("c3") == 1 for p in made.tried)
 
 
 def test_nncf_is_the_last_rung_for_openvino_alone(bench):
     made = bench(lambda plan: 40, name="openvino")
-    made.climb()
+    made.tune()
     assert made.tried[-1].method == "accuracy-control"
     made = bench(lambda plan: 40, name="tensorrt")
-    made.climb()
+    made.tune()
     assert all(p.method == "qdq" for p in made.tried)
 
 
 def test_nncfs_accuracy_control_makes_a_file_that_is_judged(able, tmp_path):
     inputs = prepare_quantization_inputs(able, QuantizeOptions(data=DATA, max_drop=100.0))
-    climbed = Ladder(get_profile("openvino"), inputs, tmp_path, lambda *_: None)
-    climbed._control_accuracy()
-    assert climbed.holds and (climbed.best.folder / "model.xml").is_file()
-    assert read_card(climbed.best.folder).calibration.method == "NNCF accuracy control"
+    tuned_plan = AccuracyTuner(get_profile("openvino"), inputs, tmp_path, lambda *_: None)
+    tuned_plan._control_accuracy()
+    assert tuned_plan.holds and (tuned_plan.best.folder / "model.xml").is_file()
+    assert read_card(tuned_plan.best.folder).calibration.method == "NNCF accuracy control"

@@ -1,7 +1,7 @@
-"""The ladder: try quantization settings, starting with plain PTQ, until the gate passes.
+"""The tuner: try quantization settings, starting with plain PTQ, until the gate passes.
 
 plain PTQ, other calibrators, bias correction, the fewest layers kept float, NNCF's accuracy control
-(OpenVINO). What no rung saves needs quantization-aware training.
+(OpenVINO). What no trial saves needs quantization-aware training.
 """
 
 import json
@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from okdhp_edge.artifacts.card import Measured
+from okdhp_edge.artifacts.card import MetricResult
 from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.quantize.calibrators import METHODS
 from okdhp_edge.quantize.inputs import QuantizationInputs
 from okdhp_edge.quantize.plan import LEARNED_CALIBRATOR, Plan
 from okdhp_edge.quantize.sensitivity import measure_sensitivity, write_sensitivity
 from okdhp_edge.quantize.verify import verify
-from okdhp_edge.quantize.write import write_artefact
+from okdhp_edge.quantize.write import write_artifact
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.progress import Report
 
@@ -26,46 +26,46 @@ _MAX_FLOAT_SHARE = 0.25
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One artefact: how it was made, what it measured, where it lies."""
+class Trial:
+    """One artifact: how it was made, what it measured, where it lies."""
 
     plan: Plan
-    measured: Measured
+    measured: MetricResult
     folder: Path
 
 
-class Ladder:
+class AccuracyTuner:
     """Climbs for one profile; the artifacts of all attempts lie below `scratch`."""
 
     def __init__(
         self, profile: Int8Profile, inputs: QuantizationInputs, scratch: Path, report: Report
     ) -> None:
-        self.attempts: list[Attempt] = []
+        self.attempts: list[Trial] = []
         self._profile = profile
         self._inputs = inputs
         self._scratch = scratch
         self._report = report
         self._asked: tuple[str, ...] = ()
 
-    def climb(
+    def tune(
         self, calibrators: Sequence[str], keep_float: tuple[str, ...], *, search: bool
     ) -> None:
-        """Go up until the gate holds, or there is no further rung.
+        """Go up until the gate holds, or there is no further trial.
 
         Args:
             calibrators: in the order of trying.
-            keep_float: nodes that are float from the first rung on.
+            keep_float: nodes that are float from the first trial on.
             search: try all calibrators and go on with the best, even if the first is good enough.
         """
         self._asked = keep_float
         for calibrator in calibrators:
-            self.try_plan(Plan(calibrator, keep_float=keep_float))
+            self.run_trial(Plan(calibrator, keep_float=keep_float))
             if self.holds and not search:
                 return
-        for rung in (self._correct_biases, self._keep_float, self._control_accuracy):
+        for trial in (self._correct_biases, self._keep_float, self._control_accuracy):
             if self.holds:
                 return
-            rung()
+            trial()
 
     @property
     def holds(self) -> bool:
@@ -73,7 +73,7 @@ class Ladder:
         return any(self._passes(a) for a in self.attempts)
 
     @property
-    def best(self) -> Attempt:
+    def best(self) -> Trial:
         """Of the attempts that pass, the one with the fewest float layers, then the highest metric;
         without any, the highest metric."""
         passing = [a for a in self.attempts if self._passes(a)]
@@ -82,21 +82,21 @@ class Ladder:
             key=lambda a: (-len(a.plan.keep_float) if passing else 0, a.measured.value),
         )
 
-    def _passes(self, attempt: Attempt) -> bool:
+    def _passes(self, attempt: Trial) -> bool:
         return self._inputs.float_metric - attempt.measured.value <= self._inputs.max_drop
 
-    def try_plan(self, plan: Plan) -> Attempt:
+    def run_trial(self, plan: Plan) -> Trial:
         """Make one artifact and measure it."""
         self._report(self._profile.name, len(self.attempts), len(self.attempts) + 1, str(plan))
         folder = self._scratch / f"{self._profile.name}-{len(self.attempts)}"
-        write_artefact(plan, self._profile, self._inputs, folder)
+        write_artifact(plan, self._profile, self._inputs, folder)
         measured = verify(folder, self._profile.runtime, self._inputs)
-        attempt = Attempt(plan, measured, folder)
+        attempt = Trial(plan, measured, folder)
         self.attempts.append(attempt)
         return attempt
 
     def _correct_biases(self) -> None:
-        self.try_plan(replace(self.best.plan, bias_correction=True))
+        self.run_trial(replace(self.best.plan, bias_correction=True))
 
     def _keep_float(self) -> None:
         """Double the number of float layers until the gate holds, then halve the step back."""
@@ -108,7 +108,7 @@ class Ladder:
 
         def passes(count: int) -> bool:
             return self._passes(
-                self.try_plan(replace(plan, keep_float=(*plan.keep_float, *names[:count])))
+                self.run_trial(replace(plan, keep_float=(*plan.keep_float, *names[:count])))
             )
 
         most = max(1, int(_MAX_FLOAT_SHARE * len(names)))
@@ -124,14 +124,14 @@ class Ladder:
     def _control_accuracy(self) -> None:
         # NNCF chooses layers by itself, so it cannot be asked to keep certain ones.
         if self._profile.accuracy_control and not self._asked:
-            self.try_plan(Plan("nncf", method="accuracy-control"))
+            self.run_trial(Plan("nncf", method="accuracy-control"))
 
     def describe_attempts(self) -> list[dict[str, object]]:
-        """Every attempt, for people and for `ladder.json`."""
+        """Every attempt, for people and for `trials.json`."""
         before = self._inputs.float_metric
         return [
             {
-                "rung": str(a.plan), "value": round(a.measured.value, 3),
+                "trial": str(a.plan), "value": round(a.measured.value, 3),
                 "drop": round(before - a.measured.value, 3), "passes": self._passes(a),
                 "keep_float": list(a.plan.keep_float),
             }
@@ -139,9 +139,9 @@ class Ladder:
         ]  # fmt: skip
 
 
-def write_ladder(ladder: Ladder, folder: Path) -> None:
-    """`ladder.json` next to the artifact it led to."""
-    write_text(folder / "ladder.json", json.dumps(ladder.describe_attempts(), indent=1) + "\n")
+def write_trials(tuner: AccuracyTuner, folder: Path) -> None:
+    """`trials.json` next to the artifact it led to."""
+    write_text(folder / "trials.json", json.dumps(tuner.describe_attempts(), indent=1) + "\n")
 
 
 def choose_calibrators(name: str, inputs: QuantizationInputs) -> tuple[Sequence[str], bool]:
