@@ -96,7 +96,7 @@ COMMANDS = (
     ]),
     Command("data label", lambda b, out: [
         "data", "label", str(b.pictures), "--teacher", str(b.teacher), "--boxes", "none",
-        "--nobody", "--empty", "1", "--out", str(out / "set.json"),
+        "--no-people", "--negatives", "1", "--out", str(out / "set.json"),
     ]),
     Command("doctor", lambda *_: ["doctor"], writes=False),
 )  # fmt: skip

@@ -252,7 +252,7 @@ def memory(opened: Callable[[], Backend], frames: int = 20_000) -> Any:
             self.mib: list[float] = []
 
         def write(self, result: Any, annotated: Any) -> bool:  # noqa: ARG002
-            if seen.frame.number % 500 == 0:
+            if result.frame.number % 500 == 0:
                 pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
                 self.mib.append(round(pages * 4096 / 2**20, 1))
             return True

@@ -23,7 +23,7 @@ from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import Sample
 from okdhp_edge.inference.external_pose_model import ExternalPoseModel, PosePrediction
-from okdhp_edge.label.consensus import ConsensusRules, Label, consensus
+from okdhp_edge.label.consensus import ConsensusRules, Label, merge_predictions
 from okdhp_edge.label.relabel import find_label_errors
 from okdhp_edge.pose.skeleton import COCO17
 from okdhp_edge.system.files import write_text
@@ -46,7 +46,7 @@ class Fused:
         teacher: ExternalPoseModel = self.local.teacher
         looks = teacher.predict(sample.image.read(), sample.box)
         named = [(teacher.skeleton, look) for look in looks]
-        return looks, consensus(named, COCO17, float(sample.box[2:].max()), self.rules)
+        return looks, merge_predictions(named, COCO17, float(sample.box[2:].max()), self.rules)
 
 
 def fuse(

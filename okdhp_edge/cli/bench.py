@@ -60,9 +60,8 @@ def bench(
         check_metric(chosen)
     with progress() as report:
         rows, refused = measure(tried, poses, chosen, runs=runs, threads=threads, report=report)
-    table(
-        f"{path.name}: {chosen or 'speed only'}, batch 1", HEADINGS, [format_cells(r) for r in rows]
-    )
+    title = f"{path.name}: {chosen or 'speed only'}, batch 1"
+    table(title, HEADINGS, [format_cells(r) for r in rows])
     for reason in [*left_out, *refused]:
         say(f"left out: {reason}")
     best = recommend(rows, max_drop)

@@ -130,7 +130,6 @@ def crops(
         float,
         typer.Option(
             "--crop-scale",
-            "--surroundings",
             min=1,
             max=4,
             help="Side of the crop, as a multiple of the box's longer side.",

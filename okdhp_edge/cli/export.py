@@ -1,6 +1,7 @@
 """`okdhp-edge export`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -111,26 +112,27 @@ def export(
     read = [source, *([Path(calibration)] if calibration and Path(calibration).exists() else ())]
     check_outputs({"--out": folder / "fp32", "--int8": folder / "int8"}, read)
     say(f"exporting branch {branch} of {source}")
+    command = format_command_line()
     with progress() as report:
         fp32 = export_branch(source, ExportOptions(
             out=folder, branch=branch, batch=batch_size, data=data, simplify=simplify,
-            box_padding=box_padding, command=format_command_line(), report=report))  # fmt: skip
+            box_padding=box_padding, command=command, report=report))  # fmt: skip
         made = [fp32]
         if int8:
             wanted = QuantizeOptions(
                 data=data or read_info(source).data, calibration=calibration, max_drop=max_drop,
                 calibrator=calibrator, keep_float=keep_float, tune=tune,
-                profiles=profile or list_runtime_profiles(), command=format_command_line(),
-                report=report,
+                profiles=profile or list_runtime_profiles(), command=command, report=report,
             )  # fmt: skip
             target = quantize_with_qat(fp32, source, wanted, epochs=qat)
             made += [target / name for name in wanted.profiles]
-    if sm:
-        _build_engines(folder, sm)
+    _build_engines(folder, sm or ())
     _show(made)
 
 
-def _build_engines(model: Path, generations: list[str]) -> None:
+def _build_engines(model: Path, generations: Sequence[str]) -> None:
+    if not generations:
+        return
     from okdhp_edge.artifacts import model_store
     from okdhp_edge.backends.engine import PORTABLE
     from okdhp_edge.quantize.tensorrt import write_engines

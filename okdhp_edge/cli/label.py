@@ -10,6 +10,7 @@ from okdhp_edge.cli.console import handle_errors, print_json, progress, say
 
 if TYPE_CHECKING:
     from okdhp_edge.label.boxes import BoxFinder
+    from okdhp_edge.label.coco_file import LabelResult
 
 _SIDECAR_BOXES, _NO_BOXES = "beside", "none"
 
@@ -27,12 +28,12 @@ PersonClass = Annotated[
 ]
 Detector = Annotated[Path | None, typer.Option(help="ONNX detector for images without boxes.")]
 Every = Annotated[int, typer.Option(min=1, help="Use every n-th frame of a video.")]
-Empty = Annotated[
+MaxNegatives = Annotated[
     int,
-    typer.Option("--negatives", "--empty", min=0, help="Maximum negative boxes per image."),
+    typer.Option("--negatives", min=0, help="Maximum negative boxes per image."),
 ]
-Nobody = Annotated[
-    bool, typer.Option("--no-people", "--nobody", help="Images contain no people: all negatives.")
+NoPeople = Annotated[
+    bool, typer.Option("--no-people", help="Images contain no people: all negatives.")
 ]
 MinScore = Annotated[float, typer.Option(min=0, max=1, help="Minimum mean score to label a joint.")]
 MaxSpread = Annotated[
@@ -43,16 +44,16 @@ MaxAbsentScore = Annotated[
     float, typer.Option(min=0, max=1, help="Maximum score of an absent joint.")
 ]
 MinJoints = Annotated[int, typer.Option(min=1, help="Minimum labelled joints per person.")]
-Smallest = Annotated[
+MinBoxHeight = Annotated[
     float,
-    typer.Option("--min-height", "--smallest", min=1, help="Minimum box height, in pixels."),
+    typer.Option("--min-height", min=1, help="Minimum box height, in pixels."),
 ]
 Duplicates = Annotated[
     int, typer.Option(min=-1, max=64, help="Maximum dHash bits between duplicates; -1 keeps all.")
 ]
-Unlike = Annotated[
+Exclude = Annotated[
     list[Path] | None,
-    typer.Option("--exclude", "--unlike", help="Folder or label file whose images are excluded."),
+    typer.Option("--exclude", help="Folder or label file whose images are excluded."),
 ]
 Precision = Annotated[str, typer.Option(help="Precision of the teachers: fp32 or bf16.")]
 Workers = Annotated[int, typer.Option(min=1, help="Number of images processed in parallel.")]
@@ -76,15 +77,15 @@ def label(
     person_class: PersonClass = "person",
     detector: Detector = None,
     every: Every = 10,
-    empty: Empty = 0,
-    nobody: Nobody = False,
+    negatives: MaxNegatives = 0,
+    no_people: NoPeople = False,
     min_score: MinScore = 0.3,
     max_spread: MaxSpread = 0.04,
     max_absent_score: MaxAbsentScore = 0.1,
     min_joints: MinJoints = 5,
-    smallest: Smallest = 32.0,
+    min_height: MinBoxHeight = 32.0,
     duplicates: Duplicates = 5,
-    unlike: Unlike = None,
+    exclude: Exclude = None,
     precision: Precision = "fp32",
     workers: Workers = 2,
     format_: Format = None,
@@ -106,7 +107,7 @@ def label(
 
     for tool in format_ or ():
         check_tool(tool)
-    read = [*sources, *teacher, *(unlike or ()), *([detector] if detector else ())]
+    read = [*sources, *teacher, *(exclude or ()), *([detector] if detector else ())]
     read += [] if boxes in (_SIDECAR_BOXES, _NO_BOXES) else [Path(boxes)]
     check_outputs({"--out": out, "the progress file of --out": out.with_suffix(".partial"),
                    "--sheet": sheet}, read)  # fmt: skip
@@ -117,19 +118,23 @@ def label(
     with progress() as report:
         result = run(LabelOptions(
             sources=sources, out=out, teachers=teacher, find=_make_box_finder(boxes, person_class),
-            detector=detector, rules=rules, every=every, empty=empty, nobody=nobody,
-            smallest=smallest, duplicates=None if duplicates < 0 else duplicates,
-            unlike=unlike or (), precision=precision, workers=workers, seed=seed, report=report,
-            warn=say,
+            detector=detector, rules=rules, every=every, max_negatives=negatives,
+            no_people=no_people, min_box_height=min_height,
+            duplicates=None if duplicates < 0 else duplicates, exclude=exclude or (),
+            precision=precision, workers=workers, seed=seed, report=report, warn=say,
         ))  # fmt: skip
     _write_pre_annotations(result.file, format_ or ())
     if sheet is not None:
         write_sheet(result.file, sheet, seed)
+    _show(result)
+
+
+def _show(result: "LabelResult") -> None:
     left_out = ", ".join(f"{count} {what}" for what, count in result.left_out.items())
-    say(f"{result.persons} persons and {result.empty} empty boxes in {result.pictures} images: "
-        f"{result.file}" + (f"; left out: {left_out}" if left_out else ""))  # fmt: skip
-    print_json({"file": str(result.file), "pictures": result.pictures, "persons": result.persons,
-          "empty": result.empty, "left_out": result.left_out})  # fmt: skip
+    say(f"{result.persons} persons and {result.negatives} negative boxes in {result.images} "
+        f"images: {result.file}" + (f"; left out: {left_out}" if left_out else ""))  # fmt: skip
+    print_json({"file": str(result.file), "images": result.images, "persons": result.persons,
+                "negatives": result.negatives, "left_out": result.left_out})  # fmt: skip
 
 
 def _write_pre_annotations(labels: Path, tools: Sequence[str]) -> None:

@@ -25,6 +25,14 @@ _MIN_FRAMES_TO_JUDGE = 30
 """Minimum number of frames before a run's latency is compared with the remembered one."""
 
 
+_LIVE = {"live": True, "every": False}
+_DEFAULT_SOURCES = ("webcam",)
+
+
+def _ignore(_: str) -> None:
+    """Print nothing."""
+
+
 @handle_errors
 def run(
     source: option.Source = None,
@@ -60,33 +68,26 @@ def run(
 ) -> None:
     """Estimate poses in every frame and report latency. Ctrl-C stops cleanly."""
     from okdhp_edge.backends.selection import load_backend
-    from okdhp_edge.run.assemble import (
-        Outputs,
-        TrackingConfig,
-        assemble,
-        make_source_runs,
-        open_sources,
-    )
+    from okdhp_edge.run import assemble as assembly
     from okdhp_edge.run.controls import Controls
     from okdhp_edge.run.reader import FramePolicy
     from okdhp_edge.run.sources.camera import CameraSettings
 
-    wanted = source or ["webcam"]
-    who = TrackingConfig(mode=people, detector=detector, every=detect_every, smooth=smooth)
-    live = {"live": True, "every": False}.get(policy)
-    pace = FramePolicy(live=live, stride=stride, max_fps=max_fps)
-    files = _collect_files({"save": save, "json": json_lines, "coco": coco, "csv": csv}, write)
-    outputs, controls = Outputs(files, window, watchdog), Controls(threshold=threshold)
-    _check(report, wanted, outputs)
+    who = assembly.TrackingConfig(mode=people, detector=detector, every=detect_every, smooth=smooth)
+    pace = FramePolicy(live=_LIVE.get(policy), stride=stride, max_fps=max_fps)
+    named = {"save": save, "json": json_lines, "coco": coco, "csv": csv}
+    outputs = assembly.Outputs(_collect_files(named, write), window, watchdog)
+    controls = Controls(threshold)
+    _check(report, wanted := source or _DEFAULT_SOURCES, outputs)
     with ExitStack() as closing:
         loaded, _, selection = load_backend(
             model, backend, precision, threads, say, engine=engine, trust_engine=trust_engine,
-            tune_threads=True, retime=retime, detail=say if verbose else lambda _: None,
+            tune_threads=True, retime=retime, detail=say if verbose else _ignore,
         )  # fmt: skip
         closing.enter_context(loaded)
-        sources = open_sources(wanted, CameraSettings(_parse_size(size), fps), closing)
-        feeds = make_source_runs(sources, outputs, loaded.card, pace.stride, closing)
-        pipeline = assemble(sources, loaded, who, pace, controls, closing)
+        sources = assembly.open_sources(wanted, CameraSettings(_parse_size(size), fps), closing)
+        feeds = assembly.make_source_runs(sources, outputs, loaded.card, pace.stride, closing)
+        pipeline = assembly.assemble(sources, loaded, who, pace, controls, closing)
         if web:
             _serve(web, web_token, pipeline, feeds, controls, (model, selection), closing)
         results, failure = _run_with_progress(pipeline, feeds, controls, selection, max_frames)

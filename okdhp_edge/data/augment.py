@@ -1,5 +1,6 @@
 """Augmentation: from a sample to a training crop and its joints."""
 
+from functools import partial
 from typing import Annotated, NamedTuple
 
 import cv2
@@ -103,23 +104,17 @@ def make_training_crop(
     picture = sample.image.read()
     colours = _make_colour_table(augmentation.colour, rng) if augmentation.colour else None
 
-    def compute_transform(size: tuple[int, int]) -> Affine:
-        return crop_from_frame(
-            box, size, spec.box_padding, rotation_deg=rotation, scale=scale, stretch=stretch,
-            mirror=mirror,
-        )  # fmt: skip
+    place = partial(crop_from_frame, box, padding=spec.box_padding, rotation_deg=rotation,
+                    scale=scale, stretch=stretch, mirror=mirror)  # fmt: skip
 
     def cut(size: tuple[int, int]) -> Image:
-        image = warp(picture, compute_transform(size), size, spec.border)
+        image = warp(picture, place(input_size=size), size, spec.border)
         if colours is not None:
             image = np.asarray(cv2.LUT(image, colours), dtype=np.uint8)
-        return (
-            np.dstack([image, sample.mask.warped(compute_transform(size), size)])
-            if spec.mask
-            else image
-        )
+        mask = [sample.mask.warped(place(input_size=size), size)] if spec.mask else []
+        return np.dstack([image, *mask])
 
-    transform = compute_transform(spec.size)
+    transform = place(input_size=spec.size)
     xy, labelled = apply(transform, sample.xy), sample.labelled
     absent = np.zeros_like(labelled) if sample.absent is None else sample.absent
     if mirror:

@@ -31,9 +31,9 @@ class LabelResult:
     """What a run gave."""
 
     file: Path
-    pictures: int
+    images: int
     persons: int
-    empty: int
+    negatives: int
     left_out: dict[str, int]
 
 
@@ -43,12 +43,12 @@ def assemble(
     """The COCO file of what is left once images that are alike have been dropped."""
     left_out: Counter[str] = Counter()
     seen = DuplicateFilter(options.duplicates or 0)
-    for path in options.unlike:
+    for path in options.exclude:
         for value in _read_hashes(path):
             seen.add(value)
     images: list[Record] = []
     annotations: list[Record] = []
-    empty = 0
+    negatives = 0
     for item, record in records:
         left_out["small"] += record.get("small", 0)
         left_out["unsure"] += record.get("unsure", 0)
@@ -61,7 +61,7 @@ def assemble(
         else:
             seen.add(record["hash"])
             images.append(_make_image_record(options.out, item, record, len(images) + 1))
-            empty += len(record["empty"])
+            negatives += len(record["empty"])
             for person in _make_annotations(record, len(skeleton)):
                 ids = {"id": len(annotations) + 1, "image_id": len(images), "category_id": 1}
                 annotations.append(ids | person)
@@ -71,8 +71,8 @@ def assemble(
             "check the images, their boxes and the teacher's description",
         )
     write_text(options.out, json.dumps(_make_coco(skeleton, images, annotations, options)) + "\n")
-    persons = len(annotations) - empty
-    return LabelResult(options.out, len(images), persons, empty, +left_out)
+    persons = len(annotations) - negatives
+    return LabelResult(options.out, len(images), persons, negatives, +left_out)
 
 
 def _make_image_record(out: Path, item: ImageItem, record: Record, number: int) -> Record:

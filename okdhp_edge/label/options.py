@@ -22,11 +22,11 @@ class LabelOptions:
         find: boxes that are there already; None where there are none.
         detector: ONNX file of a detector for the images that have no boxes; None for without.
         every: of a video one frame in so many.
-        empty: maximum number of negative boxes per image.
-        smallest: persons whose box is lower than this many pixels are left out.
+        max_negatives: maximum number of negative boxes per image.
+        min_box_height: persons whose box is lower than this many pixels are left out.
         duplicates: images whose hashes differ in no more bits than this are one; None keeps all.
-        unlike: images and label files whose images, and near-duplicates of them, are excluded.
-        nobody: the images contain no people, whatever a detector finds.
+        exclude: images and label files whose images, and near-duplicates of them, are excluded.
+        no_people: the images contain no people, whatever a detector finds.
         workers: images processed in parallel, one thread each.
         report: called with stage, done, total and a note.
         warn: called with one line for each item that was left out, and why.
@@ -39,11 +39,11 @@ class LabelOptions:
     detector: Path | None = None
     rules: ConsensusRules = field(default_factory=ConsensusRules)
     every: int = 10
-    empty: int = 0
-    smallest: float = 32.0
+    max_negatives: int = 0
+    min_box_height: float = 32.0
     duplicates: int | None = 5
-    unlike: Sequence[Path] = ()
-    nobody: bool = False
+    exclude: Sequence[Path] = ()
+    no_people: bool = False
     precision: str = "fp32"
     workers: int = 2
     seed: int = 0
@@ -57,9 +57,9 @@ class LabelOptions:
             "rules": self.rules.model_dump(),
             "boxes": self.find is not None,
             "detector": self.detector is not None,
-            "empty": self.empty,
-            "smallest": self.smallest,
-            "nobody": self.nobody,
+            "max_negatives": self.max_negatives,
+            "min_box_height": self.min_box_height,
+            "no_people": self.no_people,
             "precision": self.precision,
             "seed": self.seed,
             "version": __version__,

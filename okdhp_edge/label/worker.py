@@ -38,14 +38,14 @@ class Worker:
     def _label_image(self, item: ImageItem, picture: Image) -> Record:
         options = self._options
         boxes = self._find_boxes(item, picture)
-        tall = [box for box in boxes if box[3] >= options.smallest]
+        tall = [box for box in boxes if box[3] >= options.min_box_height]
         labels = [(box, self._label_person(picture, box)) for box in tall]
         kept = [
             (b, found) for b, found in labels if found.labelled.sum() >= options.rules.min_joints
         ]
         height, width = picture.shape[:2]
         rng = np.random.default_rng([options.seed, difference_hash(picture)])
-        drawn = sample_negative_boxes(boxes, (width, height), options.empty, rng)
+        drawn = sample_negative_boxes(boxes, (width, height), options.max_negatives, rng)
         if item.frame is not None and (kept or drawn):
             with wrap_write_errors(get_frame_path(options.out, item)):
                 save_frame(picture, get_frame_path(options.out, item))
@@ -60,7 +60,7 @@ class Worker:
         }
 
     def _find_boxes(self, item: ImageItem, picture: Image) -> list[Box]:
-        if self._options.nobody:
+        if self._options.no_people:
             return []
         found = self._options.find(item.path, picture) if self._options.find else None
         if found is None and self._options.detector:
@@ -83,7 +83,7 @@ class Worker:
     def _is_empty(self, picture: Image, box: Box) -> bool:
         """Whether the teachers see nobody either: annotators leave people out. Of images that are
         said to show nobody it is believed: what teachers see in them is what is to be unlearnt."""
-        return self._options.nobody or bool(
+        return self._options.no_people or bool(
             self._label_person(picture, box).score.max() < self._options.rules.min_score
         )
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from okdhp_edge.network.branches import PoseNet, SingleBranch, eval_mode
 from okdhp_edge.network.config import QuantizerPlacement
-from okdhp_edge.network.quantizer import ActivationQuantizer, fake_quantize_weight, folded
+from okdhp_edge.network.quantizer import ActivationQuantizer, fake_quantize_weight, fold_batch_norm
 
 _RANGE_PRESERVING_OPS = {
     "aten.max_pool2d.default",
@@ -97,7 +97,9 @@ class QuantizedBranch(nn.Module):
             if node.target is _convolve:
                 weight, bias, norm = value(node.args[1]), value(node.args[2]), node.args[4]
                 folds = norm is not None
-                found.append(folded(weight, bias, tuple(map(value, norm)))[0] if folds else weight)
+                found.append(
+                    fold_batch_norm(weight, bias, tuple(map(value, norm)))[0] if folds else weight
+                )
         return [weight.detach() for weight in found]
 
     def add_quantizer(self) -> int:
@@ -145,7 +147,7 @@ def _convolve(
 ) -> Tensor:
     """A convolution with its batch norm folded in; None for `per_channel` leaves it float."""
     if norm is not None:
-        weight, bias = folded(weight, bias, norm)
+        weight, bias = fold_batch_norm(weight, bias, norm)
     if per_channel is not None:
         weight = fake_quantize_weight(weight, per_channel=per_channel)
     return F.conv2d(x, weight, bias, *geometry)

@@ -76,7 +76,7 @@ def fake_quantize_weight(weight_OIHW: Tensor, *, per_channel: bool) -> Tensor:
     )
 
 
-def folded(
+def fold_batch_norm(
     weight_OIHW: Tensor, bias: Tensor | None, norm: tuple[Tensor, Tensor, Tensor, Tensor, float]
 ) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution that has taken its batch norm in.

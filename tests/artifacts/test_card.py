@@ -167,8 +167,8 @@ def test_content_is_on_the_disk_before_a_name_points_to_it(tmp_path, monkeypatch
 def test_a_folder_is_one_processes_at_a_time(tmp_path):
     with lock_folder(tmp_path / "m"):
         code = (
-            "from pathlib import Path; from okdhp_edge.system.files import exclusive\n"
-            f"with exclusive(Path({str(tmp_path / 'm')!r})): print('in')"
+            "from pathlib import Path; from okdhp_edge.system.files import lock_folder\n"
+            f"with lock_folder(Path({str(tmp_path / 'm')!r})): print('in')"
         )
         run = [sys.executable, "-c", code]
         second = subprocess.run(run, capture_output=True, text=True, check=False)
@@ -179,8 +179,8 @@ def test_a_folder_is_one_processes_at_a_time(tmp_path):
 
 def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
     code = (
-        "import os; from pathlib import Path; from okdhp_edge.system.files import exclusive\n"
-        f"with exclusive(Path({str(tmp_path / 'm')!r})): os.kill(os.getpid(), 9)"
+        "import os; from pathlib import Path; from okdhp_edge.system.files import lock_folder\n"
+        f"with lock_folder(Path({str(tmp_path / 'm')!r})): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code], check=False)
     with lock_folder(tmp_path / "m"):

@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from okdhp_edge.cli.main import app
 from okdhp_edge.errors import OutputError, SourceError
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import LSP14
+from tests.conftest import REPOSITORY
 
 
 def make_video(path: Path, frames: int, model: Path) -> Path:
@@ -272,3 +274,31 @@ def test_ray_does_the_same_work(archive, exported):
     assert pq.read_table("out/a.mp4.parquet").num_rows > 0
     away = batch(archive, exported, "--cluster", "127.0.0.1:1")
     assert away.exit_code == 1 and "no Ray cluster" in away.stderr
+
+
+@pytest.mark.parametrize("library", ["duckdb", "polars", "pandas"])
+def test_the_result_is_read_as_the_page_shows(tmp_path, monkeypatch, library):
+    """Of 30 frames the knee is bent in 15."""
+    pytest.importorskip(library, reason=f"needs {library}: pip install okdhp-edge[test]")
+    monkeypatch.chdir(tmp_path)
+    hip, knee, ankle = (LSP14.joints.index(f"left_{joint}") for joint in ("hip", "knee", "ankle"))
+
+    def person(bent: bool) -> Pose:
+        xy = np.zeros((14, 2), np.float32)
+        xy[hip], xy[knee], xy[ankle] = (0, 0), (0, 10), (9, 5) if bent else (1, 20)
+        return Pose(LSP14, xy, np.full(14, 0.9, np.float32))
+
+    frames = [(i, FrameRecord(i / 30, "", [person(i % 2 == 0)])) for i in range(30)]
+    Path("poses").mkdir()
+    Path("poses/v.parquet").write_bytes(to_parquet(make_table("v.mp4", frames, LSP14), {}))
+    page = (REPOSITORY / "docs" / "scale.md").read_text(encoding="utf-8")
+    if library == "duckdb":
+        import duckdb
+
+        (query,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+        assert duckdb.sql(query).fetchall() == [("v.mp4", 0.5)]
+        return
+    codes = [c for c in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if library in c]
+    printed = []
+    exec(codes[0], {"print": printed.append})  # noqa: S102
+    assert "v.mp4" in str(printed[0]) and "0.5" in str(printed[0])

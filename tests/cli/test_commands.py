@@ -36,6 +36,8 @@ OPTIONS = {
     "bench": {"model", "data", "split", "metric", "runs", "threads", "max_drop", "out"},
     "doctor": set(),
     "demo": {"out", "backend"},
+    "batch": {"sources", "out", "model", "backend", "precision", "people", "detector", "smooth",
+              "stride", "workers", "threads", "segment_seconds", "cluster", "json_progress"},
     "data": set(),
 }  # fmt: skip
 
@@ -244,7 +246,7 @@ def test_data_label_labels_what_a_teacher_sees(call, tmp_path):
         (tmp_path / "pictures" / f"{number}.txt").write_text("0 0.5 0.5 0.6 0.7\n")
     words = ["data", "label", tmp_path / "pictures", "--teacher", teacher, "--min-joints", 2]
     found = _json(call(*words, "--duplicates", -1, "--out", "l.json", "--sheet", "s.png"))
-    assert (found["persons"], found["pictures"]) == (2, 2)
+    assert (found["persons"], found["images"]) == (2, 2)
     assert Path("s.png").stat().st_size > 1000
     assert _json(call("data", "check", "--data", "coco:l.json"))["fatal"] == 0
     for change, says in (

@@ -15,7 +15,7 @@ def test_a_sound_set_has_no_problem(tmp_path):
 
 def test_odd_annotations_are_listed_and_not_fatal(tmp_path):
     outside = coco_file(tmp_path, keypoints=[500, 12, 2, 30, 40, 1, 0, 0, 0])
-    assert any("outside the 120x90 picture" in p for p in _problems(outside))
+    assert any("outside the 120x90 image" in p for p in _problems(outside))
     tiny = coco_file(tmp_path, bbox=[10, 10, 4, 5])
     assert any("box of only 4x5" in p for p in _problems(tiny))
 

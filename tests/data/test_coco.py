@@ -37,7 +37,7 @@ def test_a_folder_with_annotation_files_by_split(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [("{", "not valid JSON"), ("[]", "not in COCO format"),
-     (json.dumps({"images": [], "annotations": []}), "no usable person")],
+     (json.dumps({"images": [], "annotations": []}), "no person with labelled keypoints")],
 )  # fmt: skip
 def test_files_that_are_no_annotations_are_refused(tmp_path, content, message):
     file = tmp_path / "x.json"

@@ -71,7 +71,7 @@ def test_the_tracked_calibration_list_names_training_samples(real_data):
     from tests.conftest import REPOSITORY
 
     names = (REPOSITORY / "calibration/lspet-300.txt").read_text().split()
-    subset = load(f"lspet:{real_data / 'lspet'}", "train").subset(names)
+    subset = load(f"lspet:{real_data / 'lspet'}", "train").select_by_ids(names)
     assert len(subset) == 300
     assert min(s.labelled.sum() for s in subset.samples) >= 12
 

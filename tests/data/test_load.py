@@ -64,12 +64,12 @@ def test_an_empty_split_is_an_error(tmp_path):
 
 def test_a_list_with_strangers_is_refused():
     poses = load("synthetic:16", "train")
-    assert [s.id for s in poses.subset(["synthetic-3", "synthetic-1"]).samples] == [
+    assert [s.id for s in poses.select_by_ids(["synthetic-3", "synthetic-1"]).samples] == [
         "synthetic-3",
         "synthetic-1",
     ]
     with pytest.raises(DataError, match="stranger"):
-        poses.subset(["synthetic-3", "stranger"])
+        poses.select_by_ids(["synthetic-3", "stranger"])
     assert np.isfinite(poses.samples[0].xy).all()
 
 

@@ -49,5 +49,5 @@ def test_without_lists_it_is_divided_by_name(tmp_path):
 def test_a_file_cut_short_is_refused(tmp_path):
     mat = lspet_folder(tmp_path) / "joints.mat"
     mat.write_bytes(mat.read_bytes()[:300])
-    with pytest.raises(DataError, match="holds no readable .joints."):
+    with pytest.raises(DataError, match="has no readable 'joints'"):
         load(f"lspet:{tmp_path}", "train")

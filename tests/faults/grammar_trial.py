@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from tests.faults.format_command_line import Ended, run_command
 
+from tests.faults.command_line import Ended, run_command
 from tests.faults.grammar import GRAMMARS, Grammar, file_names
 from tests.faults.targets import make_valid
 
 # Read once, before the forks; none of them starts a thread.
 for _module in (
     "cli.main", "data.check", "data.preview", "data.crops", "data.load", "data.video",
-    "evaluation.average_precision", "label.stage", "report.compare", "report.pages",
+    "evaluation.average_precision", "label.label_images", "report.compare", "report.pages",
     "run.assemble", "run.loop", "run.report", "system.outputs",
 ):  # fmt: skip
     importlib.import_module(f"okdhp_edge.{_module}")

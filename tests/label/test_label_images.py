@@ -47,7 +47,7 @@ def options(tmp_path, pictures):
 
 def test_labels_are_a_data_set_that_trains(options, pictures):
     result = label(options)
-    assert (result.pictures, result.persons, result.empty) == (3, 3, 0)
+    assert (result.images, result.persons, result.negatives) == (3, 3, 0)
     poses = load(f"coco:{result.file}", "all")
     assert poses.skeleton.joints == ("nose", "tail", "crest")
     for sample in poses.samples:
@@ -60,17 +60,17 @@ def test_labels_are_a_data_set_that_trains(options, pictures):
 
 
 def test_empty_boxes_are_samples_in_which_nobody_is(options):
-    result = label(replace(options, empty=2))
-    assert result.empty >= 2
+    result = label(replace(options, max_negatives=2))
+    assert result.negatives >= 2
     poses = load(f"coco:{result.file}", "all")
     nobody = [s for s in poses.samples if s.is_negative]
-    assert len(nobody) == result.empty
+    assert len(nobody) == result.negatives
     assert all(not s.labelled.any() and s.absent.all() for s in nobody)
 
 
 def test_pictures_of_nobody_are_negatives_whatever_lies_beside_them(options):
-    found = label(replace(options, nobody=True, empty=1))
-    assert found.persons == 0 and found.empty >= 1
+    found = label(replace(options, no_people=True, max_negatives=1))
+    assert found.persons == 0 and found.negatives >= 1
 
 
 def test_a_stopped_run_goes_on_where_it_was(options, monkeypatch):
@@ -124,7 +124,7 @@ def test_near_duplicates_and_pictures_to_be_judged_on_are_left_out(options, pict
     held_out.mkdir()
     cv2.imwrite(str(held_out / "x.png"), cv2.imread(str(folder / "b.png")))
     names = {i["file_name"] for i in json.loads(result.file.read_text())["images"]}
-    kept = label(replace(options, duplicates=3, unlike=[held_out]))
+    kept = label(replace(options, duplicates=3, exclude=[held_out]))
     fewer = {i["file_name"] for i in json.loads(kept.file.read_text())["images"]}
     assert names - fewer == {"pictures/b.png"}
 
@@ -161,5 +161,5 @@ def test_pictures_without_boxes_and_without_a_detector_are_told(options, picture
 
 
 def test_a_sheet_to_look_at(options, tmp_path):
-    write_sheet(label(replace(options, empty=1)).file, tmp_path / "sheet.png", 0)
+    write_sheet(label(replace(options, max_negatives=1)).file, tmp_path / "sheet.png", 0)
     assert cv2.imread(str(tmp_path / "sheet.png")).shape[1] == 8 * 160

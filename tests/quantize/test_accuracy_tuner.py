@@ -116,7 +116,7 @@ class _Bench:
         monkeypatch.setattr(module, "verify", judge)
         monkeypatch.setattr(
             module,
-            "sensitivity",
+            "measure_sensitivity",
             lambda *_: [LayerSensitivity(f"c{i}", 10.0 + i) for i in range(layers)],
         )
 

@@ -44,8 +44,8 @@ def test_frames_that_resemble_their_neighbours_widen_the_interval():
 
 def test_runs_stand_side_by_side_with_the_ratio_to_the_first(report):
     rows = compare_reports([_with(report, "a", 4.0), _with(report, "b", 2.0, 1)])
-    assert _cells(rows, "infer against the first")[0] == "1"
-    ratio = _cells(rows, "infer against the first")[1]
+    assert _cells(rows, "infer vs the first")[0] == "1"
+    ratio = _cells(rows, "infer vs the first")[1]
     assert ratio.startswith(("0.50 (0.4", "0.50 (0.5"))
     assert float(_cells(rows, "infer p50, ms")[0].split()[0]) == pytest.approx(4.0, abs=0.05)
     assert _cells(rows, "threads") == ["1", "1"]
@@ -53,7 +53,7 @@ def test_runs_stand_side_by_side_with_the_ratio_to_the_first(report):
 
 def test_a_run_with_itself_is_the_same(report):
     rows = compare_reports([_with(report, "a", 3.0), _with(report, "a2", 3.0, 5)])
-    ratio = _cells(rows, "frame age against the first")[1]
+    ratio = _cells(rows, "frame age vs the first")[1]
     low, high = (float(v) for v in ratio.partition("(")[2].rstrip(")").split(".."))
     assert low <= 1.0 <= high
 

@@ -12,20 +12,20 @@ from okdhp_edge.system.files import MANIFEST, lock_folder, stage_folder
 KILLED_WHILE_WRITING = """
 import os
 from pathlib import Path
-from okdhp_edge.system.files import staged_folder
-with staged_folder(Path({target!r})) as folder:
+from okdhp_edge.system.files import stage_folder
+with stage_folder(Path({target!r})) as folder:
     (folder / "half").write_text("half")
     os.kill(os.getpid(), 9)
 """
 KILLED_BETWEEN_RENAMES = """
 import os
 from pathlib import Path
-from okdhp_edge.system.files import staged_folder
+from okdhp_edge.system.files import stage_folder
 rename = Path.rename
 def once(self, target):
     rename(self, target)
     os.kill(os.getpid(), 9)
-with staged_folder(Path({target!r})) as folder:
+with stage_folder(Path({target!r})) as folder:
     (folder / "new").write_text("new")
     Path.rename = once
 """
@@ -108,8 +108,8 @@ def test_a_link_or_file_in_the_place_is_left_alone(tmp_path):
 LOCKED = """
 import sys
 from pathlib import Path
-from okdhp_edge.system.files import exclusive
-with exclusive(Path(sys.argv[1])):
+from okdhp_edge.system.files import lock_folder
+with lock_folder(Path(sys.argv[1])):
     print("in")
 """
 

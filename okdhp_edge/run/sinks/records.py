@@ -97,7 +97,7 @@ class JsonSink(RecordSink):
     def _record(self, frame: Frame, poses: list[Pose]) -> str:
         record: dict[str, Any] = {"frame": frame.number, "seconds": round(frame.seconds, 6)}
         if frame.name:
-            record["picture"] = frame.name
+            record["image"] = frame.name
         record["people"] = [pose.to_dict() for pose in poses]
         return json.dumps(record) + "\n"
 
@@ -158,7 +158,7 @@ class CsvSink(RecordSink):
         joints = [
             f"{joint}_{what}" for joint in self._skeleton.joints for what in ("x", "y", "score")
         ]
-        return _format_row(["frame", "seconds", "picture", "id", "score", *joints])
+        return _format_row(["frame", "seconds", "image", "id", "score", *joints])
 
     def _record(self, frame: Frame, poses: list[Pose]) -> str:
         rows = ""

@@ -35,7 +35,7 @@ def test_poses_are_one_object_a_line(tmp_path):
     assert lines[1]["seconds"] == pytest.approx(1 / 30, abs=1e-6)
     assert lines[1]["people"][0]["joints"]["neck"] == [1.0, 1.0, 0.5]
     assert lines[1]["people"][0]["id"] == 3
-    assert lines[2]["picture"] == "000000000785.jpg"
+    assert lines[2]["image"] == "000000000785.jpg"
 
 
 def test_coco_results_are_what_its_evaluation_reads(tmp_path):
@@ -50,7 +50,7 @@ def test_rows_have_every_joint(tmp_path):
     text = _written(CsvSink(tmp_path / "p", LSP14), tmp_path / "p")
     rows = list(csv.DictReader(text.splitlines()))
     assert [row["frame"] for row in rows] == ["1", "1", "2"]
-    assert rows[0]["id"] == "3" and rows[2]["picture"] == "000000000785.jpg"
+    assert rows[0]["id"] == "3" and rows[2]["image"] == "000000000785.jpg"
     assert float(rows[0]["left_wrist_x"]) == 1 and float(rows[0]["left_wrist_score"]) == 0.5
     assert len(rows[0]) == 5 + 3 * 14
 

@@ -94,17 +94,17 @@ def test_a_viewer_gets_the_newest_picture_and_counts_while_there(hub, server):
 def test_nothing_is_drawn_or_encoded_while_nobody_watches(hub, server):
     assert not hub.channels[0].wants_image
     _show(hub, 1)
-    assert hub.channels[0].jpeg(-1) is None
+    assert hub.channels[0].encode_latest(-1) is None
 
 
 def test_a_large_picture_is_made_smaller_once_for_all(hub):
     hub.viewers = 2
     drawn = np.zeros((1920, 1080, 3), np.uint8)
     hub.channels[0].write(frame_result(3, image=drawn.copy()), drawn)
-    first, second = hub.channels[0].jpeg(-1), hub.channels[0].jpeg(-1)
+    first, second = hub.channels[0].encode_latest(-1), hub.channels[0].encode_latest(-1)
     assert first[1] is second[1]
     assert cv2.imdecode(np.frombuffer(first[1], np.uint8), 1).shape[:2] == (720, 405)
-    assert hub.channels[0].jpeg(3) is None
+    assert hub.channels[0].encode_latest(3) is None
 
 
 def test_a_viewer_who_does_not_read_holds_nobody_up(hub, server):

@@ -50,7 +50,7 @@ def test_the_terms_are_the_papers_in_numpy():
 
 def test_the_leaders_lesson_moves_the_leader_alone():
     net, batch = FixedNet(own=(1, 1, 1)), made_batch()
-    targets = _method(net)._targets(net.outputs)
+    targets = _method(net)._compute_targets(net.outputs)
     assert not targets[0].requires_grad
     kd = _method(net)(net, batch, 0.0).terms["kd"]
     assert all(g.any() for g in torch.autograd.grad(kd, net.outputs.branches))
@@ -59,13 +59,15 @@ def test_the_leaders_lesson_moves_the_leader_alone():
 def test_detached_peers_get_no_gradient_as_teachers_but_the_attention_learns():
     net, batch = FixedNet(own=(1, 1, 1)), made_batch()
     method = _method(net)
-    mixed = torch.stack(method._targets(net.outputs)[1:]).sum()
+    mixed = torch.stack(method._compute_targets(net.outputs)[1:]).sum()
     assert torch.autograd.grad(mixed, net.outputs.branches, allow_unused=True) == (None,) * 3
     method(net, batch, 0.0).terms["kd"].backward()
     assert method.query.weight.grad.any() and method.key.weight.grad.any()
     free = _method(net, detach=False)
     moved = torch.autograd.grad(
-        torch.stack(free._targets(net.outputs)).sum(), net.outputs.branches, allow_unused=True
+        torch.stack(free._compute_targets(net.outputs)).sum(),
+        net.outputs.branches,
+        allow_unused=True,
     )
     assert moved[0] is None and moved[1].any() and moved[2].any()
 

@@ -43,7 +43,7 @@ def test_the_terms_are_the_papers_in_numpy():
         for s in net.outputs.supervised()
     )
     assert float(terms["kd"].detach()) == pytest.approx(3 * ramp(1.5, 3) * kl, rel=1e-4)
-    ensemble = method.compute_hard_loss(net.outputs.ensemble, batch, batch.weight, 1.0)
+    ensemble = method.hard(net.outputs.ensemble, batch, batch.weight, 1.0)
     torch.testing.assert_close(terms["ensemble"], 2 * ensemble)
 
 
@@ -121,7 +121,7 @@ def test_a_moving_average_joins_the_teacher_and_follows_the_weights():
     batch = made_batch()
     outputs = net.eval()(batch.image)
     method.on_train_mode(net)
-    teacher = method._teacher(outputs, batch, None)
+    teacher = method._compute_teacher(outputs, batch, None)
     with torch.no_grad():
         peer = method.average(batch.image).ensemble
     torch.testing.assert_close(teacher, 0.75 * outputs.ensemble.detach() + 0.25 * peer)
@@ -156,7 +156,7 @@ def test_the_peers_heatmaps_are_brought_to_the_students_grid():
     outputs = net.eval()(batch.image)
     finer = torch.zeros(2, JOINTS, 32, 32)
     finer[:, :, 8:10, 16:18] = 9.0
-    teacher = method._teacher(outputs, batch, finer)
+    teacher = method._compute_teacher(outputs, batch, finer)
     added = (teacher - 0.75 * outputs.ensemble.detach()) / 0.25
     assert added[0, 0].argmax() == 4 * 16 + 8
 
@@ -169,8 +169,8 @@ def test_the_peers_targets_lie_where_the_joints_are_in_its_crop():
     on_target[:, :, 8:10, 8:10] = 5.0
     beside = on_target.roll(4, dims=3)
     below = on_target.roll(1, dims=2)
-    loss = method._peer_loss(on_target, batch)
-    assert loss < method._peer_loss(below, batch) < method._peer_loss(beside, batch)
+    loss = method._compute_peer_loss(on_target, batch)
+    assert loss < method._compute_peer_loss(below, batch) < method._compute_peer_loss(beside, batch)
 
 
 def test_a_peer_must_see_the_same_shape():
