@@ -92,9 +92,7 @@ def run(
             _serve(web, web_token, pipeline, feeds, controls, (model, selection), closing)
         results, failure = _run_with_progress(pipeline, feeds, controls, selection, max_frames)
     _check_selection(selection, results, people)
-    _tell(results, report, outputs)
-    if failure is not None:
-        raise failure
+    _tell(results, report, outputs, failure)
 
 
 def _check_selection(selection: "Selection", results: "Sequence[RunReport]", people: str) -> None:
@@ -251,11 +249,18 @@ def _run_with_progress(
     ], failure  # fmt: skip
 
 
-def _tell(results: "Sequence[RunReport]", report: Path | None, outputs: "Outputs") -> None:
-    """Print and write what was measured; without a frame there is nothing but the files."""
+def _tell(
+    results: "Sequence[RunReport]",
+    report: Path | None,
+    outputs: "Outputs",
+    failure: "OkdhpError | None",
+) -> None:
+    """Print and write what was measured, up to the failure that ended the run, if one did."""
     if results:
         _write_report(results, report)
     _report_files(results, outputs)
+    if failure is not None:
+        raise failure
 
 
 def _write_report(results: "Sequence[RunReport]", report: Path | None) -> None:
