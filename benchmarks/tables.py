@@ -194,11 +194,32 @@ def filled(page: str, tables: dict[str, str]) -> str:
     return page
 
 
+START_ROWS = {
+    "run_image_s": "`run` on one image, second time, whole process, s",
+    "load_s": '`okdhp_edge.load("lite")` with its imports, s',
+    "call_ms": "a call of the loaded model on an image with one person, ms",
+    "network_ms": "the network alone, ms",
+    "batch_of_eight_in_singles": "eight crops in one batch, in single inferences",
+    "run_video_mb": "`run` on a video, peak resident memory, MB",
+    "help_s": "`--help`, s",
+}
+
+
+def start() -> str:
+    """Before and after of `start.py`."""
+    found = read("start.json")["rows"]
+    rows = [(what, f"{found[k]['before']:g}", f"{found[k]['after']:g}")
+            for k, what in START_ROWS.items()]  # fmt: skip
+    return table(("", "before", "now"), rows)
+
+
 def main() -> None:
     makers = {"peers": peers, "against-float": against_float, "targets": targets,
               "reliability": reliability}  # fmt: skip
     if (RESULTS / "fresh.json").is_file():
         makers["fresh"] = fresh
+    if (RESULTS / "start.json").is_file():
+        makers["start"] = start
     if (RESULTS / "finetuning.json").is_file():
         makers["finetuning"] = finetuning
     shared = {name: make() for name, make in makers.items()}

@@ -118,10 +118,12 @@ class SinglePersonTracker:
     def _search(self, frame: Image) -> Pose:
         """The whole frame first; where nobody is found so, windows over it: all of them in a new
         scene, then a share of them in each search."""
-        whole, *windows = generate_search_boxes(frame)
+        boxes = generate_search_boxes(frame)
+        whole = next(boxes)
         best = self._refine_pose(frame, self._estimator.estimate(frame, whole), whole)
         if is_person(best):
             return best
+        windows = list(boxes)
         if self._turn is None:
             self._turn = 0
         else:
