@@ -32,11 +32,11 @@ from okdhp_edge.export.to_onnx import simplify, write_onnx
 from okdhp_edge.network.branches import eval_mode
 from okdhp_edge.network.build import build_network, count_macs
 from okdhp_edge.pose.skeleton import LSP14
-from okdhp_edge.quantize import openvino, strongly_typed
-from okdhp_edge.quantize.calibrators import compute_ranges
-from okdhp_edge.quantize.observe import observe
-from okdhp_edge.quantize.onnx_qdq import write_qdq
-from okdhp_edge.quantize.statistics import observe_input_range
+from okdhp_edge.quantize.graph import openvino, strongly_typed
+from okdhp_edge.quantize.graph.onnx_qdq import write_qdq
+from okdhp_edge.quantize.ranges.calibrators import compute_ranges
+from okdhp_edge.quantize.ranges.observe import observe
+from okdhp_edge.quantize.ranges.statistics import observe_input_range
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine

@@ -24,12 +24,12 @@ from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseDataset, list_kinds
 from okdhp_edge.evaluation.evaluate import predict_joints
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
-from okdhp_edge.quantize.calibrators import METHODS
-from okdhp_edge.quantize.inputs import QuantizationInputs
-from okdhp_edge.quantize.plan import LEARNED_CALIBRATOR, Plan
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, prepare_quantization_inputs
-from okdhp_edge.quantize.verify import verify
-from okdhp_edge.quantize.write import write_artifact
+from okdhp_edge.quantize.ranges.calibrators import METHODS
+from okdhp_edge.quantize.search.inputs import QuantizationInputs
+from okdhp_edge.quantize.search.plan import LEARNED_CALIBRATOR, Plan
+from okdhp_edge.quantize.search.verify import verify
+from okdhp_edge.quantize.search.write import write_artifact
 from okdhp_edge.quantize_with_qat import make_qat_recipe
 from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.recipe.recipe import Recipe

@@ -23,9 +23,9 @@ from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import get_profile, open_backend
 from okdhp_edge.backends.timing import time_interleaved
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
-from okdhp_edge.quantize.plan import Plan
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, prepare_quantization_inputs
-from okdhp_edge.quantize.write import write_artifact
+from okdhp_edge.quantize.search.plan import Plan
+from okdhp_edge.quantize.search.write import write_artifact
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 

@@ -7,9 +7,9 @@ import pytest
 from okdhp_edge.artifacts.card import compute_sha256, read_card
 from okdhp_edge.errors import GateError
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
-from okdhp_edge.quantize import accuracy_tuner
-from okdhp_edge.quantize.plan import LEARNED_CALIBRATOR
 from okdhp_edge.quantize.quantize_model import QuantizeOptions
+from okdhp_edge.quantize.search import accuracy_tuner
+from okdhp_edge.quantize.search.plan import LEARNED_CALIBRATOR
 from okdhp_edge.quantize_with_qat import make_qat_recipe, quantize_with_qat
 from okdhp_edge.recipe.checkpoint import read_info
 from tests.helpers.tiny_models import DATA, tiny_recipe

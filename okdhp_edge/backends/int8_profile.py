@@ -2,8 +2,8 @@
 
 A CPU wants unsigned, asymmetric activations: u8s8 runs at twice float's speed with VNNI, where
 s8s8 is slower than float on x86. Without VNNI pairs of its products are added in 16 bits, so that
-the weights have to keep clear of that (`quantize/saturation.py`): on whichever CPU the file was
-made, since it may run on another. TensorRT refuses any zero-point but 0 and any int32 bias, and
+the weights have to keep clear of that (`quantize/graph/saturation.py`): on whichever CPU the file
+was made, since it may run on another. TensorRT refuses any zero-point but 0 and any int32 bias, and
 quantizes the inputs of convolutions, not their outputs. NPUs want one scale per tensor.
 """
 
@@ -27,7 +27,7 @@ class Int8Profile:
         per_channel: whether each output channel of a weight has its own scale.
         saturation_free: whether weights are scaled so that no pair of products leaves 16 bits.
         rewrite: whether the graph is rewritten to stay in INT8 from pixel to heatmap
-            (`quantize/graph_rewrites.py`); OpenVINO fuses by itself what that is for.
+            (`quantize/graph/graph_rewrites.py`); OpenVINO fuses by itself what that is for.
         strongly_typed: whether the file must pass TensorRT's rules for strongly typed networks.
         accuracy_control: whether NNCF's accuracy control can be tried.
         options: onnxruntime's extra options.

@@ -135,7 +135,7 @@ def _build_engines(model: Path, generations: Sequence[str]) -> None:
         return
     from okdhp_edge.artifacts import model_store
     from okdhp_edge.backends.engine import PORTABLE
-    from okdhp_edge.quantize.tensorrt import write_engines
+    from okdhp_edge.quantize.graph.tensorrt import write_engines
 
     folder = model_store.find_artifact(model, "tensorrt", "int8")
     targets = [

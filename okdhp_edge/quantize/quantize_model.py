@@ -12,20 +12,20 @@ from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.backends.registry import get_profile, list_runtime_profiles
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import ModelError
-from okdhp_edge.quantize.accuracy_tuner import (
+from okdhp_edge.quantize.graph.onnx_qdq import find_matching_nodes
+from okdhp_edge.quantize.ranges.calibration import load_calibration_set
+from okdhp_edge.quantize.ranges.calibrators import METHODS, Range
+from okdhp_edge.quantize.ranges.statistics import get_statistics, observe_input_range
+from okdhp_edge.quantize.search.accuracy_tuner import (
     AUTO_CALIBRATOR,
     AccuracyTuner,
     choose_calibrators,
     write_trials,
 )
-from okdhp_edge.quantize.calibration import load_calibration_set
-from okdhp_edge.quantize.calibrators import METHODS, Range
-from okdhp_edge.quantize.gate import check_drop
-from okdhp_edge.quantize.inputs import QuantizationInputs
-from okdhp_edge.quantize.onnx_qdq import find_matching_nodes
-from okdhp_edge.quantize.plan import Plan
-from okdhp_edge.quantize.statistics import get_statistics, observe_input_range
-from okdhp_edge.quantize.verify import verify
+from okdhp_edge.quantize.search.gate import check_drop
+from okdhp_edge.quantize.search.inputs import QuantizationInputs
+from okdhp_edge.quantize.search.plan import Plan
+from okdhp_edge.quantize.search.verify import verify
 from okdhp_edge.system.files import lock_folder, stage_folder, write_text
 from okdhp_edge.system.progress import Report, ignore_progress
 from okdhp_edge.system.reading import read_json

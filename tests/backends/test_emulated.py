@@ -11,11 +11,11 @@ import pytest
 from onnx import numpy_helper
 
 from okdhp_edge.backends.registry import get_profile
-from okdhp_edge.quantize import openvino
-from okdhp_edge.quantize.calibrators import compute_ranges
-from okdhp_edge.quantize.observe import observe
-from okdhp_edge.quantize.onnx_qdq import write_qdq
-from okdhp_edge.quantize.saturation import analyze_saturation
+from okdhp_edge.quantize.graph import openvino
+from okdhp_edge.quantize.graph.onnx_qdq import write_qdq
+from okdhp_edge.quantize.graph.saturation import analyze_saturation
+from okdhp_edge.quantize.ranges.calibrators import compute_ranges
+from okdhp_edge.quantize.ranges.observe import observe
 from tests.conftest import REPOSITORY
 from tests.helpers.made_onnx import conv_net
 

@@ -13,7 +13,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from okdhp_edge.cli.main import app
-from okdhp_edge.quantize import accuracy_tuner
+from okdhp_edge.quantize.search import accuracy_tuner
 from tests.conftest import REPOSITORY
 from tests.helpers.made_data import coco_file
 from tests.helpers.made_detector import constant_detector, yolox_rows

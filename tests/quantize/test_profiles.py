@@ -35,9 +35,9 @@ def test_all_convolutions_but_the_head_are_quantized(quantized, exported):
 
 
 def test_a_file_does_not_depend_on_where_it_is_made(exported, tmp_path, monkeypatch):
-    from okdhp_edge.quantize.calibrators import compute_ranges
-    from okdhp_edge.quantize.observe import observe
-    from okdhp_edge.quantize.onnx_qdq import write_qdq
+    from okdhp_edge.quantize.graph.onnx_qdq import write_qdq
+    from okdhp_edge.quantize.ranges.calibrators import compute_ranges
+    from okdhp_edge.quantize.ranges.observe import observe
 
     crops = [np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)]
     source = exported / "model.onnx"

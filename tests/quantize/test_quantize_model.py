@@ -6,9 +6,9 @@ import pytest
 from okdhp_edge.artifacts.card import compute_sha256, read_card, write_card
 from okdhp_edge.backends.registry import list_profiles
 from okdhp_edge.errors import DataError, GateError, ModelError
-from okdhp_edge.quantize import accuracy_tuner
-from okdhp_edge.quantize.onnx_qdq import find_convolutions
+from okdhp_edge.quantize.graph.onnx_qdq import find_convolutions
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
+from okdhp_edge.quantize.search import accuracy_tuner
 from tests.helpers.tiny_models import DATA
 
 

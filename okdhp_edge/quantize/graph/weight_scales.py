@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.quantize.saturation import MAX_PAIR_SUM, MAX_WEIGHT_LEVEL, compute_pair_sums
+from okdhp_edge.quantize.graph.saturation import MAX_PAIR_SUM, MAX_WEIGHT_LEVEL, compute_pair_sums
 
 _MIN_SCALE_GROWTH = 1.001
 

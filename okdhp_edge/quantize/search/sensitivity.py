@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.backends.onnxruntime import OnnxRuntimeBackend
-from okdhp_edge.quantize.calibrators import Ranges
-from okdhp_edge.quantize.inputs import QuantizationInputs
-from okdhp_edge.quantize.onnx_qdq import find_convolutions, write_qdq
-from okdhp_edge.quantize.verify import evaluate_metric
+from okdhp_edge.quantize.graph.onnx_qdq import find_convolutions, write_qdq
+from okdhp_edge.quantize.ranges.calibrators import Ranges
+from okdhp_edge.quantize.search.inputs import QuantizationInputs
+from okdhp_edge.quantize.search.verify import evaluate_metric
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.progress import Report
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from okdhp_edge.inference.flip_test import Predict
 from okdhp_edge.pose.heatmap import Heatmaps
-from okdhp_edge.quantize.inputs import QuantizationInputs
-from okdhp_edge.quantize.verify import evaluate_metric
+from okdhp_edge.quantize.search.inputs import QuantizationInputs
+from okdhp_edge.quantize.search.verify import evaluate_metric
 
 
 def convert(source: Path, target: Path) -> None:

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from okdhp_edge.quantize import statistics as module
-from okdhp_edge.quantize.observe import observe
-from okdhp_edge.quantize.statistics import get_statistics, observe_input_range
+from okdhp_edge.quantize.ranges import statistics as module
+from okdhp_edge.quantize.ranges.observe import observe
+from okdhp_edge.quantize.ranges.statistics import get_statistics, observe_input_range
 from tests.helpers.made_onnx import conv_net
 
 

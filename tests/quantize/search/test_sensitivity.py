@@ -5,9 +5,9 @@ import onnx
 import pytest
 
 from okdhp_edge.backends.registry import get_profile
-from okdhp_edge.quantize.calibrators import compute_ranges
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, prepare_quantization_inputs
-from okdhp_edge.quantize.sensitivity import (
+from okdhp_edge.quantize.ranges.calibrators import compute_ranges
+from okdhp_edge.quantize.search.sensitivity import (
     LayerSensitivity,
     measure_sensitivity,
     sqnr_db,

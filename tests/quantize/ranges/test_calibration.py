@@ -5,7 +5,7 @@ import pytest
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError
 from okdhp_edge.evaluation.evaluate import make_inference_crop
-from okdhp_edge.quantize.calibration import load_calibration_set
+from okdhp_edge.quantize.ranges.calibration import load_calibration_set
 from tests.helpers.tiny_models import tiny_recipe
 
 SPEC, DECODER = tiny_recipe().input_spec(), tiny_recipe().decoder_spec()

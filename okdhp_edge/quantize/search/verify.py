@@ -9,7 +9,7 @@ from okdhp_edge.data.sample import PoseDataset, list_kinds
 from okdhp_edge.evaluation.evaluate import evaluate
 from okdhp_edge.inference.flip_test import Predict
 from okdhp_edge.pose.metrics import Score
-from okdhp_edge.quantize.inputs import QuantizationInputs
+from okdhp_edge.quantize.search.inputs import QuantizationInputs
 from okdhp_edge.system.hardware import detect_int8_units
 
 

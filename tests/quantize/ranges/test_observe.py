@@ -6,8 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from okdhp_edge.errors import ModelError
-from okdhp_edge.quantize import observe as module
-from okdhp_edge.quantize.observe import NUM_BINS, Histogram, TensorStatistics, observe
+from okdhp_edge.quantize.ranges import observe as module
+from okdhp_edge.quantize.ranges.observe import NUM_BINS, Histogram, TensorStatistics, observe
 from tests.helpers.made_onnx import conv_net
 
 

@@ -8,11 +8,11 @@ from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.openvino import OpenVinoBackend
 from okdhp_edge.backends.registry import get_profile
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
-from okdhp_edge.quantize.calibrators import compute_ranges
-from okdhp_edge.quantize.observe import observe
-from okdhp_edge.quantize.onnx_qdq import write_qdq
-from okdhp_edge.quantize.openvino import convert
+from okdhp_edge.quantize.graph.onnx_qdq import write_qdq
+from okdhp_edge.quantize.graph.openvino import convert
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
+from okdhp_edge.quantize.ranges.calibrators import compute_ranges
+from okdhp_edge.quantize.ranges.observe import observe
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.helpers.tiny_models import DATA, tiny_recipe

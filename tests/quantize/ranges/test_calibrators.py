@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from okdhp_edge.quantize.calibrators import METHODS, compute_ranges
-from okdhp_edge.quantize.observe import TensorStatistics
+from okdhp_edge.quantize.ranges.calibrators import METHODS, compute_ranges
+from okdhp_edge.quantize.ranges.observe import TensorStatistics
 
 
 def _seen(*tensors):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from okdhp_edge.quantize.calibrators import METHODS, Range, compute_ranges
-from okdhp_edge.quantize.inputs import QuantizationInputs
+from okdhp_edge.quantize.ranges.calibrators import METHODS, Range, compute_ranges
+from okdhp_edge.quantize.search.inputs import QuantizationInputs
 
 LEARNED_CALIBRATOR = "learned"
 """The calibrator's name where the ranges were learned in training."""

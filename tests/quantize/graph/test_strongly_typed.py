@@ -7,10 +7,10 @@ import onnx
 import onnxruntime as ort
 
 from okdhp_edge.backends.registry import get_profile
-from okdhp_edge.quantize.calibrators import compute_ranges
-from okdhp_edge.quantize.observe import observe
-from okdhp_edge.quantize.onnx_qdq import write_qdq
-from okdhp_edge.quantize.strongly_typed import free_residuals, to_strongly_typed
+from okdhp_edge.quantize.graph.onnx_qdq import write_qdq
+from okdhp_edge.quantize.graph.strongly_typed import free_residuals, to_strongly_typed
+from okdhp_edge.quantize.ranges.calibrators import compute_ranges
+from okdhp_edge.quantize.ranges.observe import observe
 
 
 def _qdq(exported, path):

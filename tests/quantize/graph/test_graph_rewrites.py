@@ -7,15 +7,15 @@ import pytest
 from onnx import numpy_helper
 
 from okdhp_edge.backends.registry import get_profile
-from okdhp_edge.quantize.calibrators import compute_ranges
-from okdhp_edge.quantize.graph_rewrites import (
+from okdhp_edge.quantize.graph.graph_rewrites import (
     absorb_normalization,
     convert_batch_norms_to_convolutions,
     upsample_by_concat,
 )
-from okdhp_edge.quantize.observe import observe
-from okdhp_edge.quantize.onnx_qdq import write_qdq
-from okdhp_edge.quantize.statistics import observe_input_range
+from okdhp_edge.quantize.graph.onnx_qdq import write_qdq
+from okdhp_edge.quantize.ranges.calibrators import compute_ranges
+from okdhp_edge.quantize.ranges.observe import observe
+from okdhp_edge.quantize.ranges.statistics import observe_input_range
 
 
 def _run(path, crop):

@@ -1,7 +1,7 @@
 import pytest
 
 from okdhp_edge.errors import GateError
-from okdhp_edge.quantize.gate import check_drop
+from okdhp_edge.quantize.search.gate import check_drop
 
 
 @pytest.mark.parametrize(("before", "after"), [(60.0, 59.0), (60.0, 61.0)])

@@ -16,16 +16,16 @@ from okdhp_edge.errors import BackendError, ModelError
 from okdhp_edge.export.strip import strip
 from okdhp_edge.export.to_onnx import simplify, write_onnx
 from okdhp_edge.network.build import build_network
-from okdhp_edge.quantize.calibrators import compute_ranges
-from okdhp_edge.quantize.observe import observe
-from okdhp_edge.quantize.onnx_qdq import find_convolutions, find_head, write_qdq
-from okdhp_edge.quantize.strongly_typed import to_strongly_typed
-from okdhp_edge.quantize.tensorrt import (
+from okdhp_edge.quantize.graph.onnx_qdq import find_convolutions, find_head, write_qdq
+from okdhp_edge.quantize.graph.strongly_typed import to_strongly_typed
+from okdhp_edge.quantize.graph.tensorrt import (
     DEFAULT_TARGETS,
     check_qdq_rules,
     find_float_convolutions,
     write_engines,
 )
+from okdhp_edge.quantize.ranges.calibrators import compute_ranges
+from okdhp_edge.quantize.ranges.observe import observe
 from tests.helpers.tiny_models import tiny_recipe
 
 needs_rtx = pytest.mark.skipif(

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from okdhp_edge.artifacts.card import MetricResult
 from okdhp_edge.backends.int8_profile import Int8Profile
-from okdhp_edge.quantize.calibrators import METHODS
-from okdhp_edge.quantize.inputs import QuantizationInputs
-from okdhp_edge.quantize.plan import LEARNED_CALIBRATOR, Plan
-from okdhp_edge.quantize.sensitivity import measure_sensitivity, write_sensitivity
-from okdhp_edge.quantize.verify import verify
-from okdhp_edge.quantize.write import write_artifact
+from okdhp_edge.quantize.ranges.calibrators import METHODS
+from okdhp_edge.quantize.search.inputs import QuantizationInputs
+from okdhp_edge.quantize.search.plan import LEARNED_CALIBRATOR, Plan
+from okdhp_edge.quantize.search.sensitivity import measure_sensitivity, write_sensitivity
+from okdhp_edge.quantize.search.verify import verify
+from okdhp_edge.quantize.search.write import write_artifact
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.progress import Report
 

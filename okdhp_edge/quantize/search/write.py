@@ -6,13 +6,13 @@ from pathlib import Path
 from okdhp_edge import __version__
 from okdhp_edge.artifacts.card import compute_sha256, write_card
 from okdhp_edge.backends.int8_profile import Int8Profile
-from okdhp_edge.quantize import openvino, strongly_typed
-from okdhp_edge.quantize.bias import apply_bias_correction
-from okdhp_edge.quantize.inputs import QuantizationInputs
-from okdhp_edge.quantize.onnx_qdq import find_head, write_qdq
-from okdhp_edge.quantize.plan import Plan
-from okdhp_edge.quantize.saturation import analyze_saturation
-from okdhp_edge.quantize.tensorrt import check_qdq_rules
+from okdhp_edge.quantize.graph import openvino, strongly_typed
+from okdhp_edge.quantize.graph.bias import apply_bias_correction
+from okdhp_edge.quantize.graph.onnx_qdq import find_head, write_qdq
+from okdhp_edge.quantize.graph.saturation import analyze_saturation
+from okdhp_edge.quantize.graph.tensorrt import check_qdq_rules
+from okdhp_edge.quantize.search.inputs import QuantizationInputs
+from okdhp_edge.quantize.search.plan import Plan
 
 
 def write_artifact(

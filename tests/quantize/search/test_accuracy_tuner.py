@@ -14,16 +14,16 @@ from okdhp_edge.artifacts.card import MetricResult, compute_sha256, read_card
 from okdhp_edge.backends.registry import get_profile
 from okdhp_edge.errors import GateError
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
-from okdhp_edge.quantize import accuracy_tuner as module
-from okdhp_edge.quantize.accuracy_tuner import AccuracyTuner, choose_calibrators
-from okdhp_edge.quantize.calibrators import METHODS
-from okdhp_edge.quantize.onnx_qdq import find_convolutions
+from okdhp_edge.quantize.graph.onnx_qdq import find_convolutions
 from okdhp_edge.quantize.quantize_model import (
     QuantizeOptions,
     prepare_quantization_inputs,
     quantize,
 )
-from okdhp_edge.quantize.sensitivity import LayerSensitivity
+from okdhp_edge.quantize.ranges.calibrators import METHODS
+from okdhp_edge.quantize.search import accuracy_tuner as module
+from okdhp_edge.quantize.search.accuracy_tuner import AccuracyTuner, choose_calibrators
+from okdhp_edge.quantize.search.sensitivity import LayerSensitivity
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.helpers.tiny_models import tiny_recipe

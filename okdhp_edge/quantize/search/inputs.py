@@ -5,9 +5,9 @@ from pathlib import Path
 
 from okdhp_edge.artifacts.card import ModelCard
 from okdhp_edge.data.sample import PoseDataset
-from okdhp_edge.quantize.calibration import CalibrationSet
-from okdhp_edge.quantize.calibrators import Range
-from okdhp_edge.quantize.observe import StatisticsByTensor
+from okdhp_edge.quantize.ranges.calibration import CalibrationSet
+from okdhp_edge.quantize.ranges.calibrators import Range
+from okdhp_edge.quantize.ranges.observe import StatisticsByTensor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okdhp_edge.backends.registry import get_profile
-from okdhp_edge.quantize.bias import apply_bias_correction, compute_mean_shift, quantize_dequantize
-from okdhp_edge.quantize.observe import observe
-from okdhp_edge.quantize.onnx_qdq import find_head
+from okdhp_edge.quantize.graph.bias import (
+    apply_bias_correction,
+    compute_mean_shift,
+    quantize_dequantize,
+)
+from okdhp_edge.quantize.graph.onnx_qdq import find_head
+from okdhp_edge.quantize.ranges.observe import observe
 from tests.helpers.made_onnx import conv_net
 
 PER_TENSOR, PER_CHANNEL = get_profile("generic"), get_profile("tensorrt")

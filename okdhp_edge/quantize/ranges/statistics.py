@@ -19,8 +19,13 @@ from numpy.typing import NDArray
 
 from okdhp_edge import __version__
 from okdhp_edge.artifacts.model_store import get_cache_folder
-from okdhp_edge.quantize.calibrators import Range
-from okdhp_edge.quantize.observe import Histogram, StatisticsByTensor, TensorStatistics, observe
+from okdhp_edge.quantize.ranges.calibrators import Range
+from okdhp_edge.quantize.ranges.observe import (
+    Histogram,
+    StatisticsByTensor,
+    TensorStatistics,
+    observe,
+)
 from okdhp_edge.system.progress import Report
 
 _SCALAR_FIELDS = ("low", "high", "mean_low", "mean_high")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.quantize.observe import NUM_BINS, StatisticsByTensor, TensorStatistics
+from okdhp_edge.quantize.ranges.observe import NUM_BINS, StatisticsByTensor, TensorStatistics
 
 Range = tuple[float, float]
 """Lowest and highest value that is not clipped; zero lies within."""

@@ -1,0 +1,1 @@
+"""Graphs: a float ONNX file to the Q/DQ, strongly typed or OpenVINO file of a profile."""
