@@ -89,9 +89,9 @@ def _replace_boxes(
     from okdhp_edge.inference.person_detector import PersonDetector
 
     detect = PersonDetector(detector)
-    pictures = {s.image_name: s for s in truth.samples}
+    images = {s.image_name: s for s in truth.samples}
     samples, scores = [], []
-    for name, sample in pictures.items():
+    for name, sample in images.items():
         for number, found in enumerate(detect(sample.image.read())):
             samples.append(replace(sample, id=f"{name}#{number}", box=found.box))
             scores.append(found.score)
