@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -13,7 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from okdhp_edge.backends.selection import load_backend
 from okdhp_edge.data.image_file import read_image_and_note
 from okdhp_edge.errors import DataError
-from okdhp_edge.inference.person_detector import PersonDetector
+from okdhp_edge.inference.open_detector import (
+    Detector,
+    check_pose_model,
+    choose_detector,
+    open_detector,
+)
 from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.inference.tracking.single_person import SinglePersonTracker, is_person
 from okdhp_edge.pose.preprocess import Image
@@ -39,7 +45,8 @@ class PoseModel:
         backend: `auto` or a runtime's name.
         precision: `auto`, `int8`, `fp32` or `bf16`.
         threads: CPU threads; None for the runtime's default.
-        detector: ONNX person detector, for images with several people.
+        detector: name or ONNX file of a person detector; None: the shipped one, where the model's
+            joints are a person's; "none": no detector, and the one person that is found.
 
     Raises:
         OkdhpError: no such model, runtime, device or precision.
@@ -59,7 +66,14 @@ class PoseModel:
         )
         self._estimator = PoseEstimator(self._backend, StageClock())
         self._search = SinglePersonTracker(self._estimator)
-        self._detect = PersonDetector(Path(detector), threads) if detector else None
+        check_pose_model(self._backend.card)
+        self._detector = choose_detector(detector, self._backend.card)
+        self._open_detector = partial(
+            open_detector, backend=self._backend.name, threads=threads, say=_log.info
+        )
+        self._detect: Detector | None = None
+        if detector is not None:
+            self._find_people()
 
     @property
     def skeleton(self) -> Skeleton:
@@ -77,8 +91,8 @@ class PoseModel:
         Args:
             picture: a path, (H, W, 3) uint8 BGR as OpenCV reads it, a PIL image, or a frame of
                 PyAV.
-            boxes: x, y, width, height of each person in pixels, one pose each; without, the
-                detector's persons, or without a detector the one person that is found.
+            boxes: x, y, width, height of each person in pixels, one pose each; without, everybody
+                whom the detector finds, or without a detector the one person that is found.
 
         Raises:
             DataError: the image or a box cannot be used.
@@ -86,15 +100,23 @@ class PoseModel:
         frame = _to_bgr_image(picture)
         if boxes is not None:
             return self._estimator.estimate_many(frame, [_to_box(b) for b in boxes])
-        if self._detect is not None:
-            found = [d.box for d in self._detect(frame)]
+        if (detect := self._find_people()) is not None:
+            found = [d.box for d in detect(frame)]
             return [p for p in self._estimator.estimate_many(frame, found) if is_person(p)]
         self._search.reset()
         return self._search.update(frame)
 
+    def _find_people(self) -> Detector | None:
+        """The detector, opened when it is first needed: who passes boxes needs none."""
+        if self._detect is None and self._detector is not None:
+            self._detect = self._open_detector(self._detector)
+        return self._detect
+
     def close(self) -> None:
-        """Release the model; safe to call twice."""
+        """Release the models; safe to call twice."""
         self._backend.close()
+        if self._detect is not None:
+            self._detect.close()
 
     def __enter__(self) -> Self:
         return self
@@ -131,7 +153,7 @@ def stream(
     backend: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
-    people: Literal["one", "many"] = "one",
+    people: Literal["auto", "one", "many"] = "auto",
     detector: str | Path | None = None,
     smooth: bool = False,
     stride: int = 1,
@@ -153,9 +175,7 @@ def stream(
             model, backend, precision, threads, _log.info, tune_threads=True, detail=_log.debug
         ).backend
         closing.enter_context(loaded)
-        asked = TrackingConfig(
-            mode=people, detector=Path(detector) if detector else None, smooth=smooth
-        )
+        asked = TrackingConfig(mode=people, detector=detector, smooth=smooth)
         policy = FramePolicy(live=live, stride=stride, max_fps=max_fps)
         pipeline = assemble([open_source(source)], loaded, asked, policy, Controls(), closing)
         for seen in closing.enter_context(pipeline):

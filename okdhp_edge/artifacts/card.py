@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from okdhp_edge.errors import ModelError, describe_first_fault
+from okdhp_edge.pose.center_map import BOX_CHANNELS, decode_centers
 from okdhp_edge.pose.heatmap import Decoded, HeatmapKind, Heatmaps, decode
 from okdhp_edge.pose.skeleton import MAX_JOINTS, Skeleton
 from okdhp_edge.system.files import write_text
@@ -76,8 +77,15 @@ class DecoderSpec(_Strict):
     """Of the Gaussian that heatmaps are convolved with before the peak is looked for."""
     stride: Annotated[int, Field(ge=1)] = 4
 
+    @property
+    def model_kind(self) -> Literal["pose", "detector"]:
+        """Whether the model finds joints in a person's crop, or persons in whole images."""
+        return "detector" if self.kind is HeatmapKind.CENTERS else "pose"
+
     def decode(self, heatmaps_BKHW: Heatmaps) -> Decoded:
-        """Joints in heatmap pixels."""
+        """Joints, or the corners of a detector's boxes, in heatmap pixels."""
+        if self.kind is HeatmapKind.CENTERS:
+            return decode_centers(heatmaps_BKHW)
         return decode(heatmaps_BKHW, self.kind, self.sigma, self.smooth)
 
 
@@ -164,6 +172,21 @@ class ModelCard(_Strict):
     simplified: bool | None = None
     command: str
     version: str
+
+    @property
+    def kind(self) -> Literal["pose", "detector"]:
+        """Whether the model finds joints in a person's crop, or persons in whole images."""
+        return self.decoder.model_kind
+
+    @property
+    def channels(self) -> int:
+        """Of the model's output."""
+        return count_channels(self.decoder.kind, len(self.skeleton.joints))
+
+
+def count_channels(kind: HeatmapKind, classes: int) -> int:
+    """Channels of a network's output, for so many joints or, of a detector, classes."""
+    return classes + (BOX_CHANNELS if kind is HeatmapKind.CENTERS else 0)
 
 
 def compute_sha256(path: Path) -> str:

@@ -32,8 +32,7 @@ class PyTorchBackend(Backend):
         if request.threads:
             torch.set_num_threads(request.threads)
         config = TypeAdapter(NetworkConfig).validate_python(request.card.network)
-        joints = len(request.card.skeleton.joints)
-        net = SingleBranch(build_network(config, joints, load_encoder=False), 0)
+        net = SingleBranch(build_network(config, request.card.channels, load_encoder=False), 0)
         net.load_state_dict(load_file(weights))
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # On by default for convolutions, and no FP32: 10 bits of mantissa.

@@ -42,7 +42,7 @@ class BatchOptions:
     precision: str
     threads: int
     key: str
-    people: Literal["one", "many"] = "one"
+    people: Literal["auto", "one", "many"] = "auto"
     detector: str | None = None
     smooth: bool = False
     stride: int = 1
@@ -106,7 +106,7 @@ def _process(options: BatchOptions, segment: Segment) -> tuple[int, int, float, 
         source = _open(segment, closing)
         people = TrackingConfig(
             mode=options.people, smooth=options.smooth,
-            detector=Path(options.detector) if options.detector else None,
+            detector=options.detector,
         )  # fmt: skip
         policy = FramePolicy(live=False, stride=options.stride)
         pipeline = assemble([source], backend, people, policy, Controls(), closing)

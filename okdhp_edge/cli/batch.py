@@ -18,7 +18,6 @@ from okdhp_edge.cli.console import (
     say,
     table,
 )
-from okdhp_edge.errors import OutputError
 
 if TYPE_CHECKING:
     from okdhp_edge.batch.driver import BatchSummary
@@ -33,9 +32,12 @@ Model = Annotated[str | None, typer.Option(help=MODEL_HELP)]
 BackendName = Annotated[str, typer.Option(help=f"auto, {', '.join(REGISTRY)}.")]
 Precision = Annotated[str, typer.Option(help="auto, int8, fp32 or bf16.")]
 PeopleCount = Annotated[
-    Literal["one", "many"], typer.Option(help="one: followed by the joints; many: by --detector.")
+    Literal["auto", "one", "many"],
+    typer.Option(help="one: the nearest person; many: everybody; auto: many, if --detector fits."),
 ]
-Detector = Annotated[Path | None, typer.Option(help="ONNX person detector.")]
+Detector = Annotated[
+    str | None, typer.Option(help="person (shipped), another detector, an ONNX file, or none.")
+]
 Smooth = Annotated[bool, typer.Option("--smooth", help="Filter joints over time (One-Euro).")]
 Stride = Annotated[int, typer.Option(min=1, help="Process every n-th frame.")]
 Workers = Annotated[
@@ -62,7 +64,7 @@ def batch(
     model: Model = None,
     backend: BackendName = "auto",
     precision: Precision = "auto",
-    people: PeopleCount = "one",
+    people: PeopleCount = "auto",
     detector: Detector = None,
     smooth: Smooth = False,
     stride: Stride = 1,
@@ -81,10 +83,9 @@ def batch(
     from okdhp_edge.batch.driver import Batch, make_key
     from okdhp_edge.batch.sources import find_sources
     from okdhp_edge.batch.worker import BatchOptions
+    from okdhp_edge.run.assemble import TrackingConfig
     from okdhp_edge.system.hardware import count_usable_cores
 
-    if people == "many" and detector is None:
-        raise OutputError("--people many needs a person detector", "add --detector FILE.onnx")
     found = find_sources(sources)
     for suffix, count in found.skipped.items():
         say(f"skipped: {count} files of kind {suffix}")
@@ -93,11 +94,17 @@ def batch(
     loaded = load_backend(str(path), backend, precision, threads, say)
     name, card = loaded.backend.name, loaded.backend.card
     loaded.backend.close()
-    choices = {"people": people, "detector": str(detector), "smooth": smooth, "stride": stride}
+    who = TrackingConfig(mode=people, detector=detector).resolve(card)
+    choices = {
+        "people": who.mode,
+        "detector": str(who.detector),
+        "smooth": smooth,
+        "stride": stride,
+    }
     options = BatchOptions(
         out=out, model=str(path.resolve()), backend=name, precision=loaded.precision,
-        threads=threads, key=make_key(path, name, loaded.precision, choices), people=people,
-        detector=None if detector is None else str(detector.resolve()), smooth=smooth,
+        threads=threads, key=make_key(path, name, loaded.precision, choices), people=who.mode,
+        detector=_make_absolute(str(who.detector)), smooth=smooth,
         stride=stride,
     )  # fmt: skip
     executor = _make_executor(cluster, workers, threads)
@@ -114,6 +121,12 @@ def batch(
     _show(summary, len(found.sources), time.perf_counter() - started, out)
     if summary.failed:
         raise typer.Exit(3)
+
+
+def _make_absolute(detector: str) -> str:
+    """A file's path for workers that run elsewhere; a name stays as it is."""
+    path = Path(detector)
+    return str(path.resolve()) if path.is_file() else detector
 
 
 def _make_executor(cluster: str | None, workers: int, threads: int) -> "Executor":

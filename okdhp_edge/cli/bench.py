@@ -43,7 +43,7 @@ def bench(
     from okdhp_edge.backends.selection import choose_model
     from okdhp_edge.bench.measure import candidates, measure, recommend, slower_than_float
     from okdhp_edge.bench.present import HEADINGS, format_cells, markdown, plot
-    from okdhp_edge.data.load import load
+    from okdhp_edge.data.detection import load_for
     from okdhp_edge.errors import ModelError
     from okdhp_edge.evaluation.evaluate import check_metric
     from okdhp_edge.system.files import wrap_write_errors, write_text
@@ -54,7 +54,8 @@ def bench(
     if not tried:
         raise ModelError(f"no installed backend runs {path}", "; ".join(left_out))
     skeleton = tried[0].card.skeleton.skeleton()
-    poses = load(data, split).with_skeleton(skeleton) if data else None
+    kind = tried[0].card.kind
+    poses = load_for(kind, data, split).with_skeleton(skeleton) if data else None
     chosen = metric or (poses.metric if poses else "")
     if poses:
         check_metric(chosen)

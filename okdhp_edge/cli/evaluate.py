@@ -25,15 +25,20 @@ if TYPE_CHECKING:
 _AP = "ap"
 Metric = Annotated[
     str | None,
-    typer.Option(help="pck@0.2, pckh@0.5, oks, or ap (COCO's). Default: the data set's."),
+    typer.Option(
+        help="pck@0.2, pckh@0.5, oks, ap (COCO's); of detectors box_ap. Default: the data set's."
+    ),
 ]
 FlipTest = Annotated[
     bool,
     typer.Option(help="Average over each crop and its mirror image (doubles inference time)."),
 ]
 Detector = Annotated[
-    Path | None,
-    typer.Option(help="With ap: use this ONNX detector's boxes instead of the labelled ones."),
+    str | None,
+    typer.Option(
+        help="With ap: use this detector's boxes instead of the labelled ones: person, or an ONNX "
+        "file."
+    ),
 ]
 Predictions = Annotated[Path | None, typer.Option(help="With ap: COCO results file to write.")]
 Results = Annotated[
@@ -65,7 +70,7 @@ def evaluate(
     from okdhp_edge.system.outputs import check_outputs
 
     place = Path(data.partition(":")[2])
-    read = [path for path in (results, detector, place) if path and path.is_file()]
+    read = [path for path in (results, Path(detector or ""), place) if path and path.is_file()]
     check_outputs({"--predictions": predictions, "--record": record}, read)
     if results is not None:
         evaluate_results(data, split, results)
@@ -95,13 +100,13 @@ def _evaluate_with_metric(
     data: str, split: str, loaded: "Backend", metric: str | None, flip_test: bool
 ) -> dict[str, object]:
     from okdhp_edge.backends.base import predict_with
-    from okdhp_edge.data.load import load
+    from okdhp_edge.data.detection import load_for
     from okdhp_edge.data.sample import list_kinds
     from okdhp_edge.evaluation.evaluate import evaluate as evaluate_set
     from okdhp_edge.inference.flip_test import Predict, add_flip_test
 
     card = loaded.card
-    poses = load(data, split).with_skeleton(card.skeleton.skeleton())
+    poses = load_for(card.kind, data, split).with_skeleton(card.skeleton.skeleton())
     for note in poses.notes:
         say(note)
     chosen = metric or poses.metric

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from okdhp_edge.backends.base import Backend
     from okdhp_edge.data.sample import PoseDataset
 
+_MIN_BOX_SCORE = 0.1
+
 
 def evaluate_results(data: str, split: str, results: Path) -> None:
     """Score a COCO results file."""
@@ -33,7 +35,7 @@ def evaluate_with_coco(
     split: str,
     loaded: "Backend",
     flip_test: bool,
-    detector: Path | None,
+    detector: str | None,
     predictions: Path | None,
 ) -> dict[str, object]:
     """Score a model, on labelled boxes or on a detector's."""
@@ -73,22 +75,24 @@ def evaluate_with_coco(
         names = [j for j, k in zip(truth.skeleton.joints, known, strict=True) if not k]
         say(f"the model does not predict {', '.join(names)}: counted as missed")
     return {
-        "data": "coco", "metric": "ap", "boxes": detector.name if detector else "labelled",
+        "data": "coco", "metric": "ap", "boxes": Path(detector).name if detector else "labelled",
         "value": numbers["AP"], "ap": numbers,
     }  # fmt: skip
 
 
 def _replace_boxes(
-    truth: "PoseDataset", detector: Path | None
+    truth: "PoseDataset", detector: str | None
 ) -> "tuple[PoseDataset, NDArray[np.float64] | None]":
     """The labelled persons, or one sample per detected box with its score."""
     if detector is None:
         return truth, None
     import numpy as np
 
-    from okdhp_edge.inference.person_detector import PersonDetector
+    from okdhp_edge.inference.open_detector import SHIPPED_DETECTOR, open_detector
 
-    detect = PersonDetector(detector)
+    # COCO's evaluation ranks boxes by their scores: it wants the unlikely ones too.
+    min_score = _MIN_BOX_SCORE if detector == SHIPPED_DETECTOR else None
+    detect = open_detector(detector, min_score=min_score, say=say)
     images = {s.image_name: s for s in truth.samples}
     samples, scores = [], []
     for name, sample in images.items():

@@ -26,7 +26,9 @@ Boxes = Annotated[
 PersonClass = Annotated[
     str, typer.Option(help="Person class in the box files: a VOC name or a YOLO index.")
 ]
-Detector = Annotated[Path | None, typer.Option(help="ONNX detector for images without boxes.")]
+Detector = Annotated[
+    str | None, typer.Option(help="For images without boxes: person, or an ONNX detector.")
+]
 Every = Annotated[int, typer.Option(min=1, help="Use every n-th frame of a video.")]
 MaxNegatives = Annotated[
     int,
@@ -107,7 +109,12 @@ def label(
 
     for tool in format_ or ():
         check_tool(tool)
-    read = [*sources, *teacher, *(exclude or ()), *([detector] if detector else ())]
+    read = [
+        *sources,
+        *teacher,
+        *(exclude or ()),
+        *([Path(detector)] if detector and Path(detector).is_file() else ()),
+    ]
     read += [] if boxes in (_SIDECAR_BOXES, _NO_BOXES) else [Path(boxes)]
     check_outputs({"--out": out, "the progress file of --out": out.with_suffix(".partial"),
                    "--sheet": sheet}, read)  # fmt: skip

@@ -42,9 +42,10 @@ def run(
     stride: option.Stride = 1,
     max_fps: option.MaxFps = None,
     max_frames: option.MaxFrames = None,
-    people: option.PeopleCount = "one",
+    people: option.PeopleCount = "auto",
     detector: option.Detector = None,
     detect_every: option.DetectEvery = 15,
+    max_people: option.MaxPeople = 20,
     smooth: option.Smooth = False,
     threshold: option.Threshold = 0.3,
     model: option.Model = None,
@@ -73,7 +74,9 @@ def run(
     from okdhp_edge.run.reader import FramePolicy
     from okdhp_edge.run.sources.camera import CameraSettings
 
-    who = assembly.TrackingConfig(mode=people, detector=detector, every=detect_every, smooth=smooth)
+    who = assembly.TrackingConfig(
+        mode=people, detector=detector, every=detect_every, max_people=max_people, smooth=smooth
+    )
     pace = FramePolicy(live=_LIVE.get(policy), stride=stride, max_fps=max_fps)
     named = {"save": save, "json": json_lines, "coco": coco, "csv": csv}
     outputs = assembly.Outputs(_collect_files(named, write), window, watchdog)
@@ -85,13 +88,15 @@ def run(
             tune_threads=True, retime=retime, detail=say if verbose else _ignore,
         )  # fmt: skip
         closing.enter_context(loaded)
+        who = who.resolve(loaded.card)
         sources = assembly.open_sources(wanted, CameraSettings(_parse_size(size), fps), closing)
         feeds = assembly.make_source_runs(sources, outputs, loaded.card, pace.stride, closing)
         pipeline = assembly.assemble(sources, loaded, who, pace, controls, closing)
         if web:
             _serve(web, web_token, pipeline, feeds, controls, (model, selection), closing)
         results, failure = _run_with_progress(pipeline, feeds, controls, selection, max_frames)
-    _check_selection(selection, results, people)
+    _check_selection(selection, results, who.mode)
+    _report_crowd(pipeline.most_left_out, max_people)
     _tell(results, report, outputs, failure)
 
 
@@ -101,6 +106,12 @@ def _check_selection(selection: "Selection", results: "Sequence[RunReport]", peo
         infer = result.stages.get("infer")
         if people == "one" and infer is not None and infer.n >= _MIN_FRAMES_TO_JUDGE:
             selection.check_against(infer.p50, say)
+
+
+def _report_crowd(left_out: int, max_people: int) -> None:
+    if left_out:
+        say(f"up to {left_out} people of a frame beyond the {max_people} nearest were left out; "
+            "raise --max-people")  # fmt: skip
 
 
 def _report_files(results: "Sequence[RunReport]", outputs: "Outputs") -> None:

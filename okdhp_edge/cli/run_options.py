@@ -36,15 +36,19 @@ Stride = Annotated[int, _input(min=1, help="Process every n-th frame only.")]
 MaxFps = Annotated[float | None, _input(min=0.1, help="Maximum frames processed per second.")]
 MaxFrames = Annotated[int | None, _input(min=1, help="Stop after N frames.")]
 PeopleCount = Annotated[
-    Literal["one", "many"],
-    _people(help="one: tracked by its joints; many: found by --detector."),
+    Literal["auto", "one", "many"],
+    _people(help="one: the nearest person; many: everybody; auto: many, if --detector fits."),
 ]
 Detector = Annotated[
-    Path | None,
+    str | None,
     _people(
-        help="ONNX person detector (YOLOX or YOLOv8 output layout, or as described by a .toml file "
-        "next to it)."
+        help="person (shipped, the default for models of people), another detector of this "
+        "project, an ONNX file (YOLOX or YOLOv8 output layout, or as described by a .toml file "
+        "next to it), or none."
     ),
+]
+MaxPeople = Annotated[
+    int, _people(min=1, help="Estimate the N nearest people of a frame; others are counted.")
 ]
 DetectEvery = Annotated[int, _people(min=1, help="Run the detector every N frames.")]
 Smooth = Annotated[

@@ -49,6 +49,11 @@ class Augmentation(BaseModel):
     """Share of the crops of which a rectangle is noise (Zhong et al., AAAI 2020): an occlusion."""
     blur: Share = 0.0
     """Share of the crops that are as unsharp as a person half or a quarter as large."""
+    zoom: Annotated[float, Field(ge=1, le=8)] = 1.0
+    """Of a detector: images appear larger or smaller by up to this factor."""
+    mosaic: Share = 0.0
+    """Of a detector: share of the examples that are put together of four images (YOLOv4,
+    Bochkovskiy et al., 2020, section 3.3)."""
     views: Annotated[int, Field(ge=1, le=8)] = 1
     """Crops of each person in one step, augmented independently (Hoffer et al., CVPR 2020)."""
 
@@ -102,7 +107,7 @@ def make_training_crop(
     scale = 1 + rng.uniform(-1, 1) * augmentation.scale
     stretch = np.exp(rng.uniform(-1, 1) * augmentation.stretch) if augmentation.stretch else 1.0
     picture = sample.image.read()
-    colours = _make_colour_table(augmentation.colour, rng) if augmentation.colour else None
+    colours = make_colour_table(augmentation.colour, rng) if augmentation.colour else None
 
     place = partial(crop_from_frame, box, padding=spec.box_padding, rotation_deg=rotation,
                     scale=scale, stretch=stretch, mirror=mirror)  # fmt: skip
@@ -123,9 +128,9 @@ def make_training_crop(
     inside = ((xy >= 0) & (xy <= np.array(spec.size) - 1)).all(axis=1)
     # A teacher with better eyes looks past the blur and the occlusion.
     image = cut(spec.size)
-    if _draw_bernoulli(augmentation.blur, rng):
-        image = _blur(image, rng)
-    if _draw_bernoulli(augmentation.erase, rng):
+    if draw_bernoulli(augmentation.blur, rng):
+        image = blur(image, rng)
+    if draw_bernoulli(augmentation.erase, rng):
         _erase(image, rng)
     return TrainingCrop(
         image=image,
@@ -143,16 +148,17 @@ def _move_box(
 ) -> Box:
     """What is cut out: the person, the extent of the joints, or a half; a little aside."""
     box = sample.box.copy()
-    if _draw_bernoulli(augmentation.joint_box, rng) and sample.labelled.sum() >= _MIN_BOX_JOINTS:
+    if draw_bernoulli(augmentation.joint_box, rng) and sample.labelled.sum() >= _MIN_BOX_JOINTS:
         box = box_around(sample.xy[sample.labelled])
-    if _draw_bernoulli(augmentation.half_body, rng):
+    if draw_bernoulli(augmentation.half_body, rng):
         box = _choose_half_box(sample, skeleton, rng)
     box[:2] += rng.uniform(-1, 1, 2) * augmentation.shift * box[2:].max()
     return box
 
 
-def _draw_bernoulli(share: float, rng: np.random.Generator) -> bool:
-    """Draws only for what the recipe asks for, so that other augmentation is as it was."""
+def draw_bernoulli(share: float, rng: np.random.Generator) -> bool:
+    """Whether what has this share happens; draws only for what the recipe asks for, so that other
+    augmentation stays as it was."""
     return share > 0 and bool(rng.uniform() < share)
 
 
@@ -163,7 +169,8 @@ def _choose_half_box(sample: Sample, skeleton: Skeleton, rng: np.random.Generato
     return box_around(sample.xy[half]) if half.sum() >= _MIN_BOX_JOINTS else sample.box.copy()
 
 
-def _blur(image: Image, rng: np.random.Generator) -> Image:
+def blur(image: Image, rng: np.random.Generator) -> Image:
+    """The image as unsharp as if it were half to a quarter as large."""
     height, width = image.shape[:2]
     factor = int(rng.integers(2, 5))
     small = cv2.resize(image, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
@@ -181,7 +188,8 @@ def _erase(image: Image, rng: np.random.Generator) -> None:
     image[top : top + rows, left : left + columns, :3] = noise
 
 
-def _make_colour_table(strength: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+def make_colour_table(strength: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """(1, 256, 3) levels by level, for `cv2.LUT`, of a random brightness, contrast and tint."""
     gain = 1 + rng.uniform(-1, 1) * strength + rng.uniform(-0.4, 0.4, 3) * strength
     offset = rng.uniform(-1, 1) * strength * 128
     levels = np.arange(256, dtype=np.float32)[:, None]

@@ -69,7 +69,7 @@ def parse_box(annotation: Mapping[str, Any], labelled_xy: NDArray[np.float64], n
     # CVAT gives a single point a box of no size.
     empty = given.size == 4 and not given[2:].any() and len(labelled_xy) > 0
     if empty:
-        return _make_box_around(labelled_xy)
+        return make_box_around(labelled_xy)
     if given.size == 4:
         return given
     if given.size:
@@ -83,7 +83,7 @@ def parse_box(annotation: Mapping[str, Any], labelled_xy: NDArray[np.float64], n
     return box_around(labelled_xy)
 
 
-def _make_box_around(xy: NDArray[np.float64]) -> Box:
+def make_box_around(xy: NDArray[np.float64]) -> Box:
     """Their extent, at least as large as a person that can be seen."""
     extent = box_around(xy)
     size = np.maximum(extent[2:], _MIN_PERSON_PX)

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.artifacts.card import DecoderSpec, InputSpec
+from okdhp_edge.data.detection import BOX_METRIC, DetectionSample
 from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.evaluation.average_precision import average_precision_score
+from okdhp_edge.evaluation.box_average_precision import box_average_precision_score
 from okdhp_edge.inference.flip_test import Predict
 from okdhp_edge.inference.top_down import crop_for, image_from_heatmap
 from okdhp_edge.pose.crop import Affine, apply
@@ -23,7 +25,7 @@ Progress = Callable[[int], None]
 
 # MPII's evaluation leaves these out of its mean.
 _PCKH_EXCLUDED_JOINTS = ("pelvis", "thorax")
-_METRIC_PATTERN = re.compile(r"(pck|pckh)@(0?\.\d+|1\.0)|oks|ap")
+_METRIC_PATTERN = re.compile(r"(pck|pckh)@(0?\.\d+|1\.0)|oks|ap|box_ap")
 
 
 class EvaluationCrop(NamedTuple):
@@ -39,7 +41,8 @@ def make_inference_crop(sample: Sample, spec: InputSpec, stride: int) -> Evaluat
     Raises:
         DataError: the image cannot be read.
     """
-    image, transform = crop_for(spec, sample.image.read(), sample.box)
+    picture = sample.image.read()
+    image, transform = crop_for(spec, picture, sample.get_box(picture))
     if spec.mask:
         image = np.dstack([image, sample.mask.warped(transform, spec.size)])
     return EvaluationCrop(image, image_from_heatmap(transform, stride))
@@ -121,7 +124,7 @@ def evaluate(
 def check_metric(metric: str) -> None:
     """Raise DataError unless `metric` is one we know."""
     if not _METRIC_PATTERN.fullmatch(metric):
-        raise DataError(f"unknown metric '{metric}'", "use pck@0.2, pckh@0.5, oks or ap")
+        raise DataError(f"unknown metric '{metric}'", "use pck@0.2, pckh@0.5, oks, ap or box_ap")
 
 
 def score(
@@ -136,6 +139,8 @@ def score(
         score_NK: each joint's score; `ap` ranks persons by them, without they are equal.
     """
     check_metric(metric)
+    if metric == BOX_METRIC or isinstance(poses.samples[0], DetectionSample):
+        return _score_boxes(poses, predicted_NK2, metric, score_NK)
     if metric == "ap":
         scores = np.ones(predicted_NK2.shape[:2]) if score_NK is None else score_NK
         return average_precision_score(poses, predicted_NK2, scores)
@@ -160,6 +165,25 @@ def score(
             "choose another --metric: pck needs torsos, pckh needs head sizes, oks needs areas",
         )
     return result
+
+
+def _score_boxes(
+    poses: PoseDataset,
+    corners_NK2: NDArray[np.floating],
+    metric: str,
+    score_NK: NDArray[np.floating] | None,
+) -> Score:
+    """Boxes of a detector, as `pose.center_map` returns them."""
+    images = [s for s in poses.samples if isinstance(s, DetectionSample)]
+    if metric != BOX_METRIC or len(images) != len(poses):
+        raise DataError(
+            f"{metric} does not fit {poses.source}",
+            f"evaluate detectors by {BOX_METRIC}, pose models by another metric",
+        )
+    assert score_NK is not None
+    corners = corners_NK2.reshape(len(images), -1, 4)
+    boxes = np.concatenate([corners[..., :2], corners[..., 2:] - corners[..., :2]], axis=-1)
+    return box_average_precision_score(images, boxes, score_NK[:, ::2])
 
 
 def _to_array(values: Iterator[float | None]) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ from okdhp_edge.artifacts.model_store import mark_newest
 from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.pytorch import BRANCH_WEIGHTS_NAME
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.data.load import load
+from okdhp_edge.data.detection import load_for
 from okdhp_edge.data.sample import PoseDataset, list_kinds
 from okdhp_edge.evaluation.evaluate import evaluate, make_inference_crop
 from okdhp_edge.export.learned_ranges import write_learned_ranges
@@ -79,10 +79,12 @@ def export_branch(checkpoint: Path, options: ExportOptions) -> Path:
 
 def _export_branch(checkpoint: Path, options: ExportOptions) -> Path:
     facts = read_info(checkpoint)
-    val = load(options.data or facts.data, "val").with_skeleton(facts.skeleton.skeleton())
+    val = load_for(facts.recipe.kind, options.data or facts.data, "val").with_skeleton(
+        facts.skeleton.skeleton()
+    )
     branch = choose_branch(facts, options.branch)
     recipe = facts.recipe
-    net = build_network(recipe.network, len(facts.skeleton.joints), load_encoder=False)
+    net = build_network(recipe.network, facts.channels, load_encoder=False)
     load_net(checkpoint, net)
     net.eval()
     single = strip(net, recipe.network, branch)

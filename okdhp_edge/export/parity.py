@@ -6,8 +6,12 @@ from numpy.typing import NDArray
 from okdhp_edge.artifacts.card import DecoderSpec
 from okdhp_edge.errors import GateError
 from okdhp_edge.inference.flip_test import Predict
+from okdhp_edge.pose.center_map import compute_probability, decode_corners
+from okdhp_edge.pose.heatmap import HeatmapKind, Heatmaps
 
 MAX_SHIFT_PX = 0.1
+# Of a detector's center: below it nobody reads the box.
+_MIN_PROBABILITY = 0.05
 
 
 def measure_joint_shift(
@@ -20,10 +24,19 @@ def measure_joint_shift(
     """
     a = reference(crops_BHWC)["model"]
     b = exported(crops_BHWC)["model"]
+    if decoder.kind is HeatmapKind.CENTERS:
+        return _measure_corner_shift(a, b) * decoder.stride
     first, second = (decoder.decode(h) for h in (a, b))
     distance = np.linalg.norm(first.xy_BK2 - second.xy_BK2, axis=-1) * decoder.stride
     clear = _has_clear_peak(a)
     return float(distance[clear].max()) if clear.any() else 0.0
+
+
+def _measure_corner_shift(a_B5HW: Heatmaps, b_B5HW: Heatmaps) -> float:
+    """The same of a detector's boxes, cell by cell where a person is at all likely."""
+    likely = compute_probability(a_B5HW[:, 0]) >= _MIN_PROBABILITY
+    shift = np.abs(decode_corners(a_B5HW) - decode_corners(b_B5HW))[likely]
+    return float(shift.max()) if shift.size else 0.0
 
 
 def _has_clear_peak(heatmaps_BKHW: NDArray[np.float32]) -> NDArray[np.bool_]:

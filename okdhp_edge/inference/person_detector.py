@@ -94,6 +94,9 @@ class PersonDetector:
         )
         return [Detection(boxes[i], float(score[likely][i])) for i in np.ravel(kept).astype(int)]
 
+    def close(self) -> None:
+        """Nothing is held that needs closing."""
+
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         """Whether the output can be what the description says."""
         columns = (5 if self.spec.objectness else 4) + self.spec.person_class + 1
@@ -159,4 +162,4 @@ def _make_cells(size: tuple[int, int], strides: tuple[int, ...]) -> NDArray[np.f
 
 
 Detect = Callable[[Image], list[Detection]]
-"""What finds persons in a frame."""
+"""What finds persons in a frame, the surest first."""

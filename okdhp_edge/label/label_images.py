@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from okdhp_edge.inference.external_pose_model import ExternalPoseModel
-from okdhp_edge.inference.person_detector import PersonDetector
+from okdhp_edge.inference.open_detector import open_detector
 from okdhp_edge.label.coco_file import LabelResult, assemble
 from okdhp_edge.label.consensus import merge_skeletons
 from okdhp_edge.label.images import ImageItem, list_items, read_images
@@ -32,7 +32,7 @@ def label(options: LabelOptions) -> LabelResult:
     # What cannot be opened is told before anything is written.
     teachers = [ExternalPoseModel(path, 1, options.precision) for path in options.teachers]
     if options.detector is not None:
-        PersonDetector(options.detector, threads=1)
+        open_detector(options.detector, threads=1).close()
     skeleton = merge_skeletons([teacher.skeleton for teacher in teachers])
     partial = ProgressLog(options.out.with_suffix(".partial"), options.collect_settings())
     waiting = [item for item in items if item.key not in partial.done]

@@ -20,7 +20,7 @@ class LabelOptions:
         out: the COCO JSON; frames of videos go into a folder of its name next to it.
         teachers: ONNX files, each with its TOML.
         find: boxes that are there already; None where there are none.
-        detector: ONNX file of a detector for the images that have no boxes; None for without.
+        detector: name or ONNX file of a detector for images that have no boxes; None for none.
         every: of a video one frame in so many.
         max_negatives: maximum number of negative boxes per image.
         min_box_height: persons whose box is lower than this many pixels are left out.
@@ -36,7 +36,7 @@ class LabelOptions:
     out: Path
     teachers: Sequence[Path]
     find: BoxFinder | None = None
-    detector: Path | None = None
+    detector: str | Path | None = None
     rules: ConsensusRules = field(default_factory=ConsensusRules)
     every: int = 10
     max_negatives: int = 0

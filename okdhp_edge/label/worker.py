@@ -6,7 +6,7 @@ import numpy as np
 
 from okdhp_edge.errors import DataError
 from okdhp_edge.inference.external_pose_model import ExternalPoseModel
-from okdhp_edge.inference.person_detector import PersonDetector
+from okdhp_edge.inference.open_detector import Detector, open_detector
 from okdhp_edge.label.consensus import Label, clip_to_image, merge_predictions
 from okdhp_edge.label.images import ImageItem, difference_hash, get_frame_path, save_frame
 from okdhp_edge.label.negatives import sample_negative_boxes
@@ -98,11 +98,11 @@ class Worker:
         return teachers
 
     @property
-    def _detector(self) -> PersonDetector:
+    def _detector(self) -> Detector:
         if not hasattr(self._of_thread, "detector"):
             assert self._options.detector is not None
-            self._of_thread.detector = PersonDetector(self._options.detector, threads=1)
-        detector: PersonDetector = self._of_thread.detector
+            self._of_thread.detector = open_detector(self._options.detector, threads=1)
+        detector: Detector = self._of_thread.detector
         return detector
 
 

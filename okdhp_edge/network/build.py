@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from okdhp_edge.network.aggregation import FeatureAggregationUnit
 from okdhp_edge.network.branches import BackboneOutputs, Normalise, PoseNet
-from okdhp_edge.network.config import STRIDE, HourglassConfig, MobilePoseConfig, get_normalization
+from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig, get_normalization
 from okdhp_edge.network.decoder import Decoder, DucDecoder, UpsampleDecoder
 from okdhp_edge.network.encoders import Encoder, build_encoder, count_output_channels
 from okdhp_edge.network.hourglass import HourglassBranch, Stacks, Stem
@@ -97,7 +97,7 @@ def _build_with_neck(
     config: MobilePoseConfig, encoder: Encoder, joints: int, normalise: Normalise
 ) -> PoseNet:
     assert config.neck is not None
-    upsamplings = (encoder.stride // STRIDE).bit_length() - 1
+    upsamplings = (encoder.stride // config.stride).bit_length() - 1
     widths = config.decoder_channels[-upsamplings:]
     merged = (encoder.stride // config.neck).bit_length() - 1
     trunk = TopDownNeck(encoder, config.neck, widths[:merged])
@@ -119,7 +119,7 @@ def _widen_first_convolution(module: nn.Module) -> None:
 
 
 def _build_decoder(config: MobilePoseConfig, encoder: Encoder, joints: int, depth: int) -> Decoder:
-    upsamplings = (encoder.stride // STRIDE).bit_length() - 1
+    upsamplings = (encoder.stride // config.stride).bit_length() - 1
     if config.decoder == "duc":
         return DucDecoder(encoder.channels, upsamplings, joints, depth)
     # An encoder with a finer map needs fewer stages: the widths are taken from the fine end.

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 STRIDE = 4
-"""Every network here gives heatmaps at a quarter of its input."""
+"""Heatmaps are a quarter of the input, unless a recipe says otherwise."""
 
 # ImageNet's channel statistics times 255, in BGR order.
 _IMAGENET_MEAN = (103.53, 116.28, 123.675)
@@ -113,6 +113,8 @@ class MobilePoseConfig(_Network):
     share_to: Literal[2, 4, 8, 16] | None = None
     """The stride up to which the encoder is shared: every branch has its own coarser layers, all
     from the same pre-trained weights. None shares the whole encoder."""
+    stride: Literal[4, 8] = 4
+    """Of the heatmaps: pixels of the input to a cell."""
     neck: Literal[4, 8, 16] | None = None
     """The stride to which the encoder's own finer maps are merged into its coarsest, top down,
     before the branches part; with the `upsample` decoder. None: branches see the coarsest alone."""
@@ -121,6 +123,8 @@ class MobilePoseConfig(_Network):
 
     @model_validator(mode="after")
     def _check_neck(self) -> "MobilePoseConfig":
+        if self.neck and self.neck < self.stride:
+            raise ValueError("network.neck is finer than network.stride")
         if self.neck and (self.share_to is not None or self.decoder != "upsample"):
             raise ValueError("network.neck needs decoder = 'upsample' and no share_to")
         return self

@@ -27,6 +27,8 @@ class HeatmapKind(StrEnum):
     PRESENCE = "presence"
     """As `logits`, and their level tells whether the joint is in the crop at all: its probability
     is the logistic function of the logarithm of their mean exponential."""
+    CENTERS = "centers"
+    """Of a person detector, see `pose.center_map`."""
 
 
 class Decoded(NamedTuple):

@@ -10,7 +10,7 @@ from okdhp_edge.artifacts.card import CARD_NAME, RANGES_FILE_NAME, read_card, wr
 from okdhp_edge.artifacts.model_store import mark_newest
 from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.backends.registry import get_profile, list_runtime_profiles
-from okdhp_edge.data.load import load
+from okdhp_edge.data.detection import load_for
 from okdhp_edge.errors import ModelError
 from okdhp_edge.quantize.graph.onnx_qdq import find_matching_nodes
 from okdhp_edge.quantize.ranges.calibration import load_calibration_set
@@ -103,7 +103,7 @@ def prepare_quantization_inputs(fp32: Path, options: QuantizeOptions) -> Quantiz
         raise ModelError(f"{fp32} has no measured metric", "export it again")
     source = fp32 / card.model_file
     crops = load_calibration_set(options.data, options.calibration, card.input, card.decoder)
-    gate = load(options.data, "val").with_skeleton(card.skeleton.skeleton())
+    gate = load_for(card.kind, options.data, "val").with_skeleton(card.skeleton.skeleton())
     learned = _read_learned_ranges(fp32)
     reference = options.reference or fp32
     held_against = read_card(reference)

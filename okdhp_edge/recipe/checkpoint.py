@@ -42,6 +42,11 @@ class CheckpointInfo(BaseModel):
     """Highest score of any deployable branch so far; in INT8 where the recipe trains for it."""
     version: str
 
+    @property
+    def channels(self) -> int:
+        """Of the network's output."""
+        return self.recipe.count_channels(len(self.skeleton.joints))
+
 
 def save(
     path: Path,

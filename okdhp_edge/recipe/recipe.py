@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from okdhp_edge.artifacts.card import DecoderSpec, InputSpec
+from okdhp_edge.artifacts.card import DecoderSpec, InputSpec, count_channels
 from okdhp_edge.data.augment import Augmentation
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.config import (
@@ -75,6 +75,16 @@ class HeatmapTable(_Table):
         return HeatmapKind.PRESENCE if self.presence else HeatmapKind.LOGITS
 
 
+class DetectionTable(_Table):
+    """`[detection]`: the loss of a person detector."""
+
+    box_weight: Weight = 5.0
+    """Of the boxes' loss, 1 - GIoU, against that of the centers."""
+    center_size: Annotated[float, Field(gt=0, le=1)] = 0.54
+    """Share of a box over which its Gaussian reaches, three standard deviations to either side
+    (TTFNet, Liu et al., AAAI 2020, section 3.2)."""
+
+
 class OptimizerTable(_Table):
     """`[optimizer]`."""
 
@@ -117,6 +127,8 @@ class Recipe(_Table):
     """All settings that determine the result of a training run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    kind: Literal["pose", "detector"] = "pose"
+    """What is trained: joints in a person's crop, or a detector of persons in whole images."""
     data: str = "synthetic"
     """KIND:PATH; `--data` overrides it."""
     train_split: str = "train"
@@ -132,6 +144,7 @@ class Recipe(_Table):
     network: NetworkConfig
     input: InputTable = InputTable()
     heatmap: HeatmapTable = HeatmapTable()
+    detection: DetectionTable = DetectionTable()
     distillation: DistillationTable = OkdhpTable(method="okdhp")
     augmentation: Augmentation = Augmentation()
     optimizer: OptimizerTable = OptimizerTable()
@@ -152,6 +165,7 @@ class Recipe(_Table):
         if sigmas and (len(sigmas) != branches or sigmas[0] != self.heatmap.sigma):
             raise ValueError("heatmap.branch_sigmas needs one sigma per branch, the first = sigma")
         self._check_cost()
+        self._check_detector()
         self.distillation.check(branches, self.augmentation.views, self.input.size)
         if self.quantization and self.quantization.branch not in self.deployable:
             raise ValueError(f"quantization.branch must be one of {list(self.deployable)}")
@@ -159,6 +173,18 @@ class Recipe(_Table):
             # An average of weights is no INT8 network that any step has trained.
             raise ValueError("optimizer.average and [quantization] are mutually exclusive")
         return self
+
+    def _check_detector(self) -> None:
+        if not self.is_detector:
+            return
+        if self.network.kind != "mobilepose" or self.network.mask:
+            raise ValueError("a detector needs network.kind = 'mobilepose' without a mask")
+        table = self.distillation
+        plain = table.method == "supervised" or (
+            isinstance(table, OkdhpTable) and not (table.teacher or table.peer_size)
+        )
+        if not plain or self.augmentation.views > 1:
+            raise ValueError("a detector is trained by supervised or okdhp, with one view")
 
     def _check_cost(self) -> None:
         """Refuse, by arithmetic alone, what no machine could build."""
@@ -173,6 +199,15 @@ class Recipe(_Table):
                 f"a step of {pixels / 1e6:.0f} million pixels (batch_size x views x input.size) is "
                 f"more than {_MAX_STEP_PIXELS / 1e6:.0f} million"
             )
+
+    @property
+    def is_detector(self) -> bool:
+        """Whether a person detector is trained, and not a pose model."""
+        return self.kind == "detector"
+
+    def count_channels(self, classes: int) -> int:
+        """Channels of the network's output, for so many joints or, of a detector, classes."""
+        return count_channels(self.decoder_spec().kind, classes)
 
     @property
     def deployable(self) -> tuple[int, ...]:
@@ -194,15 +229,20 @@ class Recipe(_Table):
                 "height": self.input.size[1],
                 "mean": mean,
                 "std": std,
-                "box_padding": self.input.box_padding,
+                # A detector is shown the image and nothing around it.
+                "box_padding": 1.0 if self.is_detector else self.input.box_padding,
                 "mask": self.network.mask,
             }
         )
 
     def decoder_spec(self) -> DecoderSpec:
         """How its heatmaps are read."""
-        table = self.heatmap
-        return DecoderSpec(kind=table.kind, sigma=table.sigma, smooth=table.smooth, stride=STRIDE)
+        table, network = self.heatmap, self.network
+        return DecoderSpec(
+            kind=HeatmapKind.CENTERS if self.is_detector else table.kind,
+            sigma=table.sigma, smooth=table.smooth,
+            stride=network.stride if network.kind == "mobilepose" else STRIDE,
+        )  # fmt: skip
 
 
 _TABLE_MODELS: dict[str, tuple[type[BaseModel], ...]] = {
@@ -210,6 +250,7 @@ _TABLE_MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "network": (HourglassConfig, MobilePoseConfig),
     "input": (InputTable,),
     "heatmap": (HeatmapTable,),
+    "detection": (DetectionTable,),
     "augmentation": (Augmentation,),
     "optimizer": (OptimizerTable,),
     "freeze": (FreezeTable,),

@@ -2,17 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from okdhp_edge.artifacts.card import ModelCard
 from okdhp_edge.backends.base import Backend
 from okdhp_edge.errors import ModelError, OutputError
-from okdhp_edge.inference.person_detector import PersonDetector
+from okdhp_edge.inference.open_detector import (
+    NO_DETECTOR,
+    SHIPPED_DETECTOR,
+    check_pose_model,
+    choose_detector,
+    open_detector,
+)
 from okdhp_edge.inference.pose_estimator import MAX_WARMUP_BATCH_SIZE, PoseEstimator
 from okdhp_edge.inference.tracking.detection_scheduler import DetectionScheduler
-from okdhp_edge.inference.tracking.multi_person import DETECTION_INTERVAL_FRAMES, MultiPersonTracker
+from okdhp_edge.inference.tracking.multi_person import (
+    DETECTION_INTERVAL_FRAMES,
+    MAX_PEOPLE,
+    MultiPersonTracker,
+)
 from okdhp_edge.inference.tracking.single_person import SinglePersonTracker, Tracker
 from okdhp_edge.inference.tracking.smoothing import Smoother
 from okdhp_edge.run.controls import Controls
@@ -38,16 +48,37 @@ class TrackingConfig:
     """Which people to track, and how.
 
     Attributes:
-        mode: one person, followed by the joints; or many, found by a detector.
-        detector: its ONNX file; needed for many.
+        mode: one person, followed by the joints; or many, found by a detector; `auto`: everybody,
+            where a detector fits the model.
+        detector: its name or file; None: the shipped one where it fits; `none`: none.
         every: frames from one detection to the next.
+        max_people: of one frame; the nearest of more.
         smooth: whether joints are filtered over time.
     """
 
-    mode: Literal["one", "many"] = "one"
-    detector: Path | None = None
+    mode: Literal["auto", "one", "many"] = "auto"
+    detector: str | Path | None = None
     every: int = DETECTION_INTERVAL_FRAMES
+    max_people: int = MAX_PEOPLE
     smooth: bool = False
+
+    def resolve(self, card: ModelCard) -> "TrackingConfig":
+        """What `auto` stands for with a model.
+
+        Raises:
+            ModelError: the model is no pose model, or many are to be found without a detector.
+        """
+        check_pose_model(card)
+        detector = choose_detector(self.detector, card)
+        mode = self.mode
+        if mode == "auto":
+            mode = "one" if detector is None else "many"
+        if mode == "many" and detector is None:
+            raise ModelError(
+                "--people many needs a person detector",
+                f"none is known to fit {card.name}: use --detector {SHIPPED_DETECTOR}, or an ONNX detector",
+            )
+        return replace(self, mode=mode, detector=detector or NO_DETECTOR)
 
 
 @dataclass(frozen=True)
@@ -146,6 +177,7 @@ def assemble(
     Raises:
         OkdhpError: a detector is missing or cannot be used.
     """
+    people = people.resolve(backend.card)
     estimator = PoseEstimator(backend, StageClock())
     # A search for one person looks at many boxes at once too; a file can wait for that.
     live = any(policy.drops_frames(source) for source in sources)
@@ -162,15 +194,16 @@ def _make_tracker(
     policy: FramePolicy,
     closing: ExitStack,
 ) -> Tracker:
-    if people.mode == "one":
-        return SinglePersonTracker(estimator)
-    if people.detector is None:
-        raise ModelError(
-            "--people many needs a person detector", "pass an ONNX file: --detector yolox_nano.onnx"
-        )
-    # One thread: beside the loop it must not take the cores that the pose network runs on.
     live = policy.drops_frames(source)
-    detector = PersonDetector(people.detector, threads=1 if live else None)
+    if people.detector in (None, NO_DETECTOR):
+        return SinglePersonTracker(estimator)
+    # One thread: beside the loop it must not take the cores that the pose network runs on.
+    detector = open_detector(
+        people.detector, backend=estimator.backend.name, threads=1 if live else None
+    )
+    closing.callback(detector.close)
+    if people.mode == "one":
+        return SinglePersonTracker(estimator, detector)
     scheduler = DetectionScheduler(detector, background=live)
     closing.callback(scheduler.close)
-    return MultiPersonTracker(estimator, scheduler, people.every)
+    return MultiPersonTracker(estimator, scheduler, people.every, people.max_people)

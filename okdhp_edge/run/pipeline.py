@@ -98,6 +98,11 @@ class Pipeline:
         return self._estimator.backend
 
     @property
+    def most_left_out(self) -> int:
+        """People found in one frame beyond those whose poses are estimated."""
+        return max(tracker.most_left_out for tracker in self._trackers)
+
+    @property
     def readers(self) -> Sequence[FrameReader]:
         """What was captured, dropped and skipped, by source."""
         return self._readers.each

@@ -1,7 +1,8 @@
 """Crops and joints for the optimizer, the same for every process count and every resume."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, cast
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -145,14 +146,21 @@ class EpochBatches(Sampler[list[Key]]):
 
 
 def build_loader(
-    dataset: CropDataset, batches: EpochBatches, workers: int
+    dataset: Dataset[_Views | DataError],
+    batches: EpochBatches,
+    workers: int,
+    batch_type: type = Batch,
 ) -> DataLoader[_Views | DataError]:
-    """Worker processes that decode and warp ahead of the optimizer."""
+    """Worker processes that decode and warp ahead of the optimizer.
+
+    Args:
+        batch_type: the named tuple whose columns the data set's rows hold.
+    """
     return DataLoader(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=partial(_collate, batch_type),
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
         # A fork would copy the locks of OpenCV's and OpenMP's threads, but not the threads.
@@ -173,14 +181,14 @@ def iterate_batches(loader: DataLoader[_Views | DataError]) -> Iterator[Batch]:
         yield batch
 
 
-def _collate(items: list[_Views | DataError]) -> Batch | DataError:
+def _collate(batch_type: type, items: list[_Views | DataError]) -> Any:
     persons: list[_Views] = []
     for item in items:
         if isinstance(item, DataError):
             return item
         persons.append(item)
     rows = [row for view in zip(*persons, strict=True) for row in view]
-    return Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True)))
+    return batch_type(*(torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True)))
 
 
 def _start_worker(_: int) -> None:

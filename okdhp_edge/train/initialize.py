@@ -1,11 +1,12 @@
 """Initialize a network from trained weights, with joints matched by name."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.branches import PoseNet
@@ -59,6 +60,63 @@ def initialize_from(
     kept = [j for j, column in zip(skeleton.joints, source, strict=True) if column >= 0]
     reinitialized = [j for j, column in zip(skeleton.joints, source, strict=True) if column < 0]
     return InitializedWeights(tuple(kept), tuple(reinitialized), tuple(left))
+
+
+def initialize_encoder_from(path: Path, net: PoseNet) -> str:
+    """Put a pose model's encoder into a detector: what it learned of people serves both. Neck and
+    decoder begin anew.
+
+    Returns:
+        What was taken, in words.
+
+    Raises:
+        ModelError: it is no checkpoint.
+        RecipeError: it has another encoder.
+    """
+    theirs = _list_encoder_tensors(checkpoint.load_net_tensors(path))
+    mine = net.state_dict()
+    wanted = _list_encoder_tensors(mine)
+    if [t.shape for t in theirs.values()] != [t.shape for t in wanted.values()]:
+        raise RecipeError(
+            f"the encoder in {path} differs from the recipe's", "start from the same encoder"
+        )
+    # Necks cut the encoder into other levels: the layers are the same, one after the other.
+    for name, tensor in zip(wanted, theirs.values(), strict=True):
+        mine[name].copy_(tensor)
+    net.load_state_dict(mine)
+    return f"the encoder alone ({len(wanted)} tensors)"
+
+
+def _list_encoder_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Layer by layer: a checkpoint holds its tensors in the order of their names as text."""
+    neck = ("down.", "across.", "between.")
+    prefix = "trunk.encoder."
+    names = [
+        name for name in state
+        if name.startswith(prefix) and not name.removeprefix(prefix).startswith(neck)
+    ]  # fmt: skip
+    return {name: state[name] for name in sorted(names, key=_make_layer_key)}
+
+
+def _make_layer_key(name: str) -> list[tuple[int, str]]:
+    """Sorts layers by their numbers: `levels.0.10` comes after `levels.0.9`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
+
+
+# Of a center before anything is learned: persons are rare (Lin et al., "Focal Loss", ICCV 2017,
+# section 3.3). Boxes begin eight cells wide.
+_PRIOR_PROBABILITY, _PRIOR_LOG_SIZE = 0.02, math.log(8)
+
+
+@torch.no_grad()
+def initialize_center_heads(net: PoseNet) -> None:
+    """Biases of a detector's heads from which training begins without a shock."""
+    for branch in net.branches:
+        head = cast(nn.Conv2d, branch.head)
+        assert head.bias is not None
+        head.bias.zero_()
+        head.bias[:1] = math.log(_PRIOR_PROBABILITY / (1 - _PRIOR_PROBABILITY))
+        head.bias[3:] = _PRIOR_LOG_SIZE
 
 
 def _check_same_network(path: Path, theirs: NetworkConfig, mine: NetworkConfig) -> None:

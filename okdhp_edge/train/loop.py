@@ -32,6 +32,7 @@ from okdhp_edge.train.setup import (
     Run,
     TrainingOptions,
     calibrate,
+    get_batch_type,
     make_training_set,
     prepare,
     resume,
@@ -77,7 +78,7 @@ def _train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
         len(dataset), recipe.optimizer.batch_size, recipe.seed,
         run.fabric.global_rank, run.fabric.world_size,
     )  # fmt: skip
-    loader = build_loader(dataset, batches, options.workers)
+    loader = build_loader(dataset, batches, options.workers, get_batch_type(recipe))
     for epoch in range(run.epochs_done, recipe.optimizer.epochs):
         batches.epoch = epoch
         if run.quantization and epoch == run.quantization.table.start_epoch:
@@ -155,7 +156,7 @@ def _set_rate(run: Run, step: int, steps_per_epoch: int) -> float:
 
 def _step(run: Run, batch: Batch, epoch: float, *, measure: bool) -> dict[str, float]:
     """One optimisation step; returns the loss terms, and the gradient ratio where measured."""
-    batch = Batch(*(run.fabric.to_device(column) for column in batch))
+    batch = type(batch)(*(run.fabric.to_device(column) for column in batch))
     result: StepResult = run.model(batch, epoch, measure=measure)
     loss = torch.stack(list(result.terms.values())).sum()
     values = {f"loss/{name}": float(term.detach()) for name, term in result.terms.items()}

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.data.corrections import apply_corrections, read_corrections
+from okdhp_edge.data.detection import load_for
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseDataset, list_kinds, split_sources
 from okdhp_edge.errors import DataError, OkdhpError, RecipeError
@@ -24,14 +25,20 @@ from okdhp_edge.network.build import build_network
 from okdhp_edge.network.fake_quant import QuantizedBranch
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
+from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.hardware import check_descriptors
 from okdhp_edge.system.progress import Report, ignore_progress
 from okdhp_edge.train.allocator import retain_freed_memory
 from okdhp_edge.train.batchnorm import make_process_wide
-from okdhp_edge.train.dataset import CropDataset, iterate_batches
+from okdhp_edge.train.dataset import Batch, CropDataset, iterate_batches
+from okdhp_edge.train.detection_dataset import DetectionBatch, DetectionDataset
 from okdhp_edge.train.freeze import freeze
-from okdhp_edge.train.initialize import initialize_from
+from okdhp_edge.train.initialize import (
+    initialize_center_heads,
+    initialize_encoder_from,
+    initialize_from,
+)
 from okdhp_edge.train.methods import Method, build_method
 from okdhp_edge.train.quantization import QuantizationAware
 from okdhp_edge.train.schedule import build_optimizer
@@ -102,10 +109,19 @@ def _drop_missing(modules: dict[str, nn.Module | None]) -> dict[str, nn.Module]:
     return {name: module for name, module in modules.items() if module is not None}
 
 
-def make_training_set(run: Run) -> CropDataset:
-    """The crops that the student and its teachers see."""
+def get_batch_type(recipe: Recipe) -> type:
+    """What one step of the training takes."""
+    return DetectionBatch if recipe.is_detector else Batch
+
+
+def make_training_set(run: Run) -> CropDataset | DetectionDataset:
+    """The crops that the student and its teachers see; of a detector the images."""
     recipe, table = run.recipe, run.recipe.distillation
     spec = recipe.input_spec()
+    if recipe.is_detector:
+        return DetectionDataset(
+            run.train.samples, spec, recipe.decoder_spec().stride, recipe.augmentation, recipe.seed
+        )
     if run.method.reads_mask:
         spec = spec.model_copy(update={"mask": True})
     extra = table.unlabelled_split
@@ -131,14 +147,14 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
             "lower quantization.start_epoch or increase --epochs",
         )
     check_descriptors(options.workers)
-    train_set = load(data, recipe.train_split)
+    train_set = load_for(recipe.kind, data, recipe.train_split)
     if recipe.skeleton.pairs:
         skeleton = train_set.skeleton.with_twins(recipe.skeleton.pairs)
         train_set = replace(train_set, skeleton=skeleton)
     _check_batch(recipe, train_set)
-    if recipe.augmentation.flip:
+    if recipe.augmentation.flip and not recipe.is_detector:
         options.say(train_set.skeleton.mirroring)
-    val_set = load_validation_set(data, options, train_set.skeleton)
+    val_set = load_validation_set(recipe, data, options, train_set.skeleton)
     if recipe.corrections:
         train_set = apply_corrections(
             train_set, read_corrections(Path(recipe.corrections).expanduser())
@@ -152,10 +168,16 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     # All batches have one shape: the fastest kernel of the first serves the rest.
     torch.backends.cudnn.benchmark = fabric.device.type == "cuda"
     torch.manual_seed(recipe.seed)
-    net = build_network(recipe.network, len(train_set.skeleton))
+    net = build_network(recipe.network, recipe.count_channels(len(train_set.skeleton)))
+    if recipe.is_detector:
+        initialize_center_heads(net)
     if recipe.start is not None:
         path = model_store.resolve_weights(recipe.start)
-        begun = initialize_from(path, net, recipe.network, train_set.skeleton)
+        begun: object = (
+            initialize_encoder_from(path, net)
+            if recipe.is_detector and not read_info(path).recipe.is_detector
+            else initialize_from(path, net, recipe.network, train_set.skeleton)
+        )
         options.say(f"initialized from {path}: {begun}")
     freeze(net, recipe.freeze)
     method = build_method(recipe, train_set.skeleton)
@@ -188,15 +210,17 @@ def _check_batch(recipe: Recipe, train_set: PoseDataset) -> None:
         )
 
 
-def load_validation_set(data: str, options: TrainingOptions, skeleton: Skeleton) -> PoseDataset:
+def load_validation_set(
+    recipe: Recipe, data: str, options: TrainingOptions, skeleton: Skeleton
+) -> PoseDataset:
     """What the run is evaluated on: the `val` of a set of its own, or else the data's.
 
     Raises:
         DataError: it cannot be read.
     """
     if options.val_data is None:
-        return load(data, "val")
-    return load(options.val_data, "val").with_skeleton(skeleton)
+        return load_for(recipe.kind, data, "val")
+    return load_for(recipe.kind, options.val_data, "val").with_skeleton(skeleton)
 
 
 def _check_joints(path: Path, facts: checkpoint.CheckpointInfo, skeleton: Skeleton) -> None:

@@ -154,7 +154,7 @@ def load_checkpoint(path: Path) -> tuple[PoseNet, CheckpointInfo]:
         ModelError: missing, damaged, or not written by this project.
     """
     facts = checkpoint.read_info(path)
-    net = build_network(facts.recipe.network, len(facts.skeleton.joints), load_encoder=False)
+    net = build_network(facts.recipe.network, facts.channels, load_encoder=False)
     checkpoint.load_net(path, net)
     return net.eval().requires_grad_(requires_grad=False), facts
 

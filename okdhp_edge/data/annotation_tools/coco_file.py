@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from okdhp_edge.data.annotation_tools.annotations import AnnotatedImage, AnnotatedPerson
-from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO
+from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO, make_box_around
 from okdhp_edge.data.coco_layout import make_portable_name
 from okdhp_edge.data.image_file import IMAGE_SUFFIXES
-from okdhp_edge.pose.crop import box_around
 from okdhp_edge.system.files import write_text
 
 PERSON_CATEGORY = "person"
@@ -89,6 +88,7 @@ def _make_person_record(person: AnnotatedPerson, keypoints: Sequence[str]) -> di
     points = [person.points.get(name) for name in keypoints]
     flat = [v for p in points for v in (p if p and p.visibility else (0, 0, 0))]
     xy = np.array([p[:2] for p in points if p and p.visibility])
-    box = box_around(xy) if person.box is None else person.box
+    # Joints in one line have no extent: so small a person cannot be cropped.
+    box = make_box_around(xy) if person.box is None else person.box
     return {"keypoints": flat, "num_keypoints": len(xy), "bbox": [float(v) for v in box],
             "area": float(box[2] * box[3]) * PERSON_BOX_AREA_RATIO}  # fmt: skip

@@ -19,6 +19,8 @@ from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 
+MAX_PEOPLE = 20
+"""People of a frame whose poses are estimated, the nearest first."""
 DETECTION_INTERVAL_FRAMES = 15
 """Frames from one detection to the next."""
 # Sooner where somebody is lost or nobody there.
@@ -51,7 +53,11 @@ class MultiPersonTracker:
 
     All persons of a frame go through the network together. The detector is asked every `every`
     frames, and soon where somebody was lost; in between a box is the extent of the last joints.
-    Two tracks on one person are one: the elder stays.
+    Two tracks on one person are one: the elder stays. Of a crowd the nearest are followed, those
+    with the largest boxes.
+
+    Attributes:
+        most_left_out: people of one frame that were found beyond `max_people`.
     """
 
     def __init__(
@@ -59,7 +65,10 @@ class MultiPersonTracker:
         estimator: PoseEstimator,
         scheduler: DetectionScheduler,
         every: int = DETECTION_INTERVAL_FRAMES,
+        max_people: int = MAX_PEOPLE,
     ) -> None:
+        self._max_people = max_people
+        self.most_left_out = 0
         self._estimator, self._scheduler, self._every = estimator, scheduler, every
         self._tracks: list[_Track] = []
         self._since = every
@@ -90,7 +99,9 @@ class MultiPersonTracker:
 
     def _match(self, detections: Sequence[Detection]) -> None:
         """Greedily, the best overlap first; who is left over is new, or missed once more."""
-        boxes = [detection.box for detection in detections]
+        boxes = sorted((d.box for d in detections), key=lambda box: -float(np.prod(box[2:])))
+        self.most_left_out = max(self.most_left_out, len(boxes) - self._max_people)
+        boxes = boxes[: self._max_people]
         overlap = _compute_overlaps([track.box for track in self._tracks], boxes)
         new, missed = set(range(len(boxes))), set(range(len(self._tracks)))
         for flat in np.argsort(-overlap, axis=None):

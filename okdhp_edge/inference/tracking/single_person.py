@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from okdhp_edge.inference.person_detector import Detect
 from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.pose.crop import Box, box_around, box_iou
 from okdhp_edge.pose.preprocess import Image
@@ -39,7 +40,13 @@ _MIN_IOU_SAME_PERSON = 0.7
 
 
 class Tracker(Protocol):
-    """Finds persons from frame to frame."""
+    """Finds persons from frame to frame.
+
+    Attributes:
+        most_left_out: people found in one frame beyond those whose poses are estimated.
+    """
+
+    most_left_out: int
 
     def update(self, frame: Image) -> list[Pose]:
         """Poses of all people found in this frame."""
@@ -54,12 +61,18 @@ class SinglePersonTracker:
     """One person across frames.
 
     Scores tell whether somebody is in the box and which joints are. The next box is the extent of
-    the joints that are there. While nobody is, the frame is searched now and then: as a whole, then
-    by windows over it; the best is refined by its own joints.
+    the joints that are there. While nobody is, the frame is searched now and then: by the detector,
+    whose largest person it is; without one as a whole, then by windows over it. What is found is
+    refined by its own joints.
+
+    Args:
+        detect: finds persons in a frame; None where none fits the model.
     """
 
-    def __init__(self, estimator: PoseEstimator) -> None:
-        self._estimator = estimator
+    most_left_out = 0
+
+    def __init__(self, estimator: PoseEstimator, detect: Detect | None = None) -> None:
+        self._estimator, self._detect = estimator, detect
         self.reset()
 
     def reset(self) -> None:
@@ -94,8 +107,11 @@ class SinglePersonTracker:
             return self._keep(frame, pose, box)
         return self._keep(frame, self._search(frame), None)
 
-    def _keep(self, frame: Image, pose: Pose, followed: Box | None) -> list[Pose]:
+    def _keep(self, frame: Image, pose: Pose | None, followed: Box | None) -> list[Pose]:
         """Store the next box if the pose is a person."""
+        if pose is None:
+            self._box, self._until_search = None, SEARCH_INTERVAL_FRAMES - 1
+            return []
         box = find_person_box(pose, frame) if is_person(pose) else None
         if box is None and is_person(pose) and has_few_joints(pose):
             self._box = followed  # one point has no extent: it is looked for where it was
@@ -115,7 +131,18 @@ class SinglePersonTracker:
         wider = self._estimator.estimate(frame, _scale_box(box, _WIDEN_FACTOR))
         return wider if wider.score.sum() >= pose.score.sum() + _MIN_SCORE_GAIN else pose
 
-    def _search(self, frame: Image) -> Pose:
+    def _search(self, frame: Image) -> Pose | None:
+        """Of the nearest person that the detector finds; None where it finds nobody."""
+        if self._detect is None:
+            return self._search_windows(frame)
+        with self._estimator.clock.stage("detect"):
+            found = self._detect(frame)
+        if not found:
+            return None
+        box = max(found, key=lambda d: float(np.prod(d.box[2:]))).box
+        return self._refine_pose(frame, self._estimator.estimate(frame, box), box)
+
+    def _search_windows(self, frame: Image) -> Pose:
         """The whole frame first; where nobody is found so, windows over it: all of them in a new
         scene, then a share of them in each search."""
         boxes = generate_search_boxes(frame)

@@ -36,9 +36,10 @@ class _Unit(nn.Module):
         else:
             kept = worked = x_BCHW
         y = torch.cat([self.branch1(kept), self.branch2(worked)], dim=1)
-        batch, channels, height, width = y.shape
-        shuffled = y.view(batch, 2, channels // 2, height, width).transpose(1, 2)
-        return shuffled.reshape(batch, channels, height, width)
+        channels, height, width = y.shape[1:]
+        # Not the batch: a runtime may give the exported file another one.
+        shuffled = y.view(-1, 2, channels // 2, height, width).transpose(1, 2)
+        return shuffled.contiguous().view(-1, channels, height, width)
 
 
 class _Layers(Layers):

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.artifacts.card import Calibration, DecoderSpec, InputSpec
+from okdhp_edge.data.detection import load_for
 from okdhp_edge.data.frames import unlabelled
-from okdhp_edge.data.load import DATASET_LOADERS, load
+from okdhp_edge.data.load import DATASET_LOADERS
 from okdhp_edge.data.sample import PoseDataset, Sample, list_kinds
 from okdhp_edge.errors import DataError
 from okdhp_edge.evaluation.evaluate import make_inference_crop
@@ -71,10 +72,14 @@ def load_calibration_set(
         samples = unlabelled(kind, Path(path).expanduser(), DEFAULT_NUM_SAMPLES)
     elif wanted and kind not in DATASET_LOADERS:
         kind = list_kinds(data)
-        samples = load(data, "train").select_by_ids(_read_list(Path(wanted))).samples
+        samples = (
+            load_for(decoder.model_kind, data, "train")
+            .select_by_ids(_read_list(Path(wanted)))
+            .samples
+        )
     else:
         kind = list_kinds(wanted or data)
-        samples = _draw_samples(load(wanted or data, "train"))
+        samples = _draw_samples(load_for(decoder.model_kind, wanted or data, "train"))
     if len(samples) < _MIN_SAMPLES:
         raise DataError(
             f"only {len(samples)} samples to calibrate on",

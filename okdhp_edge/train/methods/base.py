@@ -10,6 +10,8 @@ from okdhp_edge.network.branches import BranchOutputs, PoseNet
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
+from okdhp_edge.train.detection_dataset import DetectionBatch
+from okdhp_edge.train.detection_loss import count_persons, detection_loss
 from okdhp_edge.train.gaussian_targets import gaussian_targets
 from okdhp_edge.train.losses import count_labelled, hard_loss, presence_loss
 from okdhp_edge.train.teacher import Teacher
@@ -100,6 +102,8 @@ class Method(nn.Module):
 
     def hard(self, heatmaps: Tensor, batch: Batch, weight: Tensor, sigma: float) -> Tensor:
         """The hard loss of one stack against Gaussians of `sigma`, and that of its scores."""
+        if isinstance(batch, DetectionBatch):
+            return self._compute_detection_loss(heatmaps, batch)
         table = self.recipe.heatmap
         target = gaussian_targets(batch.xy, (heatmaps.shape[2], heatmaps.shape[3]), sigma)
         loss = hard_loss(heatmaps, target, weight, self.compute_total(weight), table.hard_loss)
@@ -108,6 +112,10 @@ class Method(nn.Module):
         known = self.compute_total(weight + batch.absent)
         presence = presence_loss(heatmaps, weight, batch.absent, known, table.hard_loss)
         return loss + table.presence * presence
+
+    def _compute_detection_loss(self, maps: Tensor, batch: DetectionBatch) -> Tensor:
+        table, total = self.recipe.detection, self.over_processes(count_persons(batch))
+        return detection_loss(maps, batch, total, table.box_weight, table.center_size)
 
     def compute_hard_term(self, stacks: list[SupervisedStack], batch: Batch) -> Tensor:
         """The weighted sum of all stacks' hard losses."""

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from okdhp_edge.data.annotation_tools.convert import (
@@ -268,6 +268,7 @@ persons = st.lists(
 
 @pytest.mark.parametrize("tool", ["label-studio", "cvat"])
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(people=[{"nose": (0.0, 0.0), "left_eye": (0.0, 1.0)}])  # no width
 @given(people=persons)
 def test_pre_annotations_come_back_as_they_were(
     tmp_path: Path, tool: str, people: list[dict[str, tuple[float, float]]]

@@ -1,0 +1,85 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from okdhp_edge.data.detection import PERSON, DetectionSample, load_detection, load_for
+from okdhp_edge.errors import DataError
+
+
+def _write_set(folder, annotations, images=3, categories=None):
+    for number in range(images):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((40, 60, 3), 80, np.uint8))
+    file = folder / "boxes.json"
+    file.write_text(
+        json.dumps(
+            {
+                "images": [{"id": n, "file_name": f"{n}.png"} for n in range(images)],
+                "annotations": [{"id": i, **a} for i, a in enumerate(annotations)],
+                "categories": categories or [{"id": 1, "name": "person"}],
+            }
+        )
+    )
+    return f"coco:{file}"
+
+
+def _box(image, box, **more):
+    return {"image_id": image, "category_id": 1, "bbox": box, **more}
+
+
+def test_persons_and_crowds_of_each_image_and_images_without_anybody(tmp_path):
+    source = _write_set(
+        tmp_path,
+        [
+            _box(0, [1, 2, 10, 20]), _box(0, [30, 2, 10, 20]), _box(0, [0, 0, 60, 5], iscrowd=1),
+            _box(1, [5, 5, 9, 9], absent=[1] * 17),  # known to hold nobody
+            _box(1, [5, 5, 0, 9]), _box(1, [5, 5]),  # no boxes at all
+            {"image_id": 2, "category_id": 2, "bbox": [1, 1, 5, 5]},
+        ],
+        categories=[{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}],
+    )  # fmt: skip
+    found = load_detection(source, "all")
+    assert found.metric == "box_ap"
+    assert found.skeleton == PERSON
+    first, second, third = found.samples
+    assert isinstance(first, DetectionSample)
+    assert first.persons.tolist() == [[1, 2, 10, 20], [30, 2, 10, 20]]
+    assert first.ignored.tolist() == [[0, 0, 60, 5]]
+    assert not len(second.persons)
+    assert not len(third.persons)
+    assert second.is_negative
+    assert first.get_box(first.image.read()).tolist() == [0, 0, 60, 40]
+
+
+def test_keypoint_sets_give_the_boxes_of_their_persons_image_by_image():
+    found = load_for("detector", "synthetic:16", "train")
+    poses = load_for("pose", "synthetic:16", "train")
+    assert len(found) == len(poses) == 16
+    for image, person in zip(
+        sorted(found.samples, key=lambda s: s.id), sorted(poses.samples, key=lambda s: s.id),
+        strict=True,
+    ):  # fmt: skip
+        assert image.persons.tolist() == [person.box.tolist()]
+
+
+def test_sets_after_a_comma_are_trained_on_and_not_judged_on(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    a = _write_set(tmp_path / "a", [_box(n, [1, 2, 10, 20]) for n in range(20)], images=20)
+    b = _write_set(tmp_path / "b", [_box(n, [1, 2, 10, 20]) for n in range(5)], images=5)
+    alone = load_detection(a, "train")
+    both = load_detection(f"{a},{b}@all[:3]", "train")
+    assert len(both) == len(alone) + 3
+    assert len(load_detection(f"{a},{b}", "val")) == len(load_detection(a, "val"))
+    parts = [load_detection(a, split) for split in ("train", "val", "test")]
+    names = [s.id for part in parts for s in part.samples]
+    assert sorted(names) == sorted(s.id for s in load_detection(a, "all").samples)
+
+
+def test_a_set_without_persons_and_one_of_another_format_are_one_line(tmp_path):
+    with pytest.raises(DataError, match="no person boxes"):
+        load_detection(_write_set(tmp_path, [_box(0, [0, 0, 9, 9], iscrowd=1)]), "all")
+    (tmp_path / "bad.json").write_text('{"images": 3}')
+    with pytest.raises(DataError, match="not in COCO format"):
+        load_detection(f"coco:{tmp_path / 'bad.json'}", "all")
