@@ -22,7 +22,8 @@ import torch
 
 from okdhp_edge.data.load import load
 from okdhp_edge.evaluation.evaluate import evaluate
-from okdhp_edge.recipe.recipe import FreezeTable, Recipe
+from okdhp_edge.recipe.recipe import Recipe
+from okdhp_edge.recipe.tables import FreezeTable
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.train.finetune import make_finetuning_recipe

@@ -54,6 +54,7 @@ RESULT = Path(__file__).parent / "results" / "loop.json"
 VIDEO_FRAMES, ROUNDS, BENCHMARK_S = 600, 5, 3
 VIEWERS, STALLED = 20, 2
 WARMUP = 5
+_ONE_PERSON = TrackingConfig(mode="one", detector="none")
 
 
 def loop(
@@ -68,7 +69,7 @@ def loop(
     with ExitStack() as closing:
         feed = SourceRun(open_source(source), list(sinks))
         pipeline = assemble(
-            [feed.source], backend, TrackingConfig(), FramePolicy(**policy), controls, closing
+            [feed.source], backend, _ONE_PERSON, FramePolicy(**policy), controls, closing
         )
         if hub:
             hub.attach(pipeline, [feed])

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR
 from okdhp_edge.system.files import write_text
 
 ROOT = Path(__file__).parent.parent
@@ -213,6 +214,26 @@ def start() -> str:
     return table(("", "before", "now"), rows)
 
 
+def end_to_end() -> str:
+    """Whole images in, everybody's joints out."""
+    rows = sorted(read("end_to_end.json")["rows"], key=lambda row: -row["ap"]["AP"])
+    return table(
+        ("finds everybody itself", "COCO AP", "AP50", "AP75", "ms, one person", "three", "ten"),
+        [(row["name"], *(f"{row['ap'][key]:.1f}" for key in ("AP", "AP50", "AP75")),
+          *(f"{row['ms'][key]:.1f}" for key in ("one", "three", "ten"))) for row in rows],
+    )  # fmt: skip
+
+
+def detectors() -> str:
+    """The detectors of `end_to_end.py`, alone."""
+    rows = read("end_to_end.json")["detectors"]
+    return table(
+        ("detector", "ms", "persons from 60 px found", "false boxes an image"),
+        [(name, f"{row['ms']:.1f}", f"{row['found']:.2f}", f"{row['false_per_image']:.2f}")
+         for name, row in rows.items()],
+    )  # fmt: skip
+
+
 def main() -> None:
     makers = {"peers": peers, "against-float": against_float, "targets": targets,
               "reliability": reliability}  # fmt: skip
@@ -220,6 +241,8 @@ def main() -> None:
         makers["fresh"] = fresh
     if (RESULTS / "start.json").is_file():
         makers["start"] = start
+    if (RESULTS / "end_to_end.json").is_file():
+        makers |= {"end-to-end": end_to_end, "detectors": detectors}
     if (RESULTS / "finetuning.json").is_file():
         makers["finetuning"] = finetuning
     shared = {name: make() for name, make in makers.items()}
@@ -227,6 +250,8 @@ def main() -> None:
     for model in MODELS:
         own = {"accuracy": accuracy(model), "slices": slices(model)}
         pages[ROOT / "models" / model / "README.md"] = shared | own
+    own = {"accuracy": accuracy(SHIPPED_DETECTOR)}
+    pages[ROOT / "models" / SHIPPED_DETECTOR / "README.md"] = shared | own
     for path, tables in pages.items():
         write_text(path, filled(path.read_text(encoding="utf-8"), tables))
 

@@ -34,7 +34,7 @@ from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.gaussian_targets import gaussian_targets
 from okdhp_edge.train.methods import build_method
 from okdhp_edge.train.schedule import build_optimizer
-from okdhp_edge.train.step import TrainingStep
+from okdhp_edge.train.step import TrainingStep, Uncast
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "training_step.json"
@@ -79,7 +79,7 @@ def our_step(
 
     def step() -> float:
         with torch.autocast(device, dtype=torch.bfloat16, enabled=bfloat16):
-            result = model(batch, 90.0, measure=False)
+            result = model(Uncast(batch), 90.0, measure=False)
         loss = torch.stack(list(result.terms.values())).sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

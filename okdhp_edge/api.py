@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -101,8 +102,13 @@ class PoseModel:
         if boxes is not None:
             return self._estimator.estimate_many(frame, [_to_box(b) for b in boxes])
         if (detect := self._find_people()) is not None:
-            found = [d.box for d in detect(frame)]
-            return [p for p in self._estimator.estimate_many(frame, found) if is_person(p)]
+            found = detect(frame)
+            poses = self._estimator.estimate_many(frame, [d.box for d in found])
+            return [
+                replace(pose, box=detection.box, box_score=detection.score)
+                for pose, detection in zip(poses, found, strict=True)
+                if is_person(pose)
+            ]
         self._search.reset()
         return self._search.update(frame)
 

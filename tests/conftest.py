@@ -16,7 +16,7 @@ from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
-from tests.helpers.tiny_models import DATA, tiny_recipe
+from tests.helpers.tiny_models import DATA, DETECTOR_DATA, detector_recipe, tiny_recipe
 
 # A property test must never turn a green build red by luck: the same examples every time.
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
@@ -108,3 +108,30 @@ def quantized(once: Callable[[str, Callable[[Path], Path]], Path], exported: Pat
     """Its int8 folder; the gate is wide because a model this small has no accuracy to keep."""
     options = QuantizeOptions(data=DATA, max_drop=100.0, profiles=list_profiles())
     return once("quantized", lambda _: quantize(exported, options))
+
+
+@pytest.fixture(scope="session")
+def trained_detector(once: Callable[[str, Callable[[Path], Path]], Path]) -> Path:
+    """The best checkpoint of a tiny person detector, which finds drawn people."""
+
+    def make(root: Path) -> Path:
+        options = TrainingOptions(out=root / "shared" / "detector", device="cpu", workers=0)
+        return train(detector_recipe(), DETECTOR_DATA, options)
+
+    return once("trained-detector", make)
+
+
+@pytest.fixture(scope="session")
+def int8_detector(
+    once: Callable[[str, Callable[[Path], Path]], Path], trained_detector: Path
+) -> Path:
+    """Its int8 folder, beside which lies the fp32 one."""
+
+    def make(_: Path) -> Path:
+        fp32 = export_branch(trained_detector, ExportOptions(out=trained_detector.parent))
+        profiles = ["onnxruntime", "openvino"]
+        return quantize(
+            fp32, QuantizeOptions(data=DETECTOR_DATA, max_drop=100.0, profiles=profiles)
+        )
+
+    return once("quantized-detector", make)

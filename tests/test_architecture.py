@@ -5,7 +5,7 @@ import graphlib
 
 import pytest
 
-from okdhp_edge.artifacts.model_store import SHIPPED_MODELS
+from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR, SHIPPED_MODELS
 from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "okdhp_edge"
@@ -51,10 +51,11 @@ def test_no_large_file_is_tracked():
     sizes = {n: f.stat().st_size for n, f in files.items()}
     folders = [
         f"models/{model}/int8/{runtime}/"
-        for model in SHIPPED_MODELS
+        for model in (*SHIPPED_MODELS, SHIPPED_DETECTOR)
         for runtime in ("openvino", "onnxruntime", "tensorrt")
     ]
-    weights = [f"models/{model}/weights.safetensors" for model in SHIPPED_MODELS]
+    shipped = (*SHIPPED_MODELS, SHIPPED_DETECTOR)
+    weights = [f"models/{model}/weights.safetensors" for model in shipped]
     assert all(sizes.get(name, 0) <= 8e6 for name in weights)
     known = (*folders, *weights)
     assert not [n for n, s in sizes.items() if s > 500_000 and not n.startswith(known)]

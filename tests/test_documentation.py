@@ -108,7 +108,7 @@ def test_scripts_and_targets_exist(page):
 
 @pytest.mark.parametrize(
     "script",
-    [*REPOSITORY.glob("benchmarks/*.py"), *REPOSITORY.glob("models/people/*.py")],
+    [*REPOSITORY.glob("benchmarks/*.py"), *REPOSITORY.glob("models/p*/*.py")],
     ids=lambda script: script.stem,
 )
 def test_scripts_find_what_they_import(script, monkeypatch):

@@ -47,3 +47,20 @@ def test_importing_it_loads_no_runtime():
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_everybody_is_found_where_a_detector_is_given_and_one_where_none_is(
+    quantized, int8_detector
+):
+    options = {"model": str(quantized.parent), "threads": 1, "backend": "onnxruntime"}
+    detector = str(int8_detector.parent)
+    many = list(stream("synthetic:6", detector=detector, **options))
+    assert len(many) == 6
+    assert all(p.id is not None for r in many for p in r.poses)
+    one = list(stream("synthetic:6", **options))  # drawn people only: no detector of photographs
+    assert all(p.id is None for r in one for p in r.poses)
+
+
+def test_a_detector_is_no_pose_model(int8_detector):
+    with pytest.raises(ModelError, match="is a person detector, not a pose model"):
+        next(stream("synthetic:3", model=str(int8_detector.parent), threads=1))

@@ -43,6 +43,8 @@ def main() -> None:
     parser.add_argument("--labels", type=Path)
     parser.add_argument("--detector", type=Path, required=True)
     parser.add_argument("--sidecars", metavar="CLASS")
+    parser.add_argument("--lowest-score", type=float, default=LOWEST_SCORE,
+                        help="of an ignored region; higher for sets with few people")  # fmt: skip
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     labelled = read_labels(args.labels) if args.labels else {}
@@ -57,7 +59,7 @@ def main() -> None:
             return None
         drawn = read_boxes(path, picture) if read_boxes else None
         known = drawn if drawn is not None else labelled.get(name, [])
-        found = get_detector(args.detector)(picture)
+        found = get_detector(args.detector, args.lowest_score)(picture)
         return (picture.shape[1], picture.shape[0]), merge(known, found, max(picture.shape))
 
     images, annotations = [], []
@@ -101,11 +103,11 @@ def list_pictures(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
 
 
-def get_detector(path: Path) -> PersonDetector:
+def get_detector(path: Path, lowest_score: float) -> PersonDetector:
     """This thread's own."""
     if not hasattr(_of_thread, "detector"):
         detector = PersonDetector(path, threads=1)
-        detector.spec = detector.spec.model_copy(update={"min_score": LOWEST_SCORE})
+        detector.spec = detector.spec.model_copy(update={"min_score": lowest_score})
         _of_thread.detector = detector
     return _of_thread.detector
 

@@ -14,7 +14,9 @@ from pathlib import Path
 import platformdirs
 
 from okdhp_edge.artifacts.card import CARD_NAME, ModelCard, read_card
-from okdhp_edge.errors import ModelError, RecipeError
+from okdhp_edge.errors import ModelError, OkdhpError, RecipeError
+from okdhp_edge.pose.heatmap import HeatmapKind
+from okdhp_edge.system.reading import read_json
 
 MODELS, RECIPES = Path("models"), Path("recipes")
 FP32, INT8 = "fp32", "int8"
@@ -24,6 +26,8 @@ _WHEEL_ROOT, _CHECKOUT_ROOT = _PACKAGE / "shipped", _PACKAGE.parent  # of a whee
 BEST_CHECKPOINT_NAME, SHIPPED_WEIGHTS_NAME = "best.safetensors", "weights.safetensors"
 SHIPPED_MODELS = ("lite", "full")
 """Those that come with the package as INT8; the first is what runs if nothing else is said."""
+SHIPPED_DETECTOR = "person"
+"""The person detector that comes with the package as INT8."""
 
 
 def get_cache_folder(kind: str) -> Path:
@@ -70,14 +74,23 @@ def find_default_model() -> Path:
         ModelError: neither exists.
     """
     # In a checkout the shipped ones lie there too, as INT8 alone.
+    shipped = (*SHIPPED_MODELS, SHIPPED_DETECTOR)
     mine = [
         card for card in _list_cards(MODELS)
-        if _find_root(card).name not in SHIPPED_MODELS
-        or (_find_root(card) / FP32 / CARD_NAME).is_file()
+        if _find_root(card).name not in shipped or (_find_root(card) / FP32 / CARD_NAME).is_file()
     ]  # fmt: skip
-    if mine:
-        return _find_root(max(mine, key=lambda p: p.stat().st_mtime_ns))
-    return find_shipped_folder(SHIPPED_MODELS[0])
+    newest = sorted(mine, key=lambda p: p.stat().st_mtime_ns, reverse=True)
+    chosen = next((card for card in newest if not _is_detector(card)), None)
+    return find_shipped_folder(SHIPPED_MODELS[0]) if chosen is None else _find_root(chosen)
+
+
+def _is_detector(card: Path) -> bool:
+    """Whether a model finds persons and not joints; one that is damaged is told when it is read."""
+    try:
+        content = read_json(card)
+        return bool(content["decoder"]["kind"] == HeatmapKind.CENTERS.value)
+    except (OSError, ValueError, KeyError, TypeError, OkdhpError):
+        return False
 
 
 def _find_root(card: Path) -> Path:

@@ -88,7 +88,8 @@ def _replace_boxes(
         return truth, None
     import numpy as np
 
-    from okdhp_edge.inference.open_detector import SHIPPED_DETECTOR, open_detector
+    from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR
+    from okdhp_edge.inference.open_detector import open_detector
 
     # COCO's evaluation ranks boxes by their scores: it wants the unlikely ones too.
     min_score = _MIN_BOX_SCORE if detector == SHIPPED_DETECTOR else None

@@ -94,7 +94,9 @@ def run(
         pipeline = assembly.assemble(sources, loaded, who, pace, controls, closing)
         if web:
             _serve(web, web_token, pipeline, feeds, controls, (model, selection), closing)
-        results, failure = _run_with_progress(pipeline, feeds, controls, selection, max_frames)
+        results, failure = _run_with_progress(
+            pipeline, feeds, controls, selection, max_frames, who.detector
+        )
     _check_selection(selection, results, who.mode)
     _report_crowd(pipeline.most_left_out, max_people)
     _tell(results, report, outputs, failure)
@@ -110,8 +112,8 @@ def _check_selection(selection: "Selection", results: "Sequence[RunReport]", peo
 
 def _report_crowd(left_out: int, max_people: int) -> None:
     if left_out:
-        say(f"up to {left_out} people of a frame beyond the {max_people} nearest were left out; "
-            "raise --max-people")  # fmt: skip
+        say(f"more than {max_people} people in a frame: the nearest were estimated, up to "
+            f"{left_out} left out; raise --max-people")  # fmt: skip
 
 
 def _report_files(results: "Sequence[RunReport]", outputs: "Outputs") -> None:
@@ -229,10 +231,12 @@ def _run_with_progress(
     controls: "Controls",
     selection: "Selection",
     max_frames: int | None,
+    detector: str | Path | None,
 ) -> "tuple[list[RunReport], OkdhpError | None]":
     """Run with a progress bar; returns a report per source and the error that ended it, if any."""
     import cv2
 
+    from okdhp_edge.inference.open_detector import NO_DETECTOR
     from okdhp_edge.run.loop import run_loop
     from okdhp_edge.run.report import build_report
     from okdhp_edge.system.hardware import read_sensors
@@ -255,7 +259,9 @@ def _run_with_progress(
         raise failure
     return [
         build_report(feed.source, reader, feed.stats, pipeline.backend, last.precision, measured,
-                  switches=pipeline.switches, selection=selection)
+                  switches=pipeline.switches, selection=selection,
+                  detector=None if str(detector) == NO_DETECTOR else str(detector),
+                  left_out=pipeline.most_left_out)
         for feed, reader in zip(feeds, pipeline.readers, strict=True)
     ], failure  # fmt: skip
 

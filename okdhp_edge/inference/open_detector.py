@@ -6,6 +6,7 @@ from typing import Protocol
 
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.artifacts.card import CARD_NAME, ModelCard
+from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR
 from okdhp_edge.backends.selection import AUTO, load_backend
 from okdhp_edge.errors import ModelError
 from okdhp_edge.inference.center_detector import MIN_DETECTION_SCORE, CenterDetector
@@ -13,7 +14,6 @@ from okdhp_edge.inference.person_detector import Detection, PersonDetector
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import Skeleton
 
-SHIPPED_DETECTOR = "person"
 NO_DETECTOR = "none"
 """In place of a detector's name: none is used."""
 _SYNTHETIC_DATA = "synthetic"

@@ -66,6 +66,12 @@ class PersonDetector:
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self._file = OnnxModel(path, threads)
         shape = self._file.input_shape
+        if len(shape) == 4 and shape[3] == 3:
+            raise ModelError(
+                f"{path} takes images as height, width, colors: an export of this project without "
+                "its card.json",
+                "use the folder that `okdhp-edge export` wrote",
+            )
         if len(shape) != 4 or shape[1] != 3 or min(shape) < 1:
             raise ModelError(
                 f"{path} takes {shape}, not one image (1, 3, height, width)",

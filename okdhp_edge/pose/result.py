@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.skeleton import Skeleton
 
 
@@ -18,12 +19,17 @@ class Pose:
         xy: (K, 2) pixels of the source frame.
         score: (K,) confidence in 0..1.
         id: the same for one person from frame to frame; None without tracking.
+        box: (4,) x, y, width, height of the person in the frame, as the detector found it or as
+            the joints led it since; None without a detector.
+        box_score: the detector's, in 0..1, of when it last found the person.
     """
 
     skeleton: Skeleton
     xy: NDArray[np.float32]
     score: NDArray[np.float32]
     id: int | None = None
+    box: Box | None = None
+    box_score: float | None = None
 
     def __post_init__(self) -> None:
         joints = len(self.skeleton)
@@ -48,8 +54,11 @@ class Pose:
         return float(np.partition(self.score, -half)[-half:].mean())
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready record: joint name -> [x, y, score]."""
-        known = {} if self.id is None else {"id": self.id}
+        """A JSON-ready record: joint name -> [x, y, score]; the box where a detector found it."""
+        known: dict[str, Any] = {} if self.id is None else {"id": self.id}
+        if self.box is not None and self.box_score is not None:
+            known["box"] = [round(float(v), 2) for v in self.box]
+            known["box_score"] = round(self.box_score, 4)
         return known | {
             "score": round(self.confidence, 4),
             "joints": {

@@ -4,17 +4,15 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializeAsAny,
 )
 
 from okdhp_edge.backends.registry import get_profile, list_profiles
 from okdhp_edge.network.config import QuantizerPlacement
+from okdhp_edge.recipe.tables import StrictTable, Weight
 
-Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Temperature = Annotated[float, Field(gt=0)]
 Epochs = Annotated[int, Field(ge=0)]
@@ -26,11 +24,7 @@ def _check_profile_name(name: str) -> str:
     return name
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MethodTable(_Table):
+class MethodTable(StrictTable):
     """What a recipe may set of a method. Subclasses add `method: Literal[NAME]` and their keys."""
 
     method: str
@@ -54,7 +48,7 @@ class MethodTable(_Table):
         return None
 
 
-class TeacherTable(_Table):
+class TeacherTable(StrictTable):
     """A trained network that teaches: one of our checkpoints, or any ONNX file of heatmaps, which a
     TOML file next to it describes if it is not ours."""
 
@@ -196,7 +190,7 @@ class SelfkdTable(MethodTable):
     """A checkpoint whose trunk is this recipe's."""
 
 
-class QuantizationTable(_Table):
+class QuantizationTable(StrictTable):
     """The `[quantization]` table: one branch also runs as it will in INT8, and learns to.
 
     The other branches and the ensemble stay float and teach it.

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from okdhp_edge.artifacts.card import ModelCard
+from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR
 from okdhp_edge.backends.base import Backend
 from okdhp_edge.errors import ModelError, OutputError
 from okdhp_edge.inference.open_detector import (
     NO_DETECTOR,
-    SHIPPED_DETECTOR,
     check_pose_model,
     choose_detector,
     open_detector,
@@ -76,7 +76,8 @@ class TrackingConfig:
         if mode == "many" and detector is None:
             raise ModelError(
                 "--people many needs a person detector",
-                f"none is known to fit {card.name}: use --detector {SHIPPED_DETECTOR}, or an ONNX detector",
+                f"none is known to fit {card.name}: use --detector {SHIPPED_DETECTOR}, or an ONNX "
+                "file",
             )
         return replace(self, mode=mode, detector=detector or NO_DETECTOR)
 

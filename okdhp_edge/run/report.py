@@ -54,6 +54,8 @@ class RunReport:
         flags: what a reader should be warned of.
         sensors: before and after, where the machine tells.
         selection: on what grounds runtime and threads were selected, see `Selection.to_dict`.
+        detector: of the persons; None where there was none.
+        left_out: people found in one frame beyond those whose poses were estimated.
         samples_ms: raw times by stage, evenly thinned.
     """
 
@@ -79,6 +81,8 @@ class RunReport:
     backend: BackendInfo
     precision_asked: str
     selection: dict[str, Any] | None
+    detector: str | None
+    left_out: int
     model: str
     model_sha256: str
     input_size: tuple[int, int]
@@ -118,6 +122,8 @@ def build_report(
     *,
     switches: int = 0,
     selection: Selection | None = None,
+    detector: str | None = None,
+    left_out: int = 0,
 ) -> RunReport:
     """Everything that is known of one source's run.
 
@@ -125,6 +131,8 @@ def build_report(
         selection: how the first backend was selected.
         backend: the last of them, where a viewer switched.
         switches: how often another model was taken up.
+        detector: its name or file.
+        left_out: people of one frame that were found and not estimated.
     """
     counted = stats.stages.frames > 0
     series = {name: stats.stages.series[name] for name in _order_stages(stats.stages.series)}
@@ -143,7 +151,8 @@ def build_report(
         drift=drift(stats.age.samples) if counted else None,
         flags=tuple(_find_flags(source, stats, sensors, switches)) if counted else (),
         backend=backend.describe(), precision_asked=precision_asked,
-        selection=selection.to_dict() if selection else None,
+        selection=selection.to_dict() if selection else None, detector=detector,
+        left_out=left_out,
         model=f"{card.name} branch {card.branch} {card.profile} {card.precision}",
         model_sha256=card.files[card.model_file], input_size=card.input.size, sensors=sensors,
         samples_ms={n: _thin_samples(s) for n, s in (series | {"frame age": stats.age}).items()}

@@ -70,7 +70,7 @@ def _find_ignored_cells(batch: DetectionBatch, maps: Tensor) -> Tensor:
 
 def _compute_focal_loss(logits: Tensor, target: Tensor, ignored: Tensor) -> Tensor:
     """Summed over cells; an ignored region takes nothing from a person's Gaussian in it."""
-    positive = target > 1 - _EPSILON
+    positive = target >= 1
     probability = logits.sigmoid()
     hit = F.logsigmoid(logits) * (1 - probability).pow(_ALPHA)
     miss = F.logsigmoid(-logits) * probability.pow(_ALPHA) * (1 - target).pow(_BETA)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.distillation import SupervisedTable
-from okdhp_edge.recipe.recipe import FreezeTable, Recipe
+from okdhp_edge.recipe.recipe import Recipe
+from okdhp_edge.recipe.tables import FreezeTable
 
 _MIN_PATIENCE_EPOCHS = 4
 

@@ -9,7 +9,7 @@ from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.config import STRIDE
 from okdhp_edge.network.encoders import Encoder, select_up_to_stride
 from okdhp_edge.network.neck import TopDownNeck
-from okdhp_edge.recipe.recipe import FreezeTable
+from okdhp_edge.recipe.tables import FreezeTable
 
 
 def freeze(net: PoseNet, table: FreezeTable) -> None:

@@ -37,7 +37,7 @@ from okdhp_edge.train.setup import (
     prepare,
     resume,
 )
-from okdhp_edge.train.step import StepResult
+from okdhp_edge.train.step import StepResult, Uncast
 from okdhp_edge.train.validate import INT8_NAME, validate
 
 # The two extra backward passes, from the loss to the heatmaps alone, cost little but not nothing.
@@ -157,7 +157,7 @@ def _set_rate(run: Run, step: int, steps_per_epoch: int) -> float:
 def _step(run: Run, batch: Batch, epoch: float, *, measure: bool) -> dict[str, float]:
     """One optimisation step; returns the loss terms, and the gradient ratio where measured."""
     batch = type(batch)(*(run.fabric.to_device(column) for column in batch))
-    result: StepResult = run.model(batch, epoch, measure=measure)
+    result: StepResult = run.model(Uncast(batch), epoch, measure=measure)
     loss = torch.stack(list(result.terms.values())).sum()
     values = {f"loss/{name}": float(term.detach()) for name, term in result.terms.items()}
     if not np.isfinite(sum(values.values())):

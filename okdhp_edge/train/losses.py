@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from okdhp_edge.recipe.distillation import KlTable
-from okdhp_edge.recipe.recipe import HardLoss
+from okdhp_edge.recipe.tables import HardLoss
 
 
 def hard_loss(
@@ -58,10 +58,12 @@ def pixelwise_kl(
 ) -> Tensor:
     """KL(teacher || student) of the spatial softmaxes, summed over pixels (OKDHP, section 3.3).
 
-    Detach the teacher beforehand unless gradients shall reach it.
+    Channels beyond the weights, a detector's boxes, are no distributions and left out. Detach the
+    teacher beforehand unless gradients shall reach it.
     """
-    student = log_distribution(student_BKHW, temperature)
-    teacher = log_distribution(teacher_BKHW, temperature)
+    maps = weight_BK.shape[1]
+    student = log_distribution(student_BKHW[:, :maps], temperature)
+    teacher = log_distribution(teacher_BKHW[:, :maps], temperature)
     return distribution_kl(student, teacher, weight_BK, total)
 
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from okdhp_edge.recipe.recipe import OptimizerTable
+from okdhp_edge.recipe.tables import OptimizerTable
 
 _INITIAL_LR_FACTOR, _FINAL_LR_FACTOR = 1 / 25, 1e-4
 _STEP_LR_FACTOR = 0.1

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from okdhp_edge.network.branches import PoseNet
-from okdhp_edge.recipe.recipe import FreezeTable
+from okdhp_edge.recipe.tables import FreezeTable
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.freeze import keep_frozen
 from okdhp_edge.train.methods import Method
@@ -24,6 +24,17 @@ class StepResult(NamedTuple):
 
     terms: dict[str, Tensor]
     gradient_ratio: Tensor | None
+
+
+class Uncast:
+    """A batch that Fabric hands on as it is.
+
+    With `bf16-mixed` it casts every floating-point tensor of the arguments: coordinates in heatmap
+    pixels would keep 8 bits, an eighth of a pixel at 16 to 32.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
 
 
 class TrainingStep(nn.Module):
@@ -49,8 +60,9 @@ class TrainingStep(nn.Module):
         keep_frozen(self.net, self.frozen)
         return self
 
-    def forward(self, batch: Batch, epoch: float, *, measure: bool) -> StepResult:
+    def forward(self, uncast: Uncast, epoch: float, *, measure: bool) -> StepResult:
         """The loss terms of a batch, and with `measure` the gradient ratio."""
+        batch = uncast.batch
         losses: Losses = self.method(self.net, batch, epoch)
         ratio = gradient_ratio(losses) if measure else None
         terms = dict(losses.terms)

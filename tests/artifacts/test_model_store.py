@@ -45,6 +45,11 @@ def test_without_an_export_the_shipped_model_runs(workplace):
     assert model_store.find_default_model().name == "mine"
 
 
+def test_a_detector_is_not_what_runs_by_default(workplace, int8_detector):
+    shutil.copytree(int8_detector.parent / "fp32", workplace / "models/people/fp32")
+    assert model_store.find_default_model().name == "lite"
+
+
 def test_artefacts_are_found_by_backend_and_precision(quantized):
     model = quantized.parent
     assert model_store.find_artifact(model, "openvino", "int8") == model / "int8/openvino"

@@ -18,7 +18,7 @@ from tests.conftest import REPOSITORY
 from tests.helpers.made_data import coco_file
 from tests.helpers.made_detector import constant_detector, yolox_rows
 from tests.helpers.made_teacher import dot_teacher, dotted
-from tests.helpers.tiny_models import DATA, write_tiny_recipe
+from tests.helpers.tiny_models import DATA, DETECTOR_DATA, write_tiny_recipe
 
 OPTIONS = {
     "train": {"recipe", "data", "start", "val_data", "out", "resume", "epochs", "seed", "device",
@@ -140,6 +140,32 @@ def test_run_finds_many_people_and_serves_a_page(call, model):
                "--web", "0", "--threads", 1, "--model", model)  # fmt: skip
     assert _json(ran)["frames"] == 8
     assert "watch at http://127.0.0.1:" in ran.stderr
+
+
+def test_a_crowd_is_cut_to_the_nearest_and_it_is_said(call, model):
+    rows = yolox_rows([(12, 20, 10, 20, 0.9, 0), (32, 32, 12, 30, 0.8, 0), (52, 20, 8, 16, 0.9, 0)])
+    detector = constant_detector(Path("d.onnx"), rows)
+    ran = call("run", "--source", "synthetic:8", "--detector", detector, "--people", "many",
+               "--max-people", 2, "--threads", 1, "--model", model)  # fmt: skip
+    assert "more than 2 people in a frame: the nearest were estimated" in ran.stderr
+    assert "up to 1 left out" in ran.stderr
+    report = _json(ran)
+    assert report["left_out"] == 1
+    assert report["detector"] == "d.onnx"
+
+
+def test_the_commands_know_a_detector_as_they_know_a_pose_model(call, model, int8_detector):
+    detector = int8_detector.parent
+    found = _json(call("eval", "--model", detector, "--data", DETECTOR_DATA))
+    assert found["metric"] == "box_ap" and found["value"] > 10
+    measured = _json(call("bench", "--model", detector, "--data", DETECTOR_DATA, "--runs", 10,
+                          "--threads", 1))  # fmt: skip
+    assert {row["backend"] for row in measured["rows"]} >= {"onnxruntime", "openvino"}
+    _one_line(call("eval", "--model", detector, "--data", DETECTOR_DATA, "--metric", "oks"), 1,
+              "box_ap")  # fmt: skip
+    _one_line(call("run", "--model", detector, "--source", "synthetic:3"), 1, "not a pose model")
+    _one_line(call("run", "--model", model, "--source", "synthetic:3", "--detector", model), 1,
+              "not a person detector")  # fmt: skip
 
 
 def test_a_web_page_without_its_packages_says_what_to_install(call, model, monkeypatch):

@@ -13,7 +13,7 @@ from okdhp_edge.train.initialize import initialize_from
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", model_store.SHIPPED_MODELS)
+@pytest.mark.parametrize("name", [*model_store.SHIPPED_MODELS, model_store.SHIPPED_DETECTOR])
 def test_their_export_is_the_file_that_int8_was_made_from(name, real_data, tmp_path):
     weights = model_store.resolve_weights(name)
     made_from = read_card(

@@ -5,6 +5,7 @@ from pathlib import Path
 from okdhp_edge.recipe.recipe import Recipe
 
 DATA = "synthetic:96"
+DETECTOR_DATA = "synthetic:160"
 
 
 def tiny_recipe(**changes: object) -> Recipe:
@@ -38,3 +39,20 @@ def write_tiny_recipe(folder: Path, extra: str = "") -> Path:
         encoding="utf-8",
     )
     return path
+
+
+def detector_recipe(**changes: object) -> Recipe:
+    """A two-branch person detector on 96x96 images."""
+    content: dict[str, object] = {
+        "kind": "detector",
+        "name": "tiny-detector",
+        "network": {
+            "kind": "mobilepose", "encoder": "shufflenet_v2", "branches": [1, 1],
+            "aggregation": "mean", "stride": 8, "neck": 8, "decoder_channels": [32, 32, 16],
+        },
+        "input": {"size": [96, 96]},
+        "distillation": {"method": "okdhp", "ramp_epochs": 1},
+        "augmentation": {"zoom": 1.3, "mosaic": 0.1, "stretch": 0.1},
+        "optimizer": {"epochs": 12, "batch_size": 16, "lr": 4e-3},
+    }  # fmt: skip
+    return Recipe.model_validate({**content, **changes})

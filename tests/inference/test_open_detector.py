@@ -11,8 +11,10 @@ from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
 from tests.helpers.made_detector import SIDE, constant_detector, yolox_rows
 
 HAND = Skeleton("hand", ("wrist", "thumb", "index"))
-ANIMAL = Skeleton("animal", ("left_shoulder", "left_front_paw", "left_hip", "left_back_paw",
-                             "right_shoulder", "right_front_paw", "right_hip", "right_back_paw"))  # fmt: skip
+_PARTS = ("shoulder", "front_paw", "hip", "back_paw")
+ANIMAL = Skeleton(
+    "animal", tuple(f"{side}_{part}" for side in ("left", "right") for part in _PARTS)
+)
 
 
 def _card(exported, skeleton, data) -> ModelCard:

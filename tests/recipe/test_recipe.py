@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.artifacts.model_store import SHIPPED_MODELS, resolve_recipe
+from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR, SHIPPED_MODELS, resolve_recipe
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.recipe.recipe import read_recipe
@@ -67,7 +67,7 @@ def test_shipped_recipes_are_found_by_name(tmp_path, monkeypatch):
             resolve_recipe(name)
 
 
-@pytest.mark.parametrize("name", SHIPPED_MODELS)
+@pytest.mark.parametrize("name", [*SHIPPED_MODELS, SHIPPED_DETECTOR])
 def test_the_recipe_is_that_of_the_model_that_is_shipped(name):
     recipe = read_recipe(REPOSITORY / f"models/{name}/recipe.toml")
     card = read_card(REPOSITORY / f"models/{name}/int8/openvino")
@@ -75,7 +75,8 @@ def test_the_recipe_is_that_of_the_model_that_is_shipped(name):
     padding = {"box_padding": card.input.box_padding}
     assert recipe.input_spec().model_copy(update=padding) == card.input
     assert recipe.decoder_spec() == card.decoder
-    assert recipe.decoder_spec().kind is HeatmapKind.PRESENCE
+    expected = HeatmapKind.CENTERS if name == SHIPPED_DETECTOR else HeatmapKind.PRESENCE
+    assert recipe.decoder_spec().kind is expected
     assert recipe.terms == card.terms and "research use" in recipe.terms
 
 

@@ -1,6 +1,7 @@
 """A person detector through the whole pipeline, tiny and on drawn people."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,55 +12,18 @@ from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.detection import load_detection
 from okdhp_edge.errors import ModelError, RecipeError
 from okdhp_edge.evaluation.evaluate import evaluate
-from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.inference.open_detector import open_detector
-from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
-
-DATA = "synthetic:160"
-
-
-def detector_recipe(**changes):
-    content = {
-        "kind": "detector",
-        "name": "tiny-detector",
-        "network": {
-            "kind": "mobilepose", "encoder": "shufflenet_v2", "branches": [1, 1],
-            "aggregation": "mean", "stride": 8, "neck": 8, "decoder_channels": [32, 32, 16],
-        },
-        "input": {"size": [96, 96]},
-        "distillation": {"method": "okdhp", "ramp_epochs": 1},
-        "augmentation": {"zoom": 1.3, "mosaic": 0.1, "stretch": 0.1},
-        "optimizer": {"epochs": 12, "batch_size": 16, "lr": 4e-3},
-    }  # fmt: skip
-    return Recipe.model_validate({**content, **changes})
+from tests.helpers.tiny_models import DETECTOR_DATA, detector_recipe
 
 
-@pytest.fixture(scope="module")
-def checkpoint(once):
-    def make(root):
-        options = TrainingOptions(out=root / "shared" / "detector", device="cpu", workers=0)
-        return train(detector_recipe(), DATA, options)
-
-    return once("trained-detector", make)
-
-
-@pytest.fixture(scope="module")
-def int8(once, checkpoint):
-    def make(_):
-        fp32 = export_branch(checkpoint, ExportOptions(out=checkpoint.parent))
-        return quantize(fp32, QuantizeOptions(data=DATA, max_drop=100.0, profiles=["onnxruntime"]))
-
-    return once("quantized-detector", make)
-
-
-def test_training_finds_people_and_the_card_says_what_it_is(checkpoint, int8):
-    facts = json.loads(checkpoint.with_suffix(".json").read_text())
+def test_training_finds_people_and_the_card_says_what_it_is(trained_detector, int8_detector):
+    facts = json.loads(trained_detector.with_suffix(".json").read_text())
     assert facts["metric"] == "box_ap"
     assert facts["best_score"] > 15
-    card = read_card(int8 / "onnxruntime")
+    card = read_card(int8_detector / "onnxruntime")
     assert card.kind == "detector"
     assert card.channels == 5
     assert card.input.box_padding == 1.0
@@ -67,10 +31,10 @@ def test_training_finds_people_and_the_card_says_what_it_is(checkpoint, int8):
     assert card.metrics[0].metric == "box_ap"
 
 
-def test_every_runtime_gives_the_same_boxes_as_pytorch(checkpoint, int8):
-    fp32 = int8.parent / "fp32"
+def test_every_runtime_gives_the_same_boxes_as_pytorch(trained_detector, int8_detector):
+    fp32 = int8_detector.parent / "fp32"
     card = read_card(fp32)
-    poses = load_detection(DATA, "val")
+    poses = load_detection(DETECTOR_DATA, "val")
     scores = {}
     for name in ("pytorch", "onnxruntime", "openvino"):
         with open_backend(name, BackendConfig(fp32, card, "fp32")) as backend:
@@ -81,9 +45,9 @@ def test_every_runtime_gives_the_same_boxes_as_pytorch(checkpoint, int8):
     assert scores["openvino"] == pytest.approx(scores["pytorch"], abs=0.3)
 
 
-def test_the_detector_finds_the_person_in_an_image_of_any_shape(int8):
-    samples = load_detection(DATA, "val").samples
-    detector = open_detector(int8.parent, min_score=0.05)
+def test_the_detector_finds_the_person_in_an_image_of_any_shape(int8_detector):
+    samples = load_detection(DETECTOR_DATA, "val").samples
+    detector = open_detector(int8_detector.parent, min_score=0.05)
     hits = 0
     for sample in samples:
         image = np.pad(sample.image.read(), ((0, 0), (0, 96), (0, 0)), constant_values=127)
@@ -102,16 +66,16 @@ def test_the_detector_finds_the_person_in_an_image_of_any_shape(int8):
     assert hits >= 0.7 * len(samples)
 
 
-def test_a_pose_model_is_no_detector_and_the_reverse(exported, int8):
+def test_a_pose_model_is_no_detector_and_the_reverse(exported, int8_detector):
     with pytest.raises(ModelError, match="tiny is a pose model, not a person detector"):
         open_detector(exported)
     from okdhp_edge.api import load
 
     with pytest.raises(ModelError, match="tiny-detector is a person detector, not a pose model"):
-        load(str(int8.parent))
+        load(str(int8_detector.parent))
 
 
-def test_a_detector_begins_with_the_encoder_of_a_pose_model(tmp_path, checkpoint):
+def test_a_detector_begins_with_the_encoder_of_a_pose_model(tmp_path):
     network = detector_recipe().network.model_dump() | {"stride": 4, "neck": 4}
     pose = Recipe.model_validate(
         {
@@ -129,6 +93,22 @@ def test_a_detector_begins_with_the_encoder_of_a_pose_model(tmp_path, checkpoint
     other = detector_recipe().network.model_dump() | {"encoder": "resnet18"}
     with pytest.raises(RecipeError, match="encoder"):
         train(detector_recipe(start=str(start), network=other), "synthetic:32", options)
+
+
+def test_an_export_without_its_card_is_one_line(int8_detector, tmp_path):
+    alone = shutil.copy(int8_detector.parent / "fp32" / "model.onnx", tmp_path)
+    with pytest.raises(ModelError, match=r"without its card\.json"):
+        open_detector(alone)
+
+
+def test_quantization_aware_training_takes_a_detector(trained_detector, tmp_path):
+    optimizer = {"epochs": 1, "batch_size": 16, "lr": 1e-3}
+    recipe = detector_recipe(
+        start=str(trained_detector), quantization={"profile": "openvino"}, optimizer=optimizer
+    )
+    options = TrainingOptions(out=tmp_path, device="cpu", workers=0)
+    facts = json.loads(train(recipe, "synthetic:48", options).with_suffix(".json").read_text())
+    assert facts["scores"]["int8"] > 5
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from okdhp_edge.network.build import build_network
 from okdhp_edge.network.config import MobilePoseConfig
 from okdhp_edge.pose.skeleton import LSP14, Skeleton
 from okdhp_edge.recipe.checkpoint import load_net_tensors, read_info
-from okdhp_edge.recipe.recipe import FreezeTable
+from okdhp_edge.recipe.tables import FreezeTable
 from okdhp_edge.train.finetune import make_finetuning_recipe
 from okdhp_edge.train.freeze import freeze, keep_frozen
 from okdhp_edge.train.initialize import initialize_from

@@ -20,6 +20,7 @@ from okdhp_edge.errors import DataError, ModelError, OkdhpError, OutputError
 from okdhp_edge.network.build import build_network
 from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.train.loop import train
+from okdhp_edge.train.methods import Method
 from okdhp_edge.train.setup import TrainingOptions, prepare
 from okdhp_edge.train.teacher import load_checkpoint
 from tests.helpers.made_data import coco_file, lspet_folder
@@ -314,3 +315,22 @@ def test_a_full_disk_is_told_once_and_not_by_the_event_writers_thread(tmp_path, 
         assert len(told) == count
     metrics_logger.close()
     assert threading.excepthook is before
+
+
+def test_mixed_precision_leaves_the_labels_as_exact_as_they_are(tmp_path, monkeypatch):
+    """bf16 holds coordinates of 16 to 32 heatmap pixels to an eighth."""
+    seen = []
+    plain = Method.hard
+
+    def hard(self, heatmaps, batch, weight, sigma):
+        seen.append((heatmaps.dtype, batch.xy.dtype, weight.dtype))
+        return plain(self, heatmaps, batch, weight, sigma)
+
+    monkeypatch.setattr(Method, "hard", hard)
+    recipe = tiny_recipe(optimizer={"epochs": 1, "batch_size": 16})
+    options = TrainingOptions(out=tmp_path, device="cpu", workers=0, precision="bf16-mixed")
+    train(recipe, "synthetic:16", options)
+    assert seen
+    for heatmaps, xy, weight in seen:
+        assert heatmaps == torch.bfloat16
+        assert xy == weight == torch.float32

@@ -15,7 +15,7 @@ from okdhp_edge.recipe.checkpoint import CheckpointInfo
 from okdhp_edge.recipe.recipe import Recipe, read_recipe
 from okdhp_edge.train.methods import build_method
 from okdhp_edge.train.schedule import build_optimizer
-from okdhp_edge.train.step import TrainingStep
+from okdhp_edge.train.step import TrainingStep, Uncast
 from tests.conftest import REPOSITORY
 from tests.helpers.fixed_net import made_batch
 
@@ -70,7 +70,7 @@ def _step(recipe: Recipe):
         xy=torch.rand(*joints, 2) * (min(width, height) // 4 - 1),
         weight=torch.ones(joints),
     )
-    terms = model(batch, 1.0, measure=False).terms
+    terms = model(Uncast(batch), 1.0, measure=False).terms
     sum(terms.values()).backward()
     optimizer.step()
     after = list(net.branches[0].parameters())

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from okdhp_edge.recipe.recipe import OptimizerTable
+from okdhp_edge.recipe.tables import OptimizerTable
 from okdhp_edge.train.schedule import build_optimizer, compute_learning_rate
 
 

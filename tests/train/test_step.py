@@ -7,7 +7,7 @@ from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.train.methods import build_method
 from okdhp_edge.train.methods.base import Losses
-from okdhp_edge.train.step import TrainingStep, gradient_ratio
+from okdhp_edge.train.step import TrainingStep, Uncast, gradient_ratio
 from tests.helpers.fixed_net import made_batch, recipe_with
 
 
@@ -31,7 +31,7 @@ def test_measuring_does_not_change_the_gradients():
     found = []
     for measure in (False, True):
         step.zero_grad()
-        result = step(made_batch(), 1.0, measure=measure)
+        result = step(Uncast(made_batch()), 1.0, measure=measure)
         sum(result.terms.values()).backward()
         found.append(net.trunk.stem.conv.weight.grad.clone())
         assert (result.gradient_ratio is not None) == measure

@@ -42,6 +42,7 @@ class _Track:
     """A person, or a box in which one is looked for; `id` comes with the first pose."""
 
     box: Box
+    box_score: float
     id: int | None = None
     pose: Pose | None = None
     lost: int = 0
@@ -91,7 +92,11 @@ class MultiPersonTracker:
         for track, pose in zip(self._tracks, poses, strict=True):
             self._update(track, pose, frame)
         self._tracks = _drop_duplicates([t for t in self._tracks if t.lost <= _MAX_LOST_FRAMES])
-        return [replace(t.pose, id=t.id) for t in self._tracks if t.pose is not None and not t.lost]
+        return [
+            replace(t.pose, id=t.id, box=t.box, box_score=t.box_score)
+            for t in self._tracks
+            if t.pose is not None and not t.lost
+        ]
 
     def _is_detection_due(self) -> bool:
         nobody = not self._tracks or any(track.lost for track in self._tracks)
@@ -99,9 +104,10 @@ class MultiPersonTracker:
 
     def _match(self, detections: Sequence[Detection]) -> None:
         """Greedily, the best overlap first; who is left over is new, or missed once more."""
-        boxes = sorted((d.box for d in detections), key=lambda box: -float(np.prod(box[2:])))
-        self.most_left_out = max(self.most_left_out, len(boxes) - self._max_people)
-        boxes = boxes[: self._max_people]
+        by_size = sorted(detections, key=lambda d: -float(np.prod(d.box[2:])))
+        self.most_left_out = max(self.most_left_out, len(by_size) - self._max_people)
+        nearest = by_size[: self._max_people]
+        boxes = [detection.box for detection in nearest]
         overlap = _compute_overlaps([track.box for track in self._tracks], boxes)
         new, missed = set(range(len(boxes))), set(range(len(self._tracks)))
         for flat in np.argsort(-overlap, axis=None):
@@ -111,17 +117,17 @@ class MultiPersonTracker:
             if t in missed and d in new:
                 missed.remove(t)
                 new.remove(d)
-                self._confirm(self._tracks[t], boxes[d], float(overlap[t, d]))
+                self._confirm(self._tracks[t], nearest[d], float(overlap[t, d]))
         for t in missed:
             self._tracks[t].missed += 1
         self._tracks = [track for track in self._tracks if not _is_gone(track)]
-        self._tracks += [_Track(boxes[d]) for d in sorted(new)]
+        self._tracks += [_Track(nearest[d].box, nearest[d].score) for d in sorted(new)]
 
     @staticmethod
-    def _confirm(track: _Track, box: Box, overlap: float) -> None:
-        track.missed = 0
+    def _confirm(track: _Track, detection: Detection, overlap: float) -> None:
+        track.missed, track.box_score = 0, detection.score
         if track.lost or track.pose is None or overlap < _MIN_IOU_KEEP_BOX:
-            track.box = box
+            track.box = detection.box
 
     def _update(self, track: _Track, pose: Pose, frame: Image) -> None:
         # Few joints do not say where a person ends: the detector does.

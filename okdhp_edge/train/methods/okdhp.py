@@ -144,11 +144,7 @@ class Okdhp(Method):
         total = self.compute_total(weight)
         if self.table.normalisation == "released":
             total = torch.full_like(total, len(teacher) * teacher[0, 0].numel())
-        # Of a detector the centers alone: boxes are no distribution over pixels.
-        maps = weight.shape[1]
-        return pixelwise_kl(
-            stack.heatmaps[:, :maps], teacher[:, :maps], weight, total, self.table.temperature
-        )
+        return pixelwise_kl(stack.heatmaps, teacher, weight, total, self.table.temperature)
 
 
 def blend_with_teacher(ensemble_BKHW: Tensor, targets: TeacherTargets, share: float) -> Tensor:

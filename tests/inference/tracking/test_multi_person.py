@@ -175,3 +175,22 @@ def test_a_detector_that_breaks_is_heard_beside_the_loop_too():
             for _ in range(1000):
                 scheduler.poll_detections(FRAME, wanted=True)
         scheduler.close()
+
+
+def test_of_a_crowd_the_nearest_are_followed_and_the_others_counted():
+    people = _People(A, B, C)
+    watching = DetectionScheduler(people, background=False)
+    estimator = PoseEstimator(FakeBackend(), StageClock())
+    tracker = MultiPersonTracker(estimator, watching, max_people=2)
+    poses = tracker.update(FRAME)
+    assert len(poses) == 2  # A and B have the largest boxes
+    assert tracker.most_left_out == 1
+
+
+def test_poses_carry_their_box_and_the_detectors_score():
+    (pose,) = _tracker(_People(A)).update(FRAME)
+    assert pose.box_score == 0.9
+    assert pose.box.shape == (4,)
+    record = pose.to_dict()
+    assert record["box_score"] == 0.9
+    assert len(record["box"]) == 4

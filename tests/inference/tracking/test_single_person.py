@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from okdhp_edge.inference.person_detector import Detection
 from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.inference.tracking.single_person import (
     SEARCH_INTERVAL_FRAMES,
@@ -169,3 +170,30 @@ def test_a_box_that_moved_far_is_another():
     tracker.update(FRAME)
     assert tracker.is_near(tracker.box)
     assert not tracker.is_near(tracker.box + np.array([tracker.box[2], 0, 0, 0]))
+
+
+def _detected(*boxes):
+    return [Detection(np.array(box, float), 0.8) for box in boxes]
+
+
+def test_with_a_detector_the_nearest_person_is_found_by_it_and_followed_by_the_joints():
+    backend, asked = FakeBackend(), []
+
+    def detect(frame):
+        asked.append(frame.shape)
+        return _detected((10, 10, 40, 80), (300, 100, 120, 240))
+
+    tracker = SinglePersonTracker(PoseEstimator(backend, StageClock()), detect)
+    (pose,) = tracker.update(FRAME)
+    assert 300 <= pose.xy[:, 0].mean() <= 420
+    assert _calls(backend, tracker, 30) == [1] * 30
+    assert len(asked) == 1
+
+
+def test_a_room_that_the_detector_finds_empty_costs_no_inference():
+    backend, asked = FakeBackend(), []
+    tracker = SinglePersonTracker(
+        PoseEstimator(backend, StageClock()), lambda _: asked.append(1) or []
+    )
+    assert _calls(backend, tracker, 3 * SEARCH_INTERVAL_FRAMES) == [0] * 30
+    assert len(asked) == 3
