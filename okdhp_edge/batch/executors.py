@@ -2,6 +2,8 @@
 
 import importlib.util
 import multiprocessing
+import os
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -62,7 +64,9 @@ class ProcessExecutor:
         """With no more than a few queued, so that an archive does not fill memory."""
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._workers, mp_context=context)
+            self._pool = ProcessPoolExecutor(
+                self._workers, mp_context=context, initializer=_end_with_parent
+            )
         queue = iter(list(segments))
         pending: set[Future[SegmentResult]] = set()
         while True:
@@ -82,6 +86,18 @@ class ProcessExecutor:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
+
+
+def _end_with_parent() -> None:
+    """End this worker when its driver is gone: one that was killed cannot say so to its pool."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait_for_it() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait_for_it, name="parent-watch", daemon=True).start()
 
 
 class RayExecutor:

@@ -143,6 +143,46 @@ def test_a_killed_driver_continues_where_it_was(archive, exported):
         assert read_metadata(Path(f"out/{name}.mp4.parquet").read_bytes())["frames"] == frames
 
 
+def test_workers_of_a_killed_driver_end(tmp_path):
+    """No orphans that hold a model's memory for ever."""
+    code = (
+        "from okdhp_edge.batch.executors import ProcessExecutor\n"
+        "from tests.batch.test_batch import sleep_and_tell\n"
+        "from okdhp_edge.batch import executors\n"
+        "if __name__ == '__main__':\n"
+        "    executors.process_segment = sleep_and_tell\n"
+        f"    list(ProcessExecutor(2).run({str(tmp_path)!r}, ['a', 'b']))\n"
+    )
+    script = tmp_path / "driver.py"
+    script.write_text(code)
+    driver = subprocess.Popen([sys.executable, script], env=os.environ | {"PYTHONPATH": REPOSITORY})
+    _wait_for(lambda: len(list(tmp_path.glob("*.pid"))) == 2, seconds=60)
+    driver.kill()
+    driver.wait()
+    pids = [int(file.stem) for file in tmp_path.glob("*.pid")]
+    _wait_for(lambda: not any(_is_running(pid) for pid in pids), seconds=10)
+
+
+def sleep_and_tell(folder, _segment):
+    (Path(folder) / f"{os.getpid()}.pid").touch()
+    time.sleep(600)
+
+
+def _wait_for(is_done, seconds):
+    deadline = time.monotonic() + seconds
+    while not is_done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _is_running(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def die_once(options, segment):
     """A worker that dies at its first segment, and is well the second time."""
     mark = Path(options.out) / f"died-{segment.index}"
