@@ -45,7 +45,7 @@ lint: setup
 	$(BIN)/ruff check okdhp_edge tests benchmarks tools
 	$(BIN)/mypy
 	# Scripts import one another by their names, as Python finds them.
-	cd benchmarks && MYPYPATH=.. ../$(BIN)/mypy --config-file ../pyproject.toml --explicit-package-bases $(notdir $(wildcard benchmarks/*.py)) ../tools/fresh.py
+	MYPYPATH=.:tools:$(subst $() ,:,$(wildcard benchmarks/*/)) $(BIN)/mypy --explicit-package-bases benchmarks tools
 	$(BIN)/lint-imports
 	$(BIN)/codespell --dictionary tools/words.txt --ignore-regex '`[^`]*`|\]\([^)]*\)' README.md CHANGELOG.md docs/*.md .github/*.md benchmarks/README.md models/*/README.md okdhp_edge/cli/*.py
 
@@ -78,20 +78,20 @@ constraints: setup
 	mv build.constraints constraints.txt
 
 bench: setup
-	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/speed/overhead.py
 
 fuzz: setup
-	$(BIN)/python benchmarks/fuzz.py
-	$(BIN)/python benchmarks/fuzz_grammar.py
+	$(BIN)/python benchmarks/reliability/fuzz.py
+	$(BIN)/python benchmarks/reliability/fuzz_grammar.py
 
 soak: setup
-	$(BIN)/python benchmarks/soak.py
+	$(BIN)/python benchmarks/reliability/soak.py
 
 targets: setup
-	$(BIN)/python benchmarks/targets.py --lspet $(LSPET)
+	$(BIN)/python benchmarks/accuracy/targets.py --lspet $(LSPET)
 
 gpu: setup
-	$(BIN)/python benchmarks/gpu.py --data $(DATA)
+	$(BIN)/python benchmarks/speed/gpu.py --data $(DATA)
 
 clean:
 	rm -rf .venv .lowest dist build models/demo/fp32 models/demo/int8 models/demo/*.safetensors models/demo/*.json models/demo/*.mp4 models/demo/*.png models/demo/metrics.csv models/demo/events

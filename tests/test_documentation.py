@@ -108,7 +108,11 @@ def test_scripts_and_targets_exist(page):
 
 @pytest.mark.parametrize(
     "script",
-    [*REPOSITORY.glob("benchmarks/*.py"), *REPOSITORY.glob("models/p*/*.py")],
+    [
+        *REPOSITORY.glob("benchmarks/*/*.py"),
+        *REPOSITORY.glob("tools/*.py"),
+        *REPOSITORY.glob("models/p*/*.py"),
+    ],
     ids=lambda script: script.stem,
 )
 def test_scripts_find_what_they_import(script, monkeypatch):

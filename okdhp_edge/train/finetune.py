@@ -2,7 +2,7 @@
 
 Few persons are seen often, at a low rate, with the encoder's early layers and all norms as they
 are; many are seen seldom, and everything learns. The numbers are those of
-`benchmarks/finetuning.py`.
+`benchmarks/accuracy/finetuning.py`.
 """
 
 from pathlib import Path

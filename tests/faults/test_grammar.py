@@ -37,8 +37,8 @@ for name in ("image", "video"):
 def test_three_hundred_extreme_files(tmp_path):
     """In a process of its own: it forks, and must not have started a runtime's threads."""
     run = subprocess.run(
-        [sys.executable, "benchmarks/fuzz_grammar.py", "--cases", str(COUNT), "--seed", str(SEED),
-         "--out", str(tmp_path / "counts.json")],
+        [sys.executable, "benchmarks/reliability/fuzz_grammar.py", "--cases", str(COUNT),
+         "--seed", str(SEED), "--out", str(tmp_path / "counts.json")],
         cwd=REPOSITORY, capture_output=True, text=True, errors="replace", check=False,
     )  # fmt: skip
     counts = json.loads((tmp_path / "counts.json").read_text())["extreme_files"]

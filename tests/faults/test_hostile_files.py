@@ -28,8 +28,8 @@ def test_five_hundred_broken_files(tmp_path):
     """In a process that has not used a runtime yet: children of one that has may wait for ever for
     threads that they did not inherit."""
     run = subprocess.run(
-        [sys.executable, "benchmarks/fuzz.py", "--cases", str(COUNT), "--seed", str(SEED),
-         "--out", str(tmp_path / "counts.json")],
+        [sys.executable, "benchmarks/reliability/fuzz.py", "--cases", str(COUNT),
+         "--seed", str(SEED), "--out", str(tmp_path / "counts.json")],
         cwd=REPOSITORY, capture_output=True, text=True, errors="replace", check=False,
     )  # fmt: skip
     counts = json.loads((tmp_path / "counts.json").read_text())["hostile_files"]

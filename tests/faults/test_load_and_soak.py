@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 def _counts(tmp_path, part, script, *options):
     out = tmp_path / "counts.json"
     subprocess.run(
-        [sys.executable, f"benchmarks/{script}", *options, "--out", str(out)],
+        [sys.executable, f"benchmarks/reliability/{script}", *options, "--out", str(out)],
         cwd=REPOSITORY, check=True, capture_output=True,
     )  # fmt: skip
     return json.loads(out.read_text())[part]

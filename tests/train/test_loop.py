@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -212,6 +214,63 @@ def test_two_processes_train_the_model_of_one(tmp_path, changes):
     ]
     # One process logs its own share of the batch, so the loss is compared loosely.
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+@pytest.mark.slow
+def test_two_nodes_go_on_where_one_was_killed(tmp_path):
+    """`torchrun --nnodes 2`, here with both nodes on one machine: bit for bit the same model."""
+    script = tmp_path / "go.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\n"
+        "from okdhp_edge.train.loop import train\n"
+        "from okdhp_edge.train.setup import TrainingOptions\n"
+        "from tests.helpers.tiny_models import tiny_recipe\n"
+        "options = TrainingOptions(out=Path(sys.argv[1]), device='cpu', workers=0,\n"
+        "                          resume='--resume' in sys.argv)\n"
+        "train(tiny_recipe(optimizer={'epochs': 6, 'batch_size': 8}), 'synthetic:64', options)\n"
+    )
+    _wait_for_nodes(_start_nodes(script, tmp_path / "whole"))
+    nodes = _start_nodes(script, tmp_path / "cut")
+    while not _count_epochs(tmp_path / "cut"):
+        assert nodes[1].poll() is None
+        time.sleep(0.02)
+    for node in reversed(nodes):
+        # torchrun's workers are in process groups of their own.
+        for process in [*psutil.Process(node.pid).children(recursive=True), node]:
+            process.kill()
+        node.wait()
+    assert 1 <= _count_epochs(tmp_path / "cut") < 6
+    _wait_for_nodes(_start_nodes(script, tmp_path / "cut", "--resume"))
+    whole, cut = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert _count_epochs(tmp_path / "cut") == 6
+
+
+def _start_nodes(script: Path, out: Path, *options: str) -> list[subprocess.Popen[bytes]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", rank,
+             "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(port),
+             str(script), str(out), *options],
+            env=environment,
+        )
+        for rank in ("0", "1")
+    ]  # fmt: skip
+
+
+def _wait_for_nodes(nodes: list[subprocess.Popen[bytes]]) -> None:
+    for node in nodes:
+        assert node.wait(timeout=300) == 0
+
+
+def _count_epochs(folder: Path) -> int:
+    file = folder / "metrics.csv"
+    return len(list(csv.DictReader(file.open()))) if file.is_file() else 0
 
 
 def load_net_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -1,7 +1,7 @@
 """Graph rewrites that keep a Q/DQ file in INT8 from input to heatmaps in ONNX Runtime.
 
-Measured on the networks of `benchmarks/int8.py`: without these an hourglass spends a quarter of its
-time in float batch norms and the layout changes around them, and a small net an eighth in
+Measured on the networks of `benchmarks/speed/int8.py`: without these an hourglass spends a quarter
+of its time in float batch norms and the layout changes around them, and a small net an eighth in
 subtracting the mean of the image; doubling bytes by Resize is a tenth of either.
 """
 

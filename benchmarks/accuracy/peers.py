@@ -1,0 +1,350 @@
+"""Our models and what people would pick instead, on the same persons in the same boxes.
+
+    python benchmarks/accuracy/peers.py --lspet PATH --coco PATH --movenet FILE.tflite \
+        --thunder FILE.onnx [--nobody coco:FILE ...] [--models lite full]
+
+Needs `pip install ai-edge-litert` for the peer. Our float rows are exported from the shipped
+weights for the occasion. Everything runs in this process: the same pictures, boxes (extent of the
+labelled joints; padded by a quarter for MoveNet, for ours as their cards say), crops made by the
+same code, the same metrics on the 12 joints that both know, matched by name, and latency at batch 1
+measured in turns with as many threads for each. `test` of LSPET decides nothing here: it is only
+reported.
+
+Scores are evaluated as answers to two questions, by the area under the ROC curve: is the joint
+there (COCO's labelled joints against the others of the same persons), and is somebody in the box
+(COCO's persons against boxes beside them that nobody's labelled box reaches into, and the sets of
+`--nobody`; by the mean of the upper half of the joints' scores).
+The result goes to `results/peers.json` and `results/peers.png`.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from okdhp_edge.artifacts import model_store
+from okdhp_edge.artifacts.card import read_card
+from okdhp_edge.backends.base import BackendConfig
+from okdhp_edge.backends.registry import open_backend
+from okdhp_edge.data.load import load
+from okdhp_edge.data.sample import PoseDataset, Sample, list_kinds
+from okdhp_edge.evaluation.evaluate import score
+from okdhp_edge.evaluation.paired import compute_gain, count_hits
+from okdhp_edge.export.export_branch import ExportOptions, export_branch
+from okdhp_edge.inference.onnx_model import OnnxModel
+from okdhp_edge.inference.pose_estimator import PoseEstimator
+from okdhp_edge.inference.top_down import crop_person, to_image
+from okdhp_edge.label.negatives import sample_negative_boxes
+from okdhp_edge.pose.crop import Box, box_around
+from okdhp_edge.pose.metrics import auroc
+from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.pose.result import Pose
+from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
+from okdhp_edge.system.files import write_text
+from okdhp_edge.system.hardware import describe_machine
+from okdhp_edge.system.latency import LatencyStats, StageClock
+
+RESULTS = Path(__file__).parent.parent / "results"
+COMMON = Skeleton("common12", tuple(j for j in COCO17.joints if j in LSP14.joints))
+MOVENET_SIDE, PADDING = 192, 1.25
+FEWEST_JOINTS = 4
+AUC_STEPS = [round(0.01 * step, 2) for step in range(1, 51)]
+ROUNDS, BLOCK, WARMUP = 40, 10, 5
+
+
+class Found(NamedTuple):
+    """Of one box: (12, 2) joints in frame pixels, (12,) scores, and whether somebody is there."""
+
+    xy: NDArray[np.float32]
+    score: NDArray[np.float32]
+    somebody: float
+
+
+class Contender(Protocol):
+    """Finds one person's joints in a box."""
+
+    name: str
+    megabytes: float
+
+    def joints(self, frame: Image, box: Box) -> Found: ...
+
+    def infer(self) -> None:
+        """The network alone, on whatever it saw last."""
+        ...
+
+
+class MoveNet:
+    """MoveNet SinglePose (Google), a square round the person, 17 joints as shares of it."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.name, self.megabytes = "MoveNet Lightning INT8", path.stat().st_size / 1e6
+        self._net = Interpreter(str(path), num_threads=threads)
+        self._net.allocate_tensors()
+        self._in = self._net.get_input_details()[0]["index"]
+        self._out = self._net.get_output_details()[0]["index"]
+
+    def joints(self, frame: Image, box: Box) -> Found:
+        size = (MOVENET_SIDE, MOVENET_SIDE)
+        crop, transform = crop_person(frame, box, size, PADDING, (0, 0, 0))
+        self._net.set_tensor(self._in, cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)[None])
+        self._net.invoke()
+        rows = self._net.get_tensor(self._out)[0, 0]
+        xy = to_image(transform, rows[:, 1::-1] * MOVENET_SIDE - 0.5)
+        return _found(Pose(COCO17, xy.astype(np.float32), rows[:, 2].astype(np.float32)))
+
+    def infer(self) -> None:
+        self._net.invoke()
+
+
+class Thunder:
+    """MoveNet SinglePose Thunder (Google) in float, in OpenVINO: what taught ours."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self.name, self.megabytes = "MoveNet Thunder f32", path.stat().st_size / 1e6
+        self._net = OnnxModel(path, threads, "keypoints")
+        self._seen = np.zeros(self._net.input_shape, np.int32)
+
+    def joints(self, frame: Image, box: Box) -> Found:
+        side = self._seen.shape[1]
+        crop, transform = crop_person(frame, box, (side, side), PADDING, (0, 0, 0))
+        self._seen = cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)[None].astype(np.int32)
+        rows = self._net(self._seen)[0, 0]
+        xy = to_image(transform, rows[:, 1::-1] * side - 0.5)
+        return _found(Pose(COCO17, xy.astype(np.float32), rows[:, 2]))
+
+    def infer(self) -> None:
+        self._net(self._seen)
+
+
+def _found(pose: Pose) -> Found:
+    columns = COMMON.find_columns(pose.skeleton)
+    return Found(pose.xy[columns], pose.score[columns], pose.confidence)
+
+
+class Ours:
+    """One of our artifacts, by the code that `run` uses."""
+
+    def __init__(
+        self, name: str, runtime: str, precision: str, folder: Path, threads: int,
+        closing: ExitStack,
+    ) -> None:  # fmt: skip
+        card = read_card(folder)
+        self.name = f"{name} {precision.upper()}, {runtime}"
+        self.megabytes = sum(p.stat().st_size for p in folder.glob("model.*")) / 1e6
+        self._backend = closing.enter_context(
+            open_backend(runtime, BackendConfig(folder, card, precision, threads))
+        )
+        self._estimator = PoseEstimator(self._backend, StageClock())
+        self._crop = np.zeros((1, card.input.height, card.input.width, 3), np.uint8)
+
+    def joints(self, frame: Image, box: Box) -> Found:
+        return _found(self._estimator.estimate(frame, box))
+
+    def infer(self) -> None:
+        self._backend.infer(self._crop)
+
+
+def persons(source: str, split: str) -> PoseDataset:
+    """With the common joints, in boxes round whatever joints are labelled."""
+    poses = load(source, split)
+    shown = [_boxed(s) for s in poses.samples if s.labelled.sum() >= FEWEST_JOINTS]
+    return replace(poses, samples=shown).with_skeleton(COMMON)
+
+
+def _boxed(sample: Sample) -> Sample:
+    return replace(sample, box=box_around(sample.xy[sample.labelled]))
+
+
+def beside(poses: PoseDataset) -> list[tuple[Image, Box]]:
+    """Boxes that nobody's labelled box reaches into, one a picture."""
+    people: dict[str, list[Sample]] = {}
+    for sample in poses.samples:
+        people.setdefault(sample.image_name, []).append(sample)
+    rng = np.random.default_rng(0)
+    found = []
+    for group in people.values():
+        frame = group[0].image.read()
+        boxes = [s.box for s in group]
+        found += [(frame, box) for box in sample_negative_boxes(boxes, frame.shape[1::-1], 1, rng)]
+    return found
+
+
+def scores(
+    contender: Contender,
+    coco: PoseDataset,
+    found: Sequence[Found],
+    nobody: Sequence[tuple[Image, Box]],
+) -> dict[str, float]:
+    """Both questions of the head of this file."""
+    labelled = np.stack([s.labelled for s in coco.samples])
+    there = np.stack([f.score for f in found])
+    empty = [contender.joints(frame, box).somebody for frame, box in nobody]
+    return {
+        "joint_auroc": round(auroc(there[labelled], there[~labelled]), 3),
+        "somebody_auroc": round(auroc(np.array([f.somebody for f in found]), np.array(empty)), 3),
+    }
+
+
+def evaluated(poses: PoseDataset, xy: NDArray[np.float32], *, with_oks: bool) -> dict[str, Any]:
+    record: dict[str, Any] = {}
+    for metric in ("pck@0.1", "pck@0.2", "pck@0.5") + (("oks",) if with_oks else ()):
+        found = score(poses, xy, metric)
+        record[metric] = [round(v, 2) for v in (found.value, found.low, found.high)]
+        record["persons"] = found.persons
+        if metric == "pck@0.2":
+            record["by_joint"] = dict(
+                zip(COMMON.joints, np.round(found.per_joint, 1).tolist(), strict=True)
+            )
+    curve = [score(poses, xy, f"pck@{step}").value for step in AUC_STEPS]
+    record["auc"] = round(float(np.mean(curve)), 2)
+    return record
+
+
+def timed(contenders: Sequence[Contender], poses: PoseDataset) -> dict[str, dict[str, Any]]:
+    """The network alone, and a person from picture to joints, in turns of ten."""
+    frames = [(s.image.read(), s.box) for s in poses.samples[: ROUNDS * BLOCK]]
+    times: dict[str, dict[str, list[int]]] = {
+        c.name: {"infer": [], "person": []} for c in contenders
+    }
+    for number in range(ROUNDS):
+        block = frames[number * BLOCK : (number + 1) * BLOCK]
+        for contender in contenders:
+            for frame, box in block[:WARMUP]:
+                contender.joints(frame, box)
+            for frame, box in block:
+                started = time.perf_counter_ns()
+                contender.joints(frame, box)
+                middle = time.perf_counter_ns()
+                contender.infer()
+                times[contender.name]["person"].append(middle - started)
+                times[contender.name]["infer"].append(time.perf_counter_ns() - middle)
+    return {
+        name: {what: LatencyStats.of(ns).to_dict() for what, ns in both.items()}
+        for name, both in times.items()
+    }
+
+
+def over_float(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What an INT8 artifact gains or loses against the same network in float, in its runtime."""
+    float_row = next((r for r in rows if r["name"] == row["name"].replace("INT8", "FP32")), row)
+    if float_row is row:
+        return {}
+    return {"over_float": {
+        f"{kind} {metric}": round(row[kind][metric][0] - float_row[kind][metric][0], 2)
+        for kind, metric in (("coco", "oks"), ("lspet", "pck@0.2"))
+    }}  # fmt: skip
+
+
+def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, both = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
+    shown = (("coco", "oks", "mean OKS, COCO persons"), ("lspet", "pck@0.2", "PCK@0.2, LSPET test"))
+    for axes, (kind, metric, title) in zip(both, shown, strict=True):
+        for row in rows:
+            value, low, high = row[kind][metric]
+            x = row["latency_ms"]["infer"]["p50"]
+            errors = [[value - low], [high - value]]
+            axes.errorbar(x, value, yerr=errors, fmt="o", capsize=4, label=row["name"])
+        axes.set(xscale="log", xlabel="network, ms at batch 1 (median, same run)", title=title)
+        axes.grid(alpha=0.3, which="both")
+    figure.legend(*both[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Side by side with a peer.")
+    parser.add_argument("--lspet", type=Path, required=True)
+    parser.add_argument("--coco", type=Path, required=True)
+    parser.add_argument("--movenet", type=Path, required=True)
+    parser.add_argument("--thunder", type=Path, required=True)
+    parser.add_argument("--nobody", nargs="*", default=[], help="sets of boxes without anybody")
+    parser.add_argument("--models", nargs="+", default=["lite", "full"])
+    parser.add_argument("--threads", type=int, default=2)
+    asked = parser.parse_args()
+    cv2.setNumThreads(1)
+    sets = {
+        "lspet": persons(f"lspet:{asked.lspet}", "test"),
+        "coco": persons(f"coco:{asked.coco}", "all"),
+    }
+    with ExitStack() as closing:
+        contenders: list[Contender] = [
+            MoveNet(asked.movenet, asked.threads), Thunder(asked.thunder, asked.threads)
+        ]  # fmt: skip
+        for name in asked.models:
+            scratch = Path(closing.enter_context(tempfile.TemporaryDirectory()))
+            in_float = export_branch(
+                model_store.resolve_weights(name),
+                ExportOptions(out=scratch / name, data=f"coco:{asked.coco}@all"),
+            )
+            for runtime in ("openvino", "onnxruntime"):
+                int8 = model_store.find_artifact(model_store.resolve_model(name), runtime, "int8")
+                contenders += [
+                    Ours(name, runtime, "int8", int8, asked.threads, closing),
+                    Ours(name, runtime, "fp32", in_float, asked.threads, closing),
+                ]
+        found = {
+            kind: {
+                c.name: [c.joints(s.image.read(), s.box) for s in poses.samples] for c in contenders
+            }
+            for kind, poses in sets.items()
+        }
+        nobody = beside(load(f"coco:{asked.coco}", "all")) + [
+            (s.image.read(), s.box) for name in asked.nobody for s in load(name, "all").samples
+        ]
+        told = {c.name: scores(c, sets["coco"], found["coco"][c.name], nobody) for c in contenders}
+        latency = timed(contenders, sets["lspet"])
+    joints = {
+        kind: {name: np.stack([f.xy for f in answers]) for name, answers in by.items()}
+        for kind, by in found.items()
+    }
+    first = contenders[0].name
+    peer = count_hits(sets["lspet"], joints["lspet"][first])
+    rows = []
+    for contender in contenders:
+        name = contender.name
+        rows.append({
+            "name": name, "megabytes": round(contender.megabytes, 2),
+            "lspet": evaluated(sets["lspet"], joints["lspet"][name], with_oks=False),
+            "over_the_peer": str(
+                compute_gain(count_hits(sets["lspet"], joints["lspet"][name]), peer)
+            ),
+            "coco": evaluated(sets["coco"], joints["coco"][name], with_oks=True),
+            "scores": told[name] | {"negative_boxes": len(nobody)},
+            "latency_ms": latency[name],
+            "latency_over_the_peers": round(
+                latency[name]["infer"]["p50"] / latency[first]["infer"]["p50"], 3),
+        })  # fmt: skip
+    for row in rows:
+        row.update(over_float(row, rows))
+    plot([row for row in rows if "FP32" not in row["name"]], RESULTS / "peers.png")
+    record = {
+        "command": "python benchmarks/accuracy/peers.py --lspet PATH --coco PATH "
+        "--movenet FILE.tflite --thunder FILE.onnx "
+        "--nobody " + " ".join(map(list_kinds, asked.nobody)) + " "
+        f"--models {' '.join(asked.models)}",
+        "threads": asked.threads, "joints": COMMON.joints, "machine": describe_machine(),
+        "rows": rows,
+    }  # fmt: skip
+    write_text(RESULTS / "peers.json", json.dumps(record, indent=2) + "\n")
+    for row in rows:
+        times = row["latency_ms"]["infer"]["p50"], row["latency_over_the_peers"]
+        print(row["name"], row["lspet"]["pck@0.2"], row["coco"]["oks"], row["scores"], *times)
+
+
+if __name__ == "__main__":
+    main()

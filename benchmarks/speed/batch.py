@@ -1,0 +1,227 @@
+"""What an archive costs: workers against one process, Ray against the pool, memory, kills.
+
+    pip install okdhp-edge[batch,cluster]
+    python benchmarks/speed/batch.py --video FILE [--clips 200] [--kills 50] [--cluster]
+
+`--clips` short videos are cut from FILE. Each of these is a process of its own, timed from its
+start to its end: one worker, two workers, two workers on a local Ray instance (`--cluster`), and
+`okdhp-edge run` on one long video beside `okdhp-edge batch` on it. Memory is that of the whole
+process tree, sampled ten times a second. `--kills` ends the driver, or one of its workers, by
+SIGKILL after a random time and goes on with the same command, as often as it takes; the tables
+that come out must equal those of the batch that was left alone.
+The result goes to `results/batch.json`.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import psutil
+import pyarrow.parquet as pq
+
+from okdhp_edge.system.files import write_text
+from okdhp_edge.system.hardware import describe_machine
+
+RESULTS = Path(__file__).parent.parent / "results"
+CLIP_SIZE, LONG_CLIPS = (640, 360), 40
+SAMPLE_INTERVAL_S, LONGEST_LIFE_S = 0.1, 6.0
+
+
+class Run(NamedTuple):
+    """How a command ended: its JSON, wall seconds, and the peak memory of its processes in MiB."""
+
+    json: dict[str, Any]
+    seconds: float
+    peak_mib: float
+
+
+def cut_clips(video: Path, folder: Path, count: int, frames: int) -> None:
+    """Clips of FILE, each from where the one before ended, round and round."""
+    capture = cv2.VideoCapture(str(video))
+    rate = capture.get(cv2.CAP_PROP_FPS) or 30.0
+    for index in range(count):
+        writer = _open_writer(folder / f"clip-{index:03}.mp4", rate)
+        for _ in range(frames):
+            _copy_frame(capture, writer)
+        writer.release()
+
+
+def _open_writer(path: Path, rate: float) -> cv2.VideoWriter:
+    return cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, CLIP_SIZE)
+
+
+def _copy_frame(capture: cv2.VideoCapture, writer: cv2.VideoWriter) -> None:
+    ok, frame = capture.read()
+    if not ok:
+        capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+        ok, frame = capture.read()
+    assert ok
+    writer.write(cv2.resize(frame, CLIP_SIZE, interpolation=cv2.INTER_AREA))
+
+
+def run_command(words: Sequence[str]) -> Run:
+    """Run `okdhp-edge` to its end, and watch its memory."""
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        _command(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    peak = [0.0]
+    watcher = threading.Thread(target=_watch_memory, args=(process.pid, peak), daemon=True)
+    watcher.start()
+    out, errors = process.communicate()
+    seconds = time.perf_counter() - started
+    assert process.returncode == 0, errors
+    return Run(json.loads(out.splitlines()[-1]), round(seconds, 2), round(peak[0], 1))
+
+
+def _command(words: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "okdhp_edge", *words]
+
+
+def _watch_memory(pid: int, peak: list[float]) -> None:
+    """Keep the largest sum of a process tree's resident memory, shared pages counted once."""
+    while psutil.pid_exists(pid):
+        total = 0.0
+        for process in _list_tree(pid):
+            try:
+                total += process.memory_full_info().pss / 2**20
+            except (psutil.Error, OSError):
+                continue
+        peak[0] = max(peak[0], total)
+        time.sleep(SAMPLE_INTERVAL_S)
+
+
+def _list_tree(pid: int) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def time_executors(clips: Path, out: Path, model: list[str], cluster: bool) -> dict[str, Any]:
+    """One worker, two workers, two on Ray; the same work."""
+    kinds = {"one worker": ["--workers", "1"], "two workers": ["--workers", "2"]}
+    if cluster:
+        kinds["two workers, Ray"] = ["--workers", "2", "--cluster", "local"]
+    rows = {}
+    for name, options in kinds.items():
+        done = run_command(["batch", str(clips), "--out", str(out / name), *model, *options])
+        rows[name] = {"seconds": done.seconds, "work_seconds": done.json["seconds"],
+                      "frames": done.json["frames"], "persons": done.json["persons"],
+                      "peak_mib": done.peak_mib, "limit": done.json["limit"]}  # fmt: skip
+        print(name, json.dumps(rows[name]))
+    return rows
+
+
+def compare_with_run(long: Path, out: Path, model: list[str], rounds: int = 3) -> dict[str, Any]:
+    """Frames per second of `run` and of `batch` on one long video, in turns."""
+    rates: dict[str, list[float]] = {"run": [], "batch": []}
+    for turn in range(rounds):
+        ran = run_command(["run", "--source", str(long), "--no-window", "--threads", "1",
+                           "--json", str(out / "poses.jsonl"), *model])  # fmt: skip
+        rates["run"].append(ran.json["frames"] / ran.seconds)
+        done = run_command(["batch", str(long), "--out", str(out / f"long-{turn}"),
+                            "--workers", "1", *model])  # fmt: skip
+        rates["batch"].append(done.json["frames"] / done.seconds)
+    return {name: round(statistics.median(values), 1) for name, values in rates.items()}
+
+
+def kill_at_random(clips: Path, out: Path, model: list[str], kills: int, seed: int) -> int:
+    """Go on until nothing is left to do; how often something was killed."""
+    chance = random.Random(seed)
+    killed = 0
+    while True:
+        words = ["batch", str(clips), "--out", str(out), "--workers", "2", *model]
+        process = subprocess.Popen(
+            _command(words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        if killed >= kills:
+            assert process.wait() == 0
+            return killed
+        try:
+            code = process.wait(timeout=chance.uniform(0.5, LONGEST_LIFE_S))
+        except subprocess.TimeoutExpired:
+            victim = chance.choice(_list_tree(process.pid))
+            victim.kill()
+            killed += 1
+            if victim.pid != process.pid:
+                # The driver goes on with a new pool for a while. Workers of a killed driver end
+                # by themselves; the next driver may begin before they have.
+                time.sleep(chance.uniform(0, 2))
+                process.kill()
+            process.wait()
+        else:
+            # It got to its end: what is left to be killed begins anew.
+            assert code == 0, code
+            print(f"{killed} kills until all was done; again")
+            shutil.rmtree(out)
+
+
+def count_differences(first: Path, second: Path) -> dict[str, int]:
+    """Files that are missing or differ, and frames that are there twice."""
+    names = sorted(file.name for file in first.glob("*.parquet"))
+    missing = differing = doubled = 0
+    for name in names:
+        other = second / name
+        if not other.is_file():
+            missing += 1
+            continue
+        table = pq.read_table(other)
+        differing += not pq.read_table(first / name).equals(table)
+        keys = list(zip(table["frame"].to_pylist(), table["person"].to_pylist(), strict=True))
+        doubled += len(keys) - len(set(keys))
+    left = len(list((second / ".parts").rglob("*.parquet"))) if (second / ".parts").exists() else 0
+    return {"files": len(names), "missing": missing, "differing": differing,
+            "rows_twice": doubled, "left_behind": left}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--video", type=Path, required=True)
+    parser.add_argument("--clips", type=int, default=200)
+    parser.add_argument("--frames", type=int, default=60, help="of a clip")
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--cluster", action="store_true", help="Ray too")
+    parser.add_argument("--model", default="lite")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    model = ["--model", options.model, "--backend", "openvino"]
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        for folder in ("clips", "long"):
+            (root / folder).mkdir()
+        cut_clips(options.video, root / "clips", options.clips, options.frames)
+        cut_clips(options.video, root / "long", 1, options.frames * LONG_CLIPS)
+        content: dict[str, Any] = {
+            "executors": time_executors(root / "clips", root / "out", model, options.cluster),
+            "one_long_video_fps": compare_with_run(next((root / "long").iterdir()), root, model),
+        }
+        if options.kills:
+            killed = kill_at_random(
+                root / "clips", root / "killed", model, options.kills, options.seed
+            )
+            content["kills"] = {"kills": killed, "seed": options.seed} | count_differences(
+                root / "out" / "two workers", root / "killed"
+            )
+    words = ["FILE" if "/" in word else word for word in sys.argv[1:]]
+    described = {"command": " ".join(["python", "benchmarks/speed/batch.py", *words]),
+                 "machine": describe_machine(), "clips": options.clips,
+                 "frames_per_clip": options.frames}  # fmt: skip
+    write_text(RESULTS / "batch.json", json.dumps(described | content, indent=1) + "\n")
+    print(json.dumps(content))
+
+
+if __name__ == "__main__":
+    main()

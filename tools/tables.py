@@ -1,0 +1,260 @@
+"""The tables of README.md, of docs/ and of the models' cards, from what the benchmarks measured.
+
+    python tools/tables.py
+
+Each stands between `<!-- table NAME -->` and `<!-- end -->`. Nothing else of a page is touched.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR
+from okdhp_edge.system.files import write_text
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+MODELS = ("lite", "full")
+_PEERS = {
+    "MoveNet Lightning INT8": "MoveNet Lightning INT8",
+    "MoveNet Thunder f32": "MoveNet Thunder f32 (the teacher)",
+    "lite INT8, openvino": "lite INT8, OpenVINO",
+    "lite INT8, onnxruntime": "lite INT8, ONNX Runtime",
+    "full INT8, openvino": "full INT8, OpenVINO",
+    "full INT8, onnxruntime": "full INT8, ONNX Runtime",
+}
+
+
+def read(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((RESULTS / name).read_text(encoding="utf-8"))
+    return content
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---" for _ in header], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def with_interval(value: float, low: float | None, high: float | None) -> str:
+    return f"{value:.1f}" if low is None or high is None else f"{value:.1f} ({low:.1f}..{high:.1f})"
+
+
+def peers() -> str:
+    rows = {row["name"]: row for row in read("peers.json")["rows"]}
+    return table(
+        ("", "mean OKS, COCO persons", "PCK@0.2, LSPET `test`", "joint visibility, AUROC",
+         "person presence, AUROC", "p50 ms", "latency relative to Lightning"),
+        [(
+            label, with_interval(*row["coco"]["oks"]), with_interval(*row["lspet"]["pck@0.2"]),
+            f"{row['scores']['joint_auroc']:.2f}", f"{row['scores']['somebody_auroc']:.3f}",
+            f"{row['latency_ms']['infer']['p50']:.2f}", f"{row['latency_over_the_peers']:.2f}",
+        ) for label, row in ((label, rows[name]) for name, label in _PEERS.items())],
+    )  # fmt: skip
+
+
+def against_float() -> str:
+    rows = [row for row in read("peers.json")["rows"] if row.get("over_float")]
+    return table(("INT8 against float, in points", "mean OKS, COCO", "PCK@0.2, LSPET `test`"), [
+        (row["name"], *(f"{row['over_float'][key]:+.2f}" for key in ("coco oks", "lspet pck@0.2")))
+        for row in rows
+    ])  # fmt: skip
+
+
+def targets() -> str:
+    rows = []
+    for row in read("targets.json")["rows"]:
+        start = (row["target"], row["model"])
+        if "failed" in row:
+            rows.append((*start, row["runtime"], "does not load", "-", "-"))
+            continue
+        runtime = f"{row['runtime']} {row['version'].split('-')[0]}"
+        rows.append((
+            *start, runtime, f"{row['median_px']:.2f}", f"{100 * row['far_share']:.1f} %",
+            f"{row['over_float']:+.1f}",
+        ))  # fmt: skip
+    return table(("target", "model", "runtime", "joints' median distance from float, px",
+                  "beyond 2 px", "PCK@0.2 over float"), rows)  # fmt: skip
+
+
+def finetuning() -> str:
+    content = read("finetuning.json")
+    by: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for row in content["rows"]:
+        by.setdefault((row["persons"], row["start"]), []).append(row)
+    rows = []
+    for persons in sorted({persons for persons, _ in by}):
+        ours, anew = by[persons, "lite"], by[persons, "imagenet"]
+        mean = [sum(r["value"] for r in group) / len(group) for group in (ours, anew)]
+        seconds = sum(r["seconds"] for r in ours) / len(ours)
+        rows.append((str(persons), f"{mean[0]:.1f}", f"{mean[1]:.1f}", f"{mean[0] - mean[1]:+.1f}",
+                     f"{seconds:.0f} s"))  # fmt: skip
+    return table(("persons", "from `lite`", "from ImageNet", "difference", "took"), rows)
+
+
+def fresh() -> str:
+    """Trials that were not run are dashes."""
+
+    def seconds(found: dict[str, Any], key: str) -> str:
+        return f"{found[key]:.0f} s" if key in found else "-"
+
+    rows = []
+    for found in read("fresh.json")["results"]:
+        wheel = found.get("wheel", {})
+        sizes = [f"{d} {wheel[d]['disk_gb']:.1f} GB" for d in wheel if d != "wheel_mb"]
+        rows.append((
+            found["python"], f"{seconds(found, 'install_demo_s')}, {found['demo_disk_gb']:.1f} GB",
+            seconds(found, "demo_s"), seconds(found, "install_test_s"),
+            seconds(found, "check_s"), ", ".join(sizes) or "-",
+        ))  # fmt: skip
+    return table(("Python", "demo's packages", "demo", "tests' packages", "`make check`",
+                  "wheel alone"), rows)  # fmt: skip
+
+
+def reliability() -> str:
+    found = read("reliability.json")
+    rows = [
+        (
+            "hostile files",
+            found["hostile_files"]["command"],
+            f"{found['hostile_files']['cases']:,} files, {found['hostile_files']['bad']} bad",
+        )
+    ]
+    if extreme := found.get("extreme_files"):
+        files = f"{extreme['cases']:,} files, {extreme['bad']} bad"
+        rows.append(("extreme files", extreme["command"], files))
+    kills = found["kills"]
+    stages = {name: part for name, part in kills.items() if isinstance(part, dict)}
+    damaged = sum(part.get("damaged", 0) for part in stages.values())
+    rows.append(
+        (
+            "kills",
+            kills["command"],
+            (
+                f"{sum(p['kills'] for p in stages.values())} kills, "
+                f"{damaged} damaged; training bit-identical in "
+                f"{kills['train']['bit_identical']} of {kills['train']['runs']}"
+            ),
+        )
+    )
+    faults = found["faults"]
+    rows.append(
+        (
+            "faults",
+            faults["command"],
+            f"{faults['held']} of {faults['pairs']} pairs of command and fault",
+        )
+    )
+    if web := found.get("web"):
+        rows.append(
+            (
+                "load",
+                web["command"],
+                f"{100 * web['rate']:.0f} % of the rate, {web['memory_added_mib']:+.1f} MiB",
+            )
+        )
+    if soak := found.get("soak"):
+        rows.append(
+            (
+                "soak",
+                soak["command"],
+                (
+                    f"{soak['memory_mib_added']:+.1f} MiB, "
+                    f"{soak['descriptors_added']:+.0f} descriptors, "
+                    f"{soak['threads_added']:+.0f} threads in {soak['seconds'] / 60:.0f} minutes"
+                ),
+            )
+        )
+    return table(("trial", "command", "result"),
+                 [(name, f"`{command}`", text) for name, command, text in rows])  # fmt: skip
+
+
+def accuracy(model: str) -> str:
+    results = json.loads((ROOT / "models" / model / "results.json").read_text(encoding="utf-8"))
+    return table(("file", "metric", "points"), [
+        (f"{r['profile']} in {r['backend']}", f"{r['metric']} on {r['data']} `{r['split']}`",
+         with_interval(r["value"], r.get("low"), r.get("high")))
+        for r in results["results"]
+    ])  # fmt: skip
+
+
+def slices(model: str) -> str:
+    found = read(f"slices-{model}-coco.json")["slices"]
+    return table(("slice", "persons", "mean OKS"), [
+        (name, str(row["persons"]), with_interval(*row["oks"])) for name, row in found.items()
+    ])  # fmt: skip
+
+
+def filled(page: str, tables: dict[str, str]) -> str:
+    """The page with each of the tables between its marks, where it has them."""
+    for name, text in tables.items():
+        begin, end = f"<!-- table {name} -->", "<!-- end -->"
+        if begin in page:
+            head, _, rest = page.partition(begin)
+            page = f"{head}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}"
+    return page
+
+
+START_ROWS = {
+    "run_image_s": "`run` on one image, second time, whole process, s",
+    "load_s": '`okdhp_edge.load("lite")` with its imports, s',
+    "call_ms": "a call of the loaded model on an image with one person, ms",
+    "network_ms": "the network alone, ms",
+    "batch_of_eight_in_singles": "eight crops in one batch, in single inferences",
+    "run_video_mb": "`run` on a video, peak resident memory, MB",
+    "help_s": "`--help`, s",
+}
+
+
+def start() -> str:
+    """Before and after of `start.py`."""
+    found = read("start.json")["rows"]
+    rows = [(what, f"{found[k]['before']:g}", f"{found[k]['after']:g}")
+            for k, what in START_ROWS.items()]  # fmt: skip
+    return table(("", "before", "now"), rows)
+
+
+def end_to_end() -> str:
+    """Whole images in, everybody's joints out."""
+    rows = sorted(read("end_to_end.json")["rows"], key=lambda row: -row["ap"]["AP"])
+    return table(
+        ("finds everybody itself", "COCO AP", "AP50", "AP75", "ms, one person", "three", "ten"),
+        [(row["name"], *(f"{row['ap'][key]:.1f}" for key in ("AP", "AP50", "AP75")),
+          *(f"{row['ms'][key]:.1f}" for key in ("one", "three", "ten"))) for row in rows],
+    )  # fmt: skip
+
+
+def detectors() -> str:
+    """The detectors of `end_to_end.py`, alone."""
+    rows = read("end_to_end.json")["detectors"]
+    return table(
+        ("detector", "ms", "persons from 60 px found", "false boxes an image"),
+        [(name, f"{row['ms']:.1f}", f"{row['found']:.2f}", f"{row['false_per_image']:.2f}")
+         for name, row in rows.items()],
+    )  # fmt: skip
+
+
+def main() -> None:
+    makers = {"peers": peers, "against-float": against_float, "targets": targets,
+              "reliability": reliability}  # fmt: skip
+    if (RESULTS / "fresh.json").is_file():
+        makers["fresh"] = fresh
+    if (RESULTS / "start.json").is_file():
+        makers["start"] = start
+    if (RESULTS / "end_to_end.json").is_file():
+        makers |= {"end-to-end": end_to_end, "detectors": detectors}
+    if (RESULTS / "finetuning.json").is_file():
+        makers["finetuning"] = finetuning
+    shared = {name: make() for name, make in makers.items()}
+    pages = dict.fromkeys((ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))), shared)
+    for model in MODELS:
+        own = {"accuracy": accuracy(model), "slices": slices(model)}
+        pages[ROOT / "models" / model / "README.md"] = shared | own
+    own = {"accuracy": accuracy(SHIPPED_DETECTOR)}
+    pages[ROOT / "models" / SHIPPED_DETECTOR / "README.md"] = shared | own
+    for path, tables in pages.items():
+        write_text(path, filled(path.read_text(encoding="utf-8"), tables))
+
+
+if __name__ == "__main__":
+    main()
