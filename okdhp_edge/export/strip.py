@@ -5,7 +5,7 @@ from torch import nn
 from okdhp_edge.errors import ModelError
 from okdhp_edge.network.branches import PoseNet, SingleBranch
 from okdhp_edge.network.build import build_network, count_parameters
-from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig
+from okdhp_edge.network.config import AnyNetworkConfig, MobilePoseConfig, OnnxConfig
 from okdhp_edge.recipe.checkpoint import CheckpointInfo
 from okdhp_edge.system.reading import is_count
 
@@ -29,17 +29,17 @@ def choose_branch(facts: CheckpointInfo, branch: str) -> int:
     return int(branch)
 
 
-def make_branch_config(
-    config: HourglassConfig | MobilePoseConfig, branch: int
-) -> HourglassConfig | MobilePoseConfig:
+def make_branch_config(config: AnyNetworkConfig, branch: int) -> AnyNetworkConfig:
     """The network that has this branch alone."""
     update: dict[str, object] = {"branches": (config.branches[branch],), "aggregation": "mean"}
     if isinstance(config, MobilePoseConfig):
         update["encoder_weights"] = None
+    if isinstance(config, OnnxConfig):
+        update["file"] = None
     return config.model_copy(update=update)
 
 
-def strip(net: PoseNet, config: HourglassConfig | MobilePoseConfig, branch: int) -> nn.Module:
+def strip(net: PoseNet, config: AnyNetworkConfig, branch: int) -> nn.Module:
     """Trunk and one branch, in eval mode.
 
     Its size is asserted against a network built with that branch alone: no weight of another

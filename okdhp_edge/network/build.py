@@ -7,9 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.aggregation import FeatureAggregationUnit
 from okdhp_edge.network.branches import BackboneOutputs, Normalise, PoseNet
-from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig, get_normalization
+from okdhp_edge.network.config import (
+    AnyNetworkConfig,
+    HourglassConfig,
+    MobilePoseConfig,
+    OnnxConfig,
+    get_normalization,
+)
 from okdhp_edge.network.decoder import Decoder, DucDecoder, UpsampleDecoder
 from okdhp_edge.network.encoders import Encoder, build_encoder, count_output_channels
 from okdhp_edge.network.hourglass import HourglassBranch, Stacks, Stem
@@ -18,9 +25,7 @@ from okdhp_edge.network.neck import TopDownNeck
 _MASK_STD = 255.0
 
 
-def build_network(
-    config: HourglassConfig | MobilePoseConfig, joints: int, *, load_encoder: bool = True
-) -> PoseNet:
+def build_network(config: AnyNetworkConfig, joints: int, *, load_encoder: bool = True) -> PoseNet:
     """A freshly initialised network.
 
     Args:
@@ -29,7 +34,7 @@ def build_network(
         load_encoder: fetch the pre-trained encoder; not needed when a checkpoint follows.
 
     Raises:
-        RecipeError: encoder weights that are missing or do not fit.
+        RecipeError: encoder weights or an ONNX file that are missing or do not fit.
     """
     mean, std = get_normalization(config)
     if config.mask:
@@ -37,6 +42,8 @@ def build_network(
     normalise = Normalise(mean, std)
     if isinstance(config, HourglassConfig):
         return _build_hourglass(config, joints, normalise)
+    if isinstance(config, OnnxConfig):
+        return _build_onnx(config, joints, normalise)
     return _build_mobilepose(config, joints, normalise, load_encoder=load_encoder)
 
 
@@ -71,6 +78,17 @@ def _build_hourglass(config: HourglassConfig, joints: int, normalise: Normalise)
     )
     trunk = _HourglassTrunk(config, joints)
     return PoseNet(normalise, trunk, branches, aggregation, config.branch_dropout)
+
+
+def _build_onnx(config: OnnxConfig, joints: int, normalise: Normalise) -> PoseNet:
+    from okdhp_edge.network.onnx_network import ConvolutionBranch, build_trunk
+
+    if not config.graph:
+        raise RecipeError(f"network.file {config.file} does not exist", "set it to an ONNX file")
+    trunk, channels = build_trunk(config.graph)
+    branches = [ConvolutionBranch(channels, joints, depth) for depth in config.branches]
+    aggregation = FeatureAggregationUnit(config.aggregation, channels, len(branches), joints)
+    return PoseNet(normalise, _EncoderTrunk(trunk), branches, aggregation, config.branch_dropout)
 
 
 def _build_mobilepose(

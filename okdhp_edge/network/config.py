@@ -1,7 +1,8 @@
 """Network configuration: the `[network]` table of a recipe."""
 
 from itertools import pairwise
-from typing import Annotated, Literal, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -138,6 +139,39 @@ class MobilePoseConfig(_Network):
         return self
 
 
+class OnnxConfig(_Network):
+    """A pose network that others made, read from its ONNX file; depths count 3x3 convolutions after
+    its features, the last of them the head. How the file is fed is described next to it."""
+
+    kind: Literal["onnx"]
+    file: str | None = None
+    """ONNX file with a TOML file next to it; needed unless training starts from a checkpoint."""
+    graph: str = ""
+    """The file's graph without its weights; set from `file`, and kept in checkpoints."""
+    stride: Annotated[int, Field(ge=1, le=32)] = STRIDE
+    """Of the heatmaps; set from `file`."""
+    mean: tuple[float, ...] = _IMAGENET_MEAN
+    """Of the input, BGR, in units of 0..255; set from `file`."""
+    std: tuple[float, ...] = _IMAGENET_STD
+    """Likewise."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_file(cls, content: Any) -> Any:
+        file = content.get("file") if isinstance(content, dict) else None
+        if not file or content.get("graph") or not Path(file).is_file():
+            return content
+        from okdhp_edge.network.onnx_network import describe_onnx_network
+
+        return content | describe_onnx_network(Path(file))
+
+    @model_validator(mode="after")
+    def _check_input(self) -> "OnnxConfig":
+        if self.mask:
+            raise ValueError("network.kind = 'onnx' takes no mask")
+        return self
+
+
 def _check_weights(count: float) -> None:
     """Refuse a network before any of it is built."""
     if count > _MAX_NUM_WEIGHTS:
@@ -147,7 +181,8 @@ def _check_weights(count: float) -> None:
         )
 
 
-NetworkConfig = Annotated[HourglassConfig | MobilePoseConfig, Field(discriminator="kind")]
+AnyNetworkConfig = HourglassConfig | MobilePoseConfig | OnnxConfig
+NetworkConfig = Annotated[AnyNetworkConfig, Field(discriminator="kind")]
 
 
 def make_hourglass_config(stacks: int, width: int, branches: int = 1) -> HourglassConfig:
@@ -165,13 +200,13 @@ def make_hourglass_config(stacks: int, width: int, branches: int = 1) -> Hourgla
     )
 
 
-def get_normalization(
-    config: HourglassConfig | MobilePoseConfig,
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def get_normalization(config: AnyNetworkConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the input, BGR, in units of 0..255."""
     if isinstance(config, MobilePoseConfig):
         encoder = ENCODERS[config.encoder]
         return encoder.mean, encoder.std
+    if isinstance(config, OnnxConfig):
+        return config.mean, config.std
     return _IMAGENET_MEAN, _IMAGENET_STD
 
 

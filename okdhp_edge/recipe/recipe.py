@@ -14,6 +14,7 @@ from okdhp_edge.network.config import (
     HourglassConfig,
     MobilePoseConfig,
     NetworkConfig,
+    OnnxConfig,
     get_normalization,
 )
 from okdhp_edge.pose.heatmap import HeatmapKind
@@ -82,6 +83,8 @@ class Recipe(StrictTable):
         if sigmas and (len(sigmas) != branches or sigmas[0] != self.heatmap.sigma):
             raise ValueError("heatmap.branch_sigmas needs one sigma per branch, the first = sigma")
         self._check_cost()
+        if self.freeze.to_stride and self.network.kind == "onnx":
+            raise ValueError("freeze.to_stride needs an encoder or an hourglass")
         self._check_detector()
         self.distillation.check(branches, self.augmentation.views, self.input.size)
         if self.quantization and self.quantization.branch not in self.deployable:
@@ -158,13 +161,13 @@ class Recipe(StrictTable):
         return DecoderSpec(
             kind=HeatmapKind.CENTERS if self.is_detector else table.kind,
             sigma=table.sigma, smooth=table.smooth,
-            stride=network.stride if network.kind == "mobilepose" else STRIDE,
+            stride=STRIDE if network.kind == "hourglass" else network.stride,
         )  # fmt: skip
 
 
 _TABLE_MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "": (Recipe,),
-    "network": (HourglassConfig, MobilePoseConfig),
+    "network": (HourglassConfig, MobilePoseConfig, OnnxConfig),
     "input": (InputTable,),
     "heatmap": (HeatmapTable,),
     "detection": (DetectionTable,),
@@ -241,7 +244,7 @@ def _explained(path: Path, error: ValidationError) -> RecipeError:
     if isinstance(inner, ValidationError):  # of a table that is checked by its method
         first = inner.errors()[0]
         loc = (*loc, *first["loc"])
-    variants = ("hourglass", "mobilepose")
+    variants = ("hourglass", "mobilepose", "onnx")
     where = [str(p) for p in loc if p not in variants]
     key = ".".join(where) or "recipe"
     if first["type"] != "extra_forbidden":

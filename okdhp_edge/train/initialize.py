@@ -12,6 +12,8 @@ from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.build import build_network
 from okdhp_edge.network.config import NetworkConfig
+from okdhp_edge.network.onnx_module import OnnxModule
+from okdhp_edge.network.onnx_network import make_head_weights, read_onnx_network
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
 
@@ -119,9 +121,39 @@ def initialize_center_heads(net: PoseNet) -> None:
         head.bias[3:] = _PRIOR_LOG_SIZE
 
 
+def initialize_from_onnx(path: Path, net: PoseNet, skeleton: Skeleton) -> InitializedWeights:
+    """Put the weights of the ONNX file of `network.kind = "onnx"` into the trunk and every branch's
+    head; joints are matched by name.
+
+    Raises:
+        ModelError: it is no such file.
+    """
+    found = read_onnx_network(path)
+    cast(OnnxModule, net.trunk.encoder).load_constants(found.weights)
+    columns = skeleton.find_columns(found.spec.skeleton)
+    known = torch.from_numpy(columns >= 0)
+    weight = torch.from_numpy(make_head_weights(found))
+    bias = torch.from_numpy(found.head[1].copy())
+    chosen = torch.from_numpy(columns[columns >= 0])
+    for branch in net.branches:
+        head = cast(nn.Conv2d, branch.head)
+        assert head.bias is not None
+        with torch.no_grad():
+            head.weight[known], head.bias[known] = weight[chosen], bias[chosen]
+    kept = [j for j, column in zip(skeleton.joints, columns, strict=True) if column >= 0]
+    anew = [j for j, column in zip(skeleton.joints, columns, strict=True) if column < 0]
+    return InitializedWeights(tuple(kept), tuple(anew), ())
+
+
+# What may differ between a start and a recipe of the same network: where weights came from.
+_FREE_KEYS: dict[str, dict[str, object]] = {
+    "mobilepose": {"encoder_weights": None}, "onnx": {"file": None},
+}  # fmt: skip
+
+
 def _check_same_network(path: Path, theirs: NetworkConfig, mine: NetworkConfig) -> None:
     """But for the branches: those that the start lacks begin as its first."""
-    free: dict[str, object] = {"encoder_weights": None} if theirs.kind == "mobilepose" else {}
+    free = _FREE_KEYS.get(theirs.kind, {})
     same = type(theirs) is type(mine)
     if not same or theirs.model_copy(update=free) != mine.model_copy(update=free):
         raise RecipeError(

@@ -38,6 +38,7 @@ from okdhp_edge.train.initialize import (
     initialize_center_heads,
     initialize_encoder_from,
     initialize_from,
+    initialize_from_onnx,
 )
 from okdhp_edge.train.methods import Method, build_method
 from okdhp_edge.train.quantization import QuantizationAware
@@ -171,9 +172,13 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     net = build_network(recipe.network, recipe.count_channels(len(train_set.skeleton)))
     if recipe.is_detector:
         initialize_center_heads(net)
+    if recipe.start is None and recipe.network.kind == "onnx" and recipe.network.file:
+        file = Path(recipe.network.file)
+        begun: object = initialize_from_onnx(file, net, train_set.skeleton)
+        options.say(f"initialized from {file}: {begun}")
     if recipe.start is not None:
         path = model_store.resolve_weights(recipe.start)
-        begun: object = (
+        begun = (
             initialize_encoder_from(path, net)
             if recipe.is_detector and not read_info(path).recipe.is_detector
             else initialize_from(path, net, recipe.network, train_set.skeleton)

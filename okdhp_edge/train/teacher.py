@@ -239,7 +239,7 @@ def _make_torch_runner(path: Path, output: str) -> Callable[[Tensor], Tensor | N
     """The same network on the crops' device; gives None where it has operators unknown there."""
     import onnx
 
-    from okdhp_edge.train.onnx_module import OnnxModule, UnknownOperatorError
+    from okdhp_edge.network.onnx_module import OnnxModule, UnknownOperatorError
 
     loaded: list[OnnxModule | None] = []
 

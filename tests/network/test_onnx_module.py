@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional as F
 
-from okdhp_edge.train.onnx_module import OnnxModule, UnknownOperatorError
+from okdhp_edge.network.onnx_module import OnnxModule, UnknownOperatorError
 
 
 class _Mixed(nn.Module):

@@ -1,10 +1,10 @@
-"""An ONNX network as a torch module, so that an external teacher runs on the training device.
+"""An ONNX network as a torch module: a teacher on the training device, or what is trained.
 
 Only the operators of convolutional pose networks. ONNX Runtime's CPU build is the reference; a
 graph with other operators is left to it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _CONSTANT_OP = "Constant"
+_STATIC_INPUTS = {"Resize": ("roi", "scales", "sizes"), "Split": ("split",)}
+# Of linear interpolation, in torch's words.
+_ALIGN_CORNERS = {b"half_pixel": False, b"pytorch_half_pixel": False, b"align_corners": True}
+CHANNEL_SHUFFLE = "ChannelShuffle"
+"""An operator of our own: ShuffleNet's (Zhang et al., CVPR 2018), which ONNX writes as three."""
 _Attributes = dict[str, Any]
 _Operator = Callable[[Sequence[Tensor | None], _Attributes], Tensor | Sequence[Tensor]]
 
@@ -31,38 +36,59 @@ class OnnxModule(nn.Module):
     Args:
         model: the file's content, float weights.
         output: name of the output.
+        trainable: whether the convolutions' weights are parameters; else nothing is.
 
     Raises:
         UnknownOperatorError: it needs ONNX Runtime.
     """
 
-    def __init__(self, model: onnx.ModelProto, output: str) -> None:
+    def __init__(self, model: onnx.ModelProto, output: str, *, trainable: bool = False) -> None:
         super().__init__()
         source = model.graph.input[0].name
-        graph = Extractor(model).extract_model([source], [output]).graph
+        whole = [value.name for value in model.graph.output] == [output]
+        graph = model.graph if whole else Extractor(model).extract_model([source], [output]).graph
         unknown = {node.op_type for node in graph.node} - _OPERATORS.keys() - {_CONSTANT_OP}
         if unknown:
             raise UnknownOperatorError(", ".join(sorted(unknown)))
         self._source, self._output = source, output
+        constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+        constants |= {
+            n.output[0]: _get_constant(n) for n in graph.node if n.op_type == _CONSTANT_OP
+        }
+        operations = [node for node in graph.node if node.op_type != _CONSTANT_OP]
         self._nodes = [
             (
                 _OPERATORS[node.op_type], tuple(node.input), tuple(node.output),
-                {"outputs": len(node.output)}
+                {"outputs": len(node.output)} | _get_static_inputs(node, constants)
                 | {a.name: helper.get_attribute_value(a) for a in node.attribute},
             )
-            for node in graph.node if node.op_type != _CONSTANT_OP
+            for node in operations
         ]  # fmt: skip
         self._names: dict[str, str] = {}
+        self._learned = {
+            name for node in operations if trainable and node.op_type == "Conv"
+            for name in node.input[1:]
+        }  # fmt: skip
         for tensor in graph.initializer:
             self._keep(tensor.name, numpy_helper.to_array(tensor))
-        for node in graph.node:
-            if node.op_type == _CONSTANT_OP:
-                self._keep(node.output[0], _get_constant(node))
+        for name, values in constants.items():
+            if name not in self._names:
+                self._keep(name, values)
 
     def _keep(self, name: str, values: NDArray[Any]) -> None:
         self._names[name] = f"constant{len(self._names)}"
         # ONNX hands out read-only memory.
-        self.register_buffer(self._names[name], torch.from_numpy(np.array(values)))
+        tensor = torch.from_numpy(np.array(values))
+        if name in self._learned:
+            self.register_parameter(self._names[name], nn.Parameter(tensor))
+        else:
+            self.register_buffer(self._names[name], tensor)
+
+    @torch.no_grad()
+    def load_constants(self, values: Mapping[str, NDArray[np.float32]]) -> None:
+        """Set tensors by their names in the graph."""
+        for name, array in values.items():
+            getattr(self, self._names[name]).copy_(torch.from_numpy(np.array(array)))
 
     def forward(self, x: Tensor) -> Tensor:
         """The graph's chosen output."""
@@ -75,6 +101,18 @@ class OnnxModule(nn.Module):
             parts = (found,) if isinstance(found, Tensor) else found
             values |= dict(zip(outputs, parts, strict=True))
         return values[self._output]
+
+
+def _get_static_inputs(
+    node: onnx.NodeProto, constants: Mapping[str, NDArray[Any]]
+) -> dict[str, list[float]]:
+    """Inputs that steer an operator, by their names in ONNX: numbers, so that tracing sees them."""
+    names = _STATIC_INPUTS.get(node.op_type, ())
+    return {
+        name: constants[given].tolist()
+        for name, given in zip(names, node.input[1:], strict=False)
+        if given in constants and constants[given].size
+    }
 
 
 def _get_constant(node: onnx.NodeProto) -> NDArray[Any]:
@@ -109,17 +147,18 @@ def _clip(inputs: Sequence[Tensor | None], _: _Attributes) -> Tensor:
 
 
 def _resize(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
-    x, _, scales, sizes = (*inputs, None, None)[:4]
+    x = inputs[0]
     assert x is not None
     mode = attributes.get("mode", b"nearest")
     how = attributes.get("coordinate_transformation_mode", b"half_pixel")
-    if sizes is not None:
-        size = [int(v) for v in sizes[2:]]
-    else:
-        assert scales is not None
-        size = [int(s * n) for s, n in zip(scales[2:], x.shape[2:], strict=True)]
-    if mode == b"linear" and how in (b"half_pixel", b"pytorch_half_pixel"):
-        return F.interpolate(x, size, mode="bilinear", align_corners=False)
+    computed = [None if tensor is None else tensor.tolist() for tensor in inputs[2:]]
+    scales, sizes = (*computed, None, None)[:2]
+    scales, sizes = attributes.get("scales", scales), attributes.get("sizes", sizes)
+    size = sizes[2:] if sizes else [
+        round(s * n) for s, n in zip(scales[2:], x.shape[2:], strict=True)  # type: ignore[index]
+    ]  # fmt: skip
+    if mode == b"linear" and how in _ALIGN_CORNERS:
+        return F.interpolate(x, size, mode="bilinear", align_corners=_ALIGN_CORNERS[how])
     whole = all(new % old == 0 for new, old in zip(size, x.shape[2:], strict=True))
     if mode == b"nearest" and whole:
         return F.interpolate(x, size, mode="nearest")
@@ -127,12 +166,19 @@ def _resize(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
 
 
 def _split(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Sequence[Tensor]:
-    x, sizes = (*inputs, None)[:2]
+    x = inputs[0]
     assert x is not None
-    axis = attributes.get("axis", 0)
-    if sizes is None:
-        return x.chunk(attributes["outputs"], axis)
-    return torch.split(x, [int(v) for v in sizes], axis)
+    axis, sizes = attributes.get("axis", 0), attributes.get("split")
+    return torch.split(x, sizes, axis) if sizes else x.chunk(attributes["outputs"], axis)
+
+
+def _channel_shuffle(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
+    (x,) = inputs
+    assert x is not None
+    batch, channels, height, width = x.shape
+    groups = attributes["groups"]
+    parted = x.reshape(batch, groups, channels // groups, height, width)
+    return parted.transpose(1, 2).reshape(batch, channels, height, width)
 
 
 def _max_pool(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
@@ -165,11 +211,18 @@ _OPERATORS: dict[str, _Operator] = {
     "Add": _wrap_function(torch.add),
     "BatchNormalization": _batch_norm,
     "Cast": _cast,
+    CHANNEL_SHUFFLE: _channel_shuffle,
     "Clip": _clip,
     "Concat": lambda inputs, attributes: torch.cat(list(inputs), attributes["axis"]),  # type: ignore[arg-type]
     "Conv": _convolution,
     "Div": _wrap_function(torch.div),
     "GlobalAveragePool": lambda inputs, _: inputs[0].mean((2, 3), keepdim=True),  # type: ignore[union-attr]
+    "HardSigmoid": lambda inputs, attributes: torch.clamp(
+        inputs[0] * attributes.get("alpha", 0.2) + attributes.get("beta", 0.5),
+        0,
+        1,
+    ),
+    "HardSwish": _wrap_function(F.hardswish),
     "Identity": _wrap_function(lambda x: x),
     "LeakyRelu": lambda inputs, attributes: F.leaky_relu(inputs[0], attributes.get("alpha", 0.01)),  # type: ignore[arg-type]
     "MaxPool": _max_pool,
