@@ -15,7 +15,7 @@ from okdhp_edge.system.files import write_text
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-MODELS = ("lite", "full")
+MODELS = ("lite", "full", "large")
 _PEERS = {
     "MoveNet Lightning INT8": "MoveNet Lightning INT8",
     "MoveNet Thunder f32": "MoveNet Thunder f32 (the teacher)",
@@ -23,6 +23,8 @@ _PEERS = {
     "lite INT8, onnxruntime": "lite INT8, ONNX Runtime",
     "full INT8, openvino": "full INT8, OpenVINO",
     "full INT8, onnxruntime": "full INT8, ONNX Runtime",
+    "large INT8, openvino": "large INT8, OpenVINO",
+    "large INT8, onnxruntime": "large INT8, ONNX Runtime",
 }
 
 
@@ -49,7 +51,7 @@ def peers() -> str:
             label, with_interval(*row["coco"]["oks"]), with_interval(*row["lspet"]["pck@0.2"]),
             f"{row['scores']['joint_auroc']:.2f}", f"{row['scores']['somebody_auroc']:.3f}",
             f"{row['latency_ms']['infer']['p50']:.2f}", f"{row['latency_over_the_peers']:.2f}",
-        ) for label, row in ((label, rows[name]) for name, label in _PEERS.items())],
+        ) for label, row in ((_PEERS[name], rows[name]) for name in _PEERS if name in rows)],
     )  # fmt: skip
 
 
@@ -248,7 +250,9 @@ def main() -> None:
     shared = {name: make() for name, make in makers.items()}
     pages = dict.fromkeys((ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))), shared)
     for model in MODELS:
-        own = {"accuracy": accuracy(model), "slices": slices(model)}
+        own = {"accuracy": accuracy(model)}
+        if (RESULTS / f"slices-{model}-coco.json").is_file():
+            own["slices"] = slices(model)
         pages[ROOT / "models" / model / "README.md"] = shared | own
     own = {"accuracy": accuracy(SHIPPED_DETECTOR)}
     pages[ROOT / "models" / SHIPPED_DETECTOR / "README.md"] = shared | own

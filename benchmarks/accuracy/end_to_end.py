@@ -1,7 +1,7 @@
 """Whole images in, everybody's joints out: COCO AP and milliseconds an image, beside rivals.
 
     python benchmarks/accuracy/end_to_end.py --coco PATH [--yolo FOLDER] [--detectors FILE.onnx ...]
-        [--models lite full] [--threads 2] [--video FILE]
+        [--models lite full large] [--threads 2] [--video FILE]
 
 Every contender finds the persons itself. Ours: each model with the shipped detector and, for
 comparison, with each of `--detectors` (ONNX files of others). `--yolo` is a folder with a
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--coco", type=Path, required=True)
     parser.add_argument("--yolo", type=Path)
     parser.add_argument("--detectors", type=Path, nargs="*", default=[])
-    parser.add_argument("--models", nargs="*", default=["lite", "full"])
+    parser.add_argument("--models", nargs="*", default=["lite", "full", "large"])
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     cv2.setNumThreads(options.threads)

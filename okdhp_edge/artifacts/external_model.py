@@ -94,6 +94,23 @@ def read_pose_spec(path: Path) -> ExternalPoseSpec:
     return read_description(beside, ExternalPoseSpec, "teacher")
 
 
+def read_input_spec(path: Path) -> ExternalInputSpec:
+    """How the network of an ONNX file is fed, from the TOML file next to it, whatever else it says.
+
+    Raises:
+        ModelError: there is none, or it is no such file.
+    """
+    beside = path.with_suffix(".toml")
+    keys = ExternalInputSpec.model_fields
+    try:
+        content = read_toml(beside)
+        return ExternalInputSpec.model_validate({k: v for k, v in content.items() if k in keys})
+    except (OSError, ValueError) as error:
+        cause = describe_first_fault(error) if isinstance(error, ValueError) else error
+        raise ModelError(f"no description of {path} in {beside.name} ({cause})",
+                         f"write one with {', '.join(keys)}") from error  # fmt: skip
+
+
 def read_description(file: Path, spec: type[Spec], of: str) -> Spec:
     """A TOML file of a spec's keys.
 

@@ -146,6 +146,9 @@ class OnnxConfig(_Network):
     kind: Literal["onnx"]
     file: str | None = None
     """ONNX file with a TOML file next to it; needed unless training starts from a checkpoint."""
+    features: str | None = None
+    """Tensor of the file after which branches begin anew, as a detector's do; None: what the last
+    convolution reads, and branches begin with its weights."""
     graph: str = ""
     """The file's graph without its weights; set from `file`, and kept in checkpoints."""
     stride: Annotated[int, Field(ge=1, le=32)] = STRIDE
@@ -163,7 +166,7 @@ class OnnxConfig(_Network):
             return content
         from okdhp_edge.network.onnx_network import describe_onnx_network
 
-        return content | describe_onnx_network(Path(file))
+        return content | describe_onnx_network(Path(file), content.get("features"))
 
     @model_validator(mode="after")
     def _check_input(self) -> "OnnxConfig":

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _CONSTANT_OP = "Constant"
-_STATIC_INPUTS = {"Resize": ("roi", "scales", "sizes"), "Split": ("split",)}
+_STATIC_INPUTS = {
+    "ReduceMean": ("axes",), "Resize": ("roi", "scales", "sizes"), "Split": ("split",)
+}  # fmt: skip
 # Of linear interpolation, in torch's words.
 _ALIGN_CORNERS = {b"half_pixel": False, b"pytorch_half_pixel": False, b"align_corners": True}
 CHANNEL_SHUFFLE = "ChannelShuffle"
@@ -212,6 +214,9 @@ _OPERATORS: dict[str, _Operator] = {
     "BatchNormalization": _batch_norm,
     "Cast": _cast,
     CHANNEL_SHUFFLE: _channel_shuffle,
+    "ReduceMean": lambda inputs, attributes: inputs[0].mean(  # type: ignore[union-attr]
+        [int(axis) for axis in attributes["axes"]], keepdim=bool(attributes.get("keepdims", 1))
+    ),
     "Clip": _clip,
     "Concat": lambda inputs, attributes: torch.cat(list(inputs), attributes["axis"]),  # type: ignore[arg-type]
     "Conv": _convolution,

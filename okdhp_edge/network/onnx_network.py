@@ -20,7 +20,12 @@ from onnx import helper, numpy_helper
 from onnx.utils import Extractor
 from torch import nn
 
-from okdhp_edge.artifacts.external_model import ExternalPoseSpec, read_pose_spec
+from okdhp_edge.artifacts.external_model import (
+    ExternalInputSpec,
+    ExternalPoseSpec,
+    read_input_spec,
+    read_pose_spec,
+)
 from okdhp_edge.errors import ModelError
 from okdhp_edge.network.decoder import Decoder
 from okdhp_edge.network.onnx_module import CHANNEL_SHUFFLE, OnnxModule, UnknownOperatorError
@@ -34,63 +39,93 @@ class OnnxNetwork(NamedTuple):
     """A network file.
 
     Attributes:
-        graph: from the input to the features that the head reads, without weights.
+        graph: from the input to the features that the branches read, without weights.
         weights: of its convolutions by name, in the order of the graph.
-        head: (K, C, 1, 1) weights and (K,) biases of the last convolution.
-        spec: its description.
-        stride: pixels of the input to a heatmap cell.
+        head: of the last convolution, which the branches replace; None where they begin anew.
+        spec: how it is fed.
+        stride: pixels of the input to a cell of the features.
     """
 
     graph: onnx.ModelProto
     weights: dict[str, NDArray[np.float32]]
-    head: tuple[NDArray[np.float32], NDArray[np.float32]]
-    spec: ExternalPoseSpec
+    head: "OnnxHead | None"
+    spec: ExternalInputSpec
     stride: int
 
 
-def read_onnx_network(path: Path) -> OnnxNetwork:
+class OnnxHead(NamedTuple):
+    """The last convolution of a pose network.
+
+    Attributes:
+        weight: (K, C, 1, 1).
+        bias: (K,).
+        spec: what its heatmaps are.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    spec: ExternalPoseSpec
+
+
+def read_onnx_network(path: Path, features: str | None = None) -> OnnxNetwork:
     """Read an ONNX file and the TOML file next to it.
+
+    Args:
+        features: name of the tensor that branches read; None: what the last convolution reads.
 
     Raises:
         ModelError: it is no such file, or no network that can be trained here.
     """
     import onnxsim
 
-    spec = read_pose_spec(path)
-    if spec.reads != "heatmaps" or spec.layout != "NCHW" or spec.grid is HeatmapGrid.CORNERS:
-        raise ModelError(
-            f"{path} cannot be trained here",
-            "it needs heatmaps, NCHW input and a grid of centers or origin",
-        )
+    spec = read_pose_spec(path) if features is None else read_input_spec(path)
+    if spec.layout != "NCHW":
+        raise ModelError(f"{path} cannot be trained here", "it needs NCHW input")
     model, _ = onnxsim.simplify(onnx.load(str(path)), check_n=0)
-    output = spec.output or model.graph.output[0].name
-    initializers = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    head = next((n for n in model.graph.node if output in n.output), None)
-    if head is None or head.op_type != "Conv" or initializers[head.input[1]].shape[2:] != (1, 1):
-        raise ModelError(f"{path} does not end in a 1x1 convolution", "set output in its .toml")
+    head = None
+    if isinstance(spec, ExternalPoseSpec):
+        head, features = _read_head(path, model, spec)
+    if not any(features in node.output for node in model.graph.node):
+        raise ModelError(f"{path} has no tensor {features}", "correct network.features")
+    assert features is not None
+    stride = _find_stride(model, features)
     source = model.graph.input[0].name
-    extracted = Extractor(model).extract_model([source], [head.input[0]])
+    extracted = Extractor(model).extract_model([source], [features])
     _make_independent_of_size(extracted)
     try:
-        OnnxModule(extracted, head.input[0])
+        OnnxModule(extracted, features)
     except UnknownOperatorError as error:
         raise ModelError(f"{path} has operators that cannot be trained here ({error})",
                          "use it as a teacher") from error  # fmt: skip
-    weight = initializers[head.input[1]]
-    bias = initializers[head.input[2]] if len(head.input) > 2 else np.zeros(len(weight), np.float32)
     weights = _take_weights(extracted)
     if spec.colour == "RGB":
         _swap_colours(path, extracted, weights)
-    return OnnxNetwork(extracted, weights, (weight, bias), spec, _find_stride(model, output))
+    return OnnxNetwork(extracted, weights, head, spec, stride)
 
 
-def describe_onnx_network(path: Path) -> dict[str, Any]:
+def _read_head(path: Path, model: onnx.ModelProto, spec: ExternalPoseSpec) -> tuple[OnnxHead, str]:
+    """The last convolution, and the name of the features that it reads."""
+    if spec.reads != "heatmaps" or spec.grid is HeatmapGrid.CORNERS:
+        raise ModelError(
+            f"{path} cannot be trained here", "it needs heatmaps on a grid of centers or origin"
+        )
+    output = spec.output or model.graph.output[0].name
+    initializers = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    node = next((n for n in model.graph.node if output in n.output), None)
+    if node is None or node.op_type != "Conv" or initializers[node.input[1]].shape[2:] != (1, 1):
+        raise ModelError(f"{path} does not end in a 1x1 convolution", "set output in its .toml")
+    weight = initializers[node.input[1]]
+    bias = initializers[node.input[2]] if len(node.input) > 2 else np.zeros(len(weight), np.float32)
+    return OnnxHead(weight, bias, spec), node.input[0]
+
+
+def describe_onnx_network(path: Path, features: str | None) -> dict[str, Any]:
     """Read a file into the keys of `[network]` that it sets.
 
     Raises:
         ModelError: see `read_onnx_network`.
     """
-    found = read_onnx_network(path)
+    found = read_onnx_network(path, features)
     order = slice(None, None, -1) if found.spec.colour == "RGB" else slice(None)
     return {
         "graph": encode_graph(found.graph), "stride": found.stride,
@@ -142,14 +177,13 @@ class ConvolutionBranch(Decoder):
         super().__init__(stages, nn.Conv2d(channels, joints, _HEAD_KERNEL, padding=1))
 
 
-def make_head_weights(network: OnnxNetwork) -> NDArray[np.float32]:
+def make_head_weights(head: OnnxHead, stride: int) -> NDArray[np.float32]:
     """(K, C, 3, 3) weights of a head that reads the file's heatmaps on this project's grid.
 
     Cell j of ours lies at pixel stride * j + (stride - 1) / 2. Between the file's cells its value
     is interpolated linearly; the description's offsets move it likewise.
     """
-    weight, _ = network.head
-    spec, stride = network.spec, network.stride
+    weight, _, spec = head
     shift = (stride - 1) / (2 * stride) if spec.grid is HeatmapGrid.ORIGIN else 0.0
     offset_K2 = np.broadcast_to(np.asarray(spec.offset, np.float64), (len(weight), 2))
     kernel_x, kernel_y = (_make_taps(shift - offset_K2[:, axis]) for axis in (0, 1))
@@ -163,11 +197,11 @@ def _make_taps(shift_K: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.maximum(0.0, 1.0 - np.abs(places[None] - np.clip(shift_K, -1, 1)[:, None]))
 
 
-def _find_stride(model: onnx.ModelProto, output: str) -> int:
-    inferred = onnx.shape_inference.infer_shapes(model)
-    heatmaps = next(v for v in inferred.graph.output if v.name == output)
-    height = inferred.graph.input[0].type.tensor_type.shape.dim[2].dim_value
-    return int(height // heatmaps.type.tensor_type.shape.dim[2].dim_value)
+def _find_stride(model: onnx.ModelProto, features: str) -> int:
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    found = next(v for v in (*graph.value_info, *graph.output) if v.name == features)
+    height = graph.input[0].type.tensor_type.shape.dim[2].dim_value
+    return int(height // found.type.tensor_type.shape.dim[2].dim_value)
 
 
 def _take_weights(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:

@@ -97,8 +97,8 @@ class Recipe(StrictTable):
     def _check_detector(self) -> None:
         if not self.is_detector:
             return
-        if self.network.kind != "mobilepose" or self.network.mask:
-            raise ValueError("a detector needs network.kind = 'mobilepose' without a mask")
+        if self.network.kind == "hourglass" or self.network.mask:
+            raise ValueError("a detector needs another network.kind than hourglass, and no mask")
         table = self.distillation
         plain = table.method == "supervised" or (
             isinstance(table, OkdhpTable) and not (table.teacher or table.peer_size)

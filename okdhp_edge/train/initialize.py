@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.build import build_network
-from okdhp_edge.network.config import NetworkConfig
+from okdhp_edge.network.config import NetworkConfig, OnnxConfig
 from okdhp_edge.network.onnx_module import OnnxModule
-from okdhp_edge.network.onnx_network import make_head_weights, read_onnx_network
+from okdhp_edge.network.onnx_network import OnnxHead, make_head_weights, read_onnx_network
+from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
 
@@ -121,19 +122,43 @@ def initialize_center_heads(net: PoseNet) -> None:
         head.bias[3:] = _PRIOR_LOG_SIZE
 
 
-def initialize_from_onnx(path: Path, net: PoseNet, skeleton: Skeleton) -> InitializedWeights:
+# What a Gaussian's peak becomes as a logit, and its background: a softmax over a thousand cells
+# then has most of its mass at the peak, and a joint without a peak counts as absent.
+_LOGIT_OF_PEAK, _LOGIT_OF_BACKGROUND = 9.0, -3.0
+
+
+def initialize_from_onnx(
+    config: OnnxConfig, net: PoseNet, skeleton: Skeleton, kind: HeatmapKind
+) -> str:
     """Put the weights of the ONNX file of `network.kind = "onnx"` into the trunk and every branch's
-    head; joints are matched by name.
+    head; joints are matched by name. Branches after `network.features` begin anew.
+
+    Args:
+        kind: what heatmaps are trained to hold; Gaussians of the file can become logits.
+
+    Returns:
+        What was taken, in words.
 
     Raises:
         ModelError: it is no such file.
     """
-    found = read_onnx_network(path)
+    found = read_onnx_network(Path(str(config.file)), config.features)
     cast(OnnxModule, net.trunk.encoder).load_constants(found.weights)
+    if found.head is None:
+        return f"all before {config.features} ({len(found.weights)} tensors)"
+    return str(_initialize_heads(found.head, found.stride, net, skeleton, kind))
+
+
+def _initialize_heads(
+    found: OnnxHead, stride: int, net: PoseNet, skeleton: Skeleton, kind: HeatmapKind
+) -> InitializedWeights:
     columns = skeleton.find_columns(found.spec.skeleton)
     known = torch.from_numpy(columns >= 0)
-    weight = torch.from_numpy(make_head_weights(found))
-    bias = torch.from_numpy(found.head[1].copy())
+    weight = torch.from_numpy(make_head_weights(found, stride))
+    bias = torch.from_numpy(found.bias.copy())
+    if found.spec.kind is HeatmapKind.GAUSSIAN and kind is not HeatmapKind.GAUSSIAN:
+        scale = _LOGIT_OF_PEAK - _LOGIT_OF_BACKGROUND
+        weight, bias = weight * scale, bias * scale + _LOGIT_OF_BACKGROUND
     chosen = torch.from_numpy(columns[columns >= 0])
     for branch in net.branches:
         head = cast(nn.Conv2d, branch.head)

@@ -173,9 +173,10 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     if recipe.is_detector:
         initialize_center_heads(net)
     if recipe.start is None and recipe.network.kind == "onnx" and recipe.network.file:
-        file = Path(recipe.network.file)
-        begun: object = initialize_from_onnx(file, net, train_set.skeleton)
-        options.say(f"initialized from {file}: {begun}")
+        begun: object = initialize_from_onnx(
+            recipe.network, net, train_set.skeleton, recipe.decoder_spec().kind
+        )
+        options.say(f"initialized from {recipe.network.file}: {begun}")
     if recipe.start is not None:
         path = model_store.resolve_weights(recipe.start)
         begun = (

@@ -1,6 +1,7 @@
 """A network of others computes here what its file computes, on our grid, at other sizes."""
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
@@ -9,6 +10,7 @@ from okdhp_edge.errors import ModelError, RecipeError
 from okdhp_edge.network.build import build_network
 from okdhp_edge.network.config import OnnxConfig
 from okdhp_edge.network.onnx_network import read_onnx_network
+from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.pose.skeleton import LSP14, Skeleton
 from okdhp_edge.train.initialize import initialize_from_onnx
 from tests.helpers.foreign_network import SIDE, TOML, write_foreign_network
@@ -19,10 +21,10 @@ def file(tmp_path):
     return write_foreign_network(tmp_path / "foreign.onnx")
 
 
-def _initialized(file, branches=(1,), skeleton=LSP14):
+def _initialized(file, branches=(1,), skeleton=LSP14, kind=HeatmapKind.GAUSSIAN):
     config = OnnxConfig(kind="onnx", file=str(file), branches=branches)
     net = build_network(config, len(skeleton)).eval()
-    return net, initialize_from_onnx(file, net, skeleton)
+    return net, initialize_from_onnx(config, net, skeleton, kind)
 
 
 def _run_file(file, images):
@@ -39,7 +41,7 @@ def _images(side=SIDE):
 
 def test_heatmaps_are_those_of_the_file_between_its_cells(file):
     net, found = _initialized(file, branches=(1, 2))
-    assert found.kept == LSP14.joints
+    assert found == "all 14 joints"
     images = _images()
     with torch.no_grad():
         outputs = net(torch.from_numpy(images))
@@ -50,6 +52,16 @@ def test_heatmaps_are_those_of_the_file_between_its_cells(file):
     for branch in (0, 1):
         ours = outputs.last(branch).numpy()[:, :, 1:-1, 1:-1]
         np.testing.assert_allclose(ours, expected[:, :, 1:, 1:], atol=1e-4)
+
+
+def test_gaussians_become_logits_with_the_same_peaks(file):
+    images = torch.from_numpy(_images())
+    with torch.no_grad():
+        gaussians, logits = (
+            _initialized(file, kind=kind)[0](images).last(0)
+            for kind in (HeatmapKind.GAUSSIAN, HeatmapKind.PRESENCE)
+        )
+    np.testing.assert_allclose(logits, 12 * gaussians - 3, atol=1e-4)
 
 
 def test_sizes_of_the_file_do_not_bind(file):
@@ -69,7 +81,7 @@ def test_a_config_holds_the_graph_and_needs_the_file_no_more(file):
 def test_joints_are_matched_by_name(file):
     skeleton = Skeleton("few", ("tail", "left_ankle", "right_ankle"))
     net, found = _initialized(file, skeleton=skeleton)
-    assert (found.kept, found.reinitialized) == (("left_ankle", "right_ankle"), ("tail",))
+    assert found == "joints kept: left_ankle, right_ankle; reinitialized: tail"
     images = _images()
     all_joints, _ = _initialized(file)
     with torch.no_grad():
@@ -89,7 +101,31 @@ def test_joints_are_matched_by_name(file):
 def test_what_cannot_be_trained_is_one_line(tmp_path, change, error):
     file = write_foreign_network(tmp_path / "f.onnx", TOML.replace(*change))
     with pytest.raises(ModelError, match=error):
-        read_onnx_network(file).spec.skeleton  # noqa: B018
+        read_onnx_network(file).spec.skeleton  # type: ignore[attr-defined]  # noqa: B018
+
+
+def _find_features(file):
+    """The tensor that the last convolution reads."""
+    return onnx.load(file).graph.node[-1].input[0]
+
+
+def test_branches_begin_anew_after_a_tensor_of_the_file(tmp_path):
+    file = write_foreign_network(tmp_path / "f.onnx", TOML + "min_score = 0.3\n")
+    config = OnnxConfig(kind="onnx", file=str(file), features=_find_features(file), branches=(2,))
+    net = build_network(config, 5).eval()
+    said = initialize_from_onnx(config, net, LSP14, HeatmapKind.CENTERS)
+    assert said.startswith(f"all before {config.features} (")
+    pose, _ = _initialized(write_foreign_network(tmp_path / "pose.onnx"))
+    images = torch.from_numpy(_images())
+    with torch.no_grad():
+        ours, whole = (n(images) for n in (net, pose))
+    np.testing.assert_allclose(ours.backbone_features, whole.backbone_features, atol=1e-5)
+    assert ours.last(0).shape == (2, 5, 16, 16)
+
+
+def test_a_tensor_that_is_not_there_is_one_line(file):
+    with pytest.raises(ModelError, match="has no tensor gone"):
+        read_onnx_network(file, features="gone")
 
 
 def test_a_missing_file_is_one_line(tmp_path):

@@ -1,6 +1,7 @@
 """A network of others through the whole pipeline: trained from its file, exported, quantized."""
 
 import numpy as np
+import onnx
 import pytest
 
 from okdhp_edge.artifacts.card import read_card
@@ -13,7 +14,7 @@ from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.helpers.foreign_network import write_foreign_network
-from tests.helpers.tiny_models import DATA, tiny_recipe
+from tests.helpers.tiny_models import DATA, detector_recipe, tiny_recipe
 
 
 def _recipe(**changes):
@@ -47,6 +48,20 @@ def test_it_is_trained_exported_and_quantized(tmp_path):
     train(again, DATA, TrainingOptions(out=tmp_path / "n", device="cpu", workers=0,
                                        say=said.append))  # fmt: skip
     assert f"initialized from {best}: all 14 joints" in said
+
+
+def test_a_detector_learns_on_its_features(tmp_path):
+    file = write_foreign_network(tmp_path / "foreign.onnx")
+    features = onnx.load(file).graph.node[-1].input[0]
+    network = {"kind": "onnx", "file": str(file), "features": features, "branches": [2],
+               "aggregation": "mean"}  # fmt: skip
+    recipe = detector_recipe(
+        network=network, distillation={"method": "supervised"},
+        optimizer={"epochs": 1, "batch_size": 16, "lr": 1e-3},
+    )  # fmt: skip
+    best = train(recipe, "synthetic:48", TrainingOptions(out=tmp_path, device="cpu", workers=0))
+    card = read_card(export_branch(best, ExportOptions(out=tmp_path)))
+    assert (card.kind, card.decoder.stride) == ("detector", 4)
 
 
 def test_layers_of_a_graph_have_no_strides_to_freeze_by():
