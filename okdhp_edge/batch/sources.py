@@ -129,7 +129,9 @@ def compute_fingerprint(source: BatchSource) -> str:
             starts = {0, max(0, size // 2), max(0, size - _SAMPLE_BYTES)}
             # Of an image among thousands its size has to do.
             for start in () if source.images else sorted(starts):
-                digest.update(fs.cat_file(path, start, min(size, start + _SAMPLE_BYTES)))
+                # By name: s3fs has another argument before them.
+                end = min(size, start + _SAMPLE_BYTES)
+                digest.update(fs.cat_file(path, start=start, end=end))
         except OSError as error:
             raise SourceError(f"{url} cannot be read ({error.strerror or error})",
                               "check the file and its permissions") from error  # fmt: skip
