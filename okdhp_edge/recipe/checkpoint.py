@@ -73,18 +73,29 @@ def save(
 
 def save_half(source: Path, target: Path) -> None:
     """A checkpoint's network alone, its filters in half precision: small enough to ship, to be
-    gone on from and to be exported. Norms and biases stay in float. Of the data only the kinds are
-    named, not their places on the machine that trained.
+    gone on from and to be exported. Norms and biases stay in float. Of data and files the kinds and
+    names are kept, not their places on the machine that trained.
 
     Raises:
         ModelError: `source` is no checkpoint.
         OutputError: the place cannot be written.
     """
     facts = read_info(source)
-    facts = facts.model_copy(update={"data": list_kinds(facts.data)})
+    facts = facts.model_copy(
+        update={"data": list_kinds(facts.data), "recipe": _drop_folders(facts.recipe)}
+    )
     net = {k: v for k, v in load_file(source).items() if k.startswith(_NET_PREFIX)}
     halved = {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in net.items()}
     _write(target, halved, facts)
+
+
+def _drop_folders(recipe: Recipe) -> Recipe:
+    """The names alone of the files that a recipe starts from."""
+    network = recipe.network
+    if network.kind == "onnx" and network.file:
+        network = network.model_copy(update={"file": Path(network.file).name})
+    start = recipe.start and Path(recipe.start).name
+    return recipe.model_copy(update={"network": network, "start": start})
 
 
 def _write(path: Path, tensors: dict[str, Tensor], facts: CheckpointInfo) -> None:

@@ -51,12 +51,14 @@ def test_what_is_no_checkpoint_is_not_called_a_damaged_one(tmp_path):
 
 def test_half_precision_weights_do_not_tell_where_the_data_lay(trained, tmp_path):
     facts = checkpoint.read_info(trained)
-    there = facts.model_copy(update={"data": "coco:/home/somebody/set.json"})
+    recipe = facts.recipe.model_copy(update={"start": "/home/somebody/best.safetensors"})
+    there = facts.model_copy(update={"data": "coco:/home/somebody/set.json", "recipe": recipe})
     full = tmp_path / "full.safetensors"
     net = build_network(facts.recipe.network, len(facts.skeleton.joints), load_encoder=False)
     checkpoint.save(full, there, net)
     checkpoint.save_half(full, tmp_path / "half.safetensors")
     assert checkpoint.read_info(tmp_path / "half.safetensors").data == "coco"
+    assert b"somebody" not in (tmp_path / "half.safetensors").read_bytes()
 
 
 def test_weights_that_are_not_the_networks_are_one_line(trained, tmp_path):
