@@ -15,7 +15,7 @@ from okdhp_edge.system.files import write_text
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-MODELS = ("lite", "full", "large")
+MODELS = ("lite", "full")
 _PEERS = {
     "MoveNet Lightning INT8": "MoveNet Lightning INT8",
     "MoveNet Thunder f32": "MoveNet Thunder f32 (the teacher)",
@@ -23,8 +23,6 @@ _PEERS = {
     "lite INT8, onnxruntime": "lite INT8, ONNX Runtime",
     "full INT8, openvino": "full INT8, OpenVINO",
     "full INT8, onnxruntime": "full INT8, ONNX Runtime",
-    "large INT8, openvino": "large INT8, OpenVINO",
-    "large INT8, onnxruntime": "large INT8, ONNX Runtime",
 }
 
 

@@ -1,7 +1,7 @@
 """Our models and what people would pick instead, on the same persons in the same boxes.
 
     python benchmarks/accuracy/peers.py --lspet PATH --coco PATH --movenet FILE.tflite \
-        --thunder FILE.onnx [--nobody coco:FILE ...] [--models lite full large]
+        --thunder FILE.onnx [--nobody coco:FILE ...] [--models lite full]
 
 Needs `pip install ai-edge-litert` for the peer. Our float rows are exported from the shipped
 weights for the occasion. Everything runs in this process: the same pictures, boxes (extent of the
@@ -273,7 +273,7 @@ def main() -> None:
     parser.add_argument("--movenet", type=Path, required=True)
     parser.add_argument("--thunder", type=Path, required=True)
     parser.add_argument("--nobody", nargs="*", default=[], help="sets of boxes without anybody")
-    parser.add_argument("--models", nargs="+", default=["lite", "full", "large"])
+    parser.add_argument("--models", nargs="+", default=["lite", "full"])
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     cv2.setNumThreads(1)

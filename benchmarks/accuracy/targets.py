@@ -211,7 +211,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lspet", type=Path, required=True)
-    parser.add_argument("--models", nargs="+", default=["lite", "full", "large"])
+    parser.add_argument("--models", nargs="+", default=["lite", "full"])
     parser.add_argument("--persons", type=int, default=100)
     parser.add_argument("--work", type=Path, default=HERE.parents[1] / ".targets")
     parser.add_argument("--only", default="", help="targets whose name holds this")

@@ -24,7 +24,7 @@ DEFAULT_RECIPE = "demo"
 _PACKAGE = Path(str(resources.files("okdhp_edge")))
 _WHEEL_ROOT, _CHECKOUT_ROOT = _PACKAGE / "shipped", _PACKAGE.parent  # of a wheel, of a checkout
 BEST_CHECKPOINT_NAME, SHIPPED_WEIGHTS_NAME = "best.safetensors", "weights.safetensors"
-SHIPPED_MODELS = ("lite", "full", "large")
+SHIPPED_MODELS = ("lite", "full")
 """Those that come with the package as INT8; the first is what runs if nothing else is said."""
 SHIPPED_DETECTOR = "person"
 """The person detector that comes with the package as INT8."""

@@ -8,6 +8,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 MODEL_HELP = (
-    "Model name or path; `lite`, `full` and `large` (ever more accurate, slower) ship. "
+    "Model name or path; `lite` and `full` (more accurate, slower) ship with the package. "
     "Default: the newest export, or else `lite`."
 )

@@ -17,7 +17,7 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="TOML file, or the name of a shipped recipe: demo, lite, full, large, person, "
+            help="TOML file, or the name of a shipped recipe: demo, lite, full, person, "
             "paper/..., lab/... Default: demo, on synthetic people."
         ),
     ] = None,
@@ -28,7 +28,7 @@ def train(
     start: Annotated[
         str | None,
         typer.Option(
-            help="Pretrained weights to fine-tune: lite, full, large, or a checkpoint. Without "
+            help="Pretrained weights to fine-tune: lite, full, or a checkpoint. Without "
             "--recipe, the schedule depends on the size of the data set."
         ),
     ] = None,
@@ -40,7 +40,10 @@ def train(
         Path | None, typer.Option(help="Output folder. Default: models/<recipe name>.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Resume after the last completed epoch.")] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Override the recipe's epochs.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=0, help="Override the recipe's epochs; 0: keep the start as it is."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Override the recipe's seed.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="32-true or bf16-mixed.")] = "32-true",

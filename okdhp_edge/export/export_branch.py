@@ -30,7 +30,13 @@ from okdhp_edge.evaluation.evaluate import evaluate, make_inference_crop
 from okdhp_edge.export.learned_ranges import write_learned_ranges
 from okdhp_edge.export.parity import check_parity, measure_joint_shift
 from okdhp_edge.export.strip import choose_branch, make_branch_config, strip
-from okdhp_edge.export.to_onnx import ensure_folded, set_metadata, simplify, write_onnx
+from okdhp_edge.export.to_onnx import (
+    copy_batch_in_reshapes,
+    ensure_folded,
+    set_metadata,
+    simplify,
+    write_onnx,
+)
 from okdhp_edge.inference.flip_test import Predict
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.heatmap import Heatmaps
@@ -94,6 +100,7 @@ def _export_branch(checkpoint: Path, options: ExportOptions) -> Path:
         file = folder / MODEL_FILE_NAME
         write_onnx(single, recipe.input_spec(), file, options.batch)
         simplified = options.simplify and simplify(file, options.batch)
+        copy_batch_in_reshapes(file)
         ensure_folded(file)
         save_file(single.state_dict(), folder / BRANCH_WEIGHTS_NAME)
         if recipe.quantization and recipe.quantization.branch == branch:

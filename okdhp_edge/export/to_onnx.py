@@ -102,6 +102,26 @@ def ensure_folded(path: Path) -> None:
         raise ModelError(f"batch norm '{left[0]}' was not folded", "report this as a bug")
 
 
+def copy_batch_in_reshapes(path: Path) -> None:
+    """Let reshapes copy the batch size from their input, as 0 asks for, in place of the one that
+    was exported: calibration feeds several images at once."""
+    model = onnx.load(str(path))
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "Reshape" or node.input[1] not in constants:
+            continue
+        shape = np.concatenate([[0], constants[node.input[1]][1:]]).astype(np.int64)
+        # Of its own: other operators may share the constant.
+        node.input[1] = f"{node.output[0]}_shape"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(shape, node.input[1]))
+        del node.attribute[:]  # `allowzero` would take 0 for a size
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    onnx.save(model, str(path))
+
+
 def set_metadata(path: Path, facts: dict[str, str]) -> None:
     """Replace the file's `metadata_props`."""
     model = onnx.load(str(path))

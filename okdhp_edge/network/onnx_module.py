@@ -156,14 +156,14 @@ def _resize(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
     computed = [None if tensor is None else tensor.tolist() for tensor in inputs[2:]]
     scales, sizes = (*computed, None, None)[:2]
     scales, sizes = attributes.get("scales", scales), attributes.get("sizes", sizes)
-    size = sizes[2:] if sizes else [
-        round(s * n) for s, n in zip(scales[2:], x.shape[2:], strict=True)  # type: ignore[index]
-    ]  # fmt: skip
+    # By scales where there are any: they hold at every size and for every batch.
+    factors = None if sizes else tuple(scales[2:])  # type: ignore[index]
+    size = sizes[2:] if sizes else None
     if mode == b"linear" and how in _ALIGN_CORNERS:
-        return F.interpolate(x, size, mode="bilinear", align_corners=_ALIGN_CORNERS[how])
-    whole = all(new % old == 0 for new, old in zip(size, x.shape[2:], strict=True))
-    if mode == b"nearest" and whole:
-        return F.interpolate(x, size, mode="nearest")
+        return F.interpolate(x, size, factors, mode="bilinear", align_corners=_ALIGN_CORNERS[how])
+    ratios = factors or tuple(n / o for n, o in zip(size or (), x.shape[2:], strict=True))
+    if mode == b"nearest" and all(float(ratio).is_integer() for ratio in ratios):
+        return F.interpolate(x, size, factors, mode="nearest")
     raise UnknownOperatorError(f"Resize {mode.decode()} {how.decode()}")
 
 

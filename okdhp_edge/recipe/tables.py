@@ -71,7 +71,8 @@ class OptimizerTable(StrictTable):
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 2e-3
     weight_decay: Weight = 1e-2
-    epochs: Annotated[int, Field(ge=1)] = 12
+    epochs: Annotated[int, Field(ge=0)] = 12
+    """0 evaluates what training would start from and writes it as a checkpoint."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Over all processes together."""
     schedule: Literal["one_cycle", "steps"] = "one_cycle"

@@ -79,6 +79,8 @@ def _train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
         run.fabric.global_rank, run.fabric.world_size,
     )  # fmt: skip
     loader = build_loader(dataset, batches, options.workers, get_batch_type(recipe))
+    if metrics_logger and not recipe.optimizer.epochs:
+        _validate_and_checkpoint(run, options, -1, {"epoch": 0.0}, metrics_logger)
     for epoch in range(run.epochs_done, recipe.optimizer.epochs):
         batches.epoch = epoch
         if run.quantization and epoch == run.quantization.table.start_epoch:

@@ -141,12 +141,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     Raises:
         OkdhpError: data, recipe or device cannot be used.
     """
-    table = recipe.quantization
-    if table and table.start_epoch >= recipe.optimizer.epochs:
-        raise RecipeError(
-            f"quantization.start_epoch is after the last epoch ({recipe.optimizer.epochs})",
-            "lower quantization.start_epoch or increase --epochs",
-        )
+    _check_epochs(recipe)
     check_descriptors(options.workers)
     train_set = load_for(recipe.kind, data, recipe.train_split)
     if recipe.skeleton.pairs:
@@ -170,21 +165,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     torch.backends.cudnn.benchmark = fabric.device.type == "cuda"
     torch.manual_seed(recipe.seed)
     net = build_network(recipe.network, recipe.count_channels(len(train_set.skeleton)))
-    if recipe.is_detector:
-        initialize_center_heads(net)
-    if recipe.start is None and recipe.network.kind == "onnx" and recipe.network.file:
-        begun: object = initialize_from_onnx(
-            recipe.network, net, train_set.skeleton, recipe.decoder_spec().kind
-        )
-        options.say(f"initialized from {recipe.network.file}: {begun}")
-    if recipe.start is not None:
-        path = model_store.resolve_weights(recipe.start)
-        begun = (
-            initialize_encoder_from(path, net)
-            if recipe.is_detector and not read_info(path).recipe.is_detector
-            else initialize_from(path, net, recipe.network, train_set.skeleton)
-        )
-        options.say(f"initialized from {path}: {begun}")
+    _initialize(net, recipe, train_set, options.say)
     freeze(net, recipe.freeze)
     method = build_method(recipe, train_set.skeleton)
     method.prepare(net)
@@ -204,6 +185,39 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
         net=net, method=method, quantization=quantization, model=model, optimizer=optimizer,
         average=make_average(net, recipe.optimizer.average) if recipe.optimizer.average else None,
     )  # fmt: skip
+
+
+def _check_epochs(recipe: Recipe) -> None:
+    table = recipe.quantization
+    if table and table.start_epoch >= recipe.optimizer.epochs:
+        raise RecipeError(
+            f"quantization.start_epoch is after the last epoch ({recipe.optimizer.epochs})",
+            "lower quantization.start_epoch or increase --epochs",
+        )
+    has_start = recipe.start or (recipe.network.kind == "onnx" and recipe.network.file)
+    if not recipe.optimizer.epochs and not has_start:
+        raise RecipeError("0 epochs keep a start, and the recipe has none", "use --start")
+
+
+def _initialize(
+    net: PoseNet, recipe: Recipe, train_set: PoseDataset, say: Callable[[str], None]
+) -> None:
+    """Weights that training starts from, if the recipe names any."""
+    if recipe.is_detector:
+        initialize_center_heads(net)
+    if recipe.start is None and recipe.network.kind == "onnx" and recipe.network.file:
+        begun: object = initialize_from_onnx(
+            recipe.network, net, train_set.skeleton, recipe.decoder_spec().kind
+        )
+        say(f"initialized from {recipe.network.file}: {begun}")
+    if recipe.start is not None:
+        path = model_store.resolve_weights(recipe.start)
+        begun = (
+            initialize_encoder_from(path, net)
+            if recipe.is_detector and not read_info(path).recipe.is_detector
+            else initialize_from(path, net, recipe.network, train_set.skeleton)
+        )
+        say(f"initialized from {path}: {begun}")
 
 
 def _check_batch(recipe: Recipe, train_set: PoseDataset) -> None:

@@ -28,7 +28,7 @@ def test_the_wheel_holds_the_package_and_the_models_alone(tmp_path):
     packages = {path.parent.name for path in (REPOSITORY / "okdhp_edge").glob("*/__init__.py")}
     assert {n.split("/")[1] for n in names if n.count("/") > 1} == packages | {"shipped"}
     assert not [n for n in names if not n.endswith(tuple(_SUFFIXES))]
-    for model in ("lite", "full", "large", "person"):
+    for model in ("lite", "full", "person"):
         for runtime in ("openvino", "onnxruntime", "tensorrt"):
             assert f"okdhp_edge/shipped/{model}/int8/{runtime}/card.json" in names
         assert f"okdhp_edge/shipped/{model}/weights.safetensors" in names

@@ -3,14 +3,20 @@
 import numpy as np
 import onnx
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
+from okdhp_edge.network.build import build_network
+from okdhp_edge.pose.heatmap import HeatmapKind
+from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
 from okdhp_edge.recipe.checkpoint import read_info
+from okdhp_edge.train.initialize import initialize_from_onnx
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.helpers.foreign_network import write_foreign_network
@@ -41,13 +47,30 @@ def test_it_is_trained_exported_and_quantized(tmp_path):
             maps[name] = backend.infer(images).copy()
     np.testing.assert_allclose(maps["onnxruntime"], maps["pytorch"], atol=1e-3)
     np.testing.assert_allclose(maps["openvino"], maps["pytorch"], atol=1e-3)
-    int8 = quantize(fp32, QuantizeOptions(data=DATA, max_drop=100.0, profiles=["onnxruntime"]))
-    assert read_card(int8 / "onnxruntime").precision == "int8"
+    profiles = ["onnxruntime", "openvino"]
+    int8 = quantize(fp32, QuantizeOptions(data=DATA, max_drop=100.0, profiles=profiles))
+    assert [read_card(int8 / name).precision for name in profiles] == ["int8", "int8"]
     again = read_info(best).recipe.model_copy(update={"start": str(best)})
     said.clear()
     train(again, DATA, TrainingOptions(out=tmp_path / "n", device="cpu", workers=0,
                                        say=said.append))  # fmt: skip
     assert f"initialized from {best}: all 14 joints" in said
+
+
+def test_no_epochs_keep_the_network_of_the_file(tmp_path):
+    file = write_foreign_network(tmp_path / "foreign.onnx")
+    recipe = _recipe(file=str(file), branches=[1]).changed(epochs=0)
+    best = train(recipe, DATA, TrainingOptions(out=tmp_path / "m", device="cpu", workers=0))
+    facts = read_info(best)
+    assert facts.epochs_done == 0
+    net = build_network(recipe.network, 14)
+    initialize_from_onnx(recipe.network, net, LSP14, HeatmapKind.GAUSSIAN)
+    kept = load_file(best)
+    for name, tensor in net.trunk.state_dict().items():
+        torch.testing.assert_close(kept[f"net.trunk.{name}"], tensor)
+    with pytest.raises(RecipeError, match="0 epochs keep a start"):
+        train(tiny_recipe().changed(epochs=0), DATA,
+              TrainingOptions(out=tmp_path / "n", device="cpu", workers=0))  # fmt: skip
 
 
 def test_a_detector_learns_on_its_features(tmp_path):
