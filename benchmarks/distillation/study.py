@@ -30,7 +30,7 @@ from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.evaluation.evaluate import predict_joints
 from okdhp_edge.evaluation.paired import THRESHOLD, count_hits
 from okdhp_edge.network.build import build_network, count_macs
-from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig
+from okdhp_edge.network.config import AnyNetworkConfig
 from okdhp_edge.recipe.distillation import OkdhpTable
 from okdhp_edge.recipe.recipe import Recipe, merged, read_recipe_content
 from okdhp_edge.system.files import write_text
@@ -177,7 +177,7 @@ def _macs(recipe: Recipe) -> int:
     return macs
 
 
-def _forward(network: HourglassConfig | MobilePoseConfig, size: tuple[int, int]) -> int:
+def _forward(network: AnyNetworkConfig, size: tuple[int, int]) -> int:
     net = build_network(network, 14, load_encoder=False).eval()
     return count_macs(net, torch.zeros(1, *size[::-1], net.channels, dtype=torch.uint8))
 

@@ -95,12 +95,8 @@ def batch(
     name, card = loaded.backend.name, loaded.backend.card
     loaded.backend.close()
     who = TrackingConfig(mode=people, detector=detector).resolve(card)
-    choices = {
-        "people": who.mode,
-        "detector": str(who.detector),
-        "smooth": smooth,
-        "stride": stride,
-    }
+    choices = {"people": who.mode, "detector": str(who.detector), "smooth": smooth,
+               "stride": stride}  # fmt: skip
     options = BatchOptions(
         out=out, model=str(path.resolve()), backend=name, precision=loaded.precision,
         threads=threads, key=make_key(path, name, loaded.precision, choices), people=who.mode,

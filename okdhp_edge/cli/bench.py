@@ -53,9 +53,9 @@ def bench(
     tried, left_out = candidates(path)
     if not tried:
         raise ModelError(f"no installed backend runs {path}", "; ".join(left_out))
-    skeleton = tried[0].card.skeleton.skeleton()
-    kind = tried[0].card.kind
-    poses = load_for(kind, data, split).with_skeleton(skeleton) if data else None
+    card = tried[0].card
+    skeleton = card.skeleton.skeleton()
+    poses = load_for(card.kind, data, split).with_skeleton(skeleton) if data else None
     chosen = metric or (poses.metric if poses else "")
     if poses:
         check_metric(chosen)
@@ -73,8 +73,7 @@ def bench(
         "threads": threads, "machine": describe_machine(), "rows": [r.to_dict() for r in rows],
         "left_out": [*left_out, *refused], "max_drop": max_drop,
         "recommended": best and {"backend": best.candidate.backend,
-                                 "precision": best.candidate.precision},
-        "slower_than_float": slow,
+            "precision": best.candidate.precision}, "slower_than_float": slow,
     }  # fmt: skip
     if out:
         with wrap_write_errors(out):

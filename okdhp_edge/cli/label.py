@@ -109,12 +109,8 @@ def label(
 
     for tool in format_ or ():
         check_tool(tool)
-    read = [
-        *sources,
-        *teacher,
-        *(exclude or ()),
-        *([Path(detector)] if detector and Path(detector).is_file() else ()),
-    ]
+    foreign = [Path(detector)] if detector and Path(detector).is_file() else []
+    read = [*sources, *teacher, *(exclude or ()), *foreign]
     read += [] if boxes in (_SIDECAR_BOXES, _NO_BOXES) else [Path(boxes)]
     check_outputs({"--out": out, "the progress file of --out": out.with_suffix(".partial"),
                    "--sheet": sheet}, read)  # fmt: skip

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from okdhp_edge.cli import run_options as option
-from okdhp_edge.cli.console import handle_errors, print_json, progress, say, table
+from okdhp_edge.cli.console import handle_errors, print_json, progress, say
+from okdhp_edge.cli.show_report import show_report
 from okdhp_edge.errors import OkdhpError, OutputError, SourceError
 
 if TYPE_CHECKING:
     from okdhp_edge.backends.base import Backend
     from okdhp_edge.backends.registry import RuntimeChoice
     from okdhp_edge.backends.selection import Selection
-    from okdhp_edge.run.assemble import Outputs
+    from okdhp_edge.run.assemble import Outputs, TrackingConfig
     from okdhp_edge.run.controls import Controls
     from okdhp_edge.run.loop import SourceRun
     from okdhp_edge.run.pipeline import Pipeline
@@ -74,9 +75,8 @@ def run(
     from okdhp_edge.run.reader import FramePolicy
     from okdhp_edge.run.sources.camera import CameraSettings
 
-    who = assembly.TrackingConfig(
-        mode=people, detector=detector, every=detect_every, max_people=max_people, smooth=smooth
-    )
+    who = assembly.TrackingConfig(mode=people, detector=detector, every=detect_every,
+                                  max_people=max_people, smooth=smooth)  # fmt: skip
     pace = FramePolicy(live=_LIVE.get(policy), stride=stride, max_fps=max_fps)
     named = {"save": save, "json": json_lines, "coco": coco, "csv": csv}
     outputs = assembly.Outputs(_collect_files(named, write), window, watchdog)
@@ -87,18 +87,13 @@ def run(
             model, backend, precision, threads, say, engine=engine, trust_engine=trust_engine,
             tune_threads=True, retime=retime, detail=say if verbose else _ignore,
         )  # fmt: skip
-        closing.enter_context(loaded)
-        who = who.resolve(loaded.card)
+        who = who.resolve(closing.enter_context(loaded).card)
         sources = assembly.open_sources(wanted, CameraSettings(_parse_size(size), fps), closing)
         feeds = assembly.make_source_runs(sources, outputs, loaded.card, pace.stride, closing)
         pipeline = assembly.assemble(sources, loaded, who, pace, controls, closing)
         if web:
             _serve(web, web_token, pipeline, feeds, controls, (model, selection), closing)
-        results, failure = _run_with_progress(
-            pipeline, feeds, controls, selection, max_frames, who.detector
-        )
-    _check_selection(selection, results, who.mode)
-    _report_crowd(pipeline.most_left_out, max_people)
+        results, failure = _run_with_progress(pipeline, feeds, controls, selection, max_frames, who)
     _tell(results, report, outputs, failure)
 
 
@@ -231,7 +226,7 @@ def _run_with_progress(
     controls: "Controls",
     selection: "Selection",
     max_frames: int | None,
-    detector: str | Path | None,
+    who: "TrackingConfig",
 ) -> "tuple[list[RunReport], OkdhpError | None]":
     """Run with a progress bar; returns a report per source and the error that ended it, if any."""
     import cv2
@@ -257,13 +252,16 @@ def _run_with_progress(
     last = controls.current or selection.choice  # a viewer may have switched
     if failure and not any(feed.stats.frames for feed in feeds):
         raise failure
-    return [
+    results = [
         build_report(feed.source, reader, feed.stats, pipeline.backend, last.precision, measured,
                   switches=pipeline.switches, selection=selection,
-                  detector=None if str(detector) == NO_DETECTOR else str(detector),
+                  detector=None if str(who.detector) == NO_DETECTOR else str(who.detector),
                   left_out=pipeline.most_left_out)
         for feed, reader in zip(feeds, pipeline.readers, strict=True)
-    ], failure  # fmt: skip
+    ]  # fmt: skip
+    _check_selection(selection, results, who.mode)
+    _report_crowd(pipeline.most_left_out, who.max_people)
+    return results, failure
 
 
 def _tell(
@@ -298,30 +296,3 @@ def _write_report(results: "Sequence[RunReport]", report: Path | None) -> None:
 
 def _unwrap_single(records: list[dict[str, object]]) -> dict[str, object]:
     return records[0] if len(records) == 1 else {"sources": records}
-
-
-def show_report(result: "RunReport") -> None:
-    """Print the stage table and the run's metadata."""
-    totals = {"frame age": result.frame_age, "end to end": result.end_to_end}
-    stages = [*result.stages.items(), *((n, s) for n, s in totals.items() if s)]
-    if stages:
-        table(
-            f"{result.source}: latency in ms over {stages[0][1].n} frames "
-            f"({result.warmup} warm-up frames excluded)",
-            ("stage", "mean", "p50", "p90", "p95", "p99", "max"),
-            [(n, *(f"{v:.2f}" for v in (s.mean, s.p50, s.p90, s.p95, s.p99, s.max)))
-             for n, s in stages],
-        )  # fmt: skip
-    ran = result.backend
-    skipped = f", {result.skipped} skipped" if result.skipped else ""
-    rate = f"{result.fps:.1f} FPS; " if stages else ""  # of warm-up alone there is none
-    frames = "1 frame" if result.frames == 1 else f"{result.frames} frames"
-    say(f"{rate}{frames}, people in {result.frames_with_people}, "
-        f"{result.dropped} dropped{skipped}")  # fmt: skip
-    if granted := result.source_facts.get("granted"):
-        say(f"the camera delivers {granted['width']}x{granted['height']} at {granted['fps']:g} FPS "
-            f"{granted['fourcc']}; {result.source_facts['reconnects']} reconnects")  # fmt: skip
-    say(f"ran on {ran.backend} {ran.version}, {ran.device}, {ran.threads or 'default'} threads")
-    say(f"precision requested {result.precision_asked}, ran {ran.precision}")
-    for line in (*result.flags, *result.source_facts.get("notes", ())):
-        say(line)

@@ -17,7 +17,12 @@ from okdhp_edge.network.config import (
     OnnxConfig,
     get_normalization,
 )
-from okdhp_edge.network.decoder import Decoder, DucDecoder, UpsampleDecoder
+from okdhp_edge.network.decoder import (
+    ConvolutionBranch,
+    Decoder,
+    DucDecoder,
+    UpsampleDecoder,
+)
 from okdhp_edge.network.encoders import Encoder, build_encoder, count_output_channels
 from okdhp_edge.network.hourglass import HourglassBranch, Stacks, Stem
 from okdhp_edge.network.neck import TopDownNeck
@@ -81,7 +86,7 @@ def _build_hourglass(config: HourglassConfig, joints: int, normalise: Normalise)
 
 
 def _build_onnx(config: OnnxConfig, joints: int, normalise: Normalise) -> PoseNet:
-    from okdhp_edge.network.onnx_network import ConvolutionBranch, build_trunk
+    from okdhp_edge.network.onnx_network import build_trunk
 
     if not config.graph:
         raise RecipeError(f"network.file {config.file} does not exist", "set it to an ONNX file")

@@ -70,6 +70,22 @@ class DucDecoder(Decoder):
         super().__init__(stages, nn.Conv2d(width, joints, 1, bias=False))
 
 
+class ConvolutionBranch(Decoder):
+    """A branch after the last features: `depth` 3x3 convolutions, the last of them the head.
+
+    Those before the head begin as identities, so that every branch begins as the file's network.
+    """
+
+    def __init__(self, channels: int, joints: int, depth: int) -> None:
+        stages: list[nn.Module] = []
+        for _ in range(depth - 1):
+            identity = nn.Conv2d(channels, channels, 3, padding=1)
+            nn.init.dirac_(identity.weight)
+            nn.init.zeros_(identity.bias)  # type: ignore[arg-type]
+            stages += [identity, nn.ReLU()]
+        super().__init__(stages, nn.Conv2d(channels, joints, 3, padding=1))
+
+
 def _conv_bn_relu(channels_in: int, channels_out: int) -> list[nn.Module]:
     return [
         nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),

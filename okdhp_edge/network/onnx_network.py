@@ -27,12 +27,10 @@ from okdhp_edge.artifacts.external_model import (
     read_pose_spec,
 )
 from okdhp_edge.errors import ModelError
-from okdhp_edge.network.decoder import Decoder
 from okdhp_edge.network.onnx_module import CHANNEL_SHUFFLE, OnnxModule, UnknownOperatorError
 from okdhp_edge.pose.crop import HeatmapGrid
 
 _FLOAT_BYTES = 4
-_HEAD_KERNEL = 3
 
 
 class OnnxNetwork(NamedTuple):
@@ -159,22 +157,6 @@ def build_trunk(graph: str) -> tuple[OnnxModule, int]:
     with torch.no_grad():
         channels = trunk(torch.zeros(1, 3, height, width)).shape[1]
     return trunk, channels
-
-
-class ConvolutionBranch(Decoder):
-    """A branch after the last features: `depth` 3x3 convolutions, the last of them the head.
-
-    Those before the head begin as identities, so that every branch begins as the file's network.
-    """
-
-    def __init__(self, channels: int, joints: int, depth: int) -> None:
-        stages: list[nn.Module] = []
-        for _ in range(depth - 1):
-            identity = nn.Conv2d(channels, channels, _HEAD_KERNEL, padding=1)
-            nn.init.dirac_(identity.weight)
-            nn.init.zeros_(identity.bias)  # type: ignore[arg-type]
-            stages += [identity, nn.ReLU()]
-        super().__init__(stages, nn.Conv2d(channels, joints, _HEAD_KERNEL, padding=1))
 
 
 def make_head_weights(head: OnnxHead, stride: int) -> NDArray[np.float32]:

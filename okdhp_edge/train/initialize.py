@@ -1,13 +1,14 @@
 """Initialize a network from trained weights, with joints matched by name."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from okdhp_edge.artifacts import model_store
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.build import build_network
@@ -17,6 +18,7 @@ from okdhp_edge.network.onnx_network import OnnxHead, make_head_weights, read_on
 from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
+from okdhp_edge.recipe.recipe import Recipe
 
 
 class InitializedWeights(NamedTuple):
@@ -37,6 +39,31 @@ class InitializedWeights(NamedTuple):
             return f"all {len(self.kept)} joints"
         kept = ", ".join(self.kept) or "none"
         return f"joints kept: {kept}; reinitialized: {', '.join(self.reinitialized)}"
+
+
+def initialize(
+    net: PoseNet, recipe: Recipe, skeleton: Skeleton, say: Callable[[str], None]
+) -> None:
+    """Put the weights into `net` that training starts from, if the recipe names any.
+
+    Raises:
+        OkdhpError: they are missing, or of another network.
+    """
+    if recipe.is_detector:
+        initialize_center_heads(net)
+    if recipe.start is None and recipe.network.kind == "onnx" and recipe.network.file:
+        begun: object = initialize_from_onnx(
+            recipe.network, net, skeleton, recipe.decoder_spec().kind
+        )
+        say(f"initialized from {recipe.network.file}: {begun}")
+    if recipe.start is not None:
+        path = model_store.resolve_weights(recipe.start)
+        begun = (
+            initialize_encoder_from(path, net)
+            if recipe.is_detector and not checkpoint.read_info(path).recipe.is_detector
+            else initialize_from(path, net, recipe.network, skeleton)
+        )
+        say(f"initialized from {path}: {begun}")
 
 
 def initialize_from(

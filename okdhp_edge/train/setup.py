@@ -13,7 +13,6 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from okdhp_edge.artifacts import model_store
 from okdhp_edge.data.corrections import apply_corrections, read_corrections
 from okdhp_edge.data.detection import load_for
 from okdhp_edge.data.load import load
@@ -25,7 +24,6 @@ from okdhp_edge.network.build import build_network
 from okdhp_edge.network.fake_quant import QuantizedBranch
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
-from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.hardware import check_descriptors
 from okdhp_edge.system.progress import Report, ignore_progress
@@ -34,12 +32,7 @@ from okdhp_edge.train.batchnorm import make_process_wide
 from okdhp_edge.train.dataset import Batch, CropDataset, iterate_batches
 from okdhp_edge.train.detection_dataset import DetectionBatch, DetectionDataset
 from okdhp_edge.train.freeze import freeze
-from okdhp_edge.train.initialize import (
-    initialize_center_heads,
-    initialize_encoder_from,
-    initialize_from,
-    initialize_from_onnx,
-)
+from okdhp_edge.train.initialize import initialize
 from okdhp_edge.train.methods import Method, build_method
 from okdhp_edge.train.quantization import QuantizationAware
 from okdhp_edge.train.schedule import build_optimizer
@@ -165,7 +158,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     torch.backends.cudnn.benchmark = fabric.device.type == "cuda"
     torch.manual_seed(recipe.seed)
     net = build_network(recipe.network, recipe.count_channels(len(train_set.skeleton)))
-    _initialize(net, recipe, train_set, options.say)
+    initialize(net, recipe, train_set.skeleton, options.say)
     freeze(net, recipe.freeze)
     method = build_method(recipe, train_set.skeleton)
     method.prepare(net)
@@ -197,27 +190,6 @@ def _check_epochs(recipe: Recipe) -> None:
     has_start = recipe.start or (recipe.network.kind == "onnx" and recipe.network.file)
     if not recipe.optimizer.epochs and not has_start:
         raise RecipeError("0 epochs keep a start, and the recipe has none", "use --start")
-
-
-def _initialize(
-    net: PoseNet, recipe: Recipe, train_set: PoseDataset, say: Callable[[str], None]
-) -> None:
-    """Weights that training starts from, if the recipe names any."""
-    if recipe.is_detector:
-        initialize_center_heads(net)
-    if recipe.start is None and recipe.network.kind == "onnx" and recipe.network.file:
-        begun: object = initialize_from_onnx(
-            recipe.network, net, train_set.skeleton, recipe.decoder_spec().kind
-        )
-        say(f"initialized from {recipe.network.file}: {begun}")
-    if recipe.start is not None:
-        path = model_store.resolve_weights(recipe.start)
-        begun = (
-            initialize_encoder_from(path, net)
-            if recipe.is_detector and not read_info(path).recipe.is_detector
-            else initialize_from(path, net, recipe.network, train_set.skeleton)
-        )
-        say(f"initialized from {path}: {begun}")
 
 
 def _check_batch(recipe: Recipe, train_set: PoseDataset) -> None:

@@ -102,13 +102,16 @@ def test_an_export_without_its_card_is_one_line(int8_detector, tmp_path):
 
 
 def test_quantization_aware_training_takes_a_detector(trained_detector, tmp_path):
-    optimizer = {"epochs": 1, "batch_size": 16, "lr": 1e-3}
+    # So little that what was learned before stays.
+    optimizer = {"epochs": 1, "batch_size": 16, "lr": 1e-4}
     recipe = detector_recipe(
         start=str(trained_detector), quantization={"profile": "openvino"}, optimizer=optimizer
     )
     options = TrainingOptions(out=tmp_path, device="cpu", workers=0)
-    facts = json.loads(train(recipe, "synthetic:48", options).with_suffix(".json").read_text())
-    assert facts["scores"]["int8"] > 5
+    best = train(recipe, DETECTOR_DATA, options)
+    scores = json.loads(best.with_suffix(".json").read_text())["scores"]
+    assert scores["branch0"] > 2
+    assert scores["int8"] == pytest.approx(scores["branch0"], abs=5)
 
 
 @pytest.mark.parametrize(
