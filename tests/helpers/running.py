@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 
+from okdhp_edge.inference.open_detector import NO_DETECTOR
 from okdhp_edge.run.assemble import TrackingConfig, assemble
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.loop import SourceRun, run_loop
@@ -18,9 +19,8 @@ def run_on(sources, backend=None, sinks=(), *, policy=None, people=None, control
     backend, controls = backend or FakeBackend(), controls or Controls()
     with ExitStack() as closing:
         feeds = [SourceRun(source, list(sinks)) for source in sources]
-        pipeline = assemble(
-            sources, backend, people or TrackingConfig(), policy or FramePolicy(), controls, closing
-        )
+        people = people or TrackingConfig(detector=NO_DETECTOR)
+        pipeline = assemble(sources, backend, people, policy or FramePolicy(), controls, closing)
         run_loop(pipeline, feeds, controls, **options)
     state = read_sensors()
     return [

@@ -59,7 +59,7 @@ def test_files_that_are_no_detectors_are_refused(tmp_path):
     (tmp_path / "text.onnx").write_text("no network")
     with pytest.raises(ModelError, match=r"text\.onnx cannot be read"):
         PersonDetector(tmp_path / "text.onnx")
-    with pytest.raises(ModelError, match="not one image"):
+    with pytest.raises(ModelError, match="without its card.json"):
         PersonDetector(conv_net(tmp_path / "pose.onnx"))
 
 
