@@ -4,6 +4,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import settings
 from okdhp_edge.backends.registry import list_profiles
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
+from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.helpers.tiny_models import DATA, DETECTOR_DATA, detector_recipe, tiny_recipe
@@ -86,15 +88,16 @@ def once(
     return make_once
 
 
+def _train_in(name: str, recipe: Recipe, data: str, root: Path) -> Path:
+    options = TrainingOptions(out=root / "shared" / name, device="cpu", workers=0)
+    return train(recipe, data, options)
+
+
 @pytest.fixture(scope="session")
 def trained(once: Callable[[str, Callable[[Path], Path]], Path]) -> Path:
     """The best checkpoint of a tiny model."""
 
-    def make(root: Path) -> Path:
-        options = TrainingOptions(out=root / "shared" / "tiny", device="cpu", workers=0)
-        return train(tiny_recipe(), DATA, options)
-
-    return once("trained", make)
+    return once("trained", partial(_train_in, "tiny", tiny_recipe(), DATA))
 
 
 @pytest.fixture(scope="session")
@@ -114,10 +117,7 @@ def quantized(once: Callable[[str, Callable[[Path], Path]], Path], exported: Pat
 def trained_detector(once: Callable[[str, Callable[[Path], Path]], Path]) -> Path:
     """The best checkpoint of a tiny person detector, which finds drawn people."""
 
-    def make(root: Path) -> Path:
-        options = TrainingOptions(out=root / "shared" / "detector", device="cpu", workers=0)
-        return train(detector_recipe(), DETECTOR_DATA, options)
-
+    make = partial(_train_in, "detector", detector_recipe(), DETECTOR_DATA)
     return once("trained-detector", make)
 
 

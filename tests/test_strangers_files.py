@@ -72,6 +72,8 @@ def test_videos_are_run_whole(strangers, tmp_path, name, frames, seconds):
 def test_a_phones_photo_is_read_whole_everywhere(strangers, tmp_path, lite):
     photo = strangers / "IMG_TILED.HEIC"
     assert read_image(photo).shape == (1608, 1920, 3)
+    with okdhp_edge.load("lite", backend="openvino", threads=1, detector="none") as one_person:
+        assert len(one_person(photo)) <= 1
     # All 1920 x 1608 pixels, where one tile has 512: boxes are in the whole photo.
     boxes = [pose.box for pose in lite(photo)]
     assert all((box[:2] + box[2:] <= [1921, 1609]).all() for box in boxes)

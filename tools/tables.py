@@ -49,7 +49,7 @@ def peers() -> str:
             label, with_interval(*row["coco"]["oks"]), with_interval(*row["lspet"]["pck@0.2"]),
             f"{row['scores']['joint_auroc']:.2f}", f"{row['scores']['somebody_auroc']:.3f}",
             f"{row['latency_ms']['infer']['p50']:.2f}", f"{row['latency_over_the_peers']:.2f}",
-        ) for label, row in ((_PEERS[name], rows[name]) for name in _PEERS if name in rows)],
+        ) for label, row in ((label, rows[name]) for name, label in _PEERS.items())],
     )  # fmt: skip
 
 
@@ -248,9 +248,7 @@ def main() -> None:
     shared = {name: make() for name, make in makers.items()}
     pages = dict.fromkeys((ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))), shared)
     for model in MODELS:
-        own = {"accuracy": accuracy(model)}
-        if (RESULTS / f"slices-{model}-coco.json").is_file():
-            own["slices"] = slices(model)
+        own = {"accuracy": accuracy(model), "slices": slices(model)}
         pages[ROOT / "models" / model / "README.md"] = shared | own
     own = {"accuracy": accuracy(SHIPPED_DETECTOR)}
     pages[ROOT / "models" / SHIPPED_DETECTOR / "README.md"] = shared | own

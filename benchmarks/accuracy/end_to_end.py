@@ -1,7 +1,7 @@
 """Whole images in, everybody's joints out: COCO AP and milliseconds an image, beside rivals.
 
     python benchmarks/accuracy/end_to_end.py --coco PATH [--yolo FOLDER] [--detectors FILE.onnx ...]
-        [--models lite full] [--threads 2] [--video FILE]
+        [--models lite full] [--threads 2]
 
 Every contender finds the persons itself. Ours: each model with the shipped detector and, for
 comparison, with each of `--detectors` (ONNX files of others). `--yolo` is a folder with a

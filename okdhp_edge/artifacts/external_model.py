@@ -40,6 +40,12 @@ class ExternalInputSpec(BaseModel):
         return np.ascontiguousarray(planes, dtype=np.float32)
 
 
+class _InputKeys(ExternalInputSpec):
+    """The input part of any description."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 class ExternalPoseSpec(ExternalInputSpec):
     """What a pose network is fed and how its output is read: the keys of the TOML file."""
 
@@ -100,15 +106,7 @@ def read_input_spec(path: Path) -> ExternalInputSpec:
     Raises:
         ModelError: there is none, or it is no such file.
     """
-    beside = path.with_suffix(".toml")
-    keys = ExternalInputSpec.model_fields
-    try:
-        content = read_toml(beside)
-        return ExternalInputSpec.model_validate({k: v for k, v in content.items() if k in keys})
-    except (OSError, ValueError) as error:
-        cause = describe_first_fault(error) if isinstance(error, ValueError) else error
-        raise ModelError(f"no description of {path} in {beside.name} ({cause})",
-                         f"write one with {', '.join(keys)}") from error  # fmt: skip
+    return read_description(path.with_suffix(".toml"), _InputKeys, "network")
 
 
 def read_description(file: Path, spec: type[Spec], of: str) -> Spec:

@@ -1,6 +1,7 @@
 """`okdhp-edge bench`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,11 +43,10 @@ def bench(
     """Compare all available backends and precisions: accuracy, latency, size, load time."""
     from okdhp_edge.backends.selection import choose_model
     from okdhp_edge.bench.measure import candidates, measure, recommend, slower_than_float
-    from okdhp_edge.bench.present import HEADINGS, format_cells, markdown, plot
+    from okdhp_edge.bench.present import HEADINGS, format_cells
     from okdhp_edge.data.detection import load_for
     from okdhp_edge.errors import ModelError
     from okdhp_edge.evaluation.evaluate import check_metric
-    from okdhp_edge.system.files import wrap_write_errors, write_text
     from okdhp_edge.system.hardware import describe_machine
 
     path = choose_model(model)
@@ -73,16 +73,26 @@ def bench(
         "threads": threads, "machine": describe_machine(), "rows": [r.to_dict() for r in rows],
         "left_out": [*left_out, *refused], "max_drop": max_drop,
         "recommended": best and {"backend": best.candidate.backend,
-            "precision": best.candidate.precision}, "slower_than_float": slow,
+                                 "precision": best.candidate.precision},
+        "slower_than_float": slow,
     }  # fmt: skip
     if out:
-        with wrap_write_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
-        write_text(out / "bench.json", json.dumps(record, indent=2) + "\n")
-        write_text(out / "bench.md", markdown(rows))
-        if poses:
-            plot(rows, chosen, out / "pareto.png")
+        _write_files(out, record, rows, plotted=chosen if poses else None)
     print_json(record)
+
+
+def _write_files(
+    out: Path, record: dict[str, Any], rows: "Sequence[Row]", plotted: str | None
+) -> None:
+    from okdhp_edge.bench.present import markdown, plot
+    from okdhp_edge.system.files import wrap_write_errors, write_text
+
+    with wrap_write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "bench.json", json.dumps(record, indent=2) + "\n")
+    write_text(out / "bench.md", markdown(rows))
+    if plotted:
+        plot(rows, plotted, out / "pareto.png")
 
 
 def _say_what_to_run(best: "Row | None", max_drop: float, *, evaluated: bool) -> None:

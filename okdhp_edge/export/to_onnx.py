@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from okdhp_edge.artifacts.card import InputSpec
+from okdhp_edge.artifacts.onnx_graph import drop_unused_initializers
 from okdhp_edge.errors import ModelError
 
 OPSET = 20
@@ -115,10 +116,7 @@ def copy_batch_in_reshapes(path: Path) -> None:
         node.input[1] = f"{node.output[0]}_shape"
         model.graph.initializer.append(onnx.numpy_helper.from_array(shape, node.input[1]))
         del node.attribute[:]  # `allowzero` would take 0 for a size
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    drop_unused_initializers(model.graph)
     onnx.save(model, str(path))
 
 

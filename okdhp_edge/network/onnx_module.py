@@ -71,11 +71,8 @@ class OnnxModule(nn.Module):
             name for node in operations if trainable and node.op_type == "Conv"
             for name in node.input[1:]
         }  # fmt: skip
-        for tensor in graph.initializer:
-            self._keep(tensor.name, numpy_helper.to_array(tensor))
         for name, values in constants.items():
-            if name not in self._names:
-                self._keep(name, values)
+            self._keep(name, values)
 
     def _keep(self, name: str, values: NDArray[Any]) -> None:
         self._names[name] = f"constant{len(self._names)}"

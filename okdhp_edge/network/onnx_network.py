@@ -26,6 +26,7 @@ from okdhp_edge.artifacts.external_model import (
     read_input_spec,
     read_pose_spec,
 )
+from okdhp_edge.artifacts.onnx_graph import drop_unused_initializers
 from okdhp_edge.errors import ModelError
 from okdhp_edge.network.onnx_module import CHANNEL_SHUFFLE, OnnxModule, UnknownOperatorError
 from okdhp_edge.pose.crop import HeatmapGrid
@@ -231,7 +232,7 @@ def _make_independent_of_size(model: onnx.ModelProto) -> None:
     replaced = list(_merge_channel_shuffles(model.graph.node, constants))
     del model.graph.node[:]
     model.graph.node.extend(replaced)
-    _drop_unused_constants(model)
+    drop_unused_initializers(model.graph)
     del model.graph.value_info[:]
 
 
@@ -257,10 +258,3 @@ def _merge_channel_shuffles(
     for node in nodes:
         if node.output[0] not in merged:
             yield shuffles.get(node.output[0], node)
-
-
-def _drop_unused_constants(model: onnx.ModelProto) -> None:
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)

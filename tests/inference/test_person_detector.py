@@ -1,5 +1,7 @@
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from okdhp_edge.backends import registry
 from okdhp_edge.errors import BackendError, ModelError
@@ -53,12 +55,24 @@ def test_a_description_beside_the_file_decides(tmp_path):
         PersonDetector(path)
 
 
+def _two_planes(path):
+    """A network that takes no image of three colors."""
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 2, 8, 8]) for n in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "planes", values[:1],
+                              values[1:])  # fmt: skip
+    opsets = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
 def test_files_that_are_no_detectors_are_refused(tmp_path):
     with pytest.raises(ModelError, match="does not exist"):
         PersonDetector(tmp_path / "gone.onnx")
     (tmp_path / "text.onnx").write_text("no network")
     with pytest.raises(ModelError, match=r"text\.onnx cannot be read"):
         PersonDetector(tmp_path / "text.onnx")
+    with pytest.raises(ModelError, match="not one image"):
+        PersonDetector(_two_planes(tmp_path / "planes.onnx"))
     with pytest.raises(ModelError, match="without its card.json"):
         PersonDetector(conv_net(tmp_path / "pose.onnx"))
 

@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from okdhp_edge.artifacts.onnx_graph import drop_unused_initializers
+
 _DEFAULT_BN_EPSILON = 1e-5
 
 
@@ -166,11 +168,3 @@ def _make_upsampling_nodes(
         step("Reshape", [twice, f"{name}_picture"], picture),
         step("Transpose", [picture], target, perm=[0, 3, 1, 2]),
     ]
-
-
-def drop_unused_initializers(graph: onnx.GraphProto) -> None:
-    """Initializers that no node reads go."""
-    used = {i for n in graph.node for i in n.input}
-    kept = [i for i in graph.initializer if i.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
