@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "fresh.json"
 DEVICES = ("openvino", "onnxruntime", "tensorrt")
-_CLEARED = ("PIP_", "UV_", "VIRTUAL_ENV", "PYTHONPATH", "TORCH_BACKEND", "MAKE")
+_CLEARED = ("PIP_", "UV_", "VIRTUAL_ENV", "PYTHON", "TORCH_BACKEND", "MAKE")
 _LOAD = "import okdhp_edge, sys; print(len(okdhp_edge.load('lite')(sys.argv[1])))"
 
 

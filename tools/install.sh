@@ -24,6 +24,8 @@ index=$(setting index-url)
 backend=${TORCH_BACKEND:-$([ -n "${UV_FIND_LINKS:-}" ] && echo index || echo auto)}
 
 set -- --quiet --no-config --python "$python" -c constraints.txt -e ".[$extras]"
+# Tests start hundreds of processes; where Python may not write bytecode, each would compile torch.
+[ "$extras" != dev ] || set -- --compile-bytecode "$@"
 if [ "$backend" = index ]; then
     if [ -z "${UV_FIND_LINKS:-}" ] && [ "$(uname -sm)" = "Linux x86_64" ] &&
         ! command -v nvidia-smi > /dev/null && ! "$python" -c 'import torch' 2> /dev/null; then

@@ -11,15 +11,20 @@ from typing import Any
 from okdhp_edge import __version__
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.artifacts.card import ModelCard, read_card
-from okdhp_edge.batch.executors import Executor
 from okdhp_edge.batch.join import join_parts
 from okdhp_edge.batch.plan import Segment, plan_segments
 from okdhp_edge.batch.sources import BatchSource, compute_fingerprint
 from okdhp_edge.batch.storage import Storage
 from okdhp_edge.batch.table import read_metadata, to_parquet
-from okdhp_edge.batch.worker import BatchOptions, SegmentResult, get_part_name
+from okdhp_edge.batch.worker import (
+    BatchOptions,
+    SegmentResult,
+    get_part_name,
+    process_segment,
+)
 from okdhp_edge.data.video import VideoReader
 from okdhp_edge.errors import DataError, OutputError, SourceError
+from okdhp_edge.system.executors import Executor
 from okdhp_edge.system.progress import Report
 
 FAILED = "failed.json"
@@ -105,9 +110,9 @@ class Batch:
         report("segments", done, len(todo), "")
         for url in self._plans:
             self._finish_if_whole(url)
-        for result in executor.run(self._options, missing):
+        for part in executor.run(process_segment, self._options, missing):
             done += 1
-            self._take(result)
+            self._take(part.result or SegmentResult(part.task, 0, error=part.error))
             report("segments", done, len(todo), f"{self.summary.frames} frames")
         self._write_failed()
         return self.summary

@@ -11,3 +11,4 @@ MODEL_HELP = (
     "Model name or path; `lite` and `full` (more accurate, slower) ship with the package. "
     "Default: the newest export, or else `lite`."
 )
+CLUSTER_HELP = "Address of a Ray cluster, or `local`. Default: processes, without Ray."

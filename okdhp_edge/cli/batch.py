@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from okdhp_edge.backends.registry import REGISTRY
-from okdhp_edge.cli import MODEL_HELP
+from okdhp_edge.cli import CLUSTER_HELP, MODEL_HELP
 from okdhp_edge.cli.console import (
     format_command_line,
     handle_errors,
@@ -21,7 +21,6 @@ from okdhp_edge.cli.console import (
 
 if TYPE_CHECKING:
     from okdhp_edge.batch.driver import BatchSummary
-    from okdhp_edge.batch.executors import Executor
 
 Sources = Annotated[
     list[str],
@@ -48,10 +47,7 @@ SegmentSeconds = Annotated[
     float | None,
     typer.Option(min=10, help="Cut long videos into segments of this length, processed at once."),
 ]
-Cluster = Annotated[
-    str | None,
-    typer.Option(help="Address of a Ray cluster, or `local`. Default: processes, without Ray."),
-]
+Cluster = Annotated[str | None, typer.Option(help=CLUSTER_HELP)]
 JsonProgress = Annotated[
     bool, typer.Option("--json-progress", help="Print progress as JSON lines on stderr.")
 ]
@@ -84,6 +80,7 @@ def batch(
     from okdhp_edge.batch.sources import find_sources
     from okdhp_edge.batch.worker import BatchOptions
     from okdhp_edge.run.assemble import TrackingConfig
+    from okdhp_edge.system.executors import make_executor
     from okdhp_edge.system.hardware import count_usable_cores
 
     found = find_sources(sources)
@@ -103,7 +100,7 @@ def batch(
         detector=_make_absolute(str(who.detector)), smooth=smooth,
         stride=stride,
     )  # fmt: skip
-    executor = _make_executor(cluster, workers, threads)
+    executor = make_executor(cluster, workers, threads)
     started = time.perf_counter()
     try:
         with progress() as report:
@@ -123,12 +120,6 @@ def _make_absolute(detector: str) -> str:
     """A file's path for workers that run elsewhere; a name stays as it is."""
     path = Path(detector)
     return str(path.resolve()) if path.is_file() else detector
-
-
-def _make_executor(cluster: str | None, workers: int, threads: int) -> "Executor":
-    from okdhp_edge.batch.executors import ProcessExecutor, RayExecutor
-
-    return RayExecutor(cluster, workers, threads) if cluster else ProcessExecutor(workers)
 
 
 def _print_json_lines(stage: str, done: int, total: int, note: str) -> None:

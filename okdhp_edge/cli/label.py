@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from okdhp_edge.cli import CLUSTER_HELP
 from okdhp_edge.cli.console import handle_errors, print_json, progress, say
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ Exclude = Annotated[
 ]
 Precision = Annotated[str, typer.Option(help="Precision of the teachers: fp32 or bf16.")]
 Workers = Annotated[int, typer.Option(min=1, help="Number of images processed in parallel.")]
+Cluster = Annotated[str | None, typer.Option(help=CLUSTER_HELP)]
 Format = Annotated[
     list[str] | None,
     typer.Option(
@@ -90,6 +92,7 @@ def label(
     exclude: Exclude = None,
     precision: Precision = "fp32",
     workers: Workers = 2,
+    cluster: Cluster = None,
     format_: Format = None,
     sheet: Sheet = None,
     seed: Seed = 0,
@@ -109,9 +112,8 @@ def label(
 
     for tool in format_ or ():
         check_tool(tool)
-    foreign = [Path(detector)] if detector and Path(detector).is_file() else []
-    read = [*sources, *teacher, *(exclude or ()), *foreign]
-    read += [] if boxes in (_SIDECAR_BOXES, _NO_BOXES) else [Path(boxes)]
+    files = [Path(name) for name in (detector, boxes) if name and Path(name).is_file()]
+    read = [*sources, *teacher, *(exclude or ()), *files]
     check_outputs({"--out": out, "the progress file of --out": out.with_suffix(".partial"),
                    "--sheet": sheet}, read)  # fmt: skip
     rules = ConsensusRules(
@@ -124,7 +126,8 @@ def label(
             detector=detector, rules=rules, every=every, max_negatives=negatives,
             no_people=no_people, min_box_height=min_height,
             duplicates=None if duplicates < 0 else duplicates, exclude=exclude or (),
-            precision=precision, workers=workers, seed=seed, report=report, warn=say,
+            precision=precision, workers=workers, cluster=cluster, seed=seed,
+            report=report, warn=say,
         ))  # fmt: skip
     _write_pre_annotations(result.file, format_ or ())
     if sheet is not None:

@@ -1,23 +1,23 @@
-"""Label pictures: find persons, ask the teachers, keep what they agree on, write COCO.
+"""Label images: find persons, ask the teachers, keep what they agree on, write COCO.
 
 Every image that is done is one line of `<out>.partial`, so that a run that was stopped goes on
 where it was; the COCO file appears whole at the end.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 
+from okdhp_edge.errors import DataError
 from okdhp_edge.inference.external_pose_model import ExternalPoseModel
 from okdhp_edge.inference.open_detector import open_detector
 from okdhp_edge.label.coco_file import LabelResult, assemble
 from okdhp_edge.label.consensus import merge_skeletons
-from okdhp_edge.label.images import ImageItem, list_items, read_images
+from okdhp_edge.label.images import ImageItem, get_frame_path, list_items, read_images, save_frame
 from okdhp_edge.label.options import LabelOptions
 from okdhp_edge.label.progress_log import ProgressLog, Record
-from okdhp_edge.label.worker import Worker
-from okdhp_edge.pose.skeleton import Skeleton
-
-_MAX_PENDING_PER_WORKER = 4
+from okdhp_edge.label.worker import LabelTask, label_image, make_worker_options
+from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.system.executors import Executor, SerialExecutor, make_executor
+from okdhp_edge.system.files import wrap_write_errors
 
 
 def label(options: LabelOptions) -> LabelResult:
@@ -26,43 +26,76 @@ def label(options: LabelOptions) -> LabelResult:
     Raises:
         DataError: a source cannot be used, or nobody was found in any.
         ModelError: a teacher or detector cannot be used.
-        OutputError: the place cannot be written, or a run of other settings was begun there.
+        OutputError: the place cannot be written, or a run of other settings was begun there, or
+            there is no such cluster.
     """
     items = list_items(options.sources, options.every)
-    # What cannot be opened is told before anything is written.
+    # What cannot be opened is reported before anything is written.
     teachers = [ExternalPoseModel(path, 1, options.precision) for path in options.teachers]
+    skeleton = merge_skeletons([teacher.skeleton for teacher in teachers])
     if options.detector is not None:
         open_detector(options.detector, threads=1).close()
-    skeleton = merge_skeletons([teacher.skeleton for teacher in teachers])
     partial = ProgressLog(options.out.with_suffix(".partial"), options.collect_settings())
     waiting = [item for item in items if item.key not in partial.done]
-    done = len(items) - len(waiting)
-    with partial:
-        for item, record in _iterate_records(options, skeleton, waiting):
-            partial.add(item, record)
-            done += 1
-            if "error" in record:
-                options.warn(record["error"])
-            options.report("label", done, len(items), "")
+    executor = _make_executor(options)
+    try:
+        with partial:
+            for item, record in _iterate_records(options, waiting, executor):
+                partial.add(item, record)
+                if "error" in record:
+                    options.warn(record["error"])
+                options.report("label", len(partial.done), len(items), "")
+    finally:
+        executor.close()
     result = assemble(options, skeleton, [(i, partial.done[i.key]) for i in items])
     partial.path.unlink()
     return result
 
 
+def _make_executor(options: LabelOptions) -> Executor:
+    if options.workers == 1 and options.cluster is None:
+        return SerialExecutor()
+    return make_executor(options.cluster, options.workers)
+
+
 def _iterate_records(
-    options: LabelOptions, skeleton: Skeleton, items: Sequence[ImageItem]
+    options: LabelOptions, items: Sequence[ImageItem], executor: Executor
 ) -> Iterator[tuple[ImageItem, Record]]:
-    """Each item and its record, several in work at once."""
-    worker = Worker(options, skeleton)
-    pending: list[tuple[ImageItem, Future[Record]]] = []
-    with ThreadPoolExecutor(options.workers) as pool:
-        try:
-            for item, picture in read_images(items):
-                pending.append((item, pool.submit(worker, item, picture)))
-                if len(pending) > options.workers * _MAX_PENDING_PER_WORKER:
-                    first, future = pending.pop(0)
-                    yield first, future.result()
-            for item, future in pending:
-                yield item, future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    """Each item and its record, in any order."""
+    unreadable: list[tuple[ImageItem, Record]] = []
+
+    def read_tasks() -> Iterator[LabelTask]:
+        for item, image in read_images(items):
+            try:
+                yield _make_task(options, item, image)
+            except DataError as error:
+                unreadable.append((item, {"error": str(error)}))
+
+    for done in executor.run(label_image, make_worker_options(options), read_tasks()):
+        if done.result is None:
+            raise DataError(f"labelling {done.task.item.key} failed: {done.error}",
+                            "the same command continues")  # fmt: skip
+        if done.task.item.frame is not None and _is_kept(done.result):
+            _save_frame(options, done.task)
+        yield done.task.item, done.result
+        yield from unreadable
+        unreadable.clear()
+    yield from unreadable
+
+
+def _make_task(options: LabelOptions, item: ImageItem, image: Image | DataError) -> LabelTask:
+    if isinstance(image, DataError):
+        raise image
+    if options.no_people:
+        return LabelTask(item, image, [])
+    return LabelTask(item, image, options.find(item.path, image) if options.find else None)
+
+
+def _is_kept(record: Record) -> bool:
+    return bool(record.get("persons") or record.get("empty"))
+
+
+def _save_frame(options: LabelOptions, task: LabelTask) -> None:
+    file = get_frame_path(options.out, task.item)
+    with wrap_write_errors(file):
+        save_frame(task.image, file)

@@ -27,7 +27,8 @@ class LabelOptions:
         duplicates: images whose hashes differ in no more bits than this are one; None keeps all.
         exclude: images and label files whose images, and near-duplicates of them, are excluded.
         no_people: the images contain no people, whatever a detector finds.
-        workers: images processed in parallel, one thread each.
+        workers: images processed in parallel, one process each; 1: in this process.
+        cluster: address of a Ray cluster whose nodes do the work, or `local`; None for none.
         report: called with stage, done, total and a note.
         warn: called with one line for each item that was left out, and why.
     """
@@ -45,7 +46,8 @@ class LabelOptions:
     exclude: Sequence[Path] = ()
     no_people: bool = False
     precision: str = "fp32"
-    workers: int = 2
+    workers: int = 1
+    cluster: str | None = None
     seed: int = 0
     report: Callable[[str, int, int, str], None] = lambda *_: None
     warn: Callable[[str], None] = lambda _: None

@@ -13,14 +13,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from typer.testing import CliRunner
 
 pytest.importorskip("pyarrow", reason="needs pyarrow: pip install okdhp-edge[batch]")
 import pyarrow.parquet as pq
 
-from okdhp_edge.batch import executors, join, worker
+from okdhp_edge.batch import join
 from okdhp_edge.batch.plan import OVERLAP_S, Segment, plan_segments
 from okdhp_edge.batch.sources import BatchSource, compute_fingerprint, find_sources
 from okdhp_edge.batch.storage import Storage
@@ -145,67 +144,6 @@ def test_a_killed_driver_continues_where_it_was(archive, exported):
         assert read_metadata(Path(f"out/{name}.mp4.parquet").read_bytes())["frames"] == frames
 
 
-def test_workers_of_a_killed_driver_end(tmp_path):
-    """No orphans that hold a model's memory for ever."""
-    code = (
-        "from okdhp_edge.batch.executors import ProcessExecutor\n"
-        "from tests.batch.test_batch import sleep_and_tell\n"
-        "from okdhp_edge.batch import executors\n"
-        "if __name__ == '__main__':\n"
-        "    executors.process_segment = sleep_and_tell\n"
-        f"    list(ProcessExecutor(2).run({str(tmp_path)!r}, ['a', 'b']))\n"
-    )
-    script = tmp_path / "driver.py"
-    script.write_text(code)
-    driver = subprocess.Popen([sys.executable, script], env=os.environ | {"PYTHONPATH": REPOSITORY})
-    _wait_for(lambda: len(list(tmp_path.glob("*.pid"))) == 2, seconds=60)
-    workers = [psutil.Process(int(file.stem)) for file in tmp_path.glob("*.pid")]
-    driver.kill()
-    driver.wait()
-    _, alive = psutil.wait_procs(workers, timeout=10)
-    assert not alive
-
-
-def sleep_and_tell(folder, _segment):
-    (Path(folder) / f"{os.getpid()}.pid").touch()
-    time.sleep(600)
-
-
-def _wait_for(is_done, seconds):
-    deadline = time.monotonic() + seconds
-    while not is_done():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def die_once(options, segment):
-    """A worker that dies at its first segment, and is well the second time."""
-    mark = Path(options.out) / f"died-{segment.index}"
-    if not mark.exists():
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return worker.SegmentResult(segment, os.getpid(), frames=1)
-
-
-def die(options, segment):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.parametrize(("work", "error"), [(die_once, ""), (die, "died 3 times")])
-def test_a_worker_that_dies_costs_an_attempt(tmp_path, monkeypatch, work, error):
-    monkeypatch.setattr(executors, "process_segment", work)
-    source = BatchSource("x.mp4", "x")
-    segments = [Segment(source, i, float(i), None) for i in range(2)]
-    options = worker.BatchOptions(out=str(tmp_path), model="", backend="", precision="",
-                                  threads=1, key="k")  # fmt: skip
-    executor = executors.ProcessExecutor(1)
-    results = list(executor.run(options, segments))
-    executor.close()
-    assert sorted(r.segment.index for r in results) == [0, 1]
-    assert all(error in r.error for r in results) if error else not any(r.error for r in results)
-
-
 def pose(x: float, identity: int) -> Pose:
     xy = np.full((14, 2), x, np.float32) + np.linspace(0, 40, 28).reshape(14, 2)
     return Pose(LSP14, xy.astype(np.float32), np.full(14, 0.9, np.float32), identity)
@@ -314,8 +252,6 @@ def test_ray_does_the_same_work(archive, exported):
                "--workers", 1)  # fmt: skip
     assert done.exit_code == 0, done.stderr
     assert pq.read_table("poses/photos.parquet").num_rows > 0
-    away = batch(archive, exported, "--cluster", "127.0.0.1:1")
-    assert away.exit_code == 1 and "no Ray cluster" in away.stderr
 
 
 @pytest.mark.parametrize("library", ["duckdb", "polars", "pandas"])

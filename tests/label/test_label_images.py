@@ -1,3 +1,4 @@
+import importlib.util
 import json
 from dataclasses import replace
 
@@ -93,6 +94,16 @@ def test_a_stopped_run_goes_on_where_it_was(options, monkeypatch):
     label(replace(options, report=lambda stage, done, *_: again.append(done)))
     assert again == [3, 4]  # the first two are not labelled again
     assert json.loads(options.out.read_text()) == whole and not partial.exists()
+
+
+@pytest.mark.parametrize("cluster", [None, "local"])
+def test_workers_give_the_same_labels(options, pictures, cluster):
+    if cluster and importlib.util.find_spec("ray") is None:
+        pytest.skip("needs Ray: pip install okdhp-edge[cluster]")
+    (pictures[0] / "aa.jpg").write_bytes(b"\xff\xd8 not a picture")
+    alone = json.loads(label(replace(options, max_negatives=2)).file.read_text())
+    label(replace(options, max_negatives=2, workers=2, cluster=cluster))
+    assert json.loads(options.out.read_text()) == alone
 
 
 def test_a_run_of_other_settings_is_not_gone_on_with(options):
