@@ -24,6 +24,9 @@ from tests.helpers.tiny_models import DATA, DETECTOR_DATA, detector_recipe, tiny
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
 settings.load_profile("fixed")
 
+# Children write as those of users do: through a buffer.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 # Tiny tensors: a second thread would only wait for the first.
 torch.set_num_threads(1)
 

@@ -2,11 +2,14 @@
 
     pip install okdhp-edge[batch,cluster]
     python benchmarks/speed/batch.py --video FILE [--clips 200] [--kills 50] [--cluster]
+        [--full-size FILE ...]
 
 `--clips` short videos are cut from FILE. Each of these is a process of its own, timed from its
-start to its end: one worker, two workers, two workers on a local Ray instance (`--cluster`), and
+start to its end: one, two and four workers, two workers on a local Ray instance (`--cluster`), and
 `okdhp-edge run` on one long video beside `okdhp-edge batch` on it. Memory is that of the whole
-process tree, sampled ten times a second. `--kills` ends the driver, or one of its workers, by
+process tree, sampled once a second. `--full-size` videos are processed as they are by one worker
+with `lite` and with `full`: frames per second, and the decoder's share of its time. Overhead is
+what a task costs that does nothing. `--kills` ends the driver, or one of its workers, by
 SIGKILL after a random time and goes on with the same command, as often as it takes; the tables
 that come out must equal those of the batch that was left alone.
 The result goes to `results/batch.json`.
@@ -22,7 +25,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,12 +35,16 @@ import cv2
 import psutil
 import pyarrow.parquet as pq
 
+from okdhp_edge.data.video import VideoReader
+from okdhp_edge.system.executors import make_executor
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 
 RESULTS = Path(__file__).parent.parent / "results"
 CLIP_SIZE, LONG_CLIPS = (640, 360), 40
-SAMPLE_INTERVAL_S, LONGEST_LIFE_S = 0.1, 6.0
+WORKERS = {1: "one", 2: "two", 4: "four"}
+SAMPLE_INTERVAL_S, LONGEST_LIFE_S = 1.0, 6.0
+FULL_SIZE_ROUNDS, EMPTY_TASKS = 3, 1000
 
 
 class Run(NamedTuple):
@@ -111,8 +120,8 @@ def _list_tree(pid: int) -> list[psutil.Process]:
 
 
 def time_executors(clips: Path, out: Path, model: list[str], cluster: bool) -> dict[str, Any]:
-    """One worker, two workers, two on Ray; the same work."""
-    kinds = {"one worker": ["--workers", "1"], "two workers": ["--workers", "2"]}
+    """One worker, two, four, two on Ray; the same work."""
+    kinds = {f"{name} workers": ["--workers", str(n)] for n, name in WORKERS.items()}
     if cluster:
         kinds["two workers, Ray"] = ["--workers", "2", "--cluster", "local"]
     rows = {}
@@ -136,6 +145,58 @@ def compare_with_run(long: Path, out: Path, model: list[str], rounds: int = 3) -
                             "--workers", "1", *model])  # fmt: skip
         rates["batch"].append(done.json["frames"] / done.seconds)
     return {name: round(statistics.median(values), 1) for name, values in rates.items()}
+
+
+def measure_full_size(video: Path, out: Path) -> dict[str, Any]:
+    """One worker on a video as it is: frames per second of its own time, and where that went."""
+    with closing(VideoReader(video)) as reader:
+        first = reader.read()
+    assert first is not None, video
+    height, width = first.image.shape[:2]
+    rows: dict[str, Any] = {"size": f"{width}x{height}"}
+    for model in ("lite", "full"):
+        rates, busy = [], Counter[str]()
+        for turn in range(FULL_SIZE_ROUNDS):
+            done = run_command(
+                [
+                    "batch",
+                    str(video),
+                    "--out",
+                    str(out / f"{model}-{turn}"),
+                    "--workers",
+                    "1",
+                    "--model",
+                    model,
+                    "--backend",
+                    "openvino",
+                ]
+            ).json
+            rates.append(done["frames"] / done["work_s"])
+            busy.update(done["busy_s"])
+        share = busy["decoder"] / sum(busy.values())
+        rows[model] = {"fps": round(statistics.median(rates), 1), "persons_per_frame":
+                       round(done["persons"] / done["frames"], 2),
+                       "decoder_share": round(share, 2)}  # fmt: skip
+        print(video.name, model, json.dumps(rows[model]))
+    return rows
+
+
+def do_nothing(_: int, task: int) -> int:
+    """What an empty task does."""
+    return task
+
+
+def measure_overhead(cluster: bool) -> dict[str, float]:
+    """Milliseconds that a task costs which does nothing, on two workers."""
+    kinds = {"processes": None} | ({"Ray": "local"} if cluster else {})
+    found = {}
+    for name, address in kinds.items():
+        with closing(make_executor(address, 2)) as executor:
+            list(executor.run(do_nothing, 0, range(20)))  # workers start
+            start = time.perf_counter()
+            list(executor.run(do_nothing, 0, range(EMPTY_TASKS)))
+            found[name] = round((time.perf_counter() - start) / EMPTY_TASKS * 1e3, 2)
+    return found
 
 
 def kill_at_random(clips: Path, out: Path, model: list[str], kills: int, seed: int) -> int:
@@ -194,6 +255,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60, help="of a clip")
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--cluster", action="store_true", help="Ray too")
+    parser.add_argument("--full-size", type=Path, nargs="*", default=[], metavar="FILE")
     parser.add_argument("--model", default="lite")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -207,6 +269,10 @@ def main() -> None:
         content: dict[str, Any] = {
             "executors": time_executors(root / "clips", root / "out", model, options.cluster),
             "one_long_video_fps": compare_with_run(next((root / "long").iterdir()), root, model),
+        }
+        content["ms_per_empty_task"] = measure_overhead(options.cluster)
+        content["full_size"] = {
+            video.name: measure_full_size(video, root / video.stem) for video in options.full_size
         }
         if options.kills:
             killed = kill_at_random(

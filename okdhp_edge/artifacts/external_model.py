@@ -85,8 +85,13 @@ class ExternalPoseSpec(ExternalInputSpec):
         return BUILTIN_SKELETONS[self.joints]
 
 
-def read_pose_spec(path: Path) -> ExternalPoseSpec:
-    """The TOML file next to a teacher.
+def read_pose_spec(
+    path: Path, role: str = "teacher", setting: str = "--teacher"
+) -> ExternalPoseSpec:
+    """The TOML file next to a pose network.
+
+    Args:
+        role, setting: what the network is used as and which option named it, for messages.
 
     Raises:
         ModelError: there is none, or it is no such file.
@@ -94,10 +99,10 @@ def read_pose_spec(path: Path) -> ExternalPoseSpec:
     beside = path.with_suffix(".toml")
     keys = ", ".join(ExternalPoseSpec.model_fields)
     if not path.is_file():
-        raise ModelError(f"teacher {path} does not exist", "check --teacher")
+        raise ModelError(f"{role} {path} does not exist", f"check {setting}")
     if not beside.is_file():
-        raise ModelError(f"no {beside.name} next to teacher {path}", f"write one with {keys}")
-    return read_description(beside, ExternalPoseSpec, "teacher")
+        raise ModelError(f"no {beside.name} next to {role} {path}", f"write one with {keys}")
+    return read_description(beside, ExternalPoseSpec, role)
 
 
 def read_input_spec(path: Path) -> ExternalInputSpec:

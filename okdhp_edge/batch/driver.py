@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from okdhp_edge import __version__
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.artifacts.card import ModelCard, read_card
 from okdhp_edge.batch.join import join_parts
 from okdhp_edge.batch.plan import Segment, plan_segments
+from okdhp_edge.batch.progress import watch_progress
 from okdhp_edge.batch.sources import BatchSource, compute_fingerprint
 from okdhp_edge.batch.storage import Storage
 from okdhp_edge.batch.table import read_metadata, to_parquet
@@ -37,7 +38,8 @@ class BatchSummary:
     Attributes:
         skipped: sources that were done before.
         failed: one line for each source that failed, by its URL.
-        busy_s: seconds that workers were busy, by what with.
+        work_s: seconds of all workers, from the start of a segment to its end.
+        busy_s: what they were busy with: decoder, network, storage; the first two overlap.
         frames_per_worker: by process id.
     """
 
@@ -47,13 +49,15 @@ class BatchSummary:
     persons: int = 0
     video_s: float = 0.0
     failed: dict[str, str] = field(default_factory=dict)
-    busy_s: dict[str, float] = field(default_factory=lambda: {"decoder": 0.0, "network": 0.0})
+    work_s: float = 0.0
+    busy_s: dict[str, float] = field(default_factory=dict)
     frames_per_worker: Counter[int] = field(default_factory=Counter)
 
     @property
     def limit(self) -> str:
-        """What took most of the workers' time: decoder or network; empty of nothing done."""
-        return max(self.busy_s, key=lambda what: self.busy_s[what])
+        """What took most of the workers' time: decoder, network or storage; empty if nothing was
+        done."""
+        return max(self.busy_s, key=lambda what: self.busy_s[what], default="")
 
 
 def make_key(model: Path, backend: str, precision: str, choices: dict[str, Any]) -> str:
@@ -91,6 +95,7 @@ class Batch:
         self._warn = warn
         self._plans: dict[str, list[Segment]] = {}
         self._fingerprints: dict[str, str] = {}
+        self._frames: dict[str, int | None] = {}
         self._missing: Counter[str] = Counter()
 
     def run(
@@ -106,14 +111,13 @@ class Batch:
         todo = [segment for plan in self._plans.values() for segment in plan]
         missing = [segment for segment in todo if not self._has_part(segment)]
         self._missing.update(segment.source.url for segment in missing)
-        done = len(todo) - len(missing)
-        report("segments", done, len(todo), "")
         for url in self._plans:
             self._finish_if_whole(url)
-        for part in executor.run(process_segment, self._options, missing):
-            done += 1
-            self._take(part.result or SegmentResult(part.task, 0, error=part.error))
-            report("segments", done, len(todo), f"{self.summary.frames} frames")
+        expected = self._expect_frames()
+        with watch_progress(report, expected, self._options.progress) as progress:
+            for part in executor.run(process_segment, self._options, missing):
+                self._take(part.result or SegmentResult(part.task, 0, error=part.error))
+                progress.update(self.summary.frames)
         self._write_failed()
         return self.summary
 
@@ -127,7 +131,19 @@ class Batch:
             self.summary.skipped += 1
             return
         self._fingerprints[source.url] = fingerprint
-        self._plans[source.url] = plan_segments(source, _read_duration(source), self._segment_s)
+        length = _read_length(source)
+        self._plans[source.url] = plan_segments(source, length.seconds, self._segment_s)
+        self._frames[source.url] = length.frames
+
+    def _expect_frames(self) -> int:
+        """Of the segments that are missing; 0 where a source does not say its length."""
+        expected = 0.0
+        for url, plan in self._plans.items():
+            frames = self._frames[url]
+            if frames is None:
+                return 0
+            expected += frames * self._missing[url] / len(plan)
+        return round(expected / self._options.stride)
 
     def _fail(self, url: str, error: str) -> None:
         if url not in self.summary.failed:
@@ -198,16 +214,30 @@ class Batch:
             self._storage.remove(FAILED)
 
 
-def _read_duration(source: BatchSource) -> float:
-    """Of a local video whose clock can be trusted to be cut by; else 0."""
-    if source.images or "://" in source.url:
-        return 0.0
+class _Length(NamedTuple):
+    """Of a source.
+
+    Attributes:
+        seconds: of a local video whose clock can be trusted to be cut by; else 0.
+        frames: None where it is not known.
+    """
+
+    seconds: float
+    frames: int | None
+
+
+def _read_length(source: BatchSource) -> _Length:
+    if source.images:
+        return _Length(0.0, len(source.images))
+    if "://" in source.url:
+        return _Length(0.0, None)
     try:
         reader = VideoReader(Path(source.url))
     except DataError:
-        return 0.0  # the worker says what is wrong with it
+        return _Length(0.0, 0)  # the worker says what is wrong with it
     try:
-        return reader.duration_s if reader.is_rate_known else 0.0
+        seconds = reader.duration_s if reader.is_rate_known else 0.0
+        return _Length(seconds, reader.count_frames() or None)
     finally:
         reader.close()
 
@@ -232,5 +262,7 @@ def _count(summary: BatchSummary, result: SegmentResult) -> None:
     summary.persons += result.persons
     summary.video_s += result.video_s
     summary.frames_per_worker[result.worker] += result.frames
-    summary.busy_s["decoder"] += result.decode_s
-    summary.busy_s["network"] += result.infer_s
+    summary.work_s += result.wall_s
+    spent = {"decoder": result.decode_s, "network": result.infer_s, "storage": result.storage_s}
+    for what, seconds in spent.items():
+        summary.busy_s[what] = summary.busy_s.get(what, 0.0) + seconds

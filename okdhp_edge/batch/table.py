@@ -14,6 +14,7 @@ from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import Skeleton
 
 METADATA_KEY = b"okdhp_edge"
+_FRAMES_PER_TABLE = 512
 _FIXED = (
     ("source", pa.string()), ("frame", pa.int64()), ("seconds", pa.float64()),
     ("image", pa.string()), ("person", pa.int64()), ("score", pa.float32()),
@@ -76,6 +77,40 @@ def make_table(
         for k, what in enumerate(("x", "y", "score")):
             columns[f"{joint}_{what}"] = values[:, j, k]
     return pa.table(columns, schema=make_schema(skeleton))
+
+
+class RowCollector:
+    """The rows of a segment. Poses become columns every few frames: as objects those of a long
+    video take gigabytes.
+
+    Attributes:
+        times, numbers: seconds and number of each frame, with or without people.
+    """
+
+    def __init__(self, source: str, skeleton: Skeleton) -> None:
+        self.times: list[float] = []
+        self.numbers: list[int] = []
+        self._source, self._skeleton = source, skeleton
+        self._tables: list[pa.Table] = []
+        self._frames: list[tuple[int, FrameRecord]] = []
+
+    def add(self, number: int, record: FrameRecord) -> None:
+        """A frame; its index in the table is the count of those before."""
+        self._frames.append((len(self.times), record))
+        self.times.append(record.seconds)
+        self.numbers.append(number)
+        if len(self._frames) >= _FRAMES_PER_TABLE:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._tables.append(make_table(self._source, self._frames, self._skeleton))
+        self._frames = []
+
+    def make_table(self) -> pa.Table:
+        """All rows so far."""
+        self._flush()
+        self._tables = [pa.concat_tables(self._tables)]
+        return self._tables[0]
 
 
 def to_parquet(table: pa.Table, metadata: Mapping[str, Any]) -> bytes:

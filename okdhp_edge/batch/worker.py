@@ -1,5 +1,6 @@
 """One segment to a Parquet file of its rows; runs in a process of its own."""
 
+import contextlib
 import os
 import time
 from contextlib import ExitStack
@@ -13,8 +14,9 @@ import fsspec
 from okdhp_edge.backends.base import Backend
 from okdhp_edge.backends.selection import load_backend
 from okdhp_edge.batch.plan import Segment
+from okdhp_edge.batch.progress import FrameCounter
 from okdhp_edge.batch.storage import Storage
-from okdhp_edge.batch.table import FrameRecord, make_table, to_parquet
+from okdhp_edge.batch.table import FrameRecord, RowCollector, to_parquet
 from okdhp_edge.errors import DataError, OkdhpError, SourceError
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.assemble import TrackingConfig, assemble
@@ -34,6 +36,7 @@ class BatchOptions:
         threads: CPU threads of one worker.
         key: hash of model and options, which results carry.
         stride: every n-th frame.
+        progress: folder on this machine in which workers count their frames; None for none.
     """
 
     out: str
@@ -46,16 +49,18 @@ class BatchOptions:
     detector: str | None = None
     smooth: bool = False
     stride: int = 1
+    progress: str | None = None
 
 
 @dataclass(frozen=True)
 class SegmentResult:
-    """What a worker tells of a segment.
+    """What a worker reports of a segment.
 
     Attributes:
         error: one line where it failed; empty where it is done.
         persons: rows written.
         decode_s, infer_s: seconds of the frames' stages.
+        storage_s: seconds for fetching the source and writing the rows.
     """
 
     segment: Segment
@@ -67,6 +72,7 @@ class SegmentResult:
     wall_s: float = 0.0
     decode_s: float = 0.0
     infer_s: float = 0.0
+    storage_s: float = 0.0
 
 
 def get_part_name(options: BatchOptions, segment: Segment) -> str:
@@ -75,16 +81,11 @@ def get_part_name(options: BatchOptions, segment: Segment) -> str:
 
 
 def process_segment(options: BatchOptions, segment: Segment) -> SegmentResult:
-    """Estimate a segment's poses and write them; errors of the source are told, not raised."""
-    started = time.perf_counter()
+    """Estimate a segment's poses and write them; errors of the source are in the result."""
     try:
-        result = _process(options, segment)
+        return _process(options, segment)
     except OkdhpError as error:
         return SegmentResult(segment, os.getpid(), error=str(error))
-    return SegmentResult(
-        segment, os.getpid(), frames=result[0], persons=result[1], video_s=result[2],
-        wall_s=time.perf_counter() - started, decode_s=result[3], infer_s=result[4],
-    )  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -96,14 +97,16 @@ def _load(model: str, backend: str, precision: str, threads: int) -> Backend:
     return load_backend(model, backend, precision, threads, lambda _: None).backend
 
 
-def _process(options: BatchOptions, segment: Segment) -> tuple[int, int, float, float, float]:
+def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
+    started = time.perf_counter()
     backend = _load(options.model, options.backend, options.precision, options.threads)
-    skeleton = backend.card.skeleton.skeleton()
-    records: list[FrameRecord] = []
-    numbers: list[int] = []
+    rows = RowCollector(segment.source.url, backend.card.skeleton.skeleton())
     decode_ns = infer_ns = 0
     with ExitStack() as closing:
+        frames = closing.enter_context(contextlib.closing(FrameCounter(options.progress)))
+        begun = time.perf_counter()
         source = _open(segment, closing)
+        storage_s = time.perf_counter() - begun
         people = TrackingConfig(
             mode=options.people, smooth=options.smooth,
             detector=options.detector,
@@ -112,17 +115,21 @@ def _process(options: BatchOptions, segment: Segment) -> tuple[int, int, float, 
         pipeline = assemble([source], backend, people, policy, Controls(), closing)
         for result in closing.enter_context(pipeline):
             frame = result.frame
-            records.append(FrameRecord(frame.seconds, frame.name, result.poses))
-            numbers.append(frame.number)
+            rows.add(frame.number, FrameRecord(frame.seconds, frame.name, result.poses))
+            frames.add()
             decode_ns += result.stages.get("capture", 0)
             infer_ns += result.stages.get("infer", 0)
-    table = make_table(segment.source.url, list(enumerate(records)), skeleton)
-    own = [record for record in records if record.image or record.seconds >= segment.start]
-    metadata = {"key": options.key, "times": [record.seconds for record in records],
-                "numbers": numbers}  # fmt: skip
+    table = rows.make_table()
+    metadata = {"key": options.key, "times": rows.times, "numbers": rows.numbers}
+    begun = time.perf_counter()
     Storage(options.out).write(get_part_name(options, segment), to_parquet(table, metadata))
-    length = own[-1].seconds - own[0].seconds if len(own) > 1 else 0.0
-    return len(own), table.num_rows, length, decode_ns / 1e9, infer_ns / 1e9
+    storage_s += time.perf_counter() - begun
+    own = rows.times if segment.source.images else [t for t in rows.times if t >= segment.start]
+    return SegmentResult(
+        segment, os.getpid(), frames=len(own), persons=table.num_rows,
+        video_s=own[-1] - own[0] if len(own) > 1 else 0.0, wall_s=time.perf_counter() - started,
+        decode_s=decode_ns / 1e9, infer_s=infer_ns / 1e9, storage_s=storage_s,
+    )  # fmt: skip
 
 
 def _open(segment: Segment, closing: ExitStack) -> Source:

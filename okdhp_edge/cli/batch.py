@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,6 +22,7 @@ from okdhp_edge.cli.console import (
 
 if TYPE_CHECKING:
     from okdhp_edge.batch.driver import BatchSummary
+    from okdhp_edge.system.progress import Report
 
 Sources = Annotated[
     list[str],
@@ -77,6 +79,7 @@ def batch(
     """
     from okdhp_edge.backends.selection import choose_model, load_backend
     from okdhp_edge.batch.driver import Batch, make_key
+    from okdhp_edge.batch.progress import make_progress_folder
     from okdhp_edge.batch.sources import find_sources
     from okdhp_edge.batch.worker import BatchOptions
     from okdhp_edge.run.assemble import TrackingConfig
@@ -94,23 +97,20 @@ def batch(
     who = TrackingConfig(mode=people, detector=detector).resolve(card)
     choices = {"people": who.mode, "detector": str(who.detector), "smooth": smooth,
                "stride": stride}  # fmt: skip
-    options = BatchOptions(
-        out=out, model=str(path.resolve()), backend=name, precision=loaded.precision,
-        threads=threads, key=make_key(path, name, loaded.precision, choices), people=who.mode,
-        detector=_make_absolute(str(who.detector)), smooth=smooth,
-        stride=stride,
-    )  # fmt: skip
     executor = make_executor(cluster, workers, threads)
     started = time.perf_counter()
-    try:
-        with progress() as report:
-            work = Batch(
-                options, card, segment_s=segment_seconds, command=format_command_line(), warn=say
-            )
-            shown = _print_json_lines if json_progress else report
-            summary = work.run(found.sources, executor, shown)
-    finally:
-        executor.close()
+    with make_progress_folder() as counts, closing(executor), progress() as report:
+        options = BatchOptions(
+            out=out, model=str(path.resolve()), backend=name, precision=loaded.precision,
+            threads=threads, key=make_key(path, name, loaded.precision, choices), people=who.mode,
+            detector=_make_absolute(str(who.detector)), smooth=smooth, stride=stride,
+            progress=None if cluster else counts,
+        )  # fmt: skip
+        work = Batch(
+            options, card, segment_s=segment_seconds, command=format_command_line(), warn=say
+        )
+        shown = _print_json_lines() if json_progress else report
+        summary = work.run(found.sources, executor, shown)
     _show(summary, len(found.sources), time.perf_counter() - started, out)
     if summary.failed:
         raise typer.Exit(3)
@@ -122,9 +122,18 @@ def _make_absolute(detector: str) -> str:
     return str(path.resolve()) if path.is_file() else detector
 
 
-def _print_json_lines(stage: str, done: int, total: int, note: str) -> None:
-    record = {"stage": stage, "done": done, "total": total, "note": note}
-    sys.stderr.write(json.dumps(record) + "\n")
+def _print_json_lines() -> "Report":
+    """Progress as JSON lines, with seconds so far and to go."""
+    started = time.monotonic()
+
+    def report(stage: str, done: int, total: int, note: str) -> None:
+        seconds = time.monotonic() - started
+        left = round(seconds * (total - done) / done, 1) if done and total else None
+        record = {"stage": stage, "done": done, "total": total, "note": note,
+                  "seconds": round(seconds, 1), "eta_s": left}  # fmt: skip
+        sys.stderr.write(json.dumps(record) + "\n")
+
+    return report
 
 
 def _show(summary: "BatchSummary", sources: int, seconds: float, out: str) -> None:
@@ -145,4 +154,6 @@ def _show(summary: "BatchSummary", sources: int, seconds: float, out: str) -> No
     print_json({"out": out, "done": summary.done, "skipped": summary.skipped,
           "failed": summary.failed, "frames": summary.frames, "persons": summary.persons,
           "video_s": round(summary.video_s, 3), "seconds": round(seconds, 3),
+          "work_s": round(summary.work_s, 3),
+          "busy_s": {what: round(spent, 3) for what, spent in summary.busy_s.items()},
           "limit": summary.limit})  # fmt: skip

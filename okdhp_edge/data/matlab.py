@@ -44,7 +44,10 @@ def _write_array(path: str, variable: str) -> None:
 
     limit_memory(_MAX_BYTES)
     array = np.asarray(loadmat(path, variable_names=[variable])[variable], dtype=np.float64)
-    np.save(sys.stdout.buffer, array, allow_pickle=False)
+    # NumPy asks a buffered file for its position, which a pipe does not have.
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    sys.stdout.buffer.write(buffer.getvalue())
 
 
 if __name__ == "__main__":

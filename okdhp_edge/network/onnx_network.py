@@ -77,7 +77,11 @@ def read_onnx_network(path: Path, features: str | None = None) -> OnnxNetwork:
     """
     import onnxsim
 
-    spec = read_pose_spec(path) if features is None else read_input_spec(path)
+    spec = (
+        read_pose_spec(path, "network", "network.file")
+        if features is None
+        else read_input_spec(path)
+    )
     if spec.layout != "NCHW":
         raise ModelError(f"{path} cannot be trained here", "it needs NCHW input")
     model, _ = onnxsim.simplify(onnx.load(str(path)), check_n=0)

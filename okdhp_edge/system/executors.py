@@ -124,11 +124,12 @@ class ProcessExecutor:
     ) -> Iterator[tuple[int, Result]]:
         """First what a broken pool left, then the queue; entries of `waiting` are the caller's to
         remove."""
-        pool = self._pool = ProcessPoolExecutor(
-            self._workers,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_end_with_parent,
-        )
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(
+                self._workers, mp_context=context, initializer=_end_with_parent
+            )
+        pool = self._pool
         pending: dict[Future[Any], int] = {
             pool.submit(function, shared, task): index for index, task in waiting.items()
         }

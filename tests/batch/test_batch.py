@@ -23,7 +23,7 @@ from okdhp_edge.batch import join
 from okdhp_edge.batch.plan import OVERLAP_S, Segment, plan_segments
 from okdhp_edge.batch.sources import BatchSource, compute_fingerprint, find_sources
 from okdhp_edge.batch.storage import Storage
-from okdhp_edge.batch.table import FrameRecord, make_table, read_metadata, to_parquet
+from okdhp_edge.batch.table import FrameRecord, RowCollector, make_table, read_metadata, to_parquet
 from okdhp_edge.cli.main import app
 from okdhp_edge.errors import OutputError, SourceError
 from okdhp_edge.pose.result import Pose
@@ -83,6 +83,29 @@ def test_a_batch_gives_the_poses_of_run_and_lists_what_failed(archive, exported)
             np.testing.assert_allclose(values, [x, y, score], atol=0.006)
     metadata = read_metadata(Path("out/a.mp4.parquet").read_bytes())
     assert metadata["frames"] == 40 and metadata["card"]["name"] == "tiny"
+
+
+def test_progress_counts_frames_with_the_time_to_go(archive, exported):
+    (archive / "broken.mp4").unlink()
+    done = batch(archive, exported, "--json-progress")
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert {line["stage"] for line in lines} == {"frames"}
+    counts = [line["done"] for line in lines]
+    assert counts == sorted(counts) and counts[-1] == 65
+    assert all(line["total"] == 65 for line in lines)
+    assert lines[-1]["eta_s"] == 0 and "FPS" in lines[-1]["note"]
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["limit"] in {"decoder", "network", "storage"}
+
+
+def test_poses_of_a_long_video_become_columns_on_the_way():
+    rows = RowCollector("v.mp4", LSP14)
+    for number in range(1300):
+        rows.add(number, FrameRecord(number / 30, "", [pose(0, 7)] if number % 2 else []))
+        assert len(rows._frames) < 600
+    table = rows.make_table()
+    assert table["frame"].to_pylist() == list(range(1, 1300, 2))
+    assert len(rows.times) == 1300 and table == rows.make_table()
 
 
 def test_what_is_done_is_skipped_and_what_changed_is_done_again(archive, exported):
