@@ -234,17 +234,47 @@ def detectors() -> str:
     )  # fmt: skip
 
 
+def tracking() -> str:
+    """Ids of people who cross, beside kept trackers."""
+    return table(
+        ("tracker", "IDF1", "MOTA", "id switches", "persons missed", "false persons", "ms a frame"),
+        [(row["tracker"], f"{row['IDF1']:.1f}", f"{row['MOTA']:.1f}", str(row["id_switches"]),
+          str(row["misses"]), str(row["false_positives"]), f"{row['ms_per_frame']:.1f}")
+         for row in read("tracking.json")["rows"]],
+    )  # fmt: skip
+
+
+def batch() -> str:
+    """The same clips by every executor."""
+    rows = read("batch.json")["executors"]
+    alone = rows["one worker"]["seconds"]
+    return table(
+        ("", "seconds", "times one worker", "peak memory, MiB"),
+        [(name, f"{row['seconds']:.1f}", f"{alone / row['seconds']:.2f}", f"{row['peak_mib']:.0f}")
+         for name, row in rows.items()],
+    )  # fmt: skip
+
+
+def archive() -> str:
+    """What an archive of 10,000 hours at 30 frames per second costs, from one worker's rate."""
+    frames = 10_000 * 3600 * 30
+    return table(
+        ("video", "model", "persons a frame", "frames per second of a core", "decoder's share",
+         "core hours for 10,000 hours"),
+        [(video["size"], model, f"{row['persons_per_frame']:.1f}", f"{row['fps']:.0f}",
+          f"{100 * row['decoder_share']:.0f} %", f"{frames / row['fps'] / 3600:,.0f}")
+         for video in read("batch.json")["full_size"].values()
+         for model, row in video["models"].items()],
+    )  # fmt: skip
+
+
 def main() -> None:
-    makers = {"peers": peers, "against-float": against_float, "targets": targets,
-              "reliability": reliability}  # fmt: skip
-    if (RESULTS / "fresh.json").is_file():
-        makers["fresh"] = fresh
-    if (RESULTS / "start.json").is_file():
-        makers["start"] = start
-    if (RESULTS / "end_to_end.json").is_file():
-        makers |= {"end-to-end": end_to_end, "detectors": detectors}
-    if (RESULTS / "finetuning.json").is_file():
-        makers["finetuning"] = finetuning
+    makers = {
+        "peers": peers, "against-float": against_float, "targets": targets, "fresh": fresh,
+        "reliability": reliability, "start": start, "end-to-end": end_to_end,
+        "detectors": detectors, "finetuning": finetuning, "tracking": tracking, "batch": batch,
+        "archive": archive,
+    }  # fmt: skip
     shared = {name: make() for name, make in makers.items()}
     pages = dict.fromkeys((ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))), shared)
     for model in MODELS:

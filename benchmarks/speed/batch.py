@@ -42,7 +42,7 @@ from okdhp_edge.system.hardware import describe_machine
 
 RESULTS = Path(__file__).parent.parent / "results"
 CLIP_SIZE, LONG_CLIPS = (640, 360), 40
-WORKERS = {1: "one", 2: "two", 4: "four"}
+WORKERS = {"one worker": 1, "two workers": 2, "four workers": 4}
 SAMPLE_INTERVAL_S, LONGEST_LIFE_S = 1.0, 6.0
 FULL_SIZE_ROUNDS, EMPTY_TASKS = 3, 1000
 
@@ -121,7 +121,7 @@ def _list_tree(pid: int) -> list[psutil.Process]:
 
 def time_executors(clips: Path, out: Path, model: list[str], cluster: bool) -> dict[str, Any]:
     """One worker, two, four, two on Ray; the same work."""
-    kinds = {f"{name} workers": ["--workers", str(n)] for n, name in WORKERS.items()}
+    kinds = {name: ["--workers", str(count)] for name, count in WORKERS.items()}
     if cluster:
         kinds["two workers, Ray"] = ["--workers", "2", "--cluster", "local"]
     rows = {}
@@ -153,7 +153,7 @@ def measure_full_size(video: Path, out: Path) -> dict[str, Any]:
         first = reader.read()
     assert first is not None, video
     height, width = first.image.shape[:2]
-    rows: dict[str, Any] = {"size": f"{width}x{height}"}
+    rows: dict[str, Any] = {}
     for model in ("lite", "full"):
         rates, busy = [], Counter[str]()
         for turn in range(FULL_SIZE_ROUNDS):
@@ -178,7 +178,7 @@ def measure_full_size(video: Path, out: Path) -> dict[str, Any]:
                        round(done["persons"] / done["frames"], 2),
                        "decoder_share": round(share, 2)}  # fmt: skip
         print(video.name, model, json.dumps(rows[model]))
-    return rows
+    return {"size": f"{width}x{height}", "models": rows}
 
 
 def do_nothing(_: int, task: int) -> int:

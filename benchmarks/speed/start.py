@@ -72,6 +72,8 @@ class Code:
 
     def __init__(self, root: Path, cache: Path) -> None:
         self._environment = os.environ | {"PYTHONPATH": str(root), "XDG_CACHE_HOME": str(cache)}
+        # As on an ordinary machine: compiled once.
+        self._environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
     def run(self, *words: str) -> tuple[str, float, float]:
         """Standard output, wall seconds and peak megabytes of `python WORDS`."""
