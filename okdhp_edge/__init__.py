@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PoseModel", "Result", "__version__", "load", "stream"]
 
-# A picture of few bytes may claim any size; so many pixels are read and drawn within a gigabyte.
-# OpenCV reads this when it is loaded; who has larger pictures sets it higher.
+# A image of few bytes may claim any size; so many pixels are read and drawn within a gigabyte.
+# OpenCV reads this when it is loaded; who has larger images sets it higher.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))
 # FFmpeg's own lines show addresses with their passwords; 16 brings its errors back.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -34,7 +34,7 @@ from okdhp_edge.system.latency import StageClock
 
 _log = logging.getLogger(__name__)
 
-Picture = str | Path | NDArray[np.uint8] | Any
+ImageLike = str | Path | NDArray[np.uint8] | Any
 """Besides: a PIL image, or a frame of PyAV."""
 
 
@@ -86,11 +86,11 @@ class PoseModel:
         """Name of the runtime in use."""
         return self._backend.name
 
-    def __call__(self, picture: Picture, boxes: Sequence[ArrayLike] | None = None) -> list[Pose]:
+    def __call__(self, image: ImageLike, boxes: Sequence[ArrayLike] | None = None) -> list[Pose]:
         """The poses in an image, in its pixels.
 
         Args:
-            picture: a path, (H, W, 3) uint8 BGR as OpenCV reads it, a PIL image, or a frame of
+            image: a path, (H, W, 3) uint8 BGR as OpenCV reads it, a PIL image, or a frame of
                 PyAV.
             boxes: x, y, width, height of each person in pixels, one pose each; without, everybody
                 whom the detector finds, or without a detector the one person that is found.
@@ -98,7 +98,7 @@ class PoseModel:
         Raises:
             DataError: the image or a box cannot be used.
         """
-        frame = _to_bgr_image(picture)
+        frame = _to_bgr_image(image)
         if boxes is not None:
             return self._estimator.estimate_many(frame, [_to_box(b) for b in boxes])
         if (detect := self._find_people()) is not None:
@@ -188,25 +188,25 @@ def stream(
             yield Result(seen.frame.image, seen.poses)
 
 
-def _to_bgr_image(picture: Picture) -> Image:
-    if isinstance(picture, str | Path):
-        image, note = read_image_and_note(Path(picture))
+def _to_bgr_image(image: ImageLike) -> Image:
+    if isinstance(image, str | Path):
+        found, note = read_image_and_note(Path(image))
         if note:
             warnings.warn(note, stacklevel=3)
-        return image
+        return found
     # By their modules, which are not imported for it: what they hold is RGB, not BGR.
-    kind = type(picture)
+    kind = type(image)
     library = kind.__module__.partition(".")[0]
-    if library == "PIL" and hasattr(picture, "convert"):
-        return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1])
-    if library == "av" and hasattr(picture, "to_ndarray"):
-        return np.asarray(picture.to_ndarray(format="bgr24"), dtype=np.uint8)
-    if not isinstance(picture, np.ndarray):
+    if library == "PIL" and hasattr(image, "convert"):
+        return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+    if library == "av" and hasattr(image, "to_ndarray"):
+        return np.asarray(image.to_ndarray(format="bgr24"), dtype=np.uint8)
+    if not isinstance(image, np.ndarray):
         raise DataError(
             f"cannot tell the color order of an image of type {kind.__module__}.{kind.__name__}",
             "pass a uint8 BGR numpy array (height, width, 3), a PIL image or a path",
         )
-    array = picture
+    array = image
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise DataError(
             f"expected a uint8 image (height, width, 3), got {array.dtype} {array.shape}",

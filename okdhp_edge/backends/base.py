@@ -74,9 +74,16 @@ def _pad_batch(crops_BHWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 class Backend(ABC):
-    """A loaded model. Use as a context manager, from one thread at a time."""
+    """A loaded model. Use as a context manager, from one thread at a time.
+
+    Attributes:
+        threads: CPU threads that were asked for; None: the runtime's default.
+        warm_batch_size: the largest batch of those run for warm-up.
+    """
 
     name: str
+    threads: int | None = None
+    warm_batch_size: int = 0
 
     def __init__(self, request: BackendConfig) -> None:
         """Load the model.
@@ -85,6 +92,7 @@ class Backend(ABC):
             BackendError: the runtime, device or precision is not to be had.
         """
         self.card = request.card
+        self.threads = request.threads
         self._open = True
         self._busy = threading.Lock()
         self._worker: ThreadPoolExecutor | None = None

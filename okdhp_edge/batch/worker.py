@@ -18,6 +18,7 @@ from okdhp_edge.batch.progress import FrameCounter
 from okdhp_edge.batch.storage import Storage
 from okdhp_edge.batch.table import FrameRecord, RowCollector, to_parquet
 from okdhp_edge.errors import DataError, OkdhpError, SourceError
+from okdhp_edge.inference.open_detector import NO_DETECTOR, Detector, open_detector
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.assemble import TrackingConfig, assemble
 from okdhp_edge.run.controls import Controls
@@ -97,9 +98,21 @@ def _load(model: str, backend: str, precision: str, threads: int) -> Backend:
     return load_backend(model, backend, precision, threads, lambda _: None).backend
 
 
+@lru_cache(maxsize=1)
+def _load_detector(model: str, backend: str, threads: int) -> Detector:
+    """Likewise."""
+    return open_detector(model, backend=backend, threads=threads)
+
+
 def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
     started = time.perf_counter()
     backend = _load(options.model, options.backend, options.precision, options.threads)
+    has_detector = options.detector not in (None, NO_DETECTOR)
+    detector = (
+        _load_detector(str(options.detector), options.backend, options.threads)
+        if has_detector
+        else None
+    )
     rows = RowCollector(segment.source.url, backend.card.skeleton.skeleton())
     decode_ns = infer_ns = 0
     with ExitStack() as closing:
@@ -108,11 +121,10 @@ def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
         source = _open(segment, closing)
         storage_s = time.perf_counter() - begun
         people = TrackingConfig(
-            mode=options.people, smooth=options.smooth,
-            detector=options.detector,
-        )  # fmt: skip
+            mode=options.people, smooth=options.smooth, detector=options.detector
+        )
         policy = FramePolicy(live=False, stride=options.stride)
-        pipeline = assemble([source], backend, people, policy, Controls(), closing)
+        pipeline = assemble([source], backend, people, policy, Controls(), closing, detector)
         for result in closing.enter_context(pipeline):
             frame = result.frame
             rows.add(frame.number, FrameRecord(frame.seconds, frame.name, result.poses))

@@ -90,6 +90,8 @@ def _describe_os_error(error: Exception) -> str | None:
     if not isinstance(error, OSError):
         return None
     remedy = _REMEDY_BY_ERRNO.get(error.errno or 0, "check the path and its permissions")
+    if error.errno == errno.EACCES and not error.filename:
+        remedy = "worker processes need shared memory: check the permissions of /dev/shm"
     name = f" ({to_one_line(str(error.filename), 120)})" if error.filename else ""
     return f"{to_one_line(error.strerror or str(error), 120)}{name}; {remedy}"
 

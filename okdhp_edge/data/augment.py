@@ -106,14 +106,14 @@ def make_training_crop(
     rotation = rng.uniform(-1, 1) * augmentation.rotation_deg
     scale = 1 + rng.uniform(-1, 1) * augmentation.scale
     stretch = np.exp(rng.uniform(-1, 1) * augmentation.stretch) if augmentation.stretch else 1.0
-    picture = sample.image.read()
+    whole = sample.image.read()
     colours = make_colour_table(augmentation.colour, rng) if augmentation.colour else None
 
     place = partial(crop_from_frame, box, padding=spec.box_padding, rotation_deg=rotation,
                     scale=scale, stretch=stretch, mirror=mirror)  # fmt: skip
 
     def cut(size: tuple[int, int]) -> Image:
-        image = warp(picture, place(input_size=size), size, spec.border)
+        image = warp(whole, place(input_size=size), size, spec.border)
         if colours is not None:
             image = np.asarray(cv2.LUT(image, colours), dtype=np.uint8)
         mask = [sample.mask.warped(place(input_size=size), size)] if spec.mask else []

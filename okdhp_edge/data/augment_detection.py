@@ -96,9 +96,9 @@ def _draw_tile(
     """Draw an image into its rectangle; returns its persons and ignored regions in the canvas."""
     left, top, right, bottom = tile.rectangle
     size = right - left, bottom - top
-    picture = tile.sample.image.read()
-    transform = _place_image(tile.sample, picture, size, augmentation, rng)
-    canvas[top:bottom, left:right] = warp(picture, transform, size, spec.border)
+    image = tile.sample.image.read()
+    transform = _place_image(tile.sample, image, size, augmentation, rng)
+    canvas[top:bottom, left:right] = warp(image, transform, size, spec.border)
     offset = np.array([left, top, left, top])
     persons, lost = _place_boxes(tile.sample.persons, transform, size)
     ignored, gone = _place_boxes(tile.sample.ignored, transform, size)
@@ -107,14 +107,14 @@ def _draw_tile(
 
 def _place_image(
     sample: DetectionSample,
-    picture: Image,
+    image: Image,
     size: tuple[int, int],
     augmentation: Augmentation,
     rng: np.random.Generator,
 ) -> Affine:
     """The image as inference shows it, larger, smaller, moved: where it is enlarged, a person of
     its is usually kept in sight."""
-    box = sample.get_box(picture)
+    box = sample.get_box(image)
     zoom = float(np.exp(rng.uniform(-1, 1) * np.log(augmentation.zoom)))
     if zoom > 1 and len(sample.persons):
         person = sample.persons[rng.integers(len(sample.persons))]

@@ -146,9 +146,9 @@ def _load_file(file: Path, path: Path) -> PoseDataset:
     skeleton = _make_skeleton(
         file, category, len(read.parse_keypoints(persons[0][1], persons[0][0]))
     )
-    pictures = {_to_key(i.get("id")): i for i in content.images}
-    place = ImageLocator(file, path, pictures.values())
-    samples = list(_iterate_samples(persons, pictures, place, skeleton, left_out))
+    images = {_to_key(i.get("id")): i for i in content.images}
+    place = ImageLocator(file, path, images.values())
+    samples = list(_iterate_samples(persons, images, place, skeleton, left_out))
     if not samples:
         raise DataError(
             f"{file} contains no usable person",
@@ -241,14 +241,14 @@ def _collect_notes(skeleton: Skeleton, category: dict[str, Any]) -> list[str]:
 
 def _iterate_samples(
     persons: list[tuple[str, dict[str, Any]]],
-    pictures: dict[str, dict[str, Any]],
+    images: dict[str, dict[str, Any]],
     place: ImageLocator,
     skeleton: Skeleton,
     left_out: Counter[str],
 ) -> Iterator[Sample]:
     for name, annotation in persons:
-        picture = pictures.get(_to_key(annotation.get("image_id")))
-        file_name = None if picture is None else get_file_name(picture)
+        image = images.get(_to_key(annotation.get("image_id")))
+        file_name = None if image is None else get_file_name(image)
         if file_name is None:
             left_out["persons whose image is not listed"] += 1
             continue

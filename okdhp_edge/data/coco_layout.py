@@ -60,7 +60,7 @@ def _iterate_roots(file: Path, path: Path) -> Iterator[Path]:
     yield from (file.parent / "images", file.parent)
     if path.is_dir():
         yield from (path / part, path / "images" / part)
-    # `annotations/val/x.json` style: tune until the first picture is found.
+    # `annotations/val/x.json` style: tune until the first image is found.
     yield from (p for parent in file.parents[:4] for p in (parent, parent / "images"))
 
 

@@ -93,10 +93,10 @@ def _encode_samples(poses: PoseDataset, options: CropOptions) -> Iterator[_Encod
     """In the set's order, made by threads that never run far ahead."""
 
     def encode(sample: Sample) -> _Encoded:
-        picture, x, y, scale = _cut(sample, options)
+        image, x, y, scale = _cut(sample, options)
         parameters = [_QUALITY_FLAGS[options.suffix], options.quality]
-        encoded = cv2.imencode(options.suffix, picture, parameters)[1].tobytes()
-        return encoded, picture.shape[1::-1], _make_annotation(sample, x, y, scale)
+        encoded = cv2.imencode(options.suffix, image, parameters)[1].tobytes()
+        return encoded, image.shape[1::-1], _make_annotation(sample, x, y, scale)
 
     waiting = iter(poses.samples)
     with ThreadPoolExecutor(options.threads) as pool:
@@ -108,10 +108,10 @@ def _encode_samples(poses: PoseDataset, options: CropOptions) -> Iterator[_Encod
 
 def _cut(sample: Sample, options: CropOptions) -> tuple[Image, int, int, float]:
     """The crop, where it lay in the image, and by how much it was scaled."""
-    picture = sample.image.read()
+    image = sample.image.read()
     longest = max(float(sample.box[2:].max()), 1.0)
-    low, high = _compute_bounds(sample.box, longest * options.crop_scale, picture.shape[1::-1])
-    cut = picture[low[1] : high[1], low[0] : high[0]]
+    low, high = _compute_bounds(sample.box, longest * options.crop_scale, image.shape[1::-1])
+    cut = image[low[1] : high[1], low[0] : high[0]]
     scale = min(1.0, options.side / longest)
     if scale < 1:
         size = np.maximum(np.round((high - low) * scale), 1).astype(int)

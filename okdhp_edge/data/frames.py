@@ -45,11 +45,11 @@ def unlabelled(kind: str, path: Path, most: int) -> Sequence[Sample]:
     Raises:
         DataError: nothing there can be read.
     """
-    pictures = _list_folder(path) if kind == "folder" else _list_video(path)
-    if not pictures:
+    images = _list_folder(path) if kind == "folder" else _list_video(path)
+    if not images:
         raise DataError(f"no images in {path}", "use a folder of images or a video file")
-    places = np.unique(np.linspace(0, len(pictures) - 1, most).round().astype(int))
-    return [_make_whole_sample(*pictures[place]) for place in places]
+    places = np.unique(np.linspace(0, len(images) - 1, most).round().astype(int))
+    return [_make_whole_sample(*images[place]) for place in places]
 
 
 def _list_folder(path: Path) -> list[tuple[str, LazyImage]]:
@@ -64,9 +64,9 @@ def _list_video(path: Path) -> list[tuple[str, LazyImage]]:
     return [(f"{path.name}#{n}", VideoFrame(path, n)) for n in range(count)]
 
 
-def _make_whole_sample(name: str, picture: LazyImage) -> Sample:
-    height, width = picture.read().shape[:2]
+def _make_whole_sample(name: str, image: LazyImage) -> Sample:
+    height, width = image.read().shape[:2]
     return Sample(
-        id=name, image=picture, box=np.array([0, 0, width, height], dtype=np.float64),
+        id=name, image=image, box=np.array([0, 0, width, height], dtype=np.float64),
         xy=np.zeros((0, 2), dtype=np.float32), labelled=np.zeros(0, dtype=np.bool_),
     )  # fmt: skip

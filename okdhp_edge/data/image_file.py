@@ -22,7 +22,7 @@ _REMEDY = "replace the file or remove it from the data set"
 _MAX_PIXELS = 1 << 26
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _JPEG_MAGIC, _JPEG_SCAN_MARKER, _JPEG_END_MARKER = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-# Encoders write about ten; each costs a pass over the whole picture (libjpeg-turbo's advisory on
+# Encoders write about ten; each costs a pass over the whole image (libjpeg-turbo's advisory on
 # progressive JPEG).
 _MAX_SCANS = 200
 _PNG_MAGIC, _PNG_END_CHUNK = b"\x89PNG", b"IEND"
@@ -51,7 +51,7 @@ def read_image(path: Path) -> Image:
     """Decode an image file to (H, W, 3) uint8 BGR, rotated according to its EXIF orientation.
 
     Raises:
-        DataError: the file is missing, truncated or no picture.
+        DataError: the file is missing, truncated or no image.
     """
     return read_image_and_note(path)[0]
 

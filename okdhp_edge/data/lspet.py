@@ -68,5 +68,5 @@ def _make_sample(path: Path, name: str, joints_K3: NDArray[np.float64]) -> Sampl
         if labelled.sum() >= _MIN_LABELLED_JOINTS
         else np.zeros(4, dtype=np.float64)
     )
-    picture = ImageFile(path / "images" / f"{name}.jpg")
-    return Sample(name, picture, box, xy.astype(np.float32), labelled)
+    image = ImageFile(path / "images" / f"{name}.jpg")
+    return Sample(name, image, box, xy.astype(np.float32), labelled)

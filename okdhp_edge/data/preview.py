@@ -67,11 +67,11 @@ def _draw_column(
 
 def draw_labelled_tile(poses: PoseDataset, sample: Sample, side: int) -> Image:
     """The image around the person, letterboxed to a square, with box and skeleton."""
-    picture = sample.image.read()
+    image = sample.image.read()
     x, y, w, h = sample.box
     margin = 0.35 * max(w, h)
     left, top = (max(0, int(v - margin)) for v in (x, y))
-    shown = picture[top : int(y + h + margin) + 1, left : int(x + w + margin) + 1]
+    shown = image[top : int(y + h + margin) + 1, left : int(x + w + margin) + 1]
     scale = side / max(shown.shape[:2])
     small = cv2.resize(shown, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     canvas = np.full((side, side, 3), 230, dtype=np.uint8)

@@ -54,7 +54,7 @@ class Sample:
 
     @property
     def image_name(self) -> str:
-        """The same for all persons of one picture: the id without the person's part."""
+        """The same for all persons of one image: the id without the person's part."""
         return self.id.rsplit("#", 1)[0]
 
     def get_box(self, image: Image) -> Box:

@@ -28,7 +28,7 @@ from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.system.reading import is_count
 
 _DEFAULT_COUNTS = {"train": 2400, "val": 300, "test": 300, "all": 3000}
-# Each split draws from its own stretch of indices, so that none shares a picture.
+# Each split draws from its own stretch of indices, so that none shares a image.
 _FIRST_INDEX_OF_SPLIT = {"train": 0, "val": 1_000_000, "test": 2_000_000, "all": 0}
 _IMAGE_SIDE_PX = 192
 
@@ -109,8 +109,8 @@ def _draw(index: int) -> _Drawing:
         _occlude(canvas, xy, rng)
     noise = rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(rng.uniform(0, 8))
     noisy = cv2.scaleAdd(canvas.astype(np.float32), rng.uniform(0.7, 1.15), noise)
-    picture = np.asarray(cv2.convertScaleAbs(noisy.clip(0)), dtype=np.uint8)
-    return _Drawing(picture, figure)
+    image = np.asarray(cv2.convertScaleAbs(noisy.clip(0)), dtype=np.uint8)
+    return _Drawing(image, figure)
 
 
 def draw_background(size: tuple[int, int], rng: np.random.Generator) -> Image:

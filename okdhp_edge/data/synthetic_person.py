@@ -83,7 +83,7 @@ def compute_joints(posture: Posture, height: float) -> NDArray[np.float64]:
     xy[_JOINT_INDEX["head_top"]] = (
         neck + _direction(np.pi + posture.torso + posture.head) * _HEAD_LENGTH * height
     )
-    # Facing us, the person's left is on the picture's right.
+    # Facing us, the person's left is on the image's right.
     for side, sign in (("left", 1.0), ("right", -1.0)):
         shoulder = neck * 0.96 + across * sign * _SHOULDER_HALF_WIDTH * height
         hip = across * sign * _HIP_HALF_WIDTH * height

@@ -163,7 +163,7 @@ def _make_skeleton(file: Path, content: dict[str, Any], joints: int) -> Skeleton
 class _Labelled(NamedTuple):
     """An image and the rows of its text file."""
 
-    picture: Path
+    image: Path
     rows: list[np.ndarray]
 
 
@@ -171,18 +171,18 @@ def _read_labelled(
     facts: _Facts, places: list[Path], left_out: Counter[str]
 ) -> Iterator[_Labelled]:
     for place in places:
-        for picture in _list_pictures(place):
-            labels = _find_label_file(picture)
+        for image in _list_images(place):
+            labels = _find_label_file(image)
             if not labels.is_file():
                 left_out["images without labels"] += 1
                 continue
             rows = _read_rows(facts, labels)
             if not rows:
                 left_out["images without persons"] += 1
-            elif not picture.is_file():
-                left_out[f"missing images, such as {picture.name}"] += 1
+            elif not image.is_file():
+                left_out[f"missing images, such as {image.name}"] += 1
             else:
-                yield _Labelled(picture, rows)
+                yield _Labelled(image, rows)
 
 
 def _choose_person_class(
@@ -203,7 +203,7 @@ def _choose_person_class(
     return chosen
 
 
-def _list_pictures(place: Path) -> list[Path]:
+def _list_images(place: Path) -> list[Path]:
     """Of a folder, or of a list with one image a line."""
     if place.is_dir():
         return sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
@@ -219,9 +219,9 @@ def _read_list(place: Path) -> str:
         raise DataError(f"list {place} cannot be read ({error})", "save it as UTF-8") from error
 
 
-def _find_label_file(picture: Path) -> Path:
+def _find_label_file(image: Path) -> Path:
     """The last folder `images` of the path becomes `labels`."""
-    parts = list(picture.parts)
+    parts = list(image.parts)
     for place in range(len(parts) - 2, -1, -1):
         if parts[place] == "images":
             parts[place] = "labels"
@@ -232,10 +232,10 @@ def _find_label_file(picture: Path) -> Path:
 def _make_samples(
     facts: _Facts, found: _Labelled, person_class: int, left_out: Counter[str]
 ) -> Iterator[Sample]:
-    picture, rows = found
-    width, height = _read_size(picture)
+    image, rows = found
+    width, height = _read_size(image)
     scale = np.array([width, height], dtype=np.float64)
-    name = picture.relative_to(facts.root) if picture.is_relative_to(facts.root) else picture
+    name = image.relative_to(facts.root) if image.is_relative_to(facts.root) else image
     for number, row in enumerate(rows):
         if int(row[0]) != person_class:
             continue
@@ -248,7 +248,7 @@ def _make_samples(
             continue
         box = np.concatenate([centre - size / 2, size])
         yield Sample(
-            id=f"{name.as_posix()}#{number}", image=ImageFile(picture), box=box,
+            id=f"{name.as_posix()}#{number}", image=ImageFile(image), box=box,
             # Shares count from the edge of the first pixel, our pixels from its centre.
             xy=(points[:, :2] * scale - 0.5).astype(np.float32), labelled=known,
             area=float(size.prod()) * PERSON_BOX_AREA_RATIO,
@@ -274,7 +274,7 @@ def _read_rows(facts: _Facts, labels: Path) -> list[np.ndarray]:
     return rows
 
 
-def _read_size(picture: Path) -> tuple[int, int]:
+def _read_size(image: Path) -> tuple[int, int]:
     """(width, height) as it is shown, turned by EXIF."""
-    height, width = read_image(picture).shape[:2]
+    height, width = read_image(image).shape[:2]
     return width, height

@@ -30,7 +30,7 @@ METRIC_NAMES = ("AP", "AP50", "AP75", "AP-M", "AP-L", "AR", "AR50", "AR75", "AR-
 """What the evaluator prints, in its order."""
 CROWD_METRIC_NAMES = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP-easy", "AP-medium", "AP-hard")
 """The same of CrowdPose's evaluation."""
-# Below the first a picture is easy, from the second on it is hard.
+# Below the first a image is easy, from the second on it is hard.
 _MEDIUM_MIN_CROWD_INDEX, _HARD_MIN_CROWD_INDEX = 0.2, 0.8
 _OKS_50_INDEX, _OKS_75_INDEX = 0, 5
 _BOOTSTRAP_ROUNDS = 200
@@ -153,10 +153,8 @@ def _evaluate_crowd(
         for part in (each, each[_OKS_50_INDEX], each[_OKS_75_INDEX])
     ]
     groups: tuple[list[Any], ...] = ([], [], [])
-    for picture, index in crowd.items():
-        groups[(index >= _MEDIUM_MIN_CROWD_INDEX) + (index >= _HARD_MIN_CROWD_INDEX)].append(
-            picture
-        )
+    for image, index in crowd.items():
+        groups[(index >= _MEDIUM_MIN_CROWD_INDEX) + (index >= _HARD_MIN_CROWD_INDEX)].append(image)
     for group in groups:
         some = [r for r in results if r["image_id"] in set(group)]
         points.append(

@@ -57,10 +57,10 @@ def classify(poses: PoseDataset, xy_NK2: NDArray[np.floating]) -> JointErrors:
         poses: with the model's joints.
         xy_NK2: predictions for each of its samples.
     """
-    by_picture = _group_by_image(poses.samples)
+    by_image = _group_by_image(poses.samples)
     kinds, similarities = [], []
     for number, sample in enumerate(poses.samples):
-        others = [poses.samples[i] for i in by_picture[sample.image_name] if i != number]
+        others = [poses.samples[i] for i in by_image[sample.image_name] if i != number]
         evaluated = _Matched(xy_NK2[number], sample, poses.skeleton)
         own = evaluated.compute_similarity(sample)
         swapped = np.maximum.reduce([

@@ -93,7 +93,7 @@ def _describe_person(
     return {
         "id": sample.id, "oks": round(100 * float(errors.person[index]), 1),
         "side": round(float(sample.box[2:].max())), "joints": int(sample.labelled.sum()),
-        **counts, "picture": _render_pair(sample, xy, poses.skeleton),
+        **counts, "image": _render_pair(sample, xy, poses.skeleton),
     }  # fmt: skip
 
 

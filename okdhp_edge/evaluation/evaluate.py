@@ -41,8 +41,8 @@ def make_inference_crop(sample: Sample, spec: InputSpec, stride: int) -> Evaluat
     Raises:
         DataError: the image cannot be read.
     """
-    picture = sample.image.read()
-    image, transform = crop_for(spec, picture, sample.get_box(picture))
+    whole = sample.image.read()
+    image, transform = crop_for(spec, whole, sample.get_box(whole))
     if spec.mask:
         image = np.dstack([image, sample.mask.warped(transform, spec.size)])
     return EvaluationCrop(image, image_from_heatmap(transform, stride))

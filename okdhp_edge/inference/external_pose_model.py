@@ -55,15 +55,15 @@ class ExternalPoseModel:
         """The joints it knows."""
         return self.spec.skeleton
 
-    def predict(self, picture: Image, box: Box) -> tuple[PosePrediction, PosePrediction]:
+    def predict(self, image: Image, box: Box) -> tuple[PosePrediction, PosePrediction]:
         """The person in a box (x, y, width, height), seen as it is and mirrored."""
-        return self._predict_once(picture, box, mirror=False), self._predict_once(
-            picture, box, mirror=True
+        return self._predict_once(image, box, mirror=False), self._predict_once(
+            image, box, mirror=True
         )
 
-    def _predict_once(self, picture: Image, box: Box, *, mirror: bool) -> PosePrediction:
+    def _predict_once(self, image: Image, box: Box, *, mirror: bool) -> PosePrediction:
         crop = crop_person(
-            picture, box, self.size, self.spec.box_padding, _BORDER_COLOUR, mirror=mirror
+            image, box, self.size, self.spec.box_padding, _BORDER_COLOUR, mirror=mirror
         )
         xy, score = self._read(self._file(self.spec.to_input(crop.image)))
         xy = to_image(crop.crop_from_image, xy)

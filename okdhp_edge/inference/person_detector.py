@@ -85,8 +85,8 @@ class PersonDetector:
     def __call__(self, frame: Image) -> list[Detection]:
         """Persons, the surest first."""
         scale = min(self._size[0] / frame.shape[1], self._size[1] / frame.shape[0])
-        picture, offset = self._letterbox(frame, scale)
-        rows = self._file(picture)[0]
+        image, offset = self._letterbox(frame, scale)
+        rows = self._file(image)[0]
         rows = rows.T if self.spec.transposed else rows
         self._check_shape(rows.shape)
         first = 5 if self.spec.objectness else 4

@@ -42,10 +42,12 @@ class PoseEstimator:
         self._skeleton = backend.card.skeleton.skeleton()
 
     def warm_up(self, most: int) -> None:
-        """Run every batch size up to `most` once: some runtimes compile for each."""
-        for count in range(1, most + 1):
+        """Run every batch size up to `most` once, since some runtimes compile for each; what was
+        run before with this backend is not run again."""
+        for count in range(self.backend.warm_batch_size + 1, most + 1):
             crops = np.zeros((count, self._spec.height, self._spec.width, 3), dtype=np.uint8)
             self.backend.infer_all(crops)
+            self.backend.warm_batch_size = count
 
     def estimate(self, frame: Image, box: Box) -> Pose:
         """The joints of the person in `box` (x, y, w, h, unpadded), in frame pixels."""

@@ -30,7 +30,7 @@ _MIN_BOX_SIDE_PX = 2.0
 class BoxFinder(Protocol):
     """Boxes (x, y, width, height) of the persons in an image; None where it is not known."""
 
-    def __call__(self, path: Path, picture: Image) -> list[Box] | None:
+    def __call__(self, path: Path, image: Image) -> list[Box] | None:
         """Boxes (x, y, w, h) of the image's persons; None where no file says."""
         ...
 
@@ -45,14 +45,14 @@ def make_sidecar_reader(person_class: str) -> BoxFinder:
     number = person_class if is_count(person_class) else "0"
     name = "person" if is_count(person_class) else person_class
 
-    def find(path: Path, picture: Image) -> list[Box] | None:
+    def find(path: Path, image: Image) -> list[Box] | None:
         for folder in BOX_FILE_FOLDERS:
             xml = path.parent / folder / f"{path.stem}.xml"
             if xml.is_file():
                 return read_voc_boxes(xml, name)
             text = path.parent / folder / f"{path.stem}.txt"
             if text.is_file():
-                return read_yolo_boxes(text, number, picture.shape[1], picture.shape[0])
+                return read_yolo_boxes(text, number, image.shape[1], image.shape[0])
         return None
 
     return find

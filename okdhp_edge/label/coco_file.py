@@ -53,11 +53,11 @@ def assemble(
         left_out["small"] += record.get("small", 0)
         left_out["unsure"] += record.get("unsure", 0)
         if "error" in record:
-            left_out["broken pictures"] += 1
+            left_out["unreadable images"] += 1
         elif not record["persons"] and not record["empty"]:
-            left_out["pictures without anybody"] += 1
+            left_out["images without people"] += 1
         elif options.duplicates is not None and seen.like(record["hash"]):
-            left_out["pictures like another"] += 1
+            left_out["near-duplicate images"] += 1
         else:
             seen.add(record["hash"])
             images.append(_make_image_record(options.out, item, record, len(images) + 1))
@@ -134,6 +134,6 @@ def _read_hashes(path: Path) -> Iterator[int]:
             if "dhash" in image:
                 yield int(image["dhash"], 16)
         return
-    for _, picture in read_images(list_items([path], every=1)):
-        if not isinstance(picture, DataError):
-            yield difference_hash(picture)
+    for _, pixels in read_images(list_items([path], every=1)):
+        if not isinstance(pixels, DataError):
+            yield difference_hash(pixels)

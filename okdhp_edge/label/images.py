@@ -122,9 +122,9 @@ def _try_read_image(path: Path) -> Image | DataError:
         return error
 
 
-def difference_hash(picture: Image) -> int:
+def difference_hash(image: Image) -> int:
     """64 bits: whether each of 8x8 places is brighter than its left neighbour (dHash)."""
-    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     small = cv2.resize(grey, (_HASH_SIDE_PX + 1, _HASH_SIDE_PX), interpolation=cv2.INTER_AREA)
     bits = (small[:, 1:] > small[:, :-1]).ravel()
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
@@ -155,10 +155,10 @@ class DuplicateFilter:
         self._count += 1
 
 
-def save_frame(picture: Image, file: Path) -> None:
+def save_frame(image: Image, file: Path) -> None:
     """Keep a video's frame as an image file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(file), picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    cv2.imwrite(str(file), image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
 
 
 def get_frame_path(out: Path, item: ImageItem) -> Path:

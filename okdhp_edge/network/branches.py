@@ -118,7 +118,7 @@ class PoseNet(nn.Module):
 
     @property
     def channels(self) -> int:
-        """Of the pictures: 3, or 4 with a mask."""
+        """Of the images: 3, or 4 with a mask."""
         return self.normalise.mean.numel()
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ from okdhp_edge.backends.base import Backend
 from okdhp_edge.errors import ModelError, OutputError
 from okdhp_edge.inference.open_detector import (
     NO_DETECTOR,
+    Detector,
     check_pose_model,
     choose_detector,
     open_detector,
@@ -169,11 +170,14 @@ def assemble(
     policy: FramePolicy,
     controls: Controls,
     closing: ExitStack,
+    detector: Detector | None = None,
 ) -> Pipeline:
     """A pipeline over all sources with one model.
 
     Args:
         closing: what is opened here is closed with it.
+        detector: an open one, for one source, that stays open; None: those that are needed are
+            opened here.
 
     Raises:
         OkdhpError: a detector is missing or cannot be used.
@@ -183,27 +187,35 @@ def assemble(
     # A search for one person looks at many boxes at once too; a file can wait for that.
     live = any(policy.drops_frames(source) for source in sources)
     estimator.warm_up(MAX_WARMUP_BATCH_SIZE if live or people.mode == "many" else 1)
-    trackers = [_make_tracker(source, estimator, people, policy, closing) for source in sources]
+    trackers = []
+    for source in sources:
+        live = policy.drops_frames(source)
+        found = detector or _open_detector(people, estimator.backend, live, closing)
+        trackers.append(_make_tracker(estimator, people, found, live, closing))
     smoothers = [Smoother() for _ in sources] if people.smooth else []
     return Pipeline(sources, estimator, trackers, controls, policy, smoothers)
 
 
+def _open_detector(
+    people: TrackingConfig, backend: Backend, live: bool, closing: ExitStack
+) -> Detector | None:
+    if people.detector in (None, NO_DETECTOR):
+        return None
+    # One thread: beside the loop it must not take the cores that the pose network runs on.
+    threads = 1 if live else backend.threads
+    detector = open_detector(people.detector, backend=backend.name, threads=threads)
+    closing.callback(detector.close)
+    return detector
+
+
 def _make_tracker(
-    source: Source,
     estimator: PoseEstimator,
     people: TrackingConfig,
-    policy: FramePolicy,
+    detector: Detector | None,
+    live: bool,
     closing: ExitStack,
 ) -> Tracker:
-    live = policy.drops_frames(source)
-    if people.detector in (None, NO_DETECTOR):
-        return SinglePersonTracker(estimator)
-    # One thread: beside the loop it must not take the cores that the pose network runs on.
-    detector = open_detector(
-        people.detector, backend=estimator.backend.name, threads=1 if live else None
-    )
-    closing.callback(detector.close)
-    if people.mode == "one":
+    if detector is None or people.mode == "one":
         return SinglePersonTracker(estimator, detector)
     scheduler = DetectionScheduler(detector, background=live)
     closing.callback(scheduler.close)

@@ -86,9 +86,9 @@ class MetricsLogger:
         losses.set(xlabel="epoch", title="training loss terms", yscale="log")
         scores.set(xlabel="epoch", title="validation metric, points")
         teaching.set(xlabel="epoch", title="contribution of the teacher")
-        picture = io.BytesIO()
-        figure.savefig(picture, dpi=110, format="png")
-        write_bytes(self._plot, picture.getvalue())
+        image = io.BytesIO()
+        figure.savefig(image, dpi=110, format="png")
+        write_bytes(self._plot, image.getvalue())
 
     def _draw_curves(self, axis: "Axes", prefix: str) -> None:
         epochs = [r["epoch"] for r in self._rows]

@@ -1,11 +1,13 @@
 """What commands say to people and to logs."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+import typer
 
 from okdhp_edge.cli import console
 
@@ -108,3 +110,13 @@ def test_a_folder_without_rights_is_one_line(tmp_path, words):
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: cannot write")]
     assert len(errors) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_shared_memory_without_rights_is_one_line(capsys):
+    @console.handle_errors
+    def make_semaphore():
+        raise PermissionError(errno.EACCES, "Permission denied")  # as multiprocessing.Lock() does
+
+    with pytest.raises(typer.Exit):
+        make_semaphore()
+    assert "Permission denied; worker processes need shared memory" in capsys.readouterr().err

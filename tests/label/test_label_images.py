@@ -120,7 +120,7 @@ def test_a_broken_picture_is_told_and_the_rest_labelled(options, pictures):
     (pictures[0] / "aa.jpg").write_bytes(b"\xff\xd8 not a picture")
     said = []
     result = label(replace(options, warn=said.append))
-    assert result.persons == 3 and result.left_out["broken pictures"] == 1
+    assert result.persons == 3 and result.left_out["unreadable images"] == 1
     assert len(said) == 1 and "aa.jpg" in said[0] and "\n" not in said[0]
 
 
@@ -130,7 +130,7 @@ def test_near_duplicates_and_pictures_to_be_judged_on_are_left_out(options, pict
     cv2.imwrite(str(folder / "a2.jpg"), again, [cv2.IMWRITE_JPEG_QUALITY, 90])
     (folder / "a2.txt").write_text("0 0.5 0.5 0.6 0.7\n")
     result = label(replace(options, duplicates=3))
-    assert result.left_out["pictures like another"] == 1
+    assert result.left_out["near-duplicate images"] == 1
     held_out = tmp_path / "held"
     held_out.mkdir()
     cv2.imwrite(str(held_out / "x.png"), cv2.imread(str(folder / "b.png")))

@@ -18,7 +18,7 @@ MIN_PERSON_CONFIDENCE = 0.5
 # Of a person who is searched for; a skeleton of fewer joints has to be seen whole.
 _MIN_JOINTS = 4
 _MAX_REFINEMENTS = 2
-# A box that overlaps the one before it by this much shows the network the same picture again.
+# A box that overlaps the one before it by this much shows the network the same image again.
 _MIN_IOU_SAME_BOX = 0.97
 # Windows tried in a search, as shares of the frame's shorter side.
 _WINDOW_SCALES = (0.9, 0.6, 0.4)

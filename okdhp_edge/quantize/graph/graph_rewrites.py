@@ -89,7 +89,7 @@ def absorb_normalization(path: Path) -> None:
     readers[quantize.output[0]].input[0] = transpose.output[0]
     for node in (cast, subtract, quantize):
         graph.node.remove(node)
-    # What is said of the transposed picture's type is no longer so.
+    # What is said of the transposed image's type is no longer so.
     kept = [v for v in graph.value_info if v.name != transpose.output[0]]
     del graph.value_info[:]
     graph.value_info.extend(kept)
@@ -150,7 +150,7 @@ def _make_upsampling_nodes(
 ) -> list[onnx.NodeProto]:
     """(N, C, H, W) to (N, C, 2H, 2W)."""
     channels, height, width = dims
-    sizes = {"row": [0, 0, -1], "picture": [0, 2 * height, 2 * width, channels]}
+    sizes = {"row": [0, 0, -1], "image": [0, 2 * height, 2 * width, channels]}
     for shape, values in sizes.items():
         constant = np.array(values, dtype=np.int64)
         graph.initializer.append(numpy_helper.from_array(constant, f"{name}_{shape}"))
@@ -158,13 +158,13 @@ def _make_upsampling_nodes(
     def step(kind: str, inputs: list[str], output: str, **facts: Any) -> onnx.NodeProto:
         return helper.make_node(kind, inputs, [output], name=f"{output}_step", **facts)
 
-    last, pairs, rows, twice, picture = (f"{name}_{part}" for part in
+    last, pairs, rows, twice, image = (f"{name}_{part}" for part in
                                          ("last", "pairs", "rows", "twice", "doubled"))  # fmt: skip
     return [
         step("Transpose", [source], last, perm=[0, 2, 3, 1]),
         step("Concat", [last, last], pairs, axis=3),
         step("Reshape", [pairs, f"{name}_row"], rows),
         step("Concat", [rows, rows], twice, axis=2),
-        step("Reshape", [twice, f"{name}_picture"], picture),
-        step("Transpose", [picture], target, perm=[0, 3, 1, 2]),
+        step("Reshape", [twice, f"{name}_image"], image),
+        step("Transpose", [image], target, perm=[0, 3, 1, 2]),
     ]

@@ -29,7 +29,7 @@ from okdhp_edge.quantize.ranges.observe import (
 from okdhp_edge.system.progress import Report
 
 _SCALAR_FIELDS = ("low", "high", "mean_low", "mean_high")
-# With steps of exactly one OpenVINO takes the rounding of a picture for no operation, drops it, and
+# With steps of exactly one OpenVINO takes the rounding of a image for no operation, drops it, and
 # runs the first convolution in f32. A step this much wider still holds every pixel value.
 _INPUT_RANGE_FACTOR = 1.0005
 

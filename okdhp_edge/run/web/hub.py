@@ -40,7 +40,7 @@ class Channel:
 
     def __init__(self, hub: "Hub") -> None:
         self._hub = hub
-        self._picture: tuple[int, Image] | None = None
+        self._image: tuple[int, Image] | None = None
         self._jpeg: tuple[int, bytes] = (-1, b"")
         self._drawn_ns = 0
         self._lock = threading.Lock()
@@ -56,7 +56,7 @@ class Channel:
         """Keep the newest frame for viewers; True: the run goes on."""
         now = time.perf_counter_ns()
         if annotated is not result.frame.image and self.wants_image:
-            self._picture, self._drawn_ns = (result.frame.number, annotated), now
+            self._image, self._drawn_ns = (result.frame.number, annotated), now
         age = result.done_ns - result.frame.captured_ns
         self.recent.append(_RecentFrame(now, age, result.stages, len(result.poses)))
         return True
@@ -67,11 +67,11 @@ class Channel:
     def encode_latest(self, after: int) -> tuple[int, bytes] | None:
         """The latest image's number and its JPEG, if it is another than `after`."""
         with self._lock:
-            picture = self._picture
-            if picture is None or picture[0] == after:
+            image = self._image
+            if image is None or image[0] == after:
                 return None
-            if self._jpeg[0] != picture[0]:
-                self._jpeg = (picture[0], _encode_jpeg(picture[1]))
+            if self._jpeg[0] != image[0]:
+                self._jpeg = (image[0], _encode_jpeg(image[1]))
             return self._jpeg
 
 

@@ -152,7 +152,7 @@ def _make_page_endpoint(address: Address) -> Any:
     async def page(request: Request) -> Response:
         response: Response
         if address.token and "token" in request.query_params:
-            # The token goes into a cookie, for pictures and events, and out of the address bar.
+            # The token goes into a cookie, for images and events, and out of the address bar.
             response = RedirectResponse("./", status_code=303)
             response.set_cookie(COOKIE_NAME, address.token, httponly=True, samesite="strict")
             return response
@@ -168,7 +168,7 @@ def _make_page_endpoint(address: Address) -> Any:
 
 
 def _make_video_endpoint(hub: Hub) -> Any:
-    async def generate_pictures(place: int) -> AsyncIterator[bytes]:
+    async def generate_images(place: int) -> AsyncIterator[bytes]:
         hub.viewers += 1
         number = -1
         try:
@@ -178,7 +178,7 @@ def _make_video_endpoint(hub: Hub) -> Any:
                     number, jpeg = found
                     head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\n"
                     yield f"{head}Content-Length: {len(jpeg)}\r\n\r\n".encode() + jpeg + b"\r\n"
-                # A viewer who does not read holds up this coroutine alone: the next picture it
+                # A viewer who does not read holds up this coroutine alone: the next image it
                 # gets is the newest then.
                 await asyncio.sleep(1 / hub.images_per_s)
         finally:
@@ -190,7 +190,7 @@ def _make_video_endpoint(hub: Hub) -> Any:
             return JSONResponse({"error": f"no source {place}"}, status_code=404)
         kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
         return StreamingResponse(
-            generate_pictures(place), media_type=kind, headers={"Cache-Control": "no-store"}
+            generate_images(place), media_type=kind, headers={"Cache-Control": "no-store"}
         )
 
     return video
