@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -24,6 +25,9 @@ def test_leaving_the_loop_closes_everything(quantized):
     for frame, _ in stream("synthetic:1000", model=str(quantized.parent), threads=1):
         assert frame is not None
         break
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert threading.active_count() <= before
 
 

@@ -59,7 +59,9 @@ def make_table(
         for index, record in frames
         for person, pose in enumerate(record.poses)
     ]
-    boxes = np.array([box_around(pose.xy) for *_, pose in rows], np.float32).reshape(-1, 4)
+    boxes = np.array(
+        [box_around(pose.xy) if pose.box is None else pose.box for *_, pose in rows], np.float32
+    ).reshape(-1, 4)
     columns: dict[str, Any] = {
         "source": [source] * len(rows),
         "frame": [index for index, *_ in rows],

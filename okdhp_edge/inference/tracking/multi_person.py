@@ -1,7 +1,7 @@
 """Multi-person tracking: periodic detection, with boxes propagated by the joints in between."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +35,28 @@ _MAX_DUPLICATE_DISTANCE = 0.12
 # Detections that may miss a lost person, and one whose joints are seen; frames without a pose; then
 # it is gone.
 _DROP_AFTER_MISSES_LOST, _DROP_AFTER_MISSES_VISIBLE, _MAX_LOST_FRAMES = 2, 5, 15
+# A box moves by a mean over about five frames.
+_VELOCITY_GAIN = 0.2
+_MIN_FRAMES_FOLLOWED = 5
+# Sides of the detector's box and of the joints' extent, as shares of the latter.
+_MAX_MARGIN = 0.4
 
 
 @dataclass
 class _Track:
-    """A person, or a box in which one is looked for; `id` comes with the first pose."""
+    """A person, or a box in which one is looked for; `id` comes with the first pose.
+
+    Attributes:
+        box: extent of the joints, in which the next pose is estimated.
+        lost: frames since the last pose.
+        missed: detections in a row that had no box for it.
+        num_poses: frames with a pose.
+        velocity: (2,) of the box's center, in pixels a frame.
+        predicted: the box of this frame by its velocity.
+        margins: (4,) from the corners of `box` to those of the detector's box, as shares of its
+            size.
+        detected: the detector's box in this frame.
+    """
 
     box: Box
     box_score: float
@@ -47,6 +64,39 @@ class _Track:
     pose: Pose | None = None
     lost: int = 0
     missed: int = 0
+    num_poses: int = 0
+    velocity: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    predicted: Box | None = None
+    margins: NDArray[np.float64] = field(default_factory=lambda: np.zeros(4))
+    detected: Box | None = None
+
+    @property
+    def person_box(self) -> Box:
+        """The detector's box of the person, moved and scaled as the joints were since."""
+        return _to_box(_to_corners(self.box) + self.margins * np.tile(self.box[2:], 2))
+
+    def coast(self) -> None:
+        """Lose the person in this frame: the box goes on as it moved."""
+        assert self.predicted is not None
+        self.box, self.lost, self.detected = self.predicted, self.lost + 1, None
+
+    def follow(self, box: Box, pose: Pose) -> None:
+        """Take the person's new place."""
+        moved = _center(box) - _center(self.box)
+        if self.num_poses:
+            self.velocity = self.velocity + _VELOCITY_GAIN * (moved - self.velocity)
+        self.box, self.pose, self.lost, self.num_poses = box, pose, 0, self.num_poses + 1
+        if self.detected is not None:
+            margins = (_to_corners(self.detected) - _to_corners(box)) / np.tile(box[2:], 2)
+            self.margins = np.clip(margins, -_MAX_MARGIN, _MAX_MARGIN)
+            self.detected = None
+
+    @property
+    def prediction_error(self) -> float:
+        """Distance of the box from its prediction, as a share of its size."""
+        assert self.predicted is not None
+        apart = np.linalg.norm(_center(self.box) - _center(self.predicted))
+        return float(apart / max(self.box[2:].max(), 1.0))
 
 
 class MultiPersonTracker:
@@ -54,8 +104,8 @@ class MultiPersonTracker:
 
     All persons of a frame go through the network together. The detector is asked every `every`
     frames, and soon where somebody was lost; in between a box is the extent of the last joints.
-    Two tracks on one person are one: the elder stays. Of a crowd the nearest are followed, those
-    with the largest boxes.
+    A person who is lost, or whose joints are those of somebody in front, goes on at constant
+    velocity until found again. Of a crowd the nearest are followed, those with the largest boxes.
 
     Attributes:
         most_left_out: people of one frame that were found beyond `max_people`.
@@ -90,10 +140,11 @@ class MultiPersonTracker:
             self._match(detections)
         poses = self._estimator.estimate_many(frame, [track.box for track in self._tracks])
         for track, pose in zip(self._tracks, poses, strict=True):
+            track.predicted = _move(track.box, track.velocity)
             self._update(track, pose, frame)
-        self._tracks = _drop_duplicates([t for t in self._tracks if t.lost <= _MAX_LOST_FRAMES])
+        self._tracks = _resolve_duplicates([t for t in self._tracks if t.lost <= _MAX_LOST_FRAMES])
         return [
-            replace(t.pose, id=t.id, box=t.box, box_score=t.box_score)
+            replace(t.pose, id=t.id, box=t.person_box, box_score=t.box_score)
             for t in self._tracks
             if t.pose is not None and not t.lost
         ]
@@ -108,7 +159,9 @@ class MultiPersonTracker:
         self.most_left_out = max(self.most_left_out, len(by_size) - self._max_people)
         nearest = by_size[: self._max_people]
         boxes = [detection.box for detection in nearest]
-        overlap = _compute_overlaps([track.box for track in self._tracks], boxes)
+        overlap = _compute_overlaps(
+            [_move(track.person_box, track.velocity) for track in self._tracks], boxes
+        )
         new, missed = set(range(len(boxes))), set(range(len(self._tracks)))
         for flat in np.argsort(-overlap, axis=None):
             t, d = (int(v) for v in np.unravel_index(flat, overlap.shape))
@@ -121,22 +174,25 @@ class MultiPersonTracker:
         for t in missed:
             self._tracks[t].missed += 1
         self._tracks = [track for track in self._tracks if not _is_gone(track)]
-        self._tracks += [_Track(nearest[d].box, nearest[d].score) for d in sorted(new)]
+        self._tracks += [
+            _Track(nearest[d].box, nearest[d].score, detected=nearest[d].box) for d in sorted(new)
+        ]
 
     @staticmethod
     def _confirm(track: _Track, detection: Detection, overlap: float) -> None:
         track.missed, track.box_score = 0, detection.score
         if track.lost or track.pose is None or overlap < _MIN_IOU_KEEP_BOX:
             track.box = detection.box
+        track.detected = detection.box
 
     def _update(self, track: _Track, pose: Pose, frame: Image) -> None:
         # Few joints do not say where a person ends: the detector does.
         few = is_person(pose) and has_few_joints(pose)
         box = track.box if few else find_person_box(pose, frame) if is_person(pose) else None
         if box is None:
-            track.lost += 1
+            track.coast()
             return
-        track.box, track.pose, track.lost = compute_next_box(box, track.box), pose, 0
+        track.follow(compute_next_box(box, track.box), pose)
         if track.id is None:
             self._ids += 1
             track.id = self._ids
@@ -147,12 +203,35 @@ def _is_gone(track: _Track) -> bool:
     return track.missed >= (_DROP_AFTER_MISSES_VISIBLE if there else _DROP_AFTER_MISSES_LOST)
 
 
-def _drop_duplicates(tracks: list[_Track]) -> list[_Track]:
+def _resolve_duplicates(tracks: list[_Track]) -> list[_Track]:
+    """Of two tracks on one person, the one that jumped there has lost its own person behind the
+    other's: it goes on as it moved. One that was never followed goes."""
     kept: list[_Track] = []
     for track in tracks:
-        if not any(_is_same_person(track, other) for other in kept):
+        other = next((t for t in kept if _is_same_person(track, t)), None)
+        if other is None:
+            kept.append(track)
+        elif track.num_poses >= _MIN_FRAMES_FOLLOWED:
+            stray = max(track, other, key=lambda t: t.prediction_error)
+            stray.coast()
             kept.append(track)
     return kept
+
+
+def _center(box: Box) -> NDArray[np.float64]:
+    return np.asarray(box[:2] + box[2:] / 2, dtype=np.float64)
+
+
+def _to_corners(box: Box) -> NDArray[np.float64]:
+    return np.concatenate([box[:2], box[:2] + box[2:]])
+
+
+def _to_box(corners: NDArray[np.float64]) -> Box:
+    return np.concatenate([corners[:2], corners[2:] - corners[:2]])
+
+
+def _move(box: Box, by: NDArray[np.float64]) -> Box:
+    return np.concatenate([box[:2] + by, box[2:]])
 
 
 def _is_same_person(a: _Track, b: _Track) -> bool:

@@ -8,6 +8,9 @@ from okdhp_edge.inference.person_detector import Detection
 from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.inference.tracking.detection_scheduler import DetectionScheduler
 from okdhp_edge.inference.tracking.multi_person import MultiPersonTracker
+from okdhp_edge.pose.crop import box_iou
+from okdhp_edge.pose.result import Pose
+from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.system.latency import StageClock
 from tests.helpers.fakes import FakeBackend
 
@@ -67,6 +70,59 @@ def test_people_who_move_between_detections_keep_their_ids_and_swap_nothing():
         found = {p.id: p.xy.mean(axis=0)[0] for p in tracker.update(FRAME)}
         assert set(found) == {1, 2}
     assert found[1] < found[2]
+
+
+class _Crossing:
+    """Two people pass one another; while one is behind, only the other's joints are found."""
+
+    def __init__(self):
+        self.clock, self.frame = StageClock(), 0
+
+    @property
+    def boxes(self):
+        offset = 10 * self.frame
+        return np.array([30 + offset, 100, 80, 200.0]), np.array([450 - offset, 105, 80, 200.0])
+
+    @property
+    def is_hidden(self):
+        return box_iou(*self.boxes) > 0.3
+
+    def detect(self, frame):
+        return [Detection(b, 0.9) for b in self.boxes[: 1 if self.is_hidden else 2]]
+
+    def estimate_many(self, frame, boxes):
+        visible = self.boxes[: 1 if self.is_hidden else 2]
+        return [self._make_pose(max(visible, key=lambda v: box_iou(v, b))) for b in boxes]
+
+    @staticmethod
+    def _make_pose(box):
+        shares = np.random.default_rng(0).uniform(0, 1, (14, 2))
+        shares[:2] = [[0, 0], [1, 1]]
+        xy = (box[:2] + shares * box[2:]).astype(np.float32)
+        return Pose(LSP14, xy, np.full(14, 0.9, np.float32))
+
+
+@pytest.mark.parametrize("every", [3, 15])
+def test_people_who_pass_behind_one_another_keep_their_ids(every):
+    scene = _Crossing()
+    scheduler = DetectionScheduler(scene.detect, background=False)
+    tracker = MultiPersonTracker(scene, scheduler, every)
+    hidden = 0
+    for scene.frame in range(42):
+        found = {pose.id: float(pose.box[0]) for pose in tracker.update(FRAME)}
+        hidden += scene.is_hidden
+        assert set(found) <= {1, 2}
+    assert hidden >= 4
+    assert found[1] > 400 > found[2]
+
+
+def test_the_box_is_the_detectors_moved_with_the_joints():
+    people = _People(A)
+    tracker = _tracker(people, every=10)
+    for _ in range(6):
+        people.boxes[0] = people.boxes[0] + [3, 0, 0, 0]
+        (pose,) = tracker.update(FRAME)
+    np.testing.assert_allclose(pose.box[2:], A[2:], rtol=0.1)
 
 
 def test_who_comes_gets_a_new_id_and_who_goes_is_let_go():
