@@ -259,8 +259,8 @@ def archive() -> str:
     """What an archive of 10,000 hours at 30 frames per second costs, from one worker's rate."""
     frames = 10_000 * 3600 * 30
     return table(
-        ("video", "model", "persons a frame", "frames per second of a core", "decoder's share",
-         "core hours for 10,000 hours"),
+        ("video", "model", "persons a frame", "frames per second of a worker", "decoder's share",
+         "worker hours for 10,000 hours"),
         [(video["size"], model, f"{row['persons_per_frame']:.1f}", f"{row['fps']:.0f}",
           f"{100 * row['decoder_share']:.0f} %", f"{frames / row['fps'] / 3600:,.0f}")
          for video in read("batch.json")["full_size"].values()
