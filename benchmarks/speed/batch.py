@@ -2,14 +2,15 @@
 
     pip install okdhp-edge[batch,cluster]
     python benchmarks/speed/batch.py --video FILE [--clips 200] [--kills 50] [--cluster]
-        [--full-size FILE ...]
+        [--full-size FILE ...] [--only executors long overhead full_size kills]
 
 `--clips` short videos are cut from FILE. Each of these is a process of its own, timed from its
 start to its end: one, two and four workers, two workers on a local Ray instance (`--cluster`), and
 `okdhp-edge run` on one long video beside `okdhp-edge batch` on it. Memory is that of the whole
 process tree, sampled once a second. `--full-size` videos are processed as they are by one worker
-with `lite` and with `full`: frames per second, and the decoder's share of its time. Overhead is
-what a task costs that does nothing. `--kills` ends the driver, or one of its workers, by
+with `lite` and with `full`: frames per second, the decoder's share of its time, and the CPU time of
+a frame. Overhead is what a task costs that does nothing. `--only` measures some
+parts anew and keeps the others of the result. `--kills` ends the driver, or one of its workers, by
 SIGKILL after a random time and goes on with the same command, as often as it takes; the tables
 that come out must equal those of the batch that was left alone.
 The result goes to `results/batch.json`.
@@ -18,6 +19,7 @@ The result goes to `results/batch.json`.
 import argparse
 import json
 import random
+import resource
 import shutil
 import statistics
 import subprocess
@@ -26,7 +28,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,13 +47,16 @@ CLIP_SIZE, LONG_CLIPS = (640, 360), 40
 WORKERS = {"one worker": 1, "two workers": 2, "four workers": 4}
 SAMPLE_INTERVAL_S, LONGEST_LIFE_S = 1.0, 6.0
 FULL_SIZE_ROUNDS, EMPTY_TASKS = 3, 1000
+PARTS = ("executors", "long", "overhead", "full_size", "kills")
 
 
 class Run(NamedTuple):
-    """How a command ended: its JSON, wall seconds, and the peak memory of its processes in MiB."""
+    """How a command ended: its JSON, wall seconds, seconds of all cores, and the peak memory of its
+    processes in MiB."""
 
     json: dict[str, Any]
     seconds: float
+    cpu_s: float
     peak_mib: float
 
 
@@ -81,7 +86,7 @@ def _copy_frame(capture: cv2.VideoCapture, writer: cv2.VideoWriter) -> None:
 
 def run_command(words: Sequence[str]) -> Run:
     """Run `okdhp-edge` to its end, and watch its memory."""
-    started = time.perf_counter()
+    started, cpu_before = time.perf_counter(), _count_cpu_seconds()
     process = subprocess.Popen(
         _command(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -91,7 +96,14 @@ def run_command(words: Sequence[str]) -> Run:
     out, errors = process.communicate()
     seconds = time.perf_counter() - started
     assert process.returncode == 0, errors
-    return Run(json.loads(out.splitlines()[-1]), round(seconds, 2), round(peak[0], 1))
+    cpu_s = _count_cpu_seconds() - cpu_before
+    return Run(json.loads(out.splitlines()[-1]), round(seconds, 2), cpu_s, round(peak[0], 1))
+
+
+def _count_cpu_seconds() -> float:
+    """Of all children that have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _command(words: Sequence[str]) -> list[str]:
@@ -127,7 +139,8 @@ def time_executors(clips: Path, out: Path, model: list[str], cluster: bool) -> d
     rows = {}
     for name, options in kinds.items():
         done = run_command(["batch", str(clips), "--out", str(out / name), *model, *options])
-        rows[name] = {"seconds": done.seconds, "work_seconds": done.json["seconds"],
+        rows[name] = {"seconds": done.seconds, "cpu_s": round(done.cpu_s, 1),
+                      "work_seconds": done.json["seconds"],
                       "frames": done.json["frames"], "persons": done.json["persons"],
                       "peak_mib": done.peak_mib, "limit": done.json["limit"]}  # fmt: skip
         print(name, json.dumps(rows[name]))
@@ -155,27 +168,18 @@ def measure_full_size(video: Path, out: Path) -> dict[str, Any]:
     height, width = first.image.shape[:2]
     rows: dict[str, Any] = {}
     for model in ("lite", "full"):
-        rates, busy = [], Counter[str]()
+        rates, cpu_ms, busy = [], [], Counter[str]()
         for turn in range(FULL_SIZE_ROUNDS):
-            done = run_command(
-                [
-                    "batch",
-                    str(video),
-                    "--out",
-                    str(out / f"{model}-{turn}"),
-                    "--workers",
-                    "1",
-                    "--model",
-                    model,
-                    "--backend",
-                    "openvino",
-                ]
-            ).json
+            done = run_command(["batch", str(video), "--out", str(out / f"{model}-{turn}"),
+                                "--workers", "1", "--model", model, "--backend",
+                                "openvino"]).json  # fmt: skip
+            cpu_ms.append(1e3 * done["cpu_s"] / done["frames"])
             rates.append(done["frames"] / done["work_s"])
             busy.update(done["busy_s"])
         share = busy["decoder"] / sum(busy.values())
-        rows[model] = {"fps": round(statistics.median(rates), 1), "persons_per_frame":
-                       round(done["persons"] / done["frames"], 2),
+        rows[model] = {"fps": round(statistics.median(rates), 1),
+                       "cpu_ms_per_frame": round(statistics.median(cpu_ms), 2),
+                       "persons_per_frame": round(done["persons"] / done["frames"], 2),
                        "decoder_share": round(share, 2)}  # fmt: skip
         print(video.name, model, json.dumps(rows[model]))
     return {"size": f"{width}x{height}", "models": rows}
@@ -230,6 +234,14 @@ def kill_at_random(clips: Path, out: Path, model: list[str], kills: int, seed: i
             shutil.rmtree(out)
 
 
+def kill_and_compare(root: Path, model: list[str], kills: int, seed: int) -> dict[str, int]:
+    """What the tables of a batch that was killed and continued differ in from those of another."""
+    killed = kill_at_random(root / "clips", root / "killed", model, kills, seed)
+    alone = root / "alone"
+    run_command(["batch", str(root / "clips"), "--out", str(alone), *model])
+    return {"kills": killed, "seed": seed} | count_differences(alone, root / "killed")
+
+
 def count_differences(first: Path, second: Path) -> dict[str, int]:
     """Files that are missing or differ, and frames that are there twice."""
     names = sorted(file.name for file in first.glob("*.parquet"))
@@ -258,34 +270,37 @@ def main() -> None:
     parser.add_argument("--full-size", type=Path, nargs="*", default=[], metavar="FILE")
     parser.add_argument("--model", default="lite")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
+    only = set(options.only) - (set() if options.kills else {"kills"})
     model = ["--model", options.model, "--backend", "openvino"]
+    content: dict[str, Any] = {}
+    if set(options.only) != set(PARTS) and (RESULTS / "batch.json").is_file():
+        content = json.loads((RESULTS / "batch.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         for folder in ("clips", "long"):
             (root / folder).mkdir()
         cut_clips(options.video, root / "clips", options.clips, options.frames)
         cut_clips(options.video, root / "long", 1, options.frames * LONG_CLIPS)
-        content: dict[str, Any] = {
-            "executors": time_executors(root / "clips", root / "out", model, options.cluster),
-            "one_long_video_fps": compare_with_run(next((root / "long").iterdir()), root, model),
+        parts: dict[str, Callable[[], Any]] = {
+            "executors": lambda: time_executors(
+                root / "clips", root / "out", model, options.cluster
+            ),
+            "long": lambda: compare_with_run(next((root / "long").iterdir()), root, model),
+            "overhead": lambda: measure_overhead(options.cluster),
+            "full_size": lambda: {
+                video.name: measure_full_size(video, root / video.stem)
+                for video in options.full_size
+            },
+            "kills": lambda: kill_and_compare(root, model, options.kills, options.seed),
         }
-        content["ms_per_empty_task"] = measure_overhead(options.cluster)
-        content["full_size"] = {
-            video.name: measure_full_size(video, root / video.stem) for video in options.full_size
-        }
-        if options.kills:
-            killed = kill_at_random(
-                root / "clips", root / "killed", model, options.kills, options.seed
-            )
-            content["kills"] = {"kills": killed, "seed": options.seed} | count_differences(
-                root / "out" / "two workers", root / "killed"
-            )
+        content |= {name: parts[name]() for name in PARTS if name in only}
     words = ["FILE" if "/" in word else word for word in sys.argv[1:]]
     described = {"command": " ".join(["python", "benchmarks/speed/batch.py", *words]),
                  "machine": describe_machine(), "clips": options.clips,
                  "frames_per_clip": options.frames}  # fmt: skip
-    write_text(RESULTS / "batch.json", json.dumps(described | content, indent=1) + "\n")
+    write_text(RESULTS / "batch.json", json.dumps(content | described, indent=1) + "\n")
     print(json.dumps(content))
 
 

@@ -39,6 +39,7 @@ class BatchSummary:
         skipped: sources that were done before.
         failed: one line for each source that failed, by its URL.
         work_s: seconds of all workers, from the start of a segment to its end.
+        cpu_s: seconds of all cores in that time.
         busy_s: what they were busy with: decoder, network, storage; the first two overlap.
         frames_per_worker: by process id.
     """
@@ -50,6 +51,7 @@ class BatchSummary:
     video_s: float = 0.0
     failed: dict[str, str] = field(default_factory=dict)
     work_s: float = 0.0
+    cpu_s: float = 0.0
     busy_s: dict[str, float] = field(default_factory=dict)
     frames_per_worker: Counter[int] = field(default_factory=Counter)
 
@@ -263,6 +265,7 @@ def _count(summary: BatchSummary, result: SegmentResult) -> None:
     summary.video_s += result.video_s
     summary.frames_per_worker[result.worker] += result.frames
     summary.work_s += result.wall_s
+    summary.cpu_s += result.cpu_s
     spent = {"decoder": result.decode_s, "network": result.infer_s, "storage": result.storage_s}
     for what, seconds in spent.items():
         summary.busy_s[what] = summary.busy_s.get(what, 0.0) + seconds

@@ -60,6 +60,7 @@ class SegmentResult:
     Attributes:
         error: one line where it failed; empty where it is done.
         persons: rows written.
+        wall_s, cpu_s: seconds, and those of all cores, without loading models.
         decode_s, infer_s: seconds of the frames' stages.
         storage_s: seconds for fetching the source and writing the rows.
     """
@@ -71,6 +72,7 @@ class SegmentResult:
     persons: int = 0
     video_s: float = 0.0
     wall_s: float = 0.0
+    cpu_s: float = 0.0
     decode_s: float = 0.0
     infer_s: float = 0.0
     storage_s: float = 0.0
@@ -105,7 +107,6 @@ def _load_detector(model: str, backend: str, threads: int) -> Detector:
 
 
 def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
-    started = time.perf_counter()
     backend = _load(options.model, options.backend, options.precision, options.threads)
     has_detector = options.detector not in (None, NO_DETECTOR)
     detector = (
@@ -113,6 +114,7 @@ def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
         if has_detector
         else None
     )
+    started, cpu_started = time.perf_counter(), time.process_time()
     rows = RowCollector(segment.source.url, backend.card.skeleton.skeleton())
     decode_ns = infer_ns = 0
     with ExitStack() as closing:
@@ -140,6 +142,7 @@ def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
     return SegmentResult(
         segment, os.getpid(), frames=len(own), persons=table.num_rows,
         video_s=own[-1] - own[0] if len(own) > 1 else 0.0, wall_s=time.perf_counter() - started,
+        cpu_s=time.process_time() - cpu_started,
         decode_s=decode_ns / 1e9, infer_s=infer_ns / 1e9, storage_s=storage_s,
     )  # fmt: skip
 

@@ -154,6 +154,6 @@ def _show(summary: "BatchSummary", sources: int, seconds: float, out: str) -> No
     print_json({"out": out, "done": summary.done, "skipped": summary.skipped,
           "failed": summary.failed, "frames": summary.frames, "persons": summary.persons,
           "video_s": round(summary.video_s, 3), "seconds": round(seconds, 3),
-          "work_s": round(summary.work_s, 3),
+          "work_s": round(summary.work_s, 3), "cpu_s": round(summary.cpu_s, 3),
           "busy_s": {what: round(spent, 3) for what, spent in summary.busy_s.items()},
           "limit": summary.limit})  # fmt: skip
