@@ -256,12 +256,11 @@ def batch() -> str:
 
 
 def archive() -> str:
-    """What an archive of 10,000 hours at 30 frames per second costs, from one worker's rate."""
+    """What an archive of 10,000 hours at 30 frames per second costs, from one worker's CPU time."""
     frames, ms_per_hour = 10_000 * 3600 * 30, 3_600_000
     return table(
         ("video", "model", "persons a frame", "frames per second of a worker", "decoder's share",
-         "CPU ms a frame",
-         "core hours for 10,000 hours"),
+         "CPU ms a frame", "core hours for 10,000 hours"),
         [(video["size"], model, f"{row['persons_per_frame']:.1f}", f"{row['fps']:.0f}",
           f"{100 * row['decoder_share']:.0f} %", f"{row['cpu_ms_per_frame']:.1f}",
           f"{frames * row['cpu_ms_per_frame'] / ms_per_hour:,.0f}")

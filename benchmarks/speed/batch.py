@@ -9,8 +9,8 @@ start to its end: one, two and four workers, two workers on a local Ray instance
 `okdhp-edge run` on one long video beside `okdhp-edge batch` on it. Memory is that of the whole
 process tree, sampled once a second. `--full-size` videos are processed as they are by one worker
 with `lite` and with `full`: frames per second, the decoder's share of its time, and the CPU time of
-a frame. Overhead is what a task costs that does nothing. `--only` measures some
-parts anew and keeps the others of the result. `--kills` ends the driver, or one of its workers, by
+a frame. Overhead is what a task costs that does nothing. `--only` measures some parts anew and
+keeps the others of the result. CPU seconds do not contain those of Ray's own processes. `--kills` ends the driver, or one of its workers, by
 SIGKILL after a random time and goes on with the same command, as often as it takes; the tables
 that come out must equal those of the batch that was left alone.
 The result goes to `results/batch.json`.
@@ -297,8 +297,9 @@ def main() -> None:
         }
         content |= {name: parts[name]() for name in PARTS if name in only}
     words = ["FILE" if "/" in word else word for word in sys.argv[1:]]
-    described = {"command": " ".join(["python", "benchmarks/speed/batch.py", *words]),
-                 "machine": describe_machine(), "clips": options.clips,
+    command = " ".join(["python", "benchmarks/speed/batch.py", *words])
+    commands = content.get("commands", {}) | {name: command for name in PARTS if name in only}
+    described = {"commands": commands, "machine": describe_machine(), "clips": options.clips,
                  "frames_per_clip": options.frames}  # fmt: skip
     write_text(RESULTS / "batch.json", json.dumps(content | described, indent=1) + "\n")
     print(json.dumps(content))

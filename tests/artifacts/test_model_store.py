@@ -80,7 +80,7 @@ def test_int8_of_an_older_export_is_not_run(quantized, workplace):
     card = json.loads((fp32 / "card.json").read_text())
     card["files"]["model.onnx"] = compute_sha256(fp32 / "model.onnx")
     (fp32 / "card.json").write_text(json.dumps(card))
-    with pytest.raises(ModelError, match="older export"):
+    with pytest.raises(ModelError, match="quantized from an older export"):
         model_store.find_artifact(model, "openvino", "int8")
     assert model_store.find_artifact(model, "openvino", "fp32") == fp32
     shutil.rmtree(fp32)  # as on a device
