@@ -10,9 +10,10 @@ start to its end: one, two and four workers, two workers on a local Ray instance
 process tree, sampled once a second. `--full-size` videos are processed as they are by one worker
 with `lite` and with `full`: frames per second, the decoder's share of its time, and the CPU time of
 a frame. Overhead is what a task costs that does nothing. `--only` measures some parts anew and
-keeps the others of the result. CPU seconds do not contain those of Ray's own processes. `--kills` ends the driver, or one of its workers, by
-SIGKILL after a random time and goes on with the same command, as often as it takes; the tables
-that come out must equal those of the batch that was left alone.
+keeps the others of the result. CPU seconds do not contain those of Ray's own processes. `--kills`
+ends the driver, or one of its workers, by SIGKILL after a random time and goes on with the same
+command, as often as it takes; the tables that come out must equal those of the batch that was left
+alone.
 The result goes to `results/batch.json`.
 """
 
