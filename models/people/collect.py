@@ -113,6 +113,11 @@ SOURCES = {
         "UmaimaKhan01/RESNET-and-VIT-performance-on-Human-Action-Recognition-", "557e76ad",
         ("data/train/", "data/test/"), None, _suitable_actions,
     ),
+    "sites": Source(
+        "ahamedkafeel22/helmet-safety-detection", "c73ce1ea773fb0b20c4a7bb06123399e2281394a",
+        ("Hard-Hat-Workers-1/",),
+    ),
+    "captions": Source("nsimsiri/Image-Captioning", "5a11937", ("data/resized2014/",)),
     "rooms": Source("lehtoneo/cross-platform-inference-data-api", "be34c32", ("ade20k/",)),
 }  # fmt: skip
 

@@ -277,6 +277,46 @@ def test_ray_does_the_same_work(archive, exported):
     assert pq.read_table("poses/photos.parquet").num_rows > 0
 
 
+@pytest.mark.slow
+def test_a_killed_ray_node_costs_the_segments_in_its_hands(archive, exported):
+    """Two nodes of one worker each, one of which is ended by SIGKILL once results arrive."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("needs Ray: pip install okdhp-edge[cluster]")
+    from ray.cluster_utils import Cluster
+
+    (archive / "broken.mp4").unlink()
+    for index in range(10):
+        shutil.copy(archive / "a.mp4", archive / f"a{index}.mp4")
+    command = [sys.executable, "-m", "okdhp_edge", "batch", archive, "--model", exported,
+               "--backend", "onnxruntime", "--precision", "fp32", "--json-progress"]  # fmt: skip
+    command = [str(word) for word in command]
+    subprocess.run([*command, "--out", "whole", "--workers", "1"], check=True, capture_output=True)
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        doomed, _ = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        driver = subprocess.Popen(
+            [*command, "--out", "out", "--cluster", cluster.address],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        while driver.poll() is None and not list(Path("out").rglob("*.parquet")):
+            time.sleep(0.02)
+        assert driver.poll() is None, driver.communicate()
+        cluster.remove_node(doomed, allow_graceful=False)
+        output, errors = driver.communicate(timeout=180)
+    finally:
+        cluster.shutdown()
+    assert driver.returncode == 0, errors
+    assert json.loads(output.splitlines()[-1])["done"] == 12
+    names = sorted(path.name for path in Path("whole").glob("*.parquet"))
+    assert len(names) == 12
+    for name in names:
+        assert pq.read_table(f"out/{name}").equals(pq.read_table(f"whole/{name}")), name
+        whole = read_metadata(Path(f"whole/{name}").read_bytes())
+        assert read_metadata(Path(f"out/{name}").read_bytes())["frames"] == whole["frames"]
+
+
 @pytest.mark.parametrize("library", ["duckdb", "polars", "pandas"])
 def test_the_result_is_read_as_the_page_shows(tmp_path, monkeypatch, library):
     """Of 30 frames the knee is bent in 15."""
