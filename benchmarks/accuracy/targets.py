@@ -56,7 +56,7 @@ ARM_DEBS = (
     "libbz2-1.0", "libc6", "libcrypt1", "libdb5.3", "libexpat1", "libffi8", "libgcc-s1", "libgomp1",
     "liblzma5", "libncursesw6", "libnsl2", "libpython3.11-minimal", "libpython3.11-stdlib",
     "libreadline8", "libsqlite3-0", "libssl3", "libstdc++6", "libtinfo6", "libtirpc3", "libuuid1",
-    "media-types", "python3.11", "python3.11-minimal", "zlib1g",
+    "python3.11", "python3.11-minimal", "zlib1g",
 )  # fmt: skip
 
 
@@ -107,7 +107,8 @@ def _unpack_debian(root: Path) -> None:
 
 
 def _install_wheels(site: Path) -> None:
-    """What the package's wheel asks for on a device; its own code is then this checkout's."""
+    """What the package's wheel asks for on a device, with an older ONNX Runtime; the package's own
+    code is then this checkout's."""
     with tempfile.TemporaryDirectory() as built:
         pip = (sys.executable, "-m", "pip")
         _run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", built, str(HERE.parents[1]))
@@ -115,7 +116,7 @@ def _install_wheels(site: Path) -> None:
         tags = [word for tag in ARM_TAGS for word in ("--platform", tag)]
         _run(*pip, "install", "--quiet", *tags, "--python-version", "3.11", "--implementation",
              "cp", "--only-binary=:all:", "--target", str(site),
-             f"{wheel}[onnxruntime,openvino]", ARM_ONNXRUNTIME)  # fmt: skip
+             f"{wheel}[openvino]", ARM_ONNXRUNTIME)  # fmt: skip
     shutil.rmtree(site / "okdhp_edge")
 
 

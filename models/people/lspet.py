@@ -40,13 +40,13 @@ class Fused:
         self.path, self.rules, self.precision = teacher, rules, precision
         self.local = local()
 
-    def __call__(self, sample: Sample) -> tuple[tuple[PosePrediction, PosePrediction], Label]:
+    def __call__(self, sample: Sample) -> tuple[list[PosePrediction], Label]:
         if not hasattr(self.local, "teacher"):
             self.local.teacher = ExternalPoseModel(self.path, 1, self.precision)
         teacher: ExternalPoseModel = self.local.teacher
         looks = teacher.predict(sample.image.read(), sample.box)
-        named = [(teacher.skeleton, look) for look in looks]
-        return looks, merge_predictions(named, COCO17, float(sample.box[2:].max()), self.rules)
+        side = float(sample.box[2:].max())
+        return looks, merge_predictions([(teacher.skeleton, looks)], COCO17, side, self.rules)
 
 
 def fuse(

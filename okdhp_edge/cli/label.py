@@ -16,9 +16,24 @@ if TYPE_CHECKING:
 _SIDECAR_BOXES, _NO_BOXES = "beside", "none"
 
 
-Sources = Annotated[list[Path], typer.Argument(help="Images, folders or videos.")]
+Sources = Annotated[list[Path] | None, typer.Argument(help="Images, folders or videos.")]
 Teachers = Annotated[
-    list[Path], typer.Option(help="ONNX pose model with a .toml file next to it; repeatable.")
+    list[Path],
+    typer.Option(help="Pose model (ONNX or OpenVINO IR) with a .toml next to it; repeatable."),
+]
+Calibrate = Annotated[
+    str | None,
+    typer.Option(
+        help="Labelled set KIND:PATH[@SPLIT]: measure the teachers' grids and offsets on it, write "
+        "them to their .toml files, and stop."
+    ),
+]
+Views = Annotated[
+    int,
+    typer.Option(
+        help="Crops of each person per teacher, mirror images included: 2; 6 with other paddings; "
+        "14 with slight rotations; 20 with quarter and half turns."
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="COCO JSON file to write.")]
 Boxes = Annotated[
@@ -74,8 +89,8 @@ Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 
 @handle_errors
 def label(
-    sources: Sources,
     teacher: Teachers,
+    sources: Sources = None,
     out: Out = Path("labels.json"),
     boxes: Boxes = _SIDECAR_BOXES,
     person_class: PersonClass = "person",
@@ -90,6 +105,8 @@ def label(
     min_height: MinBoxHeight = 32.0,
     duplicates: Duplicates = 5,
     exclude: Exclude = None,
+    views: Views = 2,
+    calibrate: Calibrate = None,
     precision: Precision = "fp32",
     workers: Workers = 2,
     cluster: Cluster = None,
@@ -99,32 +116,28 @@ def label(
 ) -> None:
     """Label images automatically; the result is a data set `coco:FILE`.
 
-    Each teacher predicts each person twice, original and flipped. Joints on which the predictions
-    disagree stay unlabelled; joints that no prediction finds are marked absent. A stopped run
+    Each teacher predicts each person in several views; the median counts. Joints on which the
+    predictions disagree stay unlabelled; joints that none finds are marked absent. A stopped run
     resumes where it left off.
     """
-    from okdhp_edge.data.annotation_tools.convert import check_tool
     from okdhp_edge.label.consensus import ConsensusRules
     from okdhp_edge.label.label_images import label as run
     from okdhp_edge.label.options import LabelOptions
     from okdhp_edge.label.preview import write_sheet
-    from okdhp_edge.system.outputs import check_outputs
 
-    for tool in format_ or ():
-        check_tool(tool)
+    if calibrate is not None:
+        _calibrate(teacher, calibrate, precision)
+        return
     files = [Path(name) for name in (detector, boxes) if name and Path(name).is_file()]
-    read = [*sources, *teacher, *(exclude or ()), *files]
-    check_outputs({"--out": out, "the progress file of --out": out.with_suffix(".partial"),
-                   "--sheet": sheet}, read)  # fmt: skip
-    rules = ConsensusRules(
-        min_score=min_score, max_spread=max_spread, max_absent_score=max_absent_score,
-        min_joints=min_joints,
-    )  # fmt: skip
+    read = [*(sources or ()), *teacher, *(exclude or ()), *files]
+    _check_outputs(out, sheet, format_ or (), read)
+    rules = ConsensusRules(min_score=min_score, max_spread=max_spread,
+                           max_absent_score=max_absent_score, min_joints=min_joints)  # fmt: skip
     with progress() as report:
         result = run(LabelOptions(
-            sources=sources, out=out, teachers=teacher, find=_make_box_finder(boxes, person_class),
-            detector=detector, rules=rules, every=every, max_negatives=negatives,
-            no_people=no_people, min_box_height=min_height,
+            sources=sources or (), out=out, teachers=teacher, rules=rules,
+            find=_make_box_finder(boxes, person_class), detector=detector, every=every,
+            max_negatives=negatives, no_people=no_people, min_box_height=min_height, views=views,
             duplicates=None if duplicates < 0 else duplicates, exclude=exclude or (),
             precision=precision, workers=workers, cluster=cluster, seed=seed,
             report=report, warn=say,
@@ -133,6 +146,42 @@ def label(
     if sheet is not None:
         write_sheet(result.file, sheet, seed)
     _show(result)
+
+
+def _check_outputs(
+    out: Path, sheet: Path | None, tools: Sequence[str], read: Sequence[Path]
+) -> None:
+    from okdhp_edge.data.annotation_tools.convert import check_tool
+    from okdhp_edge.system.outputs import check_outputs
+
+    for tool in tools:
+        check_tool(tool)
+    check_outputs({"--out": out, "the progress file of --out": out.with_suffix(".partial"),
+                   "--sheet": sheet}, read)  # fmt: skip
+
+
+def _calibrate(teachers: Sequence[Path], source: str, precision: str) -> None:
+    from okdhp_edge.data.load import load
+    from okdhp_edge.data.sample import list_kinds
+    from okdhp_edge.inference.external_pose_model import ExternalPoseModel
+    from okdhp_edge.label.calibrate import calibrate_teacher, write_calibration
+
+    poses = load(source, "all")
+    for path in teachers:
+        model = ExternalPoseModel(path, precision=precision)
+        with progress() as report:
+            found = calibrate_teacher(
+                model, poses, lambda done: report("calibrate", done, len(poses), "")
+            )
+        description = path.with_suffix(".toml")
+        write_calibration(description, found, list_kinds(source))
+        say(f"{description}: grid {found.grid.value}, median error {found.error_before:.3f} -> "
+            f"{found.error_after:.3f} heatmap cells")  # fmt: skip
+        print_json({"teacher": path.name, "grid": found.grid.value,
+                    "offset": dict(zip(model.skeleton.joints, found.offset.tolist(), strict=True)),
+                    "persons": int(found.persons.max()),
+                    "error_before_cells": round(found.error_before, 4),
+                    "error_after_cells": round(found.error_after, 4)})  # fmt: skip
 
 
 def _show(result: "LabelResult") -> None:

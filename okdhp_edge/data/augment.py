@@ -18,6 +18,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 _LOWER_BODY_SUFFIXES = ("hip", "knee", "ankle", "pelvis")
 _MIN_BOX_JOINTS = 4
+_TYPICAL_SPREAD = 0.02
+"""Of a label whose joint counts half as much as one without any doubt."""
 # Of the erased rectangle's area in the crop's, and of its aspect ratio's logarithm.
 _ERASED_AREA_RANGE, _MAX_ERASED_LOG_ASPECT = (0.02, 0.2), np.log(3.0)
 
@@ -67,7 +69,8 @@ class TrainingCrop(NamedTuple):
     Attributes:
         image: (H, W, 3) uint8 BGR.
         xy: (K, 2) joints in crop pixels.
-        weight: (K,) 1 where the joint is labelled and inside the crop, else 0.
+        weight: (K,) where the joint is labelled and inside the crop 1, or less where its position
+            is uncertain; else 0.
         absent: (K,) 1 where the joint is known not to be inside the crop, else 0.
         transform: crop_from_frame.
         mirrored: whether left and right are exchanged.
@@ -122,9 +125,10 @@ def make_training_crop(
     transform = place(input_size=spec.size)
     xy, labelled = apply(transform, sample.xy), sample.labelled
     absent = np.zeros_like(labelled) if sample.absent is None else sample.absent
+    certainty = compute_certainty(sample)
     if mirror:
         flip = skeleton.flip_index
-        xy, labelled, absent = xy[flip], labelled[flip], absent[flip]
+        xy, labelled, absent, certainty = xy[flip], labelled[flip], absent[flip], certainty[flip]
     inside = ((xy >= 0) & (xy <= np.array(spec.size) - 1)).all(axis=1)
     # A teacher with better eyes looks past the blur and the occlusion.
     image = cut(spec.size)
@@ -135,12 +139,20 @@ def make_training_crop(
     return TrainingCrop(
         image=image,
         xy=np.where(labelled[:, None], xy, 0.0).astype(np.float32),
-        weight=(labelled & inside).astype(np.float32),
+        weight=(labelled & inside) * certainty,
         absent=(absent | (labelled & ~inside)).astype(np.float32),
         transform=transform,
         mirrored=mirror,
         large=cut(large) if large else None,
     )
+
+
+def compute_certainty(sample: Sample) -> NDArray[np.float32]:
+    """(K,) weights in 0..1 of a person's joints: inverse variances (of the position, from its
+    spread, and a constant one of the labels themselves), 1 where the set has no spreads."""
+    if sample.spread is None:
+        return np.ones(len(sample.labelled), np.float32)
+    return np.asarray(1 / (1 + np.square(sample.spread / _TYPICAL_SPREAD)), np.float32)
 
 
 def _move_box(

@@ -273,6 +273,7 @@ def _make_sample(
         xy=points[:, :2].astype(np.float32),
         labelled=labelled,
         absent=read.parse_absent(annotation, labelled, name),
+        spread=read.parse_spread(annotation, joints, name),
         head_size=read.parse_head_size(annotation, name),
         area=read.parse_area(annotation, box, name),
         outline=read.parse_outline(annotation, name),

@@ -114,6 +114,21 @@ def parse_absent(
     return (flags > 0) & ~labelled_K
 
 
+def parse_spread(
+    annotation: Mapping[str, Any], joints: int, name: str
+) -> NDArray[np.float32] | None:
+    """`keypoint_spreads`, a key of `okdhp-edge data label`: how uncertain each position is."""
+    if annotation.get("keypoint_spreads") is None:
+        return None
+    spread = parse_numbers(annotation["keypoint_spreads"], "keypoint_spreads", name)
+    if len(spread) != joints or not (spread >= 0).all():
+        raise DataError(
+            f"annotation {name}: `keypoint_spreads` must have {joints} numbers from 0",
+            "give one per joint, or omit the key",
+        )
+    return spread.astype(np.float32)
+
+
 def parse_outline(annotation: Mapping[str, Any], name: str) -> PolygonMask | None:
     """Polygons; run-length masks, which COCO keeps for crowds, count as none."""
     segmentation = annotation.get("segmentation")

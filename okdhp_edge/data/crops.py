@@ -145,4 +145,6 @@ def _make_annotation(sample: Sample, x: int, y: int, scale: float) -> dict[str, 
     }  # fmt: skip
     if sample.absent is not None:
         found["absent"] = sample.absent.astype(int).tolist()
+    if sample.spread is not None:
+        found["keypoint_spreads"] = [round(float(value), 4) for value in sample.spread]
     return found

@@ -40,6 +40,8 @@ class Sample:
         head_size: pixels, for PCKh; None where the set has no head.
         area: square pixels of the person, for OKS; None where the set does not say.
         outline: the silhouette; None where the set has none.
+        spread: (K,) how uncertain each joint's position is, as a share of the box's longer side;
+            None where the set does not say.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Sample:
     area: float | None = None
     outline: Mask | None = None
     absent: NDArray[np.bool_] | None = None
+    spread: NDArray[np.float32] | None = None
 
     @property
     def image_name(self) -> str:
@@ -157,6 +160,7 @@ def _reorder_joints(sample: Sample, source_K: NDArray[np.int64]) -> Sample:
         xy=np.where(known[:, None], sample.xy[source_K], np.float32(0)),
         labelled=known & sample.labelled[source_K],
         absent=None if sample.absent is None else _reorder_absence(sample, source_K),
+        spread=None if sample.spread is None else sample.spread[source_K],
     )
 
 

@@ -49,6 +49,12 @@ class JointErrors(NamedTuple):
     similarity: NDArray[np.float64]
     person: NDArray[np.float64]
 
+    def compute_distance(self) -> NDArray[np.float64]:
+        """(N, K) distances from the labels in units of k s, COCO's tolerance for the joint: what
+        gave the similarity exp(-distance^2 / 2)."""
+        smallest = np.finfo(np.float64).tiny  # of a joint so far away that its similarity is 0
+        return np.asarray(np.sqrt(-2 * np.log(np.maximum(self.similarity, smallest))))
+
 
 def classify(poses: PoseDataset, xy_NK2: NDArray[np.floating]) -> JointErrors:
     """Classify predictions in image pixels.

@@ -24,7 +24,8 @@ _REPORTED_KINDS = (Kind.GOOD, Kind.JITTER, Kind.INVERSION, Kind.SWAP, Kind.MISS)
 
 
 def summary(poses: PoseDataset, errors: JointErrors) -> dict[str, Any]:
-    """Shares of each kind of error among labelled joints: in all, by joint, by size of person."""
+    """Shares of each kind of error among labelled joints, their mean similarity and their median
+    distance (see `JointErrors.compute_distance`): in all, by joint, by size of person."""
     side = np.array([float(s.box[2:].max()) for s in poses.samples])
     edges = np.quantile(side, np.linspace(0, 1, _NUM_SIZE_GROUPS + 1))
     group = np.clip(np.searchsorted(edges, side, side="right") - 1, 0, _NUM_SIZE_GROUPS - 1)
@@ -49,7 +50,7 @@ def summary(poses: PoseDataset, errors: JointErrors) -> dict[str, Any]:
 def _compute_shares(
     errors: JointErrors, chosen: NDArray[np.bool_]
 ) -> dict[str, float | int | None]:
-    chosen = chosen & (errors.kind != Kind.UNLABELLED)
+    chosen = np.broadcast_to(chosen, errors.kind.shape) & (errors.kind != Kind.UNLABELLED)
     count = int(chosen.sum())
     found: dict[str, float | int | None] = {"joints": count}
     for kind in _REPORTED_KINDS:
@@ -57,6 +58,8 @@ def _compute_shares(
         found[kind.name.lower()] = None if share is None else round(100 * share, 1)
     similar = float((errors.similarity * chosen).sum()) / count if count else None
     found["similarity"] = None if similar is None else round(100 * similar, 1)
+    distance = float(np.median(errors.compute_distance()[chosen])) if count else None
+    found["distance"] = None if distance is None else round(distance, 3)
     return found
 
 

@@ -1,4 +1,4 @@
-"""An ONNX model with one input, run by any installed CPU runtime."""
+"""A model of others with one input, in ONNX or OpenVINO IR, run by any installed CPU runtime."""
 
 import importlib
 from pathlib import Path
@@ -11,6 +11,7 @@ from okdhp_edge.backends.registry import REGISTRY, is_installed
 from okdhp_edge.errors import BackendError, ModelError
 
 _RUNTIMES = ("openvino", "onnxruntime")
+_OPENVINO_IR_SUFFIX = ".xml"
 
 
 class OnnxRunner(Protocol):
@@ -49,19 +50,26 @@ class OnnxModel:
     ) -> None:
         if not path.is_file():
             raise ModelError(f"model {path} does not exist", "check the path")
-        name = next(filter(is_installed, _RUNTIMES), None)
+        runtimes = _RUNTIMES[:1] if path.suffix == _OPENVINO_IR_SUFFIX else _RUNTIMES
+        name = next(filter(is_installed, runtimes), None)
         if name is None:
-            remedy = " or ".join(REGISTRY[runtime].install for runtime in _RUNTIMES)
+            remedy = " or ".join(REGISTRY[runtime].install for runtime in runtimes)
             raise BackendError(f"no installed runtime can read {path.name}", remedy)
         module: Any = importlib.import_module(REGISTRY[name].module)
         try:
             self._run: OnnxRunner = module.open_onnx(path, threads, output, precision)
         except Exception as error:  # each runtime has its own kinds
             raise ModelError(
-                f"{path} cannot be read ({str(error)[:160]})", "use an ONNX file with one input"
+                f"{path} cannot be read ({' '.join(str(error).split())[:160]})",
+                "use an ONNX file, or OpenVINO's .xml and .bin, with one input",
             ) from error
         self.input_shape, self.output_shape = self._run.input_shape, self._run.output_shape
 
     def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """The output that was asked for; `values` are turned into the input's own type."""
         return self._run(values)
+
+
+def list_weight_files(path: Path) -> list[Path]:
+    """Files that belong to a model's: the weights of an OpenVINO IR."""
+    return [path.with_suffix(".bin")] if path.suffix == _OPENVINO_IR_SUFFIX else []

@@ -42,6 +42,7 @@ def crop_person(
     padding: float,
     border: tuple[int, int, int],
     *,
+    rotation_deg: float = 0.0,
     mirror: bool = False,
 ) -> Crop:
     """Crop a person.
@@ -52,9 +53,10 @@ def crop_person(
         size: (width, height) of the crop.
         padding: growth of the box, 1.25 for a quarter.
         border: BGR of what lies outside the image.
-        mirror: exchange left and right.
+        rotation_deg: counter-clockwise as seen in the image.
+        mirror: exchange left and right, after the rotation.
     """
-    transform = crop_from_frame(box, size, padding, mirror=mirror)
+    transform = crop_from_frame(box, size, padding, rotation_deg=rotation_deg, mirror=mirror)
     return Crop(warp(image, transform, size, border), transform)
 
 

@@ -91,7 +91,8 @@ def _make_annotations(record: Record, joints: int) -> Iterator[Record]:
             for (x, y), v in zip(person["xy"], visible, strict=True)
             for value in ((x, y, v) if v else (0, 0, 0))
         ]
-        yield _make_annotation(person["box"], points, person["score"], person["absent"])
+        found = _make_annotation(person["box"], points, person["score"], person["absent"])
+        yield found | {"keypoint_spreads": person["spread"]}
     for box in record["empty"]:
         yield _make_annotation(box, [0] * 3 * joints, [0] * joints, [1] * joints)
 

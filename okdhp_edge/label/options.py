@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from okdhp_edge import __version__
-from okdhp_edge.inference.external_pose_model import fingerprint
+from okdhp_edge.errors import DataError
+from okdhp_edge.inference.external_pose_model import VIEWS, fingerprint
 from okdhp_edge.label.boxes import BoxFinder
 from okdhp_edge.label.consensus import ConsensusRules
 
@@ -27,6 +28,7 @@ class LabelOptions:
         duplicates: images whose hashes differ in no more bits than this are one; None keeps all.
         exclude: images and label files whose images, and near-duplicates of them, are excluded.
         no_people: the images contain no people, whatever a detector finds.
+        views: crops of each person that a teacher sees, a key of `VIEWS`.
         workers: images processed in parallel, one process each; 1: in this process.
         cluster: address of a Ray cluster whose nodes do the work, or `local`; None for none.
         report: called with stage, done, total and a note.
@@ -45,12 +47,19 @@ class LabelOptions:
     duplicates: int | None = 5
     exclude: Sequence[Path] = ()
     no_people: bool = False
+    views: int = 2
     precision: str = "fp32"
     workers: int = 1
     cluster: str | None = None
     seed: int = 0
     report: Callable[[str, int, int, str], None] = lambda *_: None
     warn: Callable[[str], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        if self.views not in VIEWS:
+            raise DataError(f"no set of {self.views} views", f"use {', '.join(map(str, VIEWS))}")
+        if not self.sources:
+            raise DataError("nothing to label", "pass images, folders or videos")
 
     def collect_settings(self) -> dict[str, Any]:
         """What the lines of a stopped run depend on."""
@@ -62,6 +71,7 @@ class LabelOptions:
             "max_negatives": self.max_negatives,
             "min_box_height": self.min_box_height,
             "no_people": self.no_people,
+            "views": self.views,
             "precision": self.precision,
             "seed": self.seed,
             "version": __version__,

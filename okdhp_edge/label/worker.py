@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from okdhp_edge.errors import DataError
-from okdhp_edge.inference.external_pose_model import ExternalPoseModel, fingerprint
+from okdhp_edge.inference.external_pose_model import VIEWS, ExternalPoseModel, fingerprint
 from okdhp_edge.inference.open_detector import open_detector
 from okdhp_edge.label.consensus import (
     ConsensusRules,
@@ -56,6 +56,7 @@ class WorkerOptions:
     max_negatives: int
     min_box_height: float
     no_people: bool
+    views: int
     precision: str
     seed: int
 
@@ -70,7 +71,7 @@ def make_worker_options(options: LabelOptions) -> WorkerOptions:
         detector=Path(detector).resolve() if detector and is_file else detector,
         rules=options.rules, max_negatives=options.max_negatives,
         min_box_height=options.min_box_height, no_people=options.no_people,
-        precision=options.precision, seed=options.seed,
+        views=options.views, precision=options.precision, seed=options.seed,
     )  # fmt: skip
 
 
@@ -127,9 +128,8 @@ class _Labeler:
 
     def _label_person(self, image: Image, box: Box) -> Label:
         looks = [
-            (teacher.skeleton, look)
+            (teacher.skeleton, teacher.predict(image, box, VIEWS[self._options.views]))
             for teacher in self._teachers
-            for look in teacher.predict(image, box)
         ]
         found = merge_predictions(looks, self._skeleton, float(box[2:].max()), self._options.rules)
         return clip_to_image(found, (image.shape[1], image.shape[0]))
@@ -147,6 +147,7 @@ def _make_person_record(box: Box, found: Label) -> Record:
         "box": _round_values(box),
         "xy": [_round_values(point) for point in found.xy],
         "score": [round(float(s), 3) for s in found.score],
+        "spread": [round(float(s), 4) for s in found.spread],
         "labelled": found.labelled.astype(int).tolist(),
         "absent": found.absent.astype(int).tolist(),
     }

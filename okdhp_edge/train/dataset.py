@@ -29,7 +29,8 @@ class Batch(NamedTuple):
     Attributes:
         image: (N, H, W, 3) uint8 BGR, or 4 with the person's mask.
         xy: (N, K, 2) joints in heatmap pixels.
-        weight: (N, K) 1 where the joint is labelled and inside the crop.
+        weight: (N, K) where the joint is labelled and inside the crop 1, or less where its position
+            is uncertain.
         absent: (N, K) 1 where the joint is known not to be inside the crop.
         labelled: (N,) False for images whose labels are not to be used; their weight and `absent`
             are 0.

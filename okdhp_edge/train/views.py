@@ -22,12 +22,12 @@ def average_over_views(
     """
     maps = heatmaps_NKHW.chunk(views)
     placed = _to_square(batch.heatmap_from_frame).chunk(views)
-    mirrored, weight = batch.mirrored.chunk(views), batch.weight.chunk(views)
+    mirrored, shown_in = batch.mirrored.chunk(views), (batch.weight > 0).float().chunk(views)
     means = []
     for to in range(views):
-        total, count = torch.zeros_like(maps[to]), torch.zeros_like(weight[to])
+        total, count = torch.zeros_like(maps[to]), torch.zeros_like(shown_in[to])
         for source in range(views):
-            seen, shown = maps[source], weight[source]
+            seen, shown = maps[source], shown_in[source]
             if source != to:
                 swap = mirrored[source] != mirrored[to]
                 from_target = placed[source] @ torch.linalg.inv(placed[to])

@@ -60,6 +60,20 @@ def test_a_persons_similarity_is_its_oks(poses):
     assert 100 * classify(poses, xy).person.mean() == pytest.approx(expected)
 
 
+def test_distances_are_in_units_of_the_joints_tolerance(poses):
+    xy = np.stack([s.xy for s in poses.samples])
+    unit = 2 * COCO17.sigmas[WRIST] * np.sqrt(8000)
+    xy[0, WRIST, 0] += 0.75 * unit
+    xy[1, WRIST] += 1e6
+    found = classify(poses, xy)
+    distance = found.compute_distance()
+    assert distance[0, WRIST] == pytest.approx(0.75, abs=1e-5)
+    assert distance[1, WRIST] > 30 and np.isfinite(distance).all()
+    by_joint = {row["name"]: row["distance"] for row in summary(poses, found)["by_joint"]}
+    assert by_joint["nose"] is None  # nobody has it labelled
+    assert by_joint[COCO17.joints[RIGHT]] == 0
+
+
 def test_shares_add_up_and_the_page_holds_the_worst_first(poses):
     xy = np.stack([s.xy for s in poses.samples])
     xy[1] += 60

@@ -3,7 +3,12 @@ import numpy as np
 import pytest
 
 from okdhp_edge.errors import ModelError
-from okdhp_edge.inference.external_pose_model import ExternalPoseModel, fingerprint, read_pose_spec
+from okdhp_edge.inference.external_pose_model import (
+    VIEWS,
+    ExternalPoseModel,
+    fingerprint,
+    read_pose_spec,
+)
 from tests.helpers.made_teacher import TOML, dot_teacher, dotted
 
 WHOLE = np.array([0.0, 0, 64, 64])
@@ -15,6 +20,36 @@ def test_both_looks_find_the_joints_in_pixels_of_the_picture(tmp_path):
     for look in teacher.predict(dotted(DOTS), WHOLE):
         assert np.abs(look.xy - list(DOTS.values())).max() < 1.5
         assert (look.score > 0.3).all()
+
+
+@pytest.mark.parametrize("count", VIEWS)
+def test_every_view_finds_the_joints_in_pixels_of_the_picture(tmp_path, count):
+    teacher = ExternalPoseModel(dot_teacher(tmp_path / "t.onnx", f"{TOML}box_padding = 2"))
+    looks = teacher.predict(dotted(DOTS), WHOLE, VIEWS[count])
+    assert len(looks) == count == len(set(VIEWS[count]))
+    for found in looks:
+        assert np.abs(found.xy - list(DOTS.values())).max() < 3
+        assert (found.score > 0.2).all()
+
+
+def test_an_openvino_ir_is_a_teacher_too(tmp_path):
+    openvino = pytest.importorskip("openvino", reason="needs openvino")
+    onnx_file = dot_teacher(tmp_path / "t.onnx")
+    ir = tmp_path / "ir.xml"
+    openvino.save_model(openvino.convert_model(onnx_file), ir, compress_to_fp16=False)
+    ir.with_suffix(".toml").write_text(TOML)
+    for theirs, ours in zip(
+        ExternalPoseModel(ir).predict(dotted(DOTS), WHOLE),
+        ExternalPoseModel(onnx_file).predict(dotted(DOTS), WHOLE), strict=True,
+    ):  # fmt: skip
+        np.testing.assert_allclose(theirs.xy, ours.xy, atol=1e-3)
+    before = fingerprint(ir)
+    ir.with_suffix(".bin").write_bytes(b"other weights")
+    assert fingerprint(ir) != before
+    ir.write_text("no network")
+    with pytest.raises(ModelError, match="cannot be read") as caught:
+        ExternalPoseModel(ir)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("box", [(30, 20, 60, 90), (0, 0, 128, 128), (-20, 10, 100, 60)])

@@ -22,9 +22,7 @@ def look(*points, score=0.9):
 
 
 def agreed(*looks, rules=None):
-    return merge_predictions(
-        [(PAIR, each) for each in looks], PAIR, SIDE, rules or ConsensusRules()
-    )
+    return merge_predictions([(PAIR, looks)], PAIR, SIDE, rules or ConsensusRules())
 
 
 def test_looks_that_agree_give_their_mean():
@@ -60,6 +58,23 @@ def test_how_far_apart_is_the_callers_choice(threshold):
     assert found.labelled[0] == (threshold >= 0.04)
 
 
+def test_of_many_views_the_median_counts_and_an_outlier_does_not():
+    near = [look((10, 10), (50, 50), (90, 90)) for _ in range(5)]
+    found = agreed(*near, look((90, 90), (50, 50), (90, 90)))
+    assert found.labelled.all() and np.allclose(found.xy[0], [10, 10])
+    assert found.spread.tolist() == [0, 0, 0]
+
+
+def test_the_spread_is_the_views_distance_from_their_label_and_the_teachers_from_each_other():
+    views = [look((10, 10), (50, 50), (90, 90)), look((14, 10), (50, 50), (90, 90))]
+    assert np.allclose(agreed(*views).spread, [0.02, 0, 0])
+    other = [look((18, 10), (50, 50), (90, 90))]
+    both = merge_predictions([(PAIR, views), (PAIR, other)], PAIR, SIDE, ConsensusRules())
+    assert np.allclose(both.xy[0], [15, 10])
+    assert np.allclose(both.spread, [0.05, 0, 0])  # 3 from the mean, and its own 2
+    assert both.labelled.tolist() == [False, True, True]
+
+
 @given(st.lists(st.tuples(st.floats(-50, 150), st.floats(-50, 150)), min_size=3, max_size=3))
 def test_a_label_lies_within_its_picture(points):
     found = clip_to_image(agreed(look(*points), look(*points)), (100, 80))
@@ -75,7 +90,7 @@ def test_teachers_of_other_joints_are_matched_by_name():
     elsewhere = np.array([7.0, 7.0])
     xy = [coco.xy[COCO17.index(j)] if j in COCO17.joints else elsewhere for j in LSP14.joints]
     lsp = PosePrediction(np.stack(xy), np.ones(14))
-    found = merge_predictions([(COCO17, coco), (LSP14, lsp)], both, SIDE, ConsensusRules())
+    found = merge_predictions([(COCO17, [coco]), (LSP14, [lsp])], both, SIDE, ConsensusRules())
     assert found.labelled.all()
     assert np.allclose(found.xy[:17], coco.xy) and np.allclose(found.xy[17:], 7)
 

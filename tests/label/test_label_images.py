@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from okdhp_edge.data.augment import compute_certainty
+from okdhp_edge.data.crops import ANNOTATIONS, CropOptions, write_crops
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError, OutputError
 from okdhp_edge.label.consensus import ConsensusRules
@@ -58,6 +60,19 @@ def test_labels_are_a_data_set_that_trains(options, pictures):
         assert np.abs(sample.xy[known] - list(dots.values())).max() < 2.5
         assert sample.absent.tolist() == [j not in dots for j in poses.skeleton.joints]
         assert sample.image.read().shape == (96, 96, 3)
+
+
+def test_the_spread_of_the_views_weighs_the_joints_in_training(options, tmp_path):
+    poses = load(f"coco:{label(replace(options, views=14)).file}", "all")
+    spreads = np.stack([s.spread for s in poses.samples])
+    labelled = np.stack([s.labelled for s in poses.samples])
+    assert (spreads[labelled] > 0).all() and (spreads[labelled] <= RULES.max_spread).all()
+    for sample in poses.samples:
+        weight = compute_certainty(sample)[sample.labelled]
+        assert (weight < 1).all() and (weight > 0.15).all()
+    write_crops(poses, tmp_path / "crops", CropOptions(), lambda _: None)
+    again = load(f"coco:{tmp_path / 'crops' / ANNOTATIONS}", "all")
+    assert np.allclose(np.stack([s.spread for s in again.samples]), spreads, atol=1e-4)
 
 
 def test_empty_boxes_are_samples_in_which_nobody_is(options):

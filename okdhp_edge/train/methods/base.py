@@ -109,8 +109,9 @@ class Method(nn.Module):
         loss = hard_loss(heatmaps, target, weight, self.compute_total(weight), table.hard_loss)
         if not table.presence:
             return loss
-        known = self.compute_total(weight + batch.absent)
-        presence = presence_loss(heatmaps, weight, batch.absent, known, table.hard_loss)
+        present = (weight > 0).to(weight)
+        known = self.compute_total(present + batch.absent)
+        presence = presence_loss(heatmaps, present, batch.absent, known, table.hard_loss)
         return loss + table.presence * presence
 
     def _compute_detection_loss(self, maps: Tensor, batch: DetectionBatch) -> Tensor:
