@@ -18,7 +18,9 @@ RESULTS = ROOT / "benchmarks" / "results"
 MODELS = ("lite", "full")
 _PEERS = {
     "MoveNet Lightning INT8": "MoveNet Lightning INT8",
-    "MoveNet Thunder f32": "MoveNet Thunder f32 (the teacher)",
+    "MoveNet Thunder f32, 256x256": "MoveNet Thunder f32",
+    "PP-TinyPose f32, 96x128": "PP-TinyPose f32, 96x128",
+    "PP-TinyPose f32, 192x256": "PP-TinyPose f32, 192x256",
     "lite INT8, openvino": "lite INT8, OpenVINO",
     "lite INT8, onnxruntime": "lite INT8, ONNX Runtime",
     "full INT8, openvino": "full INT8, OpenVINO",
@@ -43,10 +45,13 @@ def with_interval(value: float, low: float | None, high: float | None) -> str:
 def peers() -> str:
     rows = {row["name"]: row for row in read("peers.json")["rows"]}
     return table(
-        ("", "mean OKS, COCO persons", "PCK@0.2, LSPET `test`", "joint visibility, AUROC",
-         "person presence, AUROC", "p50 ms", "latency relative to Lightning"),
+        ("", "COCO AP", "AP50", "AP75", "mean OKS", "PCK@0.2, LSPET `test`",
+         "joint visibility, AUROC", "person presence, AUROC", "p50 ms",
+         "latency relative to Lightning"),
         [(
-            label, with_interval(*row["coco"]["oks"]), with_interval(*row["lspet"]["pck@0.2"]),
+            label, with_interval(*row["coco"]["AP"]),
+            *(f"{row['coco'][name]:.1f}" for name in ("AP50", "AP75")),
+            f"{row['coco']['oks'][0]:.1f}", with_interval(*row["lspet"]["pck@0.2"]),
             f"{row['scores']['joint_auroc']:.2f}", f"{row['scores']['somebody_auroc']:.3f}",
             f"{row['latency_ms']['infer']['p50']:.2f}", f"{row['latency_over_the_peers']:.2f}",
         ) for label, row in ((label, rows[name]) for name, label in _PEERS.items())],
@@ -55,8 +60,10 @@ def peers() -> str:
 
 def against_float() -> str:
     rows = [row for row in read("peers.json")["rows"] if row.get("over_float")]
-    return table(("INT8 against float, in points", "mean OKS, COCO", "PCK@0.2, LSPET `test`"), [
-        (row["name"], *(f"{row['over_float'][key]:+.2f}" for key in ("coco oks", "lspet pck@0.2")))
+    metrics = ("coco AP", "coco oks", "lspet pck@0.2")
+    header = ("INT8 against float, in points", "COCO AP", "mean OKS, COCO", "PCK@0.2, LSPET `test`")
+    return table(header, [
+        (row["name"], *(f"{row['over_float'][key]:+.2f}" for key in metrics))
         for row in rows
     ])  # fmt: skip
 
@@ -199,8 +206,10 @@ START_ROWS = {
     "run_image_s": "`run` on one image, second time, whole process, s",
     "load_s": '`okdhp_edge.load("lite")` with its imports, s',
     "call_ms": "a call of the loaded model on an image with one person, ms",
-    "network_ms": "the network alone, ms",
+    "pose_network_ms": "the pose network alone, ms",
+    "call_over_networks_ms": "a call less its two networks, detector and pose model, ms",
     "batch_of_eight_in_singles": "eight crops in one batch, in single inferences",
+    "limit_of_eight_in_singles": "the same, if cores shared the work without loss",
     "run_video_mb": "`run` on a video, peak resident memory, MB",
     "help_s": "`--help`, s",
 }
@@ -208,10 +217,24 @@ START_ROWS = {
 
 def start() -> str:
     """Before and after of `start.py`."""
-    found = read("start.json")["rows"]
-    rows = [(what, f"{found[k]['before']:g}", f"{found[k]['after']:g}")
-            for k, what in START_ROWS.items()]  # fmt: skip
-    return table(("", "before", "now"), rows)
+    found = read("start.json")
+    cases = [
+        (cores, when) for cores in ("rows", "rows_on_one_core") for when in ("before", "after")
+    ]
+    rows = [(what, *(f"{found[cores][key][when]:g}" for cores, when in cases))
+            for key, what in START_ROWS.items()]  # fmt: skip
+    return table(("", "before", "now", "one core: before", "now"), rows)
+
+
+def instructions() -> str:
+    """Of `instructions.py`."""
+    return table(
+        ("model", "runtime", "a start", "detector", "pose network", "a call", "around them"),
+        [(row["model"], row["runtime"],
+          *(f"{row[key]:,.1f}" for key in ("start", "detector", "pose", "call")),
+          f"{row['around']:.1f} ({100 * row['around'] / row['call']:.0f} %)")
+         for row in read("instructions.json")["rows"]],
+    )  # fmt: skip
 
 
 def end_to_end() -> str:
@@ -274,7 +297,7 @@ def main() -> None:
         "peers": peers, "against-float": against_float, "targets": targets, "fresh": fresh,
         "reliability": reliability, "start": start, "end-to-end": end_to_end,
         "detectors": detectors, "finetuning": finetuning, "tracking": tracking, "batch": batch,
-        "archive": archive,
+        "archive": archive, "instructions": instructions,
     }  # fmt: skip
     shared = {name: make() for name, make in makers.items()}
     pages = dict.fromkeys((ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))), shared)

@@ -1,14 +1,17 @@
 """Our models and what people would pick instead, on the same persons in the same boxes.
 
     python benchmarks/accuracy/peers.py --lspet PATH --coco PATH --movenet FILE.tflite \
-        --thunder FILE.onnx [--nobody coco:FILE ...] [--models lite full]
+        --thunder FILE.onnx [--tinypose FILE.onnx ...] [--nobody coco:FILE ...] [--models lite full]
 
-Needs `pip install ai-edge-litert` for the peer. Our float rows are exported from the shipped
-weights for the occasion. Everything runs in this process: the same pictures, boxes (extent of the
-labelled joints; padded by a quarter for MoveNet, for ours as their cards say), crops made by the
-same code, the same metrics on the 12 joints that both know, matched by name, and latency at batch 1
-measured in turns with as many threads for each. `test` of LSPET decides nothing here: it is only
-reported.
+Needs `pip install ai-edge-litert` for Lightning, and next to each ONNX file its description
+(`models/people/thunder.toml`, `models/people/tinypose.toml`). Our float rows are exported from the
+shipped weights for the occasion. Everything runs in this process, on the same images and with crops
+made by the same code; latency is measured at batch 1 in turns, with as many threads for each.
+
+COCO's average precision is that of its own evaluator over all 17 joints, in the annotated boxes.
+The other metrics are on the 12 joints that LSPET knows too, matched by name, in boxes that are the
+extent of the labelled joints; a contender pads them as it was made to. `test` of LSPET decides
+nothing here: it is only reported.
 
 Scores are evaluated as answers to two questions, by the area under the ROC curve: is the joint
 there (COCO's labelled joints against the others of the same persons), and is somebody in the box
@@ -37,9 +40,15 @@ from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseDataset, Sample, list_kinds
+from okdhp_edge.evaluation.average_precision import (
+    average_precision,
+    average_precision_score,
+    to_coco_results,
+)
 from okdhp_edge.evaluation.evaluate import score
 from okdhp_edge.evaluation.paired import compute_gain, count_hits
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
+from okdhp_edge.inference.external_pose_model import ExternalPoseModel
 from okdhp_edge.inference.onnx_model import OnnxModel
 from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.inference.top_down import crop_person, to_image
@@ -75,7 +84,9 @@ class Contender(Protocol):
     name: str
     megabytes: float
 
-    def joints(self, frame: Image, box: Box) -> Found: ...
+    def estimate(self, frame: Image, box: Box) -> Pose:
+        """All joints that it knows, in frame pixels."""
+        ...
 
     def infer(self) -> None:
         """The network alone, on whatever it saw last."""
@@ -94,42 +105,55 @@ class MoveNet:
         self._in = self._net.get_input_details()[0]["index"]
         self._out = self._net.get_output_details()[0]["index"]
 
-    def joints(self, frame: Image, box: Box) -> Found:
+    def estimate(self, frame: Image, box: Box) -> Pose:
         size = (MOVENET_SIDE, MOVENET_SIDE)
         crop, transform = crop_person(frame, box, size, PADDING, (0, 0, 0))
         self._net.set_tensor(self._in, cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)[None])
         self._net.invoke()
         rows = self._net.get_tensor(self._out)[0, 0]
         xy = to_image(transform, rows[:, 1::-1] * MOVENET_SIDE - 0.5)
-        return _found(Pose(COCO17, xy.astype(np.float32), rows[:, 2].astype(np.float32)))
+        return Pose(COCO17, xy.astype(np.float32), rows[:, 2].astype(np.float32))
 
     def infer(self) -> None:
         self._net.invoke()
 
 
-class Thunder:
-    """MoveNet SinglePose Thunder (Google) in float, in OpenVINO: what taught ours."""
+class External:
+    """An ONNX network in float, in OpenVINO, fed and read as its description says."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        self.name, self.megabytes = "MoveNet Thunder f32", path.stat().st_size / 1e6
-        self._net = OnnxModel(path, threads, "keypoints")
-        self._seen = np.zeros(self._net.input_shape, np.int32)
+    def __init__(self, name: str, path: Path, threads: int) -> None:
+        self._model = ExternalPoseModel(path, threads)
+        width, height = self._model.size
+        self.name, self.megabytes = f"{name}, {width}x{height}", path.stat().st_size / 1e6
+        self._net = OnnxModel(path, threads, self._model.spec.output)
+        self._input = self._model.spec.to_input(np.zeros((height, width, 3), np.uint8))
 
-    def joints(self, frame: Image, box: Box) -> Found:
-        side = self._seen.shape[1]
-        crop, transform = crop_person(frame, box, (side, side), PADDING, (0, 0, 0))
-        self._seen = cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)[None].astype(np.int32)
-        rows = self._net(self._seen)[0, 0]
-        xy = to_image(transform, rows[:, 1::-1] * side - 0.5)
-        return _found(Pose(COCO17, xy.astype(np.float32), rows[:, 2]))
+    def estimate(self, frame: Image, box: Box) -> Pose:
+        xy, score = self._model.predict_view(frame, box)
+        return Pose(self._model.skeleton, xy.astype(np.float32), score.astype(np.float32))
 
     def infer(self) -> None:
-        self._net(self._seen)
+        self._net(self._input)
 
 
-def _found(pose: Pose) -> Found:
+def find_joints(contender: Contender, frame: Image, box: Box) -> Found:
+    """The joints that all data sets know."""
+    pose = contender.estimate(frame, box)
     columns = COMMON.find_columns(pose.skeleton)
     return Found(pose.xy[columns], pose.score[columns], pose.confidence)
+
+
+def measure_ap(contender: Contender, coco: PoseDataset) -> dict[str, Any]:
+    """COCO's numbers over all joints, in annotated boxes."""
+    poses = [contender.estimate(s.image.read(), s.box) for s in coco.samples]
+    columns = coco.skeleton.find_columns(poses[0].skeleton)
+    xy, score = np.stack([p.xy for p in poses]), np.stack([p.score for p in poses])
+    xy, score = xy[:, columns], score[:, columns]
+    found = average_precision(coco, to_coco_results(coco, xy, score))
+    interval = average_precision_score(coco, xy, score)
+    return {name: round(found[name], 2) for name in ("AP50", "AP75", "AP-M", "AP-L")} | {
+        "AP": [round(v, 2) for v in (interval.value, interval.low, interval.high)]
+    }
 
 
 class Ours:
@@ -148,8 +172,8 @@ class Ours:
         self._estimator = PoseEstimator(self._backend, StageClock())
         self._crop = np.zeros((1, card.input.height, card.input.width, 3), np.uint8)
 
-    def joints(self, frame: Image, box: Box) -> Found:
-        return _found(self._estimator.estimate(frame, box))
+    def estimate(self, frame: Image, box: Box) -> Pose:
+        return self._estimator.estimate(frame, box)
 
     def infer(self) -> None:
         self._backend.infer(self._crop)
@@ -189,7 +213,7 @@ def scores(
     """Both questions of the head of this file."""
     labelled = np.stack([s.labelled for s in coco.samples])
     there = np.stack([f.score for f in found])
-    empty = [contender.joints(frame, box).somebody for frame, box in nobody]
+    empty = [find_joints(contender, frame, box).somebody for frame, box in nobody]
     return {
         "joint_auroc": round(auroc(there[labelled], there[~labelled]), 3),
         "somebody_auroc": round(auroc(np.array([f.somebody for f in found]), np.array(empty)), 3),
@@ -221,10 +245,10 @@ def timed(contenders: Sequence[Contender], poses: PoseDataset) -> dict[str, dict
         block = frames[number * BLOCK : (number + 1) * BLOCK]
         for contender in contenders:
             for frame, box in block[:WARMUP]:
-                contender.joints(frame, box)
+                contender.estimate(frame, box)
             for frame, box in block:
                 started = time.perf_counter_ns()
-                contender.joints(frame, box)
+                contender.estimate(frame, box)
                 middle = time.perf_counter_ns()
                 contender.infer()
                 times[contender.name]["person"].append(middle - started)
@@ -242,7 +266,7 @@ def over_float(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str,
         return {}
     return {"over_float": {
         f"{kind} {metric}": round(row[kind][metric][0] - float_row[kind][metric][0], 2)
-        for kind, metric in (("coco", "oks"), ("lspet", "pck@0.2"))
+        for kind, metric in (("coco", "AP"), ("coco", "oks"), ("lspet", "pck@0.2"))
     }}  # fmt: skip
 
 
@@ -253,7 +277,10 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, both = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
-    shown = (("coco", "oks", "mean OKS, COCO persons"), ("lspet", "pck@0.2", "PCK@0.2, LSPET test"))
+    shown = (
+        ("coco", "AP", "COCO AP, annotated boxes"),
+        ("lspet", "pck@0.2", "PCK@0.2, LSPET test"),
+    )
     for axes, (kind, metric, title) in zip(both, shown, strict=True):
         for row in rows:
             value, low, high = row[kind][metric]
@@ -272,6 +299,7 @@ def main() -> None:
     parser.add_argument("--coco", type=Path, required=True)
     parser.add_argument("--movenet", type=Path, required=True)
     parser.add_argument("--thunder", type=Path, required=True)
+    parser.add_argument("--tinypose", type=Path, nargs="*", default=[])
     parser.add_argument("--nobody", nargs="*", default=[], help="sets of boxes without anybody")
     parser.add_argument("--models", nargs="+", default=["lite", "full"])
     parser.add_argument("--threads", type=int, default=2)
@@ -283,8 +311,10 @@ def main() -> None:
     }
     with ExitStack() as closing:
         contenders: list[Contender] = [
-            MoveNet(asked.movenet, asked.threads), Thunder(asked.thunder, asked.threads)
-        ]  # fmt: skip
+            MoveNet(asked.movenet, asked.threads),
+            External("MoveNet Thunder f32", asked.thunder, asked.threads),
+            *(External("PP-TinyPose f32", path, asked.threads) for path in asked.tinypose),
+        ]
         for name in asked.models:
             scratch = Path(closing.enter_context(tempfile.TemporaryDirectory()))
             in_float = export_branch(
@@ -299,13 +329,15 @@ def main() -> None:
                 ]
         found = {
             kind: {
-                c.name: [c.joints(s.image.read(), s.box) for s in poses.samples] for c in contenders
+                c.name: [find_joints(c, s.image.read(), s.box) for s in poses.samples]
+                for c in contenders
             }
             for kind, poses in sets.items()
         }
         nobody = beside(load(f"coco:{asked.coco}", "all")) + [
             (s.image.read(), s.box) for name in asked.nobody for s in load(name, "all").samples
         ]
+        precisions = {c.name: measure_ap(c, load(f"coco:{asked.coco}", "all")) for c in contenders}
         told = {c.name: scores(c, sets["coco"], found["coco"][c.name], nobody) for c in contenders}
         latency = timed(contenders, sets["lspet"])
     joints = {
@@ -323,7 +355,7 @@ def main() -> None:
             "over_the_peer": str(
                 compute_gain(count_hits(sets["lspet"], joints["lspet"][name]), peer)
             ),
-            "coco": evaluated(sets["coco"], joints["coco"][name], with_oks=True),
+            "coco": evaluated(sets["coco"], joints["coco"][name], with_oks=True) | precisions[name],
             "scores": told[name] | {"negative_boxes": len(nobody)},
             "latency_ms": latency[name],
             "latency_over_the_peers": round(
@@ -334,7 +366,7 @@ def main() -> None:
     plot([row for row in rows if "FP32" not in row["name"]], RESULTS / "peers.png")
     record = {
         "command": "python benchmarks/accuracy/peers.py --lspet PATH --coco PATH "
-        "--movenet FILE.tflite --thunder FILE.onnx "
+        "--movenet FILE.tflite --thunder FILE.onnx --tinypose FILE.onnx FILE.onnx "
         "--nobody " + " ".join(map(list_kinds, asked.nobody)) + " "
         f"--models {' '.join(asked.models)}",
         "threads": asked.threads, "joints": COMMON.joints, "machine": describe_machine(),
@@ -342,8 +374,8 @@ def main() -> None:
     }  # fmt: skip
     write_text(RESULTS / "peers.json", json.dumps(record, indent=2) + "\n")
     for row in rows:
-        times = row["latency_ms"]["infer"]["p50"], row["latency_over_the_peers"]
-        print(row["name"], row["lspet"]["pck@0.2"], row["coco"]["oks"], row["scores"], *times)
+        latency_ms = row["latency_ms"]["infer"]["p50"]
+        print(row["name"], row["coco"]["AP"], row["lspet"]["pck@0.2"], row["scores"], latency_ms)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ RESULTS = Path(__file__).parent.parent / "results"
 CLIP_SIZE, LONG_CLIPS = (640, 360), 40
 WORKERS = {"one worker": 1, "two workers": 2, "four workers": 4}
 SAMPLE_INTERVAL_S, LONGEST_LIFE_S = 1.0, 6.0
+SEGMENT_S = 20
 FULL_SIZE_ROUNDS, EMPTY_TASKS = 3, 1000
 PARTS = ("executors", "long", "overhead", "full_size", "kills")
 
@@ -149,15 +150,22 @@ def time_executors(clips: Path, out: Path, model: list[str], cluster: bool) -> d
 
 
 def compare_with_run(long: Path, out: Path, model: list[str], rounds: int = 3) -> dict[str, Any]:
-    """Frames per second of `run` and of `batch` on one long video, in turns."""
-    rates: dict[str, list[float]] = {"run": [], "batch": []}
+    """Frames per second of `run` and of `batch` on one long video, in turns: with one thread each,
+    and as they are when nothing is said but the length of a segment."""
+    run = ["run", "--source", str(long), "--no-window", "--json", str(out / "poses.jsonl"), *model]
+    batch = ["batch", str(long), *model]
+    commands = {
+        "run": [*run, "--threads", "1"],
+        "batch": [*batch, "--workers", "1"],
+        "run, defaults": run,
+        "batch, segments": [*batch, "--segment-seconds", str(SEGMENT_S)],
+    }
+    rates: dict[str, list[float]] = {name: [] for name in commands}
     for turn in range(rounds):
-        ran = run_command(["run", "--source", str(long), "--no-window", "--threads", "1",
-                           "--json", str(out / "poses.jsonl"), *model])  # fmt: skip
-        rates["run"].append(ran.json["frames"] / ran.seconds)
-        done = run_command(["batch", str(long), "--out", str(out / f"long-{turn}"),
-                            "--workers", "1", *model])  # fmt: skip
-        rates["batch"].append(done.json["frames"] / done.seconds)
+        for name, words in commands.items():
+            place = ["--out", str(out / f"{name}-{turn}")] if words[0] == "batch" else []
+            done = run_command([*words, *place])
+            rates[name].append(done.json["frames"] / done.seconds)
     return {name: round(statistics.median(values), 1) for name, values in rates.items()}
 
 

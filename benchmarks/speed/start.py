@@ -34,13 +34,11 @@ start = time.perf_counter()
 okdhp_edge.load("lite")
 print(time.perf_counter() - start)
 """
-# Milliseconds of a call on an image that is there already, and of the network alone.
+# Milliseconds of a call on an image that is there already, and of its networks alone.
 _CALL = """
 import cv2, numpy as np, okdhp_edge, statistics, sys, time
 model = okdhp_edge.load("lite", backend="openvino", precision="int8")
 image = cv2.imread(sys.argv[1])
-spec = model._backend.card.input
-crop = np.zeros((1, spec.height, spec.width, 3), np.uint8)
 def timed(call, argument):
     samples = []
     for _ in range(60):
@@ -48,22 +46,29 @@ def timed(call, argument):
         call(argument)
         samples.append(time.perf_counter() - start)
     return 1e3 * statistics.median(samples[10:])
-network = timed(model._backend.infer, crop)
-print(timed(model, image), network)
+def network(backend):
+    spec = backend.card.input
+    return timed(backend.infer_all, np.zeros((1, spec.height, spec.width, 3), np.uint8))
+call, pose = timed(model, image), network(model._backend)
+detect = getattr(model, "_detect", None)
+print(call, pose, network(detect._backend) if detect else pose)
 """
 _BATCH = """
-import numpy as np, okdhp_edge, statistics, time
-backend = okdhp_edge.load("lite", backend="openvino", precision="int8")._backend
-spec = backend.card.input
-crops = np.random.default_rng(0).integers(0, 255, (8, spec.height, spec.width, 3), dtype=np.uint8)
-def timed(count):
+import numpy as np, okdhp_edge, os, statistics, time
+def timed(threads, count):
+    model = okdhp_edge.load("lite", backend="openvino", precision="int8", threads=threads)
+    backend = model._backend
+    spec = backend.card.input
+    crops = np.random.default_rng(0).integers(0, 255, (8, spec.height, spec.width, 3), np.uint8)
     samples = []
     for _ in range(60):
         start = time.perf_counter()
         backend.infer_all(crops[:count])
         samples.append(time.perf_counter() - start)
     return statistics.median(samples[10:])
-print(timed(8) / timed(1))
+cores = len(os.sched_getaffinity(0))
+single = timed(cores, 1)
+print(timed(cores, 8) / single, 8 * timed(1, 1) / cores / single)
 """
 
 
@@ -100,12 +105,23 @@ def measurements(scratch: Path, video: Path) -> dict[str, Callable[[Code], float
     picture = ("-m", "okdhp_edge", "run", "--source", str(IMAGE), "--no-window", "--model", "lite",
                "--save", str(scratch / "out.jpg"))  # fmt: skip
     film = ("-m", "okdhp_edge", "run", "--source", str(video), "--no-window", "--model", "lite")
+    call = ("-c", _CALL, str(IMAGE))
+
+    def numbers(code: Code, *words: str) -> list[float]:
+        return [float(word) for word in code.run(*words)[0].split()]
+
+    def measure_call_overhead(code: Code) -> float:
+        whole, *networks = numbers(code, *call)
+        return whole - sum(networks)
+
     return {
         "run_image_s": lambda code: code.run(*picture)[1],
         "load_s": lambda code: float(code.run("-c", _LOAD)[0]),
-        "call_ms": lambda code: float(code.run("-c", _CALL, str(IMAGE))[0].split()[0]),
-        "network_ms": lambda code: float(code.run("-c", _CALL, str(IMAGE))[0].split()[1]),
-        "batch_of_eight_in_singles": lambda code: float(code.run("-c", _BATCH)[0]),
+        "call_ms": lambda code: numbers(code, *call)[0],
+        "pose_network_ms": lambda code: numbers(code, *call)[1],
+        "call_over_networks_ms": measure_call_overhead,
+        "batch_of_eight_in_singles": lambda code: numbers(code, "-c", _BATCH)[0],
+        "limit_of_eight_in_singles": lambda code: numbers(code, "-c", _BATCH)[1],
         "run_video_mb": lambda code: code.run(*film)[2],
         "help_s": lambda code: code.run("-m", "okdhp_edge", "--help")[1],
     }
@@ -144,11 +160,15 @@ def main() -> None:
         ).stdout
         before.mkdir()
         subprocess.run(["tar", "-x", "-C", str(before)], input=archive, check=True)
+        everywhere = os.sched_getaffinity(0)
         rows = measure(before, options.rounds)
+        os.sched_setaffinity(0, {min(everywhere)})  # the processes that are started inherit it
+        rows_on_one_core = measure(before, options.rounds)
+        os.sched_setaffinity(0, everywhere)
     content: dict[str, Any] = {
         "command": f"python benchmarks/speed/start.py --before {options.before} "
         f"--rounds {options.rounds}",
-        "machine": describe_machine(), "rows": rows,
+        "machine": describe_machine(), "rows": rows, "rows_on_one_core": rows_on_one_core,
     }  # fmt: skip
     write_text(RESULT, json.dumps(content, indent=1) + "\n")
 

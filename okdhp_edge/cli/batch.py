@@ -81,7 +81,7 @@ def batch(
     from okdhp_edge.batch.driver import Batch, make_key
     from okdhp_edge.batch.progress import make_progress_folder
     from okdhp_edge.batch.sources import find_sources
-    from okdhp_edge.batch.worker import BatchOptions
+    from okdhp_edge.batch.worker import BatchOptions, process_segment
     from okdhp_edge.run.assemble import TrackingConfig
     from okdhp_edge.system.executors import make_executor
     from okdhp_edge.system.hardware import count_usable_cores
@@ -91,15 +91,15 @@ def batch(
         say(f"skipped: {count} files of kind {suffix}")
     workers = workers or max(1, count_usable_cores() // threads)
     path = choose_model(model)
-    loaded = load_backend(str(path), backend, precision, threads, say)
-    name, card = loaded.backend.name, loaded.backend.card
-    loaded.backend.close()
-    who = TrackingConfig(mode=people, detector=detector).resolve(card)
-    choices = {"people": who.mode, "detector": str(who.detector), "smooth": smooth,
-               "stride": stride}  # fmt: skip
-    executor = make_executor(cluster, workers, threads)
-    started = time.perf_counter()
+    executor = make_executor(cluster, workers, threads, preload=process_segment.__module__)
     with make_progress_folder() as counts, closing(executor), progress() as report:
+        loaded = load_backend(str(path), backend, precision, threads, say)
+        name, card = loaded.backend.name, loaded.backend.card
+        loaded.backend.close()
+        who = TrackingConfig(mode=people, detector=detector).resolve(card)
+        choices = {"people": who.mode, "detector": str(who.detector), "smooth": smooth,
+                   "stride": stride}  # fmt: skip
+        started = time.perf_counter()
         options = BatchOptions(
             out=out, model=str(path.resolve()), backend=name, precision=loaded.precision,
             threads=threads, key=make_key(path, name, loaded.precision, choices), people=who.mode,

@@ -1,5 +1,6 @@
 """Who does the work of a large job: this process, a pool of processes, or a Ray cluster."""
 
+import importlib
 import importlib.util
 import multiprocessing
 import os
@@ -60,17 +61,22 @@ class Executor(Protocol):
         ...
 
 
-def make_executor(cluster: str | None, workers: int, threads: int = 1) -> Executor:
+def make_executor(
+    cluster: str | None, workers: int, threads: int = 1, preload: str | None = None
+) -> Executor:
     """Processes of this machine, or the nodes of a cluster.
 
     Args:
         cluster: address of a Ray cluster, or `local` for one on this machine; None for processes.
         threads: CPU threads of one worker.
+        preload: module that processes begin to import at once, while the caller prepares the tasks.
 
     Raises:
         OutputError: Ray is not installed, or there is no such cluster.
     """
-    return RayExecutor(cluster, workers, threads) if cluster else ProcessExecutor(workers)
+    if cluster:
+        return RayExecutor(cluster, workers, threads)
+    return ProcessExecutor(workers, preload)
 
 
 class SerialExecutor:
@@ -90,9 +96,13 @@ class SerialExecutor:
 class ProcessExecutor:
     """A pool of the standard library."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, preload: str | None = None) -> None:
         self._workers = workers
         self._pool: ProcessPoolExecutor | None = None
+        if preload is not None:
+            pool = self._start_pool()
+            for _ in range(workers):
+                pool.submit(_import_module, preload)
 
     def run(
         self, function: "Function[Shared, Task, Result]", shared: Shared, tasks: Iterable[Task]
@@ -124,12 +134,7 @@ class ProcessExecutor:
     ) -> Iterator[tuple[int, Result]]:
         """First what a broken pool left, then the queue; entries of `waiting` are the caller's to
         remove."""
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(
-                self._workers, mp_context=context, initializer=_end_with_parent
-            )
-        pool = self._pool
+        pool = self._start_pool()
         pending: dict[Future[Any], int] = {
             pool.submit(function, shared, task): index for index, task in waiting.items()
         }
@@ -146,11 +151,25 @@ class ProcessExecutor:
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 yield pending.pop(future), future.result()
 
+    def _start_pool(self) -> ProcessPoolExecutor:
+        """The pool; its processes start with the first task."""
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(
+                self._workers, mp_context=context, initializer=_end_with_parent
+            )
+        return self._pool
+
     def close(self) -> None:
         """See `Executor.close`."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
+
+
+def _import_module(name: str) -> None:
+    """In a worker. One that cannot is told by the first task of its own."""
+    importlib.import_module(name)
 
 
 def _end_with_parent() -> None:

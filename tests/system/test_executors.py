@@ -52,6 +52,26 @@ def test_errors_of_the_function_are_raised_as_they_are(executor):
         list(executor.run(add, 0, [-1]))
 
 
+def is_imported(name, _):
+    """Whether a worker has a module before any task asked for it."""
+    return name in sys.modules
+
+
+def test_processes_import_a_module_before_their_first_task():
+    executor = make_executor(None, workers=1, preload="xmlrpc.server")
+    (done,) = executor.run(is_imported, "xmlrpc.server", [0])
+    executor.close()
+    (without,) = (plain := ProcessExecutor(1)).run(is_imported, "xmlrpc.server", [0])
+    plain.close()
+    assert (done.result, without.result) == (True, False)
+
+
+def test_a_module_that_cannot_be_imported_stops_no_task():
+    executor = ProcessExecutor(2, preload="no_such_module")
+    assert [done.result for done in executor.run(add, 1, [1])] == [2]
+    executor.close()
+
+
 @pytest.mark.parametrize(("work", "error"), [(die_once, ""), (die, "died 3 times")])
 def test_a_worker_that_dies_costs_an_attempt(tmp_path, work, error):
     executor = ProcessExecutor(1)

@@ -23,6 +23,8 @@ MAX_PEOPLE = 20
 """People of a frame whose poses are estimated, the nearest first."""
 DETECTION_INTERVAL_FRAMES = 15
 """Frames from one detection to the next."""
+MIN_NEW_TRACK_SCORE = 0.35
+"""Of a detection that begins a new person in a scene that has begun."""
 # Sooner where somebody is lost or nobody there.
 _REDETECT_AFTER_FRAMES = 5
 _MIN_IOU_MATCH = 0.25
@@ -105,7 +107,9 @@ class MultiPersonTracker:
     All persons of a frame go through the network together. The detector is asked every `every`
     frames, and soon where somebody was lost; in between a box is the extent of the last joints.
     A person who is lost, or whose joints are those of somebody in front, goes on at constant
-    velocity until found again. Of a crowd the nearest are followed, those with the largest boxes.
+    velocity until found again. A box of low score goes on with somebody who is followed, but begins
+    nobody, except in the first frame of a scene (the two thresholds of ByteTrack, Zhang et al.,
+    ECCV 2022). Of a crowd the nearest are followed, those with the largest boxes.
 
     Attributes:
         most_left_out: people of one frame that were found beyond `max_people`.
@@ -123,11 +127,12 @@ class MultiPersonTracker:
         self._estimator, self._scheduler, self._every = estimator, scheduler, every
         self._tracks: list[_Track] = []
         self._since = every
+        self._is_first = True
         self._ids = 0
 
     def reset(self) -> None:
         """The next frame shows another scene."""
-        self._tracks, self._since = [], self._every
+        self._tracks, self._since, self._is_first = [], self._every, True
         self._scheduler.reset()
 
     def update(self, frame: Image) -> list[Pose]:
@@ -174,9 +179,10 @@ class MultiPersonTracker:
         for t in missed:
             self._tracks[t].missed += 1
         self._tracks = [track for track in self._tracks if not _is_gone(track)]
-        self._tracks += [
-            _Track(nearest[d].box, nearest[d].score, detected=nearest[d].box) for d in sorted(new)
-        ]
+        lowest = 0.0 if self._is_first else MIN_NEW_TRACK_SCORE
+        found = [nearest[d] for d in sorted(new) if nearest[d].score >= lowest]
+        self._tracks += [_Track(d.box, d.score, detected=d.box) for d in found]
+        self._is_first = False
 
     @staticmethod
     def _confirm(track: _Track, detection: Detection, overlap: float) -> None:

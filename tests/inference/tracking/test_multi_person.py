@@ -72,6 +72,28 @@ def test_people_who_move_between_detections_keep_their_ids_and_swap_nothing():
     assert found[1] < found[2]
 
 
+def test_a_low_score_goes_on_with_somebody_but_begins_nobody():
+    scores = []
+
+    def detect(frame):
+        return [Detection(np.array(b, float), s) for b, s in zip((A, B), scores, strict=False)]
+
+    tracker = _tracker(detect, every=1)
+    scores[:] = [0.9, 0.3]
+    assert len(tracker.update(FRAME)) == 2  # the first frame of a scene may be all there is
+    tracker.reset()
+    scores[:] = [0.9]
+    assert len(tracker.update(FRAME)) == 1
+    scores[:] = [0.9, 0.3]
+    assert len(tracker.update(FRAME)) == 1
+    scores[:] = [0.9, 0.5]
+    ids = [pose.id for pose in tracker.update(FRAME)]
+    scores[:] = [0.3, 0.3]
+    for _ in range(20):
+        assert [pose.id for pose in tracker.update(FRAME)] == ids
+    assert len(ids) == 2
+
+
 class _Crossing:
     """Two people pass one another; while one is behind, only the other's joints are found."""
 
