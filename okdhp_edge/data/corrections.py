@@ -119,6 +119,9 @@ def _apply(
     order = skeleton.flip_index if swap else np.arange(len(skeleton))
     kept = ~np.isin(np.array(skeleton.joints), unlabelled)
     xy, labelled = sample.xy[order], sample.labelled[order] & kept
+    spread = None if sample.spread is None else sample.spread[order]
     for joint, place in moved.items():
         xy[skeleton.index(joint)], labelled[skeleton.index(joint)] = place, True
-    return replace(sample, xy=xy, labelled=labelled)
+        if spread is not None:
+            spread[skeleton.index(joint)] = 0  # of the place that was left
+    return replace(sample, xy=xy, labelled=labelled, spread=spread)

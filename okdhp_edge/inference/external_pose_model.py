@@ -36,6 +36,7 @@ class View(NamedTuple):
     mirror: bool = False
 
 
+PLAIN_VIEW = View()
 _AS_TAUGHT, _NARROW, _WIDE = (1.0, 0.0), (0.88, 0.0), (1.16, 0.0)
 _TILTED = [(1.0, angle) for angle in (-30.0, -15.0, 15.0, 30.0)]
 _TURNED = [(1.0, angle) for angle in (-90.0, 90.0, 180.0)]
@@ -94,7 +95,7 @@ class ExternalPoseModel:
         """The person in a box (x, y, width, height), once for each view."""
         return [self.predict_view(image, box, view) for view in views]
 
-    def predict_view(self, image: Image, box: Box, view: View = VIEWS[2][0]) -> PosePrediction:
+    def predict_view(self, image: Image, box: Box, view: View = PLAIN_VIEW) -> PosePrediction:
         """The person in a box (x, y, width, height) as one view shows them."""
         crop = self._crop(image, box, view)
         xy, score = self._read(self._file(self.spec.to_input(crop.image)))
@@ -106,7 +107,7 @@ class ExternalPoseModel:
     def locate(self, image: Image, box: Box) -> tuple[Affine, PosePrediction]:
         """The (2, 3) transform of the image to the input, and the joints in heatmap cells, without
         the description's offset. Only of a teacher that returns heatmaps."""
-        crop = self._crop(image, box, VIEWS[2][0])
+        crop = self._crop(image, box, PLAIN_VIEW)
         return crop.crop_from_image, self._decode(self._file(self.spec.to_input(crop.image)))
 
     @cached_property

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,19 @@ def test_a_joint_that_was_seen_elsewhere_is_labelled_there():
     assert fixed.labelled[index("left_wrist")] and fixed.labelled[index("neck")]
     np.testing.assert_array_equal(fixed.xy[index("left_knee")], a.xy[index("right_knee")])
     np.testing.assert_array_equal(a.xy, load(DATA, "train").samples[0].xy)  # ours, not theirs
+
+
+def test_the_spread_of_a_label_follows_its_joint_and_a_moved_one_has_none():
+    poses = load(DATA, "train")
+    spread = np.arange(len(poses.skeleton), dtype=np.float32) / 100
+    first = replace(poses.samples[0], spread=spread)
+    poses = replace(poses, samples=[first, *poses.samples[1:]])
+    moves = {first.id: {"left_wrist": (3.5, 4.0)}}
+    fixed = apply_corrections(poses, _corrections(swapped=(first.id,), moved=moves)).samples[0]
+    expected = spread[poses.skeleton.flip_index]
+    expected[poses.skeleton.index("left_wrist")] = 0
+    np.testing.assert_array_equal(fixed.spread, expected)
+    np.testing.assert_array_equal(first.spread, np.arange(len(spread), dtype=np.float32) / 100)
 
 
 def test_corrections_of_another_set_are_refused():
