@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from okdhp_edge.errors import ModelError, describe_first_fault
+from okdhp_edge.pose.candidate_boxes import decode_candidates
 from okdhp_edge.pose.center_map import BOX_CHANNELS, decode_centers
 from okdhp_edge.pose.heatmap import Decoded, HeatmapKind, Heatmaps, decode
 from okdhp_edge.pose.skeleton import MAX_JOINTS, Skeleton
@@ -80,12 +81,14 @@ class DecoderSpec(_Strict):
     @property
     def model_kind(self) -> Literal["pose", "detector"]:
         """Whether the model finds joints in a person's crop, or persons in whole images."""
-        return "detector" if self.kind is HeatmapKind.CENTERS else "pose"
+        return "detector" if self.kind.finds_persons else "pose"
 
     def decode(self, heatmaps_BKHW: Heatmaps) -> Decoded:
         """Joints, or the corners of a detector's boxes, in heatmap pixels."""
         if self.kind is HeatmapKind.CENTERS:
             return decode_centers(heatmaps_BKHW)
+        if self.kind is HeatmapKind.BOXES:
+            return decode_candidates(heatmaps_BKHW)
         return decode(heatmaps_BKHW, self.kind, self.sigma, self.smooth)
 
 
@@ -186,7 +189,7 @@ class ModelCard(_Strict):
 
 def count_channels(kind: HeatmapKind, classes: int) -> int:
     """Channels of a network's output, for so many joints or, of a detector, classes."""
-    return classes + (BOX_CHANNELS if kind is HeatmapKind.CENTERS else 0)
+    return classes + (BOX_CHANNELS if kind.finds_persons else 0)
 
 
 def compute_sha256(path: Path) -> str:

@@ -88,7 +88,7 @@ def _is_detector(card: Path) -> bool:
     """Whether a model finds persons and not joints; one that is damaged is told when it is read."""
     try:
         content = read_json(card)
-        return bool(content["decoder"]["kind"] == HeatmapKind.CENTERS.value)
+        return HeatmapKind(content["decoder"]["kind"]).finds_persons
     except (OSError, ValueError, KeyError, TypeError, OkdhpError):
         return False
 

@@ -26,6 +26,8 @@ def measure_joint_shift(
     b = exported(crops_BHWC)["model"]
     if decoder.kind is HeatmapKind.CENTERS:
         return _measure_corner_shift(a, b) * decoder.stride
+    if decoder.kind is HeatmapKind.BOXES:
+        return _measure_candidate_shift(a, b)
     first, second = (decoder.decode(h) for h in (a, b))
     distance = np.linalg.norm(first.xy_BK2 - second.xy_BK2, axis=-1) * decoder.stride
     clear = _has_clear_peak(a)
@@ -36,6 +38,13 @@ def _measure_corner_shift(a_B5HW: Heatmaps, b_B5HW: Heatmaps) -> float:
     """The same of a detector's boxes, cell by cell where a person is at all likely."""
     likely = compute_probability(a_B5HW[:, 0]) >= _MIN_PROBABILITY
     shift = np.abs(decode_corners(a_B5HW) - decode_corners(b_B5HW))[likely]
+    return float(shift.max()) if shift.size else 0.0
+
+
+def _measure_candidate_shift(a_B51N: Heatmaps, b_B51N: Heatmaps) -> float:
+    """The same of candidate boxes."""
+    likely = a_B51N[:, 0] >= _MIN_PROBABILITY
+    shift = np.abs(a_B51N[:, 1:] - b_B51N[:, 1:]).max(axis=1)[likely]
     return float(shift.max()) if shift.size else 0.0
 
 

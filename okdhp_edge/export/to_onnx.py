@@ -105,13 +105,19 @@ def ensure_folded(path: Path) -> None:
 
 def copy_batch_in_reshapes(path: Path) -> None:
     """Let reshapes copy the batch size from their input, as 0 asks for, in place of the one that
-    was exported: calibration feeds several images at once."""
+    was exported: calibration feeds several images at once. Where the first size is not the batch,
+    as between rows of all images, -1 lets it grow with them."""
     model = onnx.load(str(path))
+    values = onnx.shape_inference.infer_shapes(model).graph.value_info
+    sizes = {v.name: v.type.tensor_type.shape.dim[0].dim_value
+             for v in values if v.type.tensor_type.shape.dim}  # fmt: skip
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type != "Reshape" or node.input[1] not in constants:
             continue
-        shape = np.concatenate([[0], constants[node.input[1]][1:]]).astype(np.int64)
+        exported = constants[node.input[1]]
+        first = 0 if sizes.get(node.input[0]) in (None, exported[0]) else -1
+        shape = np.concatenate([[first], exported[1:]]).astype(np.int64)
         # Of its own: other operators may share the constant.
         node.input[1] = f"{node.output[0]}_shape"
         model.graph.initializer.append(onnx.numpy_helper.from_array(shape, node.input[1]))

@@ -9,7 +9,7 @@ from okdhp_edge.artifacts.card import CARD_NAME, ModelCard
 from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR
 from okdhp_edge.backends.selection import AUTO, load_backend
 from okdhp_edge.errors import ModelError
-from okdhp_edge.inference.center_detector import MIN_DETECTION_SCORE, CenterDetector
+from okdhp_edge.inference.backend_detector import MIN_DETECTION_SCORE, BackendDetector
 from okdhp_edge.inference.person_detector import Detection, PersonDetector
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import Skeleton
@@ -70,7 +70,7 @@ def open_detector(
             f"{loaded.card.name} is a pose model, not a person detector",
             f"use --detector {SHIPPED_DETECTOR}, or an ONNX detector",
         )
-    return CenterDetector(loaded, MIN_DETECTION_SCORE if min_score is None else min_score)
+    return BackendDetector(loaded, MIN_DETECTION_SCORE if min_score is None else min_score)
 
 
 def _is_foreign(path: Path) -> bool:

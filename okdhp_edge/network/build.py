@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.aggregation import FeatureAggregationUnit
 from okdhp_edge.network.branches import BackboneOutputs, Normalise, PoseNet
+from okdhp_edge.network.candidates import CandidateBranch, CandidateTrunk
 from okdhp_edge.network.config import (
     AnyNetworkConfig,
     HourglassConfig,
@@ -91,6 +92,9 @@ def _build_onnx(config: OnnxConfig, joints: int, normalise: Normalise) -> PoseNe
     if not config.graph:
         raise RecipeError(f"network.file {config.file} does not exist", "set it to an ONNX file")
     trunk, channels = build_trunk(config.graph)
+    if config.boxes:
+        unused = FeatureAggregationUnit("mean", joints, 1, joints)
+        return PoseNet(normalise, CandidateTrunk(trunk), [CandidateBranch()], unused)
     branches = [ConvolutionBranch(channels, joints, depth) for depth in config.branches]
     aggregation = FeatureAggregationUnit(config.aggregation, channels, len(branches), joints)
     return PoseNet(normalise, _EncoderTrunk(trunk), branches, aggregation, config.branch_dropout)

@@ -149,6 +149,9 @@ class OnnxConfig(_Network):
     features: str | None = None
     """Tensor of the file after which branches begin anew, as a detector's do; None: what the last
     convolution reads, and branches begin with its weights."""
+    boxes: bool = False
+    """Whether the file is a person detector that is kept with its own output: rows of left, top,
+    right and bottom in input pixels, and a score."""
     graph: str = ""
     """The file's graph without its weights; set from `file`, and kept in checkpoints."""
     stride: Annotated[int, Field(ge=1, le=32)] = STRIDE
@@ -166,12 +169,15 @@ class OnnxConfig(_Network):
             return content
         from okdhp_edge.network.onnx_network import describe_onnx_network
 
-        return content | describe_onnx_network(Path(file), content.get("features"))
+        boxes = bool(content.get("boxes"))
+        return content | describe_onnx_network(Path(file), content.get("features"), boxes=boxes)
 
     @model_validator(mode="after")
     def _check_input(self) -> "OnnxConfig":
         if self.mask:
             raise ValueError("network.kind = 'onnx' takes no mask")
+        if self.boxes and self.features:
+            raise ValueError("network.boxes and network.features are mutually exclusive")
         return self
 
 

@@ -16,14 +16,15 @@ from onnx.utils import Extractor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from okdhp_edge.network.graph_view import CHANNEL_SHUFFLE
+
 _CONSTANT_OP = "Constant"
 _STATIC_INPUTS = {
-    "ReduceMean": ("axes",), "Resize": ("roi", "scales", "sizes"), "Split": ("split",)
+    "ReduceMean": ("axes",), "Reshape": ("shape",), "Resize": ("roi", "scales", "sizes"),
+    "Split": ("split",),
 }  # fmt: skip
 # Of linear interpolation, in torch's words.
 _ALIGN_CORNERS = {b"half_pixel": False, b"pytorch_half_pixel": False, b"align_corners": True}
-CHANNEL_SHUFFLE = "ChannelShuffle"
-"""An operator of our own: ShuffleNet's (Zhang et al., CVPR 2018), which ONNX writes as three."""
 _Attributes = dict[str, Any]
 _Operator = Callable[[Sequence[Tensor | None], _Attributes], Tensor | Sequence[Tensor]]
 
@@ -228,11 +229,15 @@ _OPERATORS: dict[str, _Operator] = {
     "Identity": _wrap_function(lambda x: x),
     "LeakyRelu": lambda inputs, attributes: F.leaky_relu(inputs[0], attributes.get("alpha", 0.01)),  # type: ignore[arg-type]
     "MaxPool": _max_pool,
+    "MatMul": _wrap_function(torch.matmul),
     "Mul": _wrap_function(torch.mul),
     "Relu": _wrap_function(torch.relu),
+    "Reshape": lambda inputs, attributes: inputs[0].reshape(attributes["shape"]),  # type: ignore[union-attr]
     "Resize": _resize,
     "Sigmoid": _wrap_function(torch.sigmoid),
     "Split": _split,
+    "Softmax": lambda inputs, attributes: inputs[0].softmax(attributes.get("axis", -1)),  # type: ignore[union-attr]
+    "Sqrt": _wrap_function(torch.sqrt),
     "Sub": _wrap_function(torch.sub),
     "Transpose": lambda inputs, attributes: inputs[0].permute(attributes["perm"]),  # type: ignore[union-attr]
 }

@@ -8,7 +8,6 @@ ours, the heads begin with the interpolation from one grid to the other.
 
 import base64
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 from onnx.utils import Extractor
 from torch import nn
 
@@ -26,12 +25,14 @@ from okdhp_edge.artifacts.external_model import (
     read_input_spec,
     read_pose_spec,
 )
-from okdhp_edge.artifacts.onnx_graph import drop_unused_initializers
 from okdhp_edge.errors import ModelError
-from okdhp_edge.network.onnx_module import CHANNEL_SHUFFLE, OnnxModule, UnknownOperatorError
+from okdhp_edge.network.onnx_module import OnnxModule, UnknownOperatorError
+from okdhp_edge.network.onnx_rewrites import rewrite_imported_graph
+from okdhp_edge.pose.center_map import BOX_CHANNELS
 from okdhp_edge.pose.crop import HeatmapGrid
 
 _FLOAT_BYTES = 4
+_BOX_ROWS_RANK = 3
 
 
 class OnnxNetwork(NamedTuple):
@@ -66,11 +67,14 @@ class OnnxHead(NamedTuple):
     spec: ExternalPoseSpec
 
 
-def read_onnx_network(path: Path, features: str | None = None) -> OnnxNetwork:
+def read_onnx_network(
+    path: Path, features: str | None = None, *, boxes: bool = False
+) -> OnnxNetwork:
     """Read an ONNX file and the TOML file next to it.
 
     Args:
         features: name of the tensor that branches read; None: what the last convolution reads.
+        boxes: whether it is a detector that keeps its output, `network.boxes`.
 
     Raises:
         ModelError: it is no such file, or no network that can be trained here.
@@ -79,7 +83,7 @@ def read_onnx_network(path: Path, features: str | None = None) -> OnnxNetwork:
 
     spec = (
         read_pose_spec(path, "network", "network.file")
-        if features is None
+        if features is None and not boxes
         else read_input_spec(path)
     )
     if spec.layout != "NCHW":
@@ -88,18 +92,22 @@ def read_onnx_network(path: Path, features: str | None = None) -> OnnxNetwork:
     head = None
     if isinstance(spec, ExternalPoseSpec):
         head, features = _read_head(path, model, spec)
+    elif boxes:
+        features = _find_boxes(path, model)
     if not any(features in node.output for node in model.graph.node):
         raise ModelError(f"{path} has no tensor {features}", "correct network.features")
     assert features is not None
-    stride = _find_stride(model, features)
+    stride = 1 if boxes else _find_stride(model, features)
     source = model.graph.input[0].name
     extracted = Extractor(model).extract_model([source], [features])
-    _make_independent_of_size(extracted)
+    rewrite_imported_graph(extracted)
     try:
         OnnxModule(extracted, features)
     except UnknownOperatorError as error:
-        raise ModelError(f"{path} has operators that cannot be trained here ({error})",
-                         "use it as a teacher") from error  # fmt: skip
+        use = "with --detector" if boxes else "as a teacher"
+        raise ModelError(
+            f"{path} has operators that cannot be trained here ({error})", f"use it {use}"
+        ) from error
     weights = _take_weights(extracted)
     if spec.colour == "RGB":
         _swap_colours(path, extracted, weights)
@@ -122,13 +130,27 @@ def _read_head(path: Path, model: onnx.ModelProto, spec: ExternalPoseSpec) -> tu
     return OnnxHead(weight, bias, spec), node.input[0]
 
 
-def describe_onnx_network(path: Path, features: str | None) -> dict[str, Any]:
+def _find_boxes(path: Path, model: onnx.ModelProto) -> str:
+    """The name of a detector's output, which has to be (1, N, 5)."""
+    (output, *more) = model.graph.output
+    shape = [d.dim_value for d in output.type.tensor_type.shape.dim]
+    if more or len(shape) != _BOX_ROWS_RANK or shape[2] != 1 + BOX_CHANNELS:
+        raise ModelError(
+            f"{path} returns {shape}, not one table (1, N, {1 + BOX_CHANNELS}) of boxes and scores",
+            "use it with --detector, or name the features of its last level by network.features",
+        )
+    return str(output.name)
+
+
+def describe_onnx_network(
+    path: Path, features: str | None, *, boxes: bool = False
+) -> dict[str, Any]:
     """Read a file into the keys of `[network]` that it sets.
 
     Raises:
         ModelError: see `read_onnx_network`.
     """
-    found = read_onnx_network(path, features)
+    found = read_onnx_network(path, features, boxes=boxes)
     order = slice(None, None, -1) if found.spec.colour == "RGB" else slice(None)
     return {
         "graph": encode_graph(found.graph), "stride": found.stride,
@@ -141,16 +163,31 @@ def encode_graph(graph: onnx.ModelProto) -> str:
     return base64.b64encode(zlib.compress(graph.SerializeToString(), 9)).decode()
 
 
+def decode_graph(graph: str) -> onnx.ModelProto:
+    """What `encode_graph` made a text of.
+
+    Raises:
+        ModelError: the text is no graph.
+    """
+    try:
+        return onnx.load_model_from_string(zlib.decompress(base64.b64decode(graph)))
+    except Exception as error:
+        raise ModelError(f"network.graph cannot be read ({error})", "set network.file") from error
+
+
+def read_input_size(graph: str) -> tuple[int, int]:
+    """(width, height) of the input that a file was exported with."""
+    dims = decode_graph(graph).graph.input[0].type.tensor_type.shape.dim
+    return dims[3].dim_value, dims[2].dim_value
+
+
 def build_trunk(graph: str) -> tuple[OnnxModule, int]:
     """A freshly initialized network of a graph, and the channels of its features.
 
     Raises:
         ModelError: the text is no graph.
     """
-    try:
-        model = onnx.load_model_from_string(zlib.decompress(base64.b64decode(graph)))
-    except Exception as error:
-        raise ModelError(f"network.graph cannot be read ({error})", "set network.file") from error
+    model = decode_graph(graph)
     for tensor in model.graph.initializer:
         if not tensor.raw_data and tensor.data_type == onnx.TensorProto.FLOAT:
             tensor.raw_data = bytes(_FLOAT_BYTES * int(np.prod(tensor.dims)))
@@ -214,51 +251,3 @@ def _swap_colours(
                          "describe that by mean and std in its .toml")  # fmt: skip
     for node in readers:
         weights[node.input[1]] = np.ascontiguousarray(weights[node.input[1]][:, ::-1])
-
-
-def _make_independent_of_size(model: onnx.ModelProto) -> None:
-    """Sizes that a file was exported with become scales, and channel shuffles one operation."""
-    inferred = onnx.shape_inference.infer_shapes(model).graph
-    shapes = {
-        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
-        for value in (*inferred.value_info, *inferred.input, *inferred.output)
-    }
-    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Resize" and len(node.input) > 3 and node.input[3] in constants:
-            wanted = constants[node.input[3]].astype(np.float32)
-            scales = wanted / np.array(shapes[node.input[0]], np.float32)
-            name = f"{node.output[0]}_scales"
-            model.graph.initializer.append(numpy_helper.from_array(scales, name))
-            kept = [node.input[0], "", name]
-            del node.input[:]
-            node.input.extend(kept)
-    replaced = list(_merge_channel_shuffles(model.graph.node, constants))
-    del model.graph.node[:]
-    model.graph.node.extend(replaced)
-    drop_unused_initializers(model.graph)
-    del model.graph.value_info[:]
-
-
-def _merge_channel_shuffles(
-    nodes: Any, constants: dict[str, NDArray[Any]]
-) -> Iterator[onnx.NodeProto]:
-    """Reshape, Transpose, Reshape over two groups of channels: one node each."""
-    makers = {node.output[0]: node for node in nodes}
-    shuffles: dict[str, onnx.NodeProto] = {}
-    merged: set[str] = set()
-    for last in nodes:
-        middle = makers.get(last.input[0]) if last.op_type == "Reshape" else None
-        first = makers.get(middle.input[0]) if middle and middle.op_type == "Transpose" else None
-        if first is None or middle is None or first.op_type != "Reshape":
-            continue
-        shape = constants.get(first.input[1])
-        order = helper.get_attribute_value(middle.attribute[0])
-        if shape is not None and len(shape) == 5 and list(order) == [0, 2, 1, 3, 4]:
-            shuffles[last.output[0]] = helper.make_node(
-                CHANNEL_SHUFFLE, [first.input[0]], [last.output[0]], groups=int(shape[1])
-            )
-            merged |= {first.output[0], middle.output[0]}
-    for node in nodes:
-        if node.output[0] not in merged:
-            yield shuffles.get(node.output[0], node)

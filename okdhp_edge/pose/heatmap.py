@@ -29,6 +29,13 @@ class HeatmapKind(StrEnum):
     is the logistic function of the logarithm of their mean exponential."""
     CENTERS = "centers"
     """Of a person detector, see `pose.center_map`."""
+    BOXES = "boxes"
+    """Of a person detector with several levels, see `pose.candidate_boxes`."""
+
+    @property
+    def finds_persons(self) -> bool:
+        """Whether the values are a detector's, and not joints' heatmaps."""
+        return self in (HeatmapKind.CENTERS, HeatmapKind.BOXES)
 
 
 class Decoded(NamedTuple):

@@ -96,6 +96,8 @@ class Recipe(StrictTable):
 
     def _check_detector(self) -> None:
         if not self.is_detector:
+            if self.keeps_boxes:
+                raise ValueError("network.boxes needs kind = 'detector'")
             return
         if self.network.kind == "hourglass" or self.network.mask:
             raise ValueError("a detector needs another network.kind than hourglass, and no mask")
@@ -105,6 +107,10 @@ class Recipe(StrictTable):
         )
         if not plain or self.augmentation.views > 1:
             raise ValueError("a detector is trained by supervised or okdhp, with one view")
+        if self.keeps_boxes and (self.optimizer.epochs or len(self.network.branches) > 1):
+            raise ValueError(
+                "network.boxes keeps a file's own output: set branches = [1], epochs = 0"
+            )
 
     def _check_cost(self) -> None:
         """Refuse, by arithmetic alone, what no machine could build."""
@@ -124,6 +130,11 @@ class Recipe(StrictTable):
     def is_detector(self) -> bool:
         """Whether a person detector is trained, and not a pose model."""
         return self.kind == "detector"
+
+    @property
+    def keeps_boxes(self) -> bool:
+        """Whether the network is a detector's file with the output that it has."""
+        return self.network.kind == "onnx" and self.network.boxes
 
     def count_channels(self, classes: int) -> int:
         """Channels of the network's output, for so many joints or, of a detector, classes."""
@@ -158,6 +169,8 @@ class Recipe(StrictTable):
     def decoder_spec(self) -> DecoderSpec:
         """How its heatmaps are read."""
         table, network = self.heatmap, self.network
+        if self.keeps_boxes:
+            return DecoderSpec(kind=HeatmapKind.BOXES, sigma=table.sigma, stride=1)
         return DecoderSpec(
             kind=HeatmapKind.CENTERS if self.is_detector else table.kind,
             sigma=table.sigma, smooth=table.smooth,

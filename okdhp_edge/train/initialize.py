@@ -49,7 +49,7 @@ def initialize(
     Raises:
         OkdhpError: they are missing, or of another network.
     """
-    if recipe.is_detector:
+    if recipe.is_detector and not recipe.keeps_boxes:
         initialize_center_heads(net)
     if recipe.start is None and recipe.network.kind == "onnx" and recipe.network.file:
         begun: object = initialize_from_onnx(
@@ -169,8 +169,10 @@ def initialize_from_onnx(
     Raises:
         ModelError: it is no such file.
     """
-    found = read_onnx_network(Path(str(config.file)), config.features)
+    found = read_onnx_network(Path(str(config.file)), config.features, boxes=config.boxes)
     cast(OnnxModule, net.trunk.encoder).load_constants(found.weights)
+    if config.boxes:
+        return f"the whole detector ({len(found.weights)} tensors)"
     if found.head is None:
         return f"all before {config.features} ({len(found.weights)} tensors)"
     return str(_initialize_heads(found.head, found.stride, net, skeleton, kind))

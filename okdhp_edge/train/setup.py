@@ -22,6 +22,7 @@ from okdhp_edge.evaluation.evaluate import check_metric
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.build import build_network
 from okdhp_edge.network.fake_quant import QuantizedBranch
+from okdhp_edge.network.onnx_network import read_input_size
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.recipe import Recipe
@@ -135,6 +136,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
         OkdhpError: data, recipe or device cannot be used.
     """
     _check_epochs(recipe)
+    _check_boxes(recipe)
     check_descriptors(options.workers)
     train_set = load_for(recipe.kind, data, recipe.train_split)
     if recipe.skeleton.pairs:
@@ -190,6 +192,21 @@ def _check_epochs(recipe: Recipe) -> None:
     has_start = recipe.start or (recipe.network.kind == "onnx" and recipe.network.file)
     if not recipe.optimizer.epochs and not has_start:
         raise RecipeError("0 epochs keep a start, and the recipe has none", "use --start")
+
+
+def _check_boxes(recipe: Recipe) -> None:
+    """Raise RecipeError where a detector's own output would be trained or fed another size."""
+    if not recipe.keeps_boxes:
+        return
+    if recipe.optimizer.epochs:
+        raise RecipeError("network.boxes keeps the file's own output", "use --epochs 0")
+    assert recipe.network.kind == "onnx"
+    size = read_input_size(recipe.network.graph)
+    if size != recipe.input.size:
+        raise RecipeError(
+            f"network.file takes {size[0]}x{size[1]}, input.size is "
+            f"{recipe.input.size[0]}x{recipe.input.size[1]}", f"set input.size = {list(size)}",
+        )  # fmt: skip
 
 
 def _check_batch(recipe: Recipe, train_set: PoseDataset) -> None:

@@ -12,7 +12,7 @@ from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.evaluation.evaluate import predict_with_scores, score
 from okdhp_edge.network.branches import BranchOutputs, PoseNet, eval_mode
 from okdhp_edge.network.fake_quant import QuantizedBranch
-from okdhp_edge.pose.heatmap import HeatmapKind, Heatmaps
+from okdhp_edge.pose.heatmap import Heatmaps
 
 _ENSEMBLE_NAME, INT8_NAME = "ensemble", "int8"
 # Joints closer than this share of the person's box count as the same place.
@@ -51,7 +51,7 @@ def validate(
     branches = {name: d.xy_BK2 for name, d in found.items() if name.startswith("branch")}
     best = max(scores[name] for name in branches)
     # A detector's boxes have no order in which branches could be compared.
-    boxes = decoder.kind is HeatmapKind.CENTERS
+    boxes = decoder.kind.finds_persons
     agreement = float("nan") if boxes else compute_agreement(poses, branches)
     return Validation(scores, agreement, scores[_ENSEMBLE_NAME] - best)
 

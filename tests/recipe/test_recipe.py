@@ -75,9 +75,11 @@ def test_the_recipe_is_that_of_the_model_that_is_shipped(name):
     padding = {"box_padding": card.input.box_padding}
     assert recipe.input_spec().model_copy(update=padding) == card.input
     assert recipe.decoder_spec() == card.decoder
-    expected = HeatmapKind.CENTERS if name == SHIPPED_DETECTOR else HeatmapKind.PRESENCE
+    is_detector = name == SHIPPED_DETECTOR
+    expected = HeatmapKind.BOXES if is_detector else HeatmapKind.PRESENCE
     assert recipe.decoder_spec().kind is expected
-    assert recipe.terms == card.terms and "research use" in recipe.terms
+    assert recipe.terms == card.terms
+    assert ("Apache-2.0" if is_detector else "research use") in recipe.terms
 
 
 def test_the_default_recipe_is_found():

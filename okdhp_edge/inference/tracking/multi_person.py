@@ -23,7 +23,7 @@ MAX_PEOPLE = 20
 """People of a frame whose poses are estimated, the nearest first."""
 DETECTION_INTERVAL_FRAMES = 15
 """Frames from one detection to the next."""
-MIN_NEW_TRACK_SCORE = 0.35
+MIN_NEW_TRACK_SCORE = 0.5
 """Of a detection that begins a new person in a scene that has begun."""
 # Sooner where somebody is lost or nobody there.
 _REDETECT_AFTER_FRAMES = 5

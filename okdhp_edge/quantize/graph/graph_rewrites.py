@@ -98,6 +98,38 @@ def absorb_normalization(path: Path) -> None:
     onnx.save(model, str(path))
 
 
+def quantize_after_hard_swish(path: Path) -> None:
+    """Only the result of a HardSwish is quantized, not the convolution's before it.
+
+    Values far below zero become zero anyway, and took half of the steps. OpenVINO computes both in
+    one kernel; ONNX Runtime would compute the convolution in float, so its files are left alone.
+    """
+    model = onnx.load(str(path))
+    graph = model.graph
+    makers = {o: n for n in graph.node for o in n.output}
+    for node in graph.node:
+        dequantize = makers.get(node.input[0]) if node.op_type == "HardSwish" else None
+        if dequantize is None or dequantize.op_type != "DequantizeLinear":
+            continue
+        quantize = makers.get(dequantize.input[0])
+        maker = makers.get(quantize.input[0]) if quantize is not None else None
+        if quantize is not None and maker is not None and maker.op_type == "Conv":
+            node.input[0] = quantize.input[0]
+    _drop_unread_nodes(graph)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(path))
+
+
+def _drop_unread_nodes(graph: onnx.GraphProto) -> None:
+    used = {i for n in graph.node for i in n.input} | {o.name for o in graph.output}
+    # A node may be all that reads another one.
+    while unread := [n for n in graph.node if not used & set(n.output)]:
+        for node in unread:
+            graph.node.remove(node)
+        used = {i for n in graph.node for i in n.input} | {o.name for o in graph.output}
+    drop_unused_initializers(graph)
+
+
 def upsample_by_concat(path: Path) -> None:
     """Nearest-neighbour doubling of bytes as copies of columns and then of rows, exactly.
 
@@ -130,10 +162,7 @@ def upsample_by_concat(path: Path) -> None:
         graph.node.remove(readers[0])
         for offset, copy in enumerate(copies):
             graph.node.insert(place + offset, copy)
-    used = {i for n in graph.node for i in n.input} | {o.name for o in graph.output}
-    for node in [n for n in graph.node if not used & set(n.output)]:
-        graph.node.remove(node)
-    drop_unused_initializers(graph)
+    _drop_unread_nodes(graph)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
 

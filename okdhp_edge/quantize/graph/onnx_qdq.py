@@ -38,7 +38,8 @@ def write_qdq(
 
     Args:
         ranges: of every tensor that may be quantized, by name in `source`.
-        keep_float: names of nodes that stay as they are; the head is always among them.
+        keep_float: names of nodes that stay as they are; heads and what
+            follows them are always among them.
         only: names of the only nodes that are quantized; empty: all that the profile wants.
     """
     # Its advice to pre-process does not apply: the export has folded and simplified already.
@@ -50,7 +51,7 @@ def write_qdq(
                     source, Path(folder) / "float.onnx"
                 )
                 source = Path(folder) / "float.onnx"
-            left = {find_head(source), *keep_float}
+            left = {*find_tail(source), *keep_float}
             cache = Path(folder) / "ranges.json"
             save_tensors_data(_to_tensors_data(ranges), cache)
             quantize_static(
@@ -101,18 +102,35 @@ def _to_tensors_data(ranges: Ranges) -> TensorsData:
 
 
 def find_convolutions(source: Path) -> list[str]:
-    """Names of the convolutions that can be quantized, in order: all but the head."""
-    return _find_all_convolutions(source)[:-1]
+    """Names of the convolutions that can be quantized, in order: all but the heads."""
+    heads = find_heads(source)
+    nodes = _load_graph(source).node
+    return [str(n.name) for n in nodes if n.op_type == "Conv" and n.name not in heads]
 
 
-def find_head(source: Path) -> str:
-    """The convolution that gives the heatmaps: its coarse steps would move the peaks."""
-    return _find_all_convolutions(source)[-1]
+def find_heads(source: Path) -> list[str]:
+    """The convolutions after which there is no other: one gives the heatmaps of a pose model, a
+    detector with several levels has some for each. Coarse steps in them would move the peaks."""
+    tail = set(find_tail(source))
+    nodes = _load_graph(source).node
+    return [str(n.name) for n in nodes if n.op_type == "Conv" and n.name in tail]
 
 
-def _find_all_convolutions(source: Path) -> list[str]:
-    graph = onnx.load(str(source), load_external_data=False).graph
-    return [str(n.name) for n in graph.node if n.op_type == "Conv"]
+def find_tail(source: Path) -> list[str]:
+    """Nodes after which there is no convolution but themselves: heads, and what reads them."""
+    tail: list[str] = []
+    read_by_convolutions: set[str] = set()
+    for node in reversed(_load_graph(source).node):
+        followed = not read_by_convolutions.isdisjoint(node.output)
+        if not followed:
+            tail.append(str(node.name))
+        if followed or node.op_type == "Conv":
+            read_by_convolutions.update(node.input)
+    return tail[::-1]
+
+
+def _load_graph(source: Path) -> onnx.GraphProto:
+    return onnx.load(str(source), load_external_data=False).graph
 
 
 def find_matching_nodes(source: Path, pattern: str) -> list[str]:

@@ -8,7 +8,8 @@ from okdhp_edge.artifacts.card import compute_sha256, write_card
 from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.quantize.graph import openvino, strongly_typed
 from okdhp_edge.quantize.graph.bias import apply_bias_correction
-from okdhp_edge.quantize.graph.onnx_qdq import find_head, write_qdq
+from okdhp_edge.quantize.graph.graph_rewrites import quantize_after_hard_swish
+from okdhp_edge.quantize.graph.onnx_qdq import find_heads, write_qdq
 from okdhp_edge.quantize.graph.saturation import analyze_saturation
 from okdhp_edge.quantize.graph.tensorrt import check_qdq_rules
 from okdhp_edge.quantize.search.inputs import QuantizationInputs
@@ -28,6 +29,7 @@ def write_artifact(
         else:
             _write_qdq(plan, profile, inputs, onnx_file, Path(scratch))
             if profile.format == "openvino":
+                quantize_after_hard_swish(onnx_file)
                 openvino.convert(onnx_file, folder / name)
         safe = _is_safe(plan, profile, onnx_file)
     if profile.strongly_typed:
@@ -50,8 +52,8 @@ def _write_qdq(
     source = inputs.float_model
     if plan.bias_correction:
         source = scratch / "corrected.onnx"
-        # The head stays float, so nothing is lost in it that could be made up for.
-        kept = (*plan.keep_float, find_head(inputs.float_model))
+        # Heads stay float, so nothing is lost in them that could be made up for.
+        kept = (*plan.keep_float, *find_heads(inputs.float_model))
         apply_bias_correction(inputs.float_model, source, inputs.statistics, profile, kept)
     write_qdq(source, target, plan.ranges(inputs), profile, keep_float=plan.keep_float)
 

@@ -13,7 +13,7 @@ from okdhp_edge.quantize.graph.bias import (
     compute_mean_shift,
     quantize_dequantize,
 )
-from okdhp_edge.quantize.graph.onnx_qdq import find_head
+from okdhp_edge.quantize.graph.onnx_qdq import find_heads
 from okdhp_edge.quantize.ranges.observe import observe
 from tests.helpers.made_onnx import conv_net
 
@@ -80,7 +80,7 @@ def test_the_quantized_nets_mean_output_comes_closer(tmp_path, with_bias):
 def test_what_stays_float_is_not_corrected(tmp_path):
     source = conv_net(tmp_path / "float.onnx", channels=(3, 8, 4), kernel=1, bias=True)
     crops = [np.full((1, 8, 8, 3), 200, np.uint8)]
-    head_ = find_head(source)
+    (head_,) = find_heads(source)
     apply_bias_correction(source, tmp_path / "c.onnx", observe(source, crops), PER_TENSOR, (head_,))
     before, after = (
         {n.name: n.input[2] for n in onnx.load(str(path)).graph.node if n.op_type == "Conv"}

@@ -16,7 +16,7 @@ from okdhp_edge.errors import BackendError, ModelError
 from okdhp_edge.export.strip import strip
 from okdhp_edge.export.to_onnx import simplify, write_onnx
 from okdhp_edge.network.build import build_network
-from okdhp_edge.quantize.graph.onnx_qdq import find_convolutions, find_head, write_qdq
+from okdhp_edge.quantize.graph.onnx_qdq import find_convolutions, find_heads, write_qdq
 from okdhp_edge.quantize.graph.strongly_typed import to_strongly_typed
 from okdhp_edge.quantize.graph.tensorrt import (
     DEFAULT_TARGETS,
@@ -88,7 +88,7 @@ def full_size(request, tmp_path_factory):
 @needs_rtx
 def test_every_convolution_but_the_head_is_int8_in_tensorrts_own_network(full_size):
     source, target, _ = full_size
-    assert find_float_convolutions(target) == [find_head(source)]
+    assert find_float_convolutions(target) == find_heads(source)
 
 
 @needs_rtx
@@ -98,7 +98,7 @@ def test_layers_kept_float_are_the_ones_found(full_size, tmp_path):
     write_qdq(source, tmp_path / "m.onnx", ranges, get_profile("tensorrt"), keep_float=kept)
     to_strongly_typed(tmp_path / "m.onnx")
     assert sorted(find_float_convolutions(tmp_path / "m.onnx")) == sorted(
-        [*kept, find_head(source)]
+        [*kept, *find_heads(source)]
     )
 
 
