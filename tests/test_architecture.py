@@ -5,7 +5,11 @@ import graphlib
 
 import pytest
 
-from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR, SHIPPED_MODELS
+from okdhp_edge.artifacts.model_store import (
+    SHIPPED_DETECTOR,
+    SHIPPED_FLOAT_MODELS,
+    SHIPPED_MODELS,
+)
 from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "okdhp_edge"
@@ -49,18 +53,22 @@ def test_no_large_file_is_tracked():
                            text=True, check=True).stdout.split("\0")  # fmt: skip
     files = {n: REPOSITORY / n for n in names if n and (REPOSITORY / n).is_file()}
     sizes = {n: f.stat().st_size for n, f in files.items()}
+    shipped = (*SHIPPED_MODELS, SHIPPED_DETECTOR)
     folders = [
         f"models/{model}/int8/{runtime}/"
-        for model in (*SHIPPED_MODELS, SHIPPED_DETECTOR)
+        for model in shipped
+        if model not in SHIPPED_FLOAT_MODELS
         for runtime in ("openvino", "onnxruntime", "tensorrt")
     ]
-    shipped = (*SHIPPED_MODELS, SHIPPED_DETECTOR)
+    float_folders = [f"models/{model}/fp32/" for model in SHIPPED_FLOAT_MODELS]
     weights = [f"models/{model}/weights.safetensors" for model in shipped]
     assert all(sizes.get(name, 0) <= 8e6 for name in weights)
-    known = (*folders, *weights)
+    known = (*folders, *float_folders, *weights)
     assert not [n for n, s in sizes.items() if s > 500_000 and not n.startswith(known)]
     for folder in folders:
         assert 0 < sum(s for n, s in sizes.items() if n.startswith(folder)) < 6e6
+    for folder in float_folders:
+        assert 0 < sum(s for n, s in sizes.items() if n.startswith(folder)) < 11e6
 
 
 def test_no_modules_import_one_another_in_a_circle():

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR
+from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR, SHIPPED_FLOAT_MODELS
 from okdhp_edge.system.files import write_text
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 MODELS = ("lite", "full")
+"""Trained here."""
 _PEERS = {
     "MoveNet Lightning INT8": "MoveNet Lightning INT8",
     "MoveNet Thunder f32, 256x256": "MoveNet Thunder f32",
@@ -25,6 +26,8 @@ _PEERS = {
     "lite INT8, onnxruntime": "lite INT8, ONNX Runtime",
     "full INT8, openvino": "full INT8, OpenVINO",
     "full INT8, onnxruntime": "full INT8, ONNX Runtime",
+    "large FP32, openvino": "large f32, OpenVINO",
+    "large FP32, onnxruntime": "large f32, ONNX Runtime",
 }
 
 
@@ -304,8 +307,9 @@ def main() -> None:
     for model in MODELS:
         own = {"accuracy": accuracy(model), "slices": slices(model)}
         pages[ROOT / "models" / model / "README.md"] = shared | own
-    own = {"accuracy": accuracy(SHIPPED_DETECTOR)}
-    pages[ROOT / "models" / SHIPPED_DETECTOR / "README.md"] = shared | own
+    for imported in (*SHIPPED_FLOAT_MODELS, SHIPPED_DETECTOR):
+        own = {"accuracy": accuracy(imported)}
+        pages[ROOT / "models" / imported / "README.md"] = shared | own
     for path, tables in pages.items():
         write_text(path, filled(path.read_text(encoding="utf-8"), tables))
 

@@ -1,7 +1,7 @@
 """Whole images in, everybody's joints out: COCO AP and milliseconds an image, beside rivals.
 
     python benchmarks/accuracy/end_to_end.py --coco PATH [--yolo FOLDER] [--detectors FILE.onnx ...]
-        [--models lite full] [--threads 2]
+        [--models lite full large] [--threads 2]
 
 Every contender finds the persons itself. Ours: each model with the shipped detector and, for
 comparison, with each of `--detectors` (ONNX files of others). `--yolo` is a folder with a
@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR
+from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR, SHIPPED_FLOAT_MODELS, SHIPPED_MODELS
 from okdhp_edge.backends.selection import load_backend
 from okdhp_edge.data.detection import DetectionSample, load_detection
 from okdhp_edge.data.load import load
@@ -67,7 +67,8 @@ class Contender(NamedTuple):
 
 def make_ours(model: str, detector: str, threads: int) -> Contender:
     """A pose model of ours in the boxes of a detector."""
-    backend = load_backend(model, "openvino", "int8", threads, lambda _: None).backend
+    precision = "fp32" if model in SHIPPED_FLOAT_MODELS else "int8"
+    backend = load_backend(model, "openvino", precision, threads, lambda _: None).backend
     estimator = PoseEstimator(backend, StageClock())
     usual = open_detector(detector, backend="openvino", threads=threads)
     many = open_detector(detector, backend="openvino", threads=threads, min_score=AP_SCORE)
@@ -83,7 +84,8 @@ def make_ours(model: str, detector: str, threads: int) -> Contender:
             people.append(Person(points, score * detection.score))
         return people
 
-    return Contender(f"{model} INT8, {Path(detector).stem}", find, usual)
+    shown = {"fp32": "f32", "int8": "INT8"}[precision]
+    return Contender(f"{model} {shown}, {Path(detector).stem}", find, usual)
 
 
 def make_yolo(folder: Path, threads: int) -> Contender:
@@ -215,7 +217,7 @@ def main() -> None:
     parser.add_argument("--coco", type=Path, required=True)
     parser.add_argument("--yolo", type=Path)
     parser.add_argument("--detectors", type=Path, nargs="*", default=[])
-    parser.add_argument("--models", nargs="*", default=["lite", "full"])
+    parser.add_argument("--models", nargs="*", default=SHIPPED_MODELS)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     cv2.setNumThreads(options.threads)

@@ -1,7 +1,7 @@
 """Our models and what people would pick instead, on the same persons in the same boxes.
 
     python benchmarks/accuracy/peers.py --lspet PATH --coco PATH --movenet FILE.tflite \
-        --thunder FILE.onnx [--tinypose FILE.onnx ...] [--nobody coco:FILE ...] [--models lite full]
+        --thunder FILE.onnx [--tinypose FILE.onnx ...] [--nobody coco:FILE ...] [--models NAMES]
 
 Needs `pip install ai-edge-litert` for Lightning, and next to each ONNX file its description
 (`models/people/thunder.toml`, `models/people/tinypose.toml`). Our float rows are exported from the
@@ -270,6 +270,11 @@ def over_float(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str,
     }}  # fmt: skip
 
 
+def is_shipped(name: str) -> bool:
+    """Whether a contender is what users get: of our models with INT8 that, not their float."""
+    return "FP32" not in name or name.split(maxsplit=1)[0] in model_store.SHIPPED_FLOAT_MODELS
+
+
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     import matplotlib as mpl
 
@@ -301,7 +306,7 @@ def main() -> None:
     parser.add_argument("--thunder", type=Path, required=True)
     parser.add_argument("--tinypose", type=Path, nargs="*", default=[])
     parser.add_argument("--nobody", nargs="*", default=[], help="sets of boxes without anybody")
-    parser.add_argument("--models", nargs="+", default=["lite", "full"])
+    parser.add_argument("--models", nargs="+", default=model_store.SHIPPED_MODELS)
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     cv2.setNumThreads(1)
@@ -322,11 +327,11 @@ def main() -> None:
                 ExportOptions(out=scratch / name, data=f"coco:{asked.coco}@all"),
             )
             for runtime in ("openvino", "onnxruntime"):
+                contenders.append(Ours(name, runtime, "fp32", in_float, asked.threads, closing))
+                if name in model_store.SHIPPED_FLOAT_MODELS:
+                    continue
                 int8 = model_store.find_artifact(model_store.resolve_model(name), runtime, "int8")
-                contenders += [
-                    Ours(name, runtime, "int8", int8, asked.threads, closing),
-                    Ours(name, runtime, "fp32", in_float, asked.threads, closing),
-                ]
+                contenders.append(Ours(name, runtime, "int8", int8, asked.threads, closing))
         found = {
             kind: {
                 c.name: [find_joints(c, s.image.read(), s.box) for s in poses.samples]
@@ -363,7 +368,7 @@ def main() -> None:
         })  # fmt: skip
     for row in rows:
         row.update(over_float(row, rows))
-    plot([row for row in rows if "FP32" not in row["name"]], RESULTS / "peers.png")
+    plot([row for row in rows if is_shipped(row["name"])], RESULTS / "peers.png")
     record = {
         "command": "python benchmarks/accuracy/peers.py --lspet PATH --coco PATH "
         "--movenet FILE.tflite --thunder FILE.onnx --tinypose FILE.onnx FILE.onnx "

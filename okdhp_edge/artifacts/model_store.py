@@ -24,8 +24,10 @@ DEFAULT_RECIPE = "demo"
 _PACKAGE = Path(str(resources.files("okdhp_edge")))
 _WHEEL_ROOT, _CHECKOUT_ROOT = _PACKAGE / "shipped", _PACKAGE.parent  # of a wheel, of a checkout
 BEST_CHECKPOINT_NAME, SHIPPED_WEIGHTS_NAME = "best.safetensors", "weights.safetensors"
-SHIPPED_MODELS = ("lite", "full")
-"""Those that come with the package as INT8; the first is what runs if nothing else is said."""
+SHIPPED_MODELS = ("lite", "full", "large")
+SHIPPED_FLOAT_MODELS = ("large",)
+"""Those of them without INT8."""
+"""Those that come with the package; the first is what runs if nothing else is said."""
 SHIPPED_DETECTOR = "person"
 """The person detector that comes with the package as INT8."""
 
@@ -73,15 +75,19 @@ def find_default_model() -> Path:
     Raises:
         ModelError: neither exists.
     """
-    # In a checkout the shipped ones lie there too, as INT8 alone.
-    shipped = (*SHIPPED_MODELS, SHIPPED_DETECTOR)
-    mine = [
-        card for card in _list_cards(MODELS)
-        if _find_root(card).name not in shipped or (_find_root(card) / FP32 / CARD_NAME).is_file()
-    ]  # fmt: skip
+    mine = [card for card in _list_cards(MODELS) if not _is_shipped(_find_root(card))]
     newest = sorted(mine, key=lambda p: p.stat().st_mtime_ns, reverse=True)
     chosen = next((card for card in newest if not _is_detector(card)), None)
     return find_shipped_folder(SHIPPED_MODELS[0]) if chosen is None else _find_root(chosen)
+
+
+def _is_shipped(root: Path) -> bool:
+    """Whether a folder of a checkout's `models/` holds what came with it, and no export of it."""
+    if root.name in SHIPPED_FLOAT_MODELS:
+        return not (root / INT8).is_dir()
+    return (
+        root.name in (*SHIPPED_MODELS, SHIPPED_DETECTOR) and not (root / FP32 / CARD_NAME).is_file()
+    )
 
 
 def _is_detector(card: Path) -> bool:

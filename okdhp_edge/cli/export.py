@@ -87,6 +87,9 @@ def export(
     sm: Sm = None,
     batch: Annotated[str, typer.Option(help="Fixed batch size, or `dynamic`.")] = "1",
     simplify: Annotated[bool, typer.Option(help="Simplify with onnxsim.")] = True,
+    pytorch: Annotated[
+        bool, typer.Option(help="Keep PyTorch weights beside the ONNX file, for --backend pytorch.")
+    ] = True,
     box_padding: Annotated[
         float | None,
         typer.Option(
@@ -116,6 +119,7 @@ def export(
     with progress() as report:
         fp32 = export_branch(source, ExportOptions(
             out=folder, branch=branch, batch=batch_size, data=data, simplify=simplify,
+            pytorch=pytorch,
             box_padding=box_padding, command=command, report=report))  # fmt: skip
         made = [fp32]
         if int8:

@@ -17,7 +17,7 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="TOML file, or the name of a shipped recipe: demo, lite, full, person, "
+            help="TOML file, or the name of a shipped recipe: demo, lite, full, large, person, "
             "paper/..., lab/... Default: demo, on synthetic people."
         ),
     ] = None,
@@ -28,7 +28,7 @@ def train(
     start: Annotated[
         str | None,
         typer.Option(
-            help="Pretrained weights to fine-tune: lite, full, or a checkpoint. Without "
+            help="Pretrained weights to fine-tune: lite, full, large, or a checkpoint. Without "
             "--recipe, the schedule depends on the size of the data set."
         ),
     ] = None,

@@ -57,6 +57,8 @@ class ExportOptions:
         branch: `best` or a number.
         batch: fixed batch size, None leaves it free.
         data: KIND:PATH of the validation images; None takes the training run's.
+        pytorch: whether the branch's PyTorch weights are kept beside the ONNX file, for
+            `--backend pytorch`.
         box_padding: by how much boxes grow where the model is deployed; None: as in training.
         command: what the person typed, for the card.
     """
@@ -66,6 +68,7 @@ class ExportOptions:
     batch: int | None = 1
     data: str | None = None
     simplify: bool = True
+    pytorch: bool = True
     box_padding: float | None = None
     command: str = ""
     report: Report = ignore_progress
@@ -102,7 +105,8 @@ def _export_branch(checkpoint: Path, options: ExportOptions) -> Path:
         simplified = options.simplify and simplify(file, options.batch)
         copy_batch_in_reshapes(file)
         ensure_folded(file)
-        save_file(single.state_dict(), folder / BRANCH_WEIGHTS_NAME)
+        if options.pytorch:
+            save_file(single.state_dict(), folder / BRANCH_WEIGHTS_NAME)
         if recipe.quantization and recipe.quantization.branch == branch:
             write_learned_ranges(checkpoint, recipe, net, file, folder / RANGES_FILE_NAME)
         card = _make_card(checkpoint, facts, branch, options, simplified=simplified)
@@ -128,6 +132,7 @@ def _make_card(
     simplified: bool,
 ) -> ModelCard:
     recipe = facts.recipe
+    network = make_branch_config(recipe.network, branch).model_dump(mode="json")
     return ModelCard(
         name=recipe.name, format="onnx", profile="float", precision="fp32",
         input=_make_deployed_spec(recipe.input_spec(), options), decoder=recipe.decoder_spec(),
@@ -135,7 +140,7 @@ def _make_card(
         files={}, model_file=MODEL_FILE_NAME, branch=branch, batch=options.batch,
         parent_sha256=compute_sha256(checkpoint), training_data=list_kinds(facts.data),
         terms=recipe.terms, simplified=simplified,
-        network=make_branch_config(recipe.network, branch).model_dump(mode="json"),
+        network=network if options.pytorch else None,
         command=options.command, version=__version__,
     )  # fmt: skip
 

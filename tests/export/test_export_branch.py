@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import open_backend
-from okdhp_edge.errors import DataError, GateError, ModelError
+from okdhp_edge.errors import BackendError, DataError, GateError, ModelError
 from okdhp_edge.export import export_branch as stage
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.network.branches import SingleBranch
@@ -67,6 +67,14 @@ def test_a_free_batch_runs_at_one_and_many(trained, tmp_path):
 def test_a_branch_can_be_chosen_by_number(trained, tmp_path, branch):
     card = read_card(export_branch(trained, ExportOptions(out=tmp_path, branch=branch)))
     assert card.branch == int(branch)
+
+
+def test_pytorch_weights_can_be_left_out(trained, tmp_path):
+    folder = export_branch(trained, ExportOptions(out=tmp_path, pytorch=False))
+    assert sorted(p.suffix for p in folder.iterdir() if p.name[0] != ".") == [".json", ".onnx"]
+    assert read_card(folder).network is None
+    with pytest.raises(BackendError, match="no PyTorch weights"):
+        open_backend("pytorch", BackendConfig(folder, read_card(folder), "fp32"))
 
 
 def test_a_branch_that_does_not_exist_is_named(trained, tmp_path):

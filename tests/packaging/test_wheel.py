@@ -32,4 +32,6 @@ def test_the_wheel_holds_the_package_and_the_models_alone(tmp_path):
         for runtime in ("openvino", "onnxruntime", "tensorrt"):
             assert f"okdhp_edge/shipped/{model}/int8/{runtime}/card.json" in names
         assert f"okdhp_edge/shipped/{model}/weights.safetensors" in names
+    for file in ("fp32/card.json", "fp32/model.onnx", "weights.safetensors"):
+        assert f"okdhp_edge/shipped/large/{file}" in names
     assert wheel.stat().st_size < 60e6

@@ -4,7 +4,12 @@ import sys
 import pytest
 
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR, SHIPPED_MODELS, resolve_recipe
+from okdhp_edge.artifacts.model_store import (
+    SHIPPED_DETECTOR,
+    SHIPPED_FLOAT_MODELS,
+    SHIPPED_MODELS,
+    resolve_recipe,
+)
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.recipe.recipe import read_recipe
@@ -70,16 +75,16 @@ def test_shipped_recipes_are_found_by_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", [*SHIPPED_MODELS, SHIPPED_DETECTOR])
 def test_the_recipe_is_that_of_the_model_that_is_shipped(name):
     recipe = read_recipe(REPOSITORY / f"models/{name}/recipe.toml")
-    card = read_card(REPOSITORY / f"models/{name}/int8/openvino")
+    folder = "fp32" if name in SHIPPED_FLOAT_MODELS else "int8/openvino"
+    card = read_card(REPOSITORY / f"models/{name}/{folder}")
     # Boxes may grow by another factor where a model is deployed.
     padding = {"box_padding": card.input.box_padding}
     assert recipe.input_spec().model_copy(update=padding) == card.input
     assert recipe.decoder_spec() == card.decoder
-    is_detector = name == SHIPPED_DETECTOR
-    expected = HeatmapKind.BOXES if is_detector else HeatmapKind.PRESENCE
-    assert recipe.decoder_spec().kind is expected
+    kinds = {SHIPPED_DETECTOR: HeatmapKind.BOXES, "large": HeatmapKind.GAUSSIAN}
+    assert recipe.decoder_spec().kind is kinds.get(name, HeatmapKind.PRESENCE)
     assert recipe.terms == card.terms
-    assert ("Apache-2.0" if is_detector else "research use") in recipe.terms
+    assert ("Apache-2.0" if name in kinds else "research use") in recipe.terms
 
 
 def test_the_default_recipe_is_found():

@@ -1,20 +1,28 @@
 """A detector that others made through the whole pipeline, with the boxes of its own heads."""
 
+import dataclasses
+
 import cv2
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import BackendConfig
-from okdhp_edge.backends.registry import open_backend
+from okdhp_edge.backends.registry import get_profile, open_backend
 from okdhp_edge.errors import ModelError, OkdhpError, RecipeError
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.inference.open_detector import open_detector
 from okdhp_edge.inference.person_detector import PersonDetector
 from okdhp_edge.network.onnx_network import read_onnx_network
 from okdhp_edge.pose.crop import box_iou
-from okdhp_edge.quantize.graph.onnx_qdq import find_convolutions, find_heads
+from okdhp_edge.quantize.graph.graph_rewrites import quantize_after_hard_swish
+from okdhp_edge.quantize.graph.onnx_qdq import find_convolutions, find_heads, write_qdq
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
+from okdhp_edge.quantize.ranges.calibrators import compute_ranges
+from okdhp_edge.quantize.ranges.observe import observe
+from okdhp_edge.quantize.ranges.statistics import observe_input_range
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.helpers.foreign_detector import SIDE, write_foreign_detector
@@ -94,6 +102,27 @@ def test_its_heads_stay_float_in_int8(exported):
         with open_backend(name, BackendConfig(int8 / name, card, "int8")) as backend:
             shift = np.abs(backend.infer(_image()[None]) - expected)
         assert np.median(shift[:, 1:]) < 1.0 and shift[:, 0].max() < 0.1
+
+
+def _run(path):
+    return ort.InferenceSession(path).run(None, {"image": _image()[None]})[0]
+
+
+def test_only_the_result_of_a_hard_swish_is_quantized(exported, tmp_path):
+    source, file = exported / "model.onnx", tmp_path / "qdq.onnx"
+    ranges = compute_ranges(observe(source, [_image()[None]]), "minmax")
+    plain = dataclasses.replace(get_profile("openvino"), rewrite=False)
+    write_qdq(source, file, ranges | observe_input_range(source), plain)
+    before = onnx.load(file).graph.node
+    quantize_after_hard_swish(file)
+    after = onnx.load(file).graph.node
+    makers = {name: node.op_type for node in after for name in node.output}
+    swishes = [node for node in after if node.op_type == "HardSwish"]
+    assert swishes and {makers[node.input[0]] for node in swishes} == {"Conv"}
+    count = [[n.op_type for n in nodes].count("QuantizeLinear") for nodes in (before, after)]
+    assert count[0] - count[1] == len(swishes)
+    shift = np.abs(_run(file) - _run(source))
+    assert np.median(shift[:, 1:]) < 1.0
 
 
 @pytest.mark.parametrize(
