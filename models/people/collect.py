@@ -122,10 +122,6 @@ SOURCES = {
         "Vigneshraj15/SportsActivityDetection", "624cd21", ("train/", "test/", "valid/"), None,
         _sports_of_people,
     ),
-    "sports6": Source("AKSYOA/NN-Sports-Image-Classification", "28799b1", ("data/Train/",)),
-    "streets": Source(
-        "LS-chen/Pedestrian-behavior-detection-and-prediction", "26cfc4c", ("JPEGImages/",)
-    ),
     "captions": Source("nsimsiri/Image-Captioning", "5a11937", ("data/resized2014/",)),
     "rooms": Source("lehtoneo/cross-platform-inference-data-api", "be34c32", ("ade20k/",)),
 }  # fmt: skip

@@ -66,6 +66,14 @@ Sm = Annotated[
     ),
 ]
 
+KeepPytorch = Annotated[
+    bool,
+    typer.Option(
+        "--pytorch/--no-pytorch",
+        help="Keep PyTorch weights beside the ONNX file, for --backend pytorch.",
+    ),
+]
+
 
 @handle_errors
 def export(
@@ -87,9 +95,7 @@ def export(
     sm: Sm = None,
     batch: Annotated[str, typer.Option(help="Fixed batch size, or `dynamic`.")] = "1",
     simplify: Annotated[bool, typer.Option(help="Simplify with onnxsim.")] = True,
-    pytorch: Annotated[
-        bool, typer.Option(help="Keep PyTorch weights beside the ONNX file, for --backend pytorch.")
-    ] = True,
+    pytorch: KeepPytorch = True,
     box_padding: Annotated[
         float | None,
         typer.Option(
@@ -119,8 +125,7 @@ def export(
     with progress() as report:
         fp32 = export_branch(source, ExportOptions(
             out=folder, branch=branch, batch=batch_size, data=data, simplify=simplify,
-            pytorch=pytorch,
-            box_padding=box_padding, command=command, report=report))  # fmt: skip
+            pytorch=pytorch, box_padding=box_padding, command=command, report=report))  # fmt: skip
         made = [fp32]
         if int8:
             wanted = QuantizeOptions(
