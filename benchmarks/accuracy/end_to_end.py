@@ -6,7 +6,7 @@
 Every contender finds the persons itself. Ours: each model with the shipped detector and, for
 comparison, with each of `--detectors` (ONNX files of others). `--yolo` is a folder with a
 YOLOv8-pose export in OpenVINO's format. AP is COCO's, on all images of the set; the models see each
-box of a score from 0.05 on there. Times are of the thresholds that are used in practice (ours 0.3,
+box of a score from 0.05 on there. Times are of the thresholds that are used in practice (ours 0.25,
 YOLOv8's 0.25), in one process and in turns, on images of about one, three and ten labelled persons;
 medians. The shares are of persons at least 60 px high whose labelled box a detector's overlaps by
 half, with false boxes per image at the same threshold.

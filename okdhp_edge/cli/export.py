@@ -66,6 +66,10 @@ Sm = Annotated[
     ),
 ]
 
+BoxPadding = Annotated[
+    float | None,
+    typer.Option(min=1, max=3, help="Box padding factor at inference time. Default: as trained."),
+]
 KeepPytorch = Annotated[
     bool,
     typer.Option(
@@ -96,12 +100,7 @@ def export(
     batch: Annotated[str, typer.Option(help="Fixed batch size, or `dynamic`.")] = "1",
     simplify: Annotated[bool, typer.Option(help="Simplify with onnxsim.")] = True,
     pytorch: KeepPytorch = True,
-    box_padding: Annotated[
-        float | None,
-        typer.Option(
-            min=1, max=3, help="Box padding factor at inference time. Default: as trained."
-        ),
-    ] = None,
+    box_padding: BoxPadding = None,
     out: Annotated[Path | None, typer.Option(help="Default: next to the checkpoint.")] = None,
 ) -> None:
     """Export one branch to verified ONNX and, with --int8, quantize it within --max-drop."""

@@ -8,7 +8,7 @@ from okdhp_edge.inference.top_down import crop_for, image_from_heatmap
 from okdhp_edge.pose.crop import apply
 from okdhp_edge.pose.preprocess import Image
 
-MIN_DETECTION_SCORE = 0.3
+MIN_DETECTION_SCORE = 0.25
 """Score of a box from which a person is looked for in it; the joints found there decide whether
 there is one."""
 

@@ -18,6 +18,7 @@ from okdhp_edge.network.graph_view import (
 )
 
 _Array = NDArray[Any]
+_LEFT_KINDS, _RIGHT_KINDS = ["Conv", "Conv", "Relu"], ["Conv", "Relu", "Conv", "Conv", "Relu"]
 
 
 class _ShuffleUnit(NamedTuple):
@@ -73,17 +74,23 @@ def _read_shuffle_unit(graph: GraphView, shuffle: onnx.NodeProto) -> _ShuffleUni
     split = graph.find_maker(left_half, "Split")
     if split is None or list(split.output) != [left_half, right_half]:
         return None
-    if [n.op_type for n in right] != ["Conv", "Relu", "Conv", "Conv", "Relu"]:
+    inner = (left_half, right_half, concat.output[0])
+    if not all(map(graph.has_one_reader, inner)) or not graph.is_never_negative(split.input[0]):
         return None
-    if [n.op_type for n in left] not in ([], ["Conv", "Conv", "Relu"]):
-        return None
-    if not graph.is_never_negative(split.input[0]):
+    kinds = [n.op_type for n in left], [n.op_type for n in right]
+    if kinds[0] not in ([], _LEFT_KINDS) or kinds[1] != _RIGHT_KINDS:
         return None
     unit = _ShuffleUnit(
         split.input[0], shuffle.output[0], _convolutions(left), _convolutions(right),
         {n.output[0] for n in (split, concat, shuffle, *left, *right)},
     )  # fmt: skip
-    return unit if _has_known_shapes(graph, unit) else None
+    return unit if _halves(graph, split) and _has_known_shapes(graph, unit) else None
+
+
+def _halves(graph: GraphView, split: onnx.NodeProto) -> bool:
+    """Whether the parts of a split are equal."""
+    sizes = graph.constants.get(split.input[1]) if len(split.input) > 1 else None
+    return sizes is None or len(set(sizes.tolist())) == 1
 
 
 def _follow_chain(graph: GraphView, name: str) -> tuple[list[onnx.NodeProto], str]:
@@ -109,24 +116,29 @@ def _has_known_shapes(graph: GraphView, unit: _ShuffleUnit) -> bool:
         return False
     depthwise = [unit.right[1], *unit.left[:1]]
     pointwise = [unit.right[0], unit.right[2], *unit.left[1:]]
-    if any(graph.constants[n.input[1]].shape[2:] != (1, 1) for n in pointwise):
+    plain = {"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1]}
+    if any(_get_settings(graph, n) != plain for n in pointwise):
         return False
     if any(get_attributes(n).get("group", 1) != 1 for n in pointwise):
         return False
     if any(get_attributes(n).get("group") != len(graph.constants[n.input[1]]) for n in depthwise):
         return False
-    settings = [_get_depthwise_settings(graph, n) for n in depthwise]
-    unchanged = bool(unit.left) or settings[0]["strides"] == [1, 1]
+    settings = [_get_settings(graph, n) for n in depthwise]
+    kernel = settings[0]["kernel_shape"]
+    keeps_size = {"kernel_shape": kernel, "strides": [1, 1], "dilations": [1, 1],
+                  "pads": [side // 2 for side in kernel * 2]}  # fmt: skip
+    unchanged = bool(unit.left) or settings[0] == keeps_size
     return unchanged and all(s == settings[0] for s in settings)
 
 
-def _get_depthwise_settings(graph: GraphView, node: onnx.NodeProto) -> dict[str, list[int]]:
-    height, width = graph.constants[node.input[1]].shape[2:]
+def _get_settings(graph: GraphView, node: onnx.NodeProto) -> dict[str, list[int]]:
+    """Of a convolution, without its groups."""
     given = get_attributes(node)
     return {
-        "kernel_shape": [height, width],
+        "kernel_shape": list(graph.constants[node.input[1]].shape[2:]),
         "strides": list(given.get("strides", [1, 1])),
         "pads": list(given.get("pads", [0, 0, 0, 0])),
+        "dilations": list(given.get("dilations", [1, 1])),
     }
 
 
@@ -152,7 +164,7 @@ def _fold(unit: _ShuffleUnit, graph: GraphView) -> _Folded:
     # Channel i of either half lands at 2i and 2i + 1.
     order = np.arange(len(last[0])).reshape(2, -1).T.reshape(-1)
     last = last[0][order], last[1][order]
-    settings = _get_depthwise_settings(graph, unit.right[1])
+    settings = _get_settings(graph, unit.right[1])
     name = unit.result
     folded = _Folded([], [])
     _append(folded, "Conv", unit.source, f"{name}_first", first, kernel_shape=[1, 1])

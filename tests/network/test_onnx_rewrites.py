@@ -80,6 +80,28 @@ def test_a_unit_whose_input_may_be_negative_stays(tmp_path):
     assert CHANNEL_SHUFFLE in kinds and "Split" in kinds
 
 
+class _ReadByOthers(_ShuffleUnit):
+    """The half that is handed on is read once more."""
+
+    def forward(self, x):
+        half = x.chunk(2, dim=1)[0]
+        return super().forward(x) + torch.cat([half, half], dim=1)
+
+
+def test_a_unit_that_others_read_stays(tmp_path):
+    net = nn.Sequential(_stem(), nn.ReLU(), _ReadByOthers())
+    path = _export(tmp_path, net)
+    model = onnx.load(path)
+    # Exporters split once for each reader.
+    splits = [node for node in model.graph.node if node.op_type == "Split"]
+    for node in model.graph.node:
+        for at, name in enumerate(node.input):
+            if len(splits) > 1 and name == splits[1].output[0]:
+                node.input[at] = splits[0].output[0]
+    onnx.save(model, path)
+    assert CHANNEL_SHUFFLE in _check_same(path)
+
+
 class _ReadTwice(nn.Module):
     def __init__(self) -> None:
         super().__init__()
