@@ -81,10 +81,12 @@ def initialize_from(
     theirs = checkpoint.load_net_tensors(path)
     axes = _find_joint_axes(config, len(skeleton))
     source = skeleton.find_columns(facts.skeleton.skeleton())
+    # A detector's boxes have channels after those of its classes.
+    boxes = range(len(facts.skeleton.joints), facts.channels)
     mine = net.state_dict()
     left = [
         name for name, tensor in mine.items()
-        if not _copy_matching(tensor, theirs.get(name), axes.get(name), source.tolist())
+        if not _copy_matching(tensor, theirs.get(name), axes.get(name), [*source.tolist(), *boxes])
     ]  # fmt: skip
     net.load_state_dict(mine)
     kept = [j for j, column in zip(skeleton.joints, source, strict=True) if column >= 0]

@@ -24,7 +24,7 @@ OPTIONS = {
     "train": {"recipe", "data", "start", "val_data", "out", "resume", "epochs", "seed", "device",
               "precision", "workers"},
     "export": {"checkpoint", "branch", "int8", "data", "calibration", "max_drop", "profile",
-               "calibrator", "keep_float", "tune", "qat", "sm", "batch", "simplify",
+               "calibrator", "keep_float", "tune", "qat", "sm", "batch", "simplify", "pytorch",
                "box_padding", "out"},
     "run": {"source", "size", "fps", "policy", "stride", "max_fps", "max_frames", "people",
             "detector", "detect_every", "max_people", "smooth", "threshold", "model", "backend",

@@ -101,6 +101,16 @@ def test_an_export_without_its_card_is_one_line(int8_detector, tmp_path):
         open_detector(alone)
 
 
+def test_training_goes_on_from_a_detector_with_its_boxes(trained_detector, tmp_path):
+    recipe = detector_recipe(start=str(trained_detector)).changed(epochs=0)
+    options = TrainingOptions(out=tmp_path, device="cpu", workers=0)
+    kept = train(recipe, DETECTOR_DATA, options)
+    before, after = (
+        json.loads(p.with_suffix(".json").read_text()) for p in (trained_detector, kept)
+    )
+    assert after["scores"] == pytest.approx(before["scores"], abs=0.01)
+
+
 def test_quantization_aware_training_takes_a_detector(trained_detector, tmp_path):
     # So little that what was learned before stays.
     optimizer = {"epochs": 1, "batch_size": 16, "lr": 1e-4}
@@ -110,7 +120,7 @@ def test_quantization_aware_training_takes_a_detector(trained_detector, tmp_path
     options = TrainingOptions(out=tmp_path, device="cpu", workers=0)
     best = train(recipe, DETECTOR_DATA, options)
     scores = json.loads(best.with_suffix(".json").read_text())["scores"]
-    assert scores["branch0"] > 2
+    assert scores["branch0"] > 5
     assert scores["int8"] == pytest.approx(scores["branch0"], abs=5)
 
 
