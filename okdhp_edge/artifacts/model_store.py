@@ -25,9 +25,9 @@ _PACKAGE = Path(str(resources.files("okdhp_edge")))
 _WHEEL_ROOT, _CHECKOUT_ROOT = _PACKAGE / "shipped", _PACKAGE.parent  # of a wheel, of a checkout
 BEST_CHECKPOINT_NAME, SHIPPED_WEIGHTS_NAME = "best.safetensors", "weights.safetensors"
 SHIPPED_MODELS = ("lite", "full", "large")
+"""Those that come with the package; the first is what runs if nothing else is said."""
 SHIPPED_FLOAT_MODELS = ("large",)
 """Those of them without INT8."""
-"""Those that come with the package; the first is what runs if nothing else is said."""
 SHIPPED_DETECTOR = "person"
 """The person detector that comes with the package as INT8."""
 

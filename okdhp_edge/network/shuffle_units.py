@@ -48,8 +48,8 @@ def fold_shuffle_units(graph: onnx.GraphProto) -> None:
     convolution's filters. Up to four times the multiplications, without moving a channel:
     PP-TinyPose takes three quarters of its time in OpenVINO, in float.
     """
-    while (found := _find_shuffle_unit(GraphView(graph))) is not None:
-        folded = _fold(found, GraphView(graph))
+    while (found := _find_shuffle_unit(view := GraphView(graph))) is not None:
+        folded = _fold(found, view)
         graph.initializer.extend(folded.initializers)
         nodes = [node for node in graph.node if node.output[0] not in found.nodes]
         at = next(i for i, node in enumerate(graph.node) if found.result in node.output)

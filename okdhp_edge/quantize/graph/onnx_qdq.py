@@ -38,8 +38,8 @@ def write_qdq(
 
     Args:
         ranges: of every tensor that may be quantized, by name in `source`.
-        keep_float: names of nodes that stay as they are; heads and what
-            follows them are always among them.
+        keep_float: names of nodes that stay as they are; heads and what follows them are
+            always among them.
         only: names of the only nodes that are quantized; empty: all that the profile wants.
     """
     # Its advice to pre-process does not apply: the export has folded and simplified already.
@@ -103,24 +103,28 @@ def _to_tensors_data(ranges: Ranges) -> TensorsData:
 
 def find_convolutions(source: Path) -> list[str]:
     """Names of the convolutions that can be quantized, in order: all but the heads."""
-    heads = find_heads(source)
-    nodes = _load_graph(source).node
-    return [str(n.name) for n in nodes if n.op_type == "Conv" and n.name not in heads]
+    graph = _load_graph(source)
+    tail = set(_list_tail(graph))
+    return [str(n.name) for n in graph.node if n.op_type == "Conv" and n.name not in tail]
 
 
 def find_heads(source: Path) -> list[str]:
     """The convolutions after which there is no other: one gives the heatmaps of a pose model, a
     detector with several levels has some for each. Coarse steps in them would move the peaks."""
-    tail = set(find_tail(source))
-    nodes = _load_graph(source).node
-    return [str(n.name) for n in nodes if n.op_type == "Conv" and n.name in tail]
+    graph = _load_graph(source)
+    tail = set(_list_tail(graph))
+    return [str(n.name) for n in graph.node if n.op_type == "Conv" and n.name in tail]
 
 
 def find_tail(source: Path) -> list[str]:
     """Nodes after which there is no convolution but themselves: heads, and what reads them."""
+    return _list_tail(_load_graph(source))
+
+
+def _list_tail(graph: onnx.GraphProto) -> list[str]:
     tail: list[str] = []
     read_by_convolutions: set[str] = set()
-    for node in reversed(_load_graph(source).node):
+    for node in reversed(graph.node):
         followed = not read_by_convolutions.isdisjoint(node.output)
         if not followed:
             tail.append(str(node.name))
