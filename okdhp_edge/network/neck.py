@@ -1,6 +1,7 @@
 """A feature pyramid's top-down path: coarse maps, doubled, meet the encoder's finer ones."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from okdhp_edge.network.encoders import Encoder, count_output_channels
 
@@ -38,7 +39,6 @@ class TopDownNeck(nn.Module):
             _make_unit(a, b) for a, b in zip(reversed(widths), channels, strict=True)
         )
         self.between = nn.ModuleList(_make_block(width) for width in channels[:-1])
-        self.upsample = nn.Upsample(scale_factor=2.0)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """(B, channels, H / stride, W / stride)."""
@@ -50,10 +50,20 @@ class TopDownNeck(nn.Module):
         x = maps.pop()
         last = len(self.down) - 1
         for number, (down, across) in enumerate(zip(self.down, self.across, strict=True)):
-            x = self.upsample(down(x)) + across(maps.pop())
+            fine = maps.pop()
+            x = _upsample(down(x), fine) + across(fine)
             if number < last:
                 x = self.between[number](x)
         return x
+
+
+def _upsample(coarse_BCHW: Tensor, fine_BCHW: Tensor) -> Tensor:
+    """Each cell twice along both axes, without the last one of an odd axis of the finer map."""
+    size = fine_BCHW.shape[2:]
+    if [2 * n for n in coarse_BCHW.shape[2:]] == list(size):
+        return F.interpolate(coarse_BCHW, scale_factor=2.0, mode="nearest")
+    # For n = 2 m - 1 cells out of m, floor(i m / n) is floor(i / 2).
+    return F.interpolate(coarse_BCHW, size=tuple(size), mode="nearest")
 
 
 def _make_unit(channels_in: int, channels_out: int) -> nn.Sequential:

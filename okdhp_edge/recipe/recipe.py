@@ -35,8 +35,9 @@ from okdhp_edge.recipe.tables import (
 )
 from okdhp_edge.system.reading import read_toml
 
-# An hourglass halves its quarter-size maps four times.
-_HOURGLASS_MULTIPLE = 64
+# An hourglass halves its quarter-size maps four times. Encoders halve five times; a neck joins maps
+# whose sizes were rounded up at the last halving.
+_HOURGLASS_MULTIPLE, _ENCODER_MULTIPLE, _NECK_MULTIPLE = 64, 32, 16
 # Sixteen times what an H200 trains on at once.
 _MAX_STEP_PIXELS = 1 << 28
 
@@ -82,6 +83,7 @@ class Recipe(StrictTable):
         branches, sigmas = len(self.network.branches), self.heatmap.branch_sigmas
         if sigmas and (len(sigmas) != branches or sigmas[0] != self.heatmap.sigma):
             raise ValueError("heatmap.branch_sigmas needs one sigma per branch, the first = sigma")
+        self._check_size()
         self._check_cost()
         if self.freeze.to_stride and self.network.kind == "onnx":
             raise ValueError("freeze.to_stride needs an encoder or an hourglass")
@@ -112,13 +114,20 @@ class Recipe(StrictTable):
                 "network.boxes keeps a file's own output: set branches = [1], epochs = 0"
             )
 
+    def _check_size(self) -> None:
+        network = self.network
+        has_neck = network.kind == "mobilepose" and network.neck is not None
+        multiple, owner = (
+            (_HOURGLASS_MULTIPLE, "an hourglass") if network.kind == "hourglass"
+            else (_NECK_MULTIPLE, "a neck") if has_neck
+            else (_ENCODER_MULTIPLE, "a network without neck")
+        )  # fmt: skip
+        if any(side % multiple for side in self.input.size):
+            raise ValueError(f"{owner} needs input.size in multiples of {multiple}")
+
     def _check_cost(self) -> None:
         """Refuse, by arithmetic alone, what no machine could build."""
         width, height = self.input.size
-        if self.network.kind == "hourglass" and (
-            width % _HOURGLASS_MULTIPLE or height % _HOURGLASS_MULTIPLE
-        ):
-            raise ValueError(f"an hourglass needs input.size in multiples of {_HOURGLASS_MULTIPLE}")
         pixels = self.optimizer.batch_size * self.augmentation.views * width * height
         if pixels > _MAX_STEP_PIXELS:
             raise ValueError(

@@ -17,14 +17,14 @@ class StrictTable(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-_Side = Annotated[int, Field(ge=32, le=2048, multiple_of=32)]
+_Side = Annotated[int, Field(ge=32, le=2048, multiple_of=16)]
 
 
 class InputTable(StrictTable):
     """`[input]`: the crop."""
 
     size: tuple[_Side, _Side] = (128, 128)
-    """Width and height in pixels."""
+    """Width and height in pixels: multiples of 32, or of 16 with `network.neck`."""
     box_padding: Annotated[float, Field(ge=1.0, le=3.0)] = 1.25
 
 

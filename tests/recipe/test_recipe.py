@@ -122,6 +122,13 @@ def test_the_old_spelling_of_a_table_is_read(tmp_path):
     assert read_recipe(tmp_path / "more.toml").optimizer.epochs == 7
 
 
+def test_a_neck_takes_sizes_in_multiples_of_16(tmp_path):
+    (tmp_path / "recipe.toml").write_text(
+        'name = "x"\n[network]\nkind = "mobilepose"\nneck = 4\n[input]\nsize = [112, 160]\n'
+    )
+    assert read_recipe(tmp_path / "recipe.toml").input.size == (112, 160)
+
+
 def test_reading_a_recipe_needs_no_torch():
     code = "import sys, okdhp_edge.recipe.recipe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0
@@ -132,6 +139,8 @@ def test_reading_a_recipe_needs_no_torch():
     [('[network]\nkind = "hourglass"\nwidth = 4000\nbranches = [8, 8]', "billion weights"),
      ('[network]\nkind = "mobilepose"\nbranches = [' + "1, " * 1000 + "1]", "at most 32"),
      ('[network]\nkind = "hourglass"\n[input]\nsize = [32, 32]', "multiples of 64"),
+     ('[network]\nkind = "mobilepose"\n[input]\nsize = [112, 160]', "multiples of 32"),
+     ('[network]\nkind = "mobilepose"\nneck = 4\n[input]\nsize = [120, 160]', "multiple of 16"),
      ('[network]\nkind = "mobilepose"\n[optimizer]\nbatch_size = 1000000', "than 268 million")],
 )  # fmt: skip
 def test_what_no_machine_could_build_is_refused_with_the_number(tmp_path, text, says):

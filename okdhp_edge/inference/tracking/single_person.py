@@ -13,7 +13,7 @@ from okdhp_edge.pose.result import Pose
 
 MIN_JOINT_SCORE = 0.3
 """A joint's score from which it is drawn and steers the box."""
-MIN_PERSON_CONFIDENCE = 0.5
+MIN_PERSON_CONFIDENCE = 0.4
 """Minimum confidence of a pose that counts as a person."""
 # Of a person who is searched for; a skeleton of fewer joints has to be seen whole.
 _MIN_JOINTS = 4

@@ -26,16 +26,19 @@ _EPS = 1e-3
 
 
 class _SameConv(nn.Conv2d):
-    """Convolution with TensorFlow's SAME padding for even input sizes."""
+    """Convolution with TensorFlow's SAME padding."""
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        (top, bottom), (left, right) = map(self._compute_padding, x_BCHW.shape[2:])
+        if top == bottom == left == right:
+            return self._convolve(x_BCHW, top)
+        return self._convolve(F.pad(x_BCHW, (left, right, top, bottom)), 0)
+
+    def _compute_padding(self, length: int) -> tuple[int, int]:
+        """Before and after an axis, so that its output has ceil(length / stride) cells."""
         kernel, stride = self.kernel_size[0], self.stride[0]
-        total = kernel - stride
-        before = total // 2
-        if total % 2 == 0:
-            return self._convolve(x_BCHW, before)
-        after = total - before
-        return self._convolve(F.pad(x_BCHW, (before, after, before, after)), 0)
+        total = max(kernel - (length % stride or stride), 0)
+        return total // 2, total - total // 2
 
     def _convolve(self, x_BCHW: Tensor, padding: int) -> Tensor:
         if self.groups > 1:

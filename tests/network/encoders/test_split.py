@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from okdhp_edge.export.strip import strip
 from okdhp_edge.network.branches import SingleBranch
 from okdhp_edge.network.build import build_network
 from okdhp_edge.network.config import MobilePoseConfig
 from okdhp_edge.network.encoders import build_encoder
+from okdhp_edge.network.encoders.efficientnet_lite0 import _make_conv
 
 ENCODERS = ("efficientnet_lite0", "mobilenet_v2", "shufflenet_v2", "resnet18", "squeezenet1_1")
 PICTURES = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
@@ -84,3 +86,19 @@ def test_a_mask_is_a_fourth_channel_that_begins_without_weight(kind):
     with torch.no_grad():
         plain, masked = (net(torch.cat([PICTURES, m], dim=-1)).ensemble for m in (masks * 0, masks))
     torch.testing.assert_close(plain, masked)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(7, 10), (8, 9), (6, 6), (5, 5)])
+def test_same_padding_is_tensorflows(kernel, stride, size):
+    """ceil(n / stride) cells; what the total padding leaves over is after (TensorFlow's guide to
+    `tf.nn.convolution`)."""
+    convolution = _make_conv(1, 1, kernel, stride, 1)
+    x = torch.randn(1, 1, *size)
+    pads = []
+    for length in reversed(size):
+        total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
+        pads += [total // 2, total - total // 2]
+    expected = F.conv2d(F.pad(x, pads), convolution.weight, None, stride)
+    torch.testing.assert_close(convolution(x), expected)
