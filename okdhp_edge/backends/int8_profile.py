@@ -10,7 +10,7 @@ quantizes the inputs of convolutions, not their outputs. NPUs want one scale per
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-CPU_OPS = ("Conv", "Add", "MaxPool", "Resize", "Concat", "Relu", "Clip")
+CPU_OPS = ("Conv", "Add", "MaxPool", "Resize", "Slice", "Concat", "Relu", "Clip")
 MATRIX_OPS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 

@@ -18,7 +18,7 @@ from okdhp_edge.system.files import write_text
 
 Ranges = dict[str, tuple[float, float]]
 # Their outputs hold what their inputs hold, and share its steps.
-_RANGE_PRESERVING_OPS = ("Clip", "Relu", "MaxPool", "Resize", "Pad")
+_RANGE_PRESERVING_OPS = ("Clip", "Relu", "MaxPool", "Resize", "Slice", "Pad")
 _MAX_RELATIVE_WEIGHT_ERROR = 1e-3
 _IMAGE_INPUT_POINT = QuantizationPoint("conv", 0, 0)
 

@@ -20,6 +20,7 @@ from okdhp_edge.network.quantizer import ActivationQuantizer, fake_quantize_weig
 _RANGE_PRESERVING_OPS = {
     "aten.max_pool2d.default",
     "aten.upsample_nearest2d.vec",
+    "aten.slice.Tensor",
     "aten.pad.default",
 }
 

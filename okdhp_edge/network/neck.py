@@ -59,11 +59,11 @@ class TopDownNeck(nn.Module):
 
 def _upsample(coarse_BCHW: Tensor, fine_BCHW: Tensor) -> Tensor:
     """Each cell twice along both axes, without the last one of an odd axis of the finer map."""
-    size = fine_BCHW.shape[2:]
-    if [2 * n for n in coarse_BCHW.shape[2:]] == list(size):
-        return F.interpolate(coarse_BCHW, scale_factor=2.0, mode="nearest")
-    # For n = 2 m - 1 cells out of m, floor(i m / n) is floor(i / 2).
-    return F.interpolate(coarse_BCHW, size=tuple(size), mode="nearest")
+    height, width = fine_BCHW.shape[2:]
+    doubled = F.interpolate(coarse_BCHW, scale_factor=2.0, mode="nearest")
+    if doubled.shape[2:] == (height, width):
+        return doubled
+    return doubled[:, :, :height, :width]
 
 
 def _make_unit(channels_in: int, channels_out: int) -> nn.Sequential:

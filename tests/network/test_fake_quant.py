@@ -109,3 +109,14 @@ def test_a_sum_that_is_fused_takes_its_convolution_unrounded():
     # The residual blocks' sums; those of two blocks' sums have no convolution of their own.
     assert sum(len(arguments) == 1 for arguments in fused.values()) > 10
     assert all(arguments for arguments in fused.values())
+
+
+def test_a_map_that_is_cut_needs_no_quantizer_of_its_own():
+    network = {"kind": "mobilepose", "encoder": "efficientnet_lite0", "encoder_weights": None,
+               "branches": [1], "decoder_channels": [16, 16, 16], "neck": 4}  # fmt: skip
+    net = build_network(tiny_recipe(network=network).network, 14, load_encoder=False)
+    even, odd = (QuantizedBranch(net, 0, s, QuantizerPlacement()) for s in ((64, 64), (48, 80)))
+    assert even.sites == odd.sites
+    images = torch.randint(0, 256, (2, 80, 48, 3), dtype=torch.uint8)
+    odd.calibrate([images])
+    assert odd(images).shape == (2, 14, 20, 12)
