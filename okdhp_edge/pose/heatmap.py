@@ -3,6 +3,7 @@
 B batch, K joints, H rows, W columns; coordinates are heatmap pixels, centres at whole numbers.
 """
 
+import math
 from enum import StrEnum
 from functools import cache
 from typing import NamedTuple
@@ -168,7 +169,8 @@ def _sum_similarity(
     wholly.
     """
     _, height, width = mass_NHW.shape
-    scale = _SIMILARITY_SCALE * np.sqrt(height * width)
+    # A Python float, which leaves the arrays in single precision.
+    scale = _SIMILARITY_SCALE * math.sqrt(height * width)
     row_NH, column_NW = (
         np.exp(-((np.arange(length, dtype=np.float32) - at_N[:, None]) ** 2) / (2 * scale**2))
         for length, at_N in ((height, xy_N2[:, 1]), (width, xy_N2[:, 0]))
