@@ -35,19 +35,8 @@ class OpenVinoBackend(Backend):
         super().__init__(request)
         self._asked = request.precision
         self._config = make_settings(request.precision, request.threads)
-        try:
-            self._file = request.model_file
-            self._compiled = self._compile(None)
-        except RuntimeError as error:
-            if request.precision == "int8" and detect_int8_units() == "NEON":
-                raise BackendError(
-                    "openvino does not support INT8 on this CPU (NEON without dot product)",
-                    "use --backend onnxruntime (pip install okdhp-edge[onnxruntime])",
-                ) from error
-            raise BackendError(
-                f"openvino cannot run {request.model_file.name} ({str(error)[:160]})",
-                "export the model again, or see `okdhp-edge doctor`",
-            ) from error
+        self._file = request.model_file
+        self._compiled = self._compile(None)
         self._requests: dict[int | None, Any] = {
             request.card.batch: self._compiled.create_infer_request()
         }
@@ -101,7 +90,18 @@ class OpenVinoBackend(Backend):
         return self._requests[key]
 
     def _compile(self, batch: int | None) -> Any:
-        return compile_model(get_shared_core(), self._file, self.card, batch, self._config)
+        try:
+            return compile_model(get_shared_core(), self._file, self.card, batch, self._config)
+        except RuntimeError as error:
+            if self._asked == "int8" and detect_int8_units() == "NEON":
+                raise BackendError(
+                    "openvino does not support INT8 on this CPU (NEON without dot product)",
+                    "use --backend onnxruntime (pip install okdhp-edge[onnxruntime])",
+                ) from error
+            raise BackendError(
+                f"openvino cannot run {self._file.name} ({str(error)[:160]})",
+                "export the model again, or see `okdhp-edge doctor`",
+            ) from error
 
     def describe(self) -> BackendInfo:
         """The runtime, version, device, precision and threads that really run."""

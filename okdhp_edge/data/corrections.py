@@ -119,9 +119,13 @@ def _apply(
     order = skeleton.flip_index if swap else np.arange(len(skeleton))
     kept = ~np.isin(np.array(skeleton.joints), unlabelled)
     xy, labelled = sample.xy[order], sample.labelled[order] & kept
+    absent = None if sample.absent is None else sample.absent[order]
     spread = None if sample.spread is None else sample.spread[order]
     for joint, place in moved.items():
-        xy[skeleton.index(joint)], labelled[skeleton.index(joint)] = place, True
+        index = skeleton.index(joint)
+        xy[index], labelled[index] = place, True
+        if absent is not None:
+            absent[index] = False
         if spread is not None:
-            spread[skeleton.index(joint)] = 0  # of the place that was left
-    return replace(sample, xy=xy, labelled=labelled, spread=spread)
+            spread[index] = 0  # of the place that was left
+    return replace(sample, xy=xy, labelled=labelled, absent=absent, spread=spread)

@@ -7,6 +7,7 @@ from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends import compiled_models
 from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import open_backend
+from okdhp_edge.errors import BackendError
 
 
 @pytest.fixture
@@ -80,3 +81,22 @@ def test_old_files_make_room(heatmaps, cache, monkeypatch):
     monkeypatch.setattr(compiled_models, "_MAX_CACHED_FILES", 1)
     heatmaps()
     assert len(list(cache.glob("*.blob"))) == 1
+
+
+def test_a_refusal_of_several_crops_is_one_line(quantized, cache, monkeypatch):
+    real = compiled_models.ov.Core.compile_model
+
+    def compile_model(self, model, *words):
+        if model.inputs[0].partial_shape[0].get_length() > 1:
+            raise RuntimeError("Check 'ranks fit' failed")
+        return real(self, model, *words)
+
+    monkeypatch.setattr(compiled_models.ov.Core, "compile_model", compile_model)
+    folder = quantized / "openvino"
+    card = read_card(folder)
+    crops = np.zeros((2, card.input.height, card.input.width, 3), np.uint8)
+    with (
+        open_backend("openvino", BackendConfig(folder, card, "int8", 1)) as backend,
+        pytest.raises(BackendError, match=r"openvino cannot run model.xml .*ranks fit"),
+    ):
+        backend.infer_all(crops)

@@ -55,6 +55,19 @@ def test_the_spread_of_a_label_follows_its_joint_and_a_moved_one_has_none():
     np.testing.assert_array_equal(first.spread, np.arange(len(spread), dtype=np.float32) / 100)
 
 
+def test_exchanged_sides_exchange_which_joint_is_absent_and_a_moved_one_is_not():
+    poses = load(DATA, "train")
+    absent = np.zeros(len(poses.skeleton), bool)
+    index = poses.skeleton.index
+    absent[[index("left_wrist"), index("right_ankle")]] = True
+    first = replace(poses.samples[0], absent=absent)
+    poses = replace(poses, samples=[first, *poses.samples[1:]])
+    moves = {first.id: {"right_wrist": (3.5, 4.0)}}
+    fixed = apply_corrections(poses, _corrections(swapped=(first.id,), moved=moves)).samples[0]
+    assert [poses.skeleton.joints[k] for k in np.flatnonzero(fixed.absent)] == ["left_ankle"]
+    assert first.absent[index("left_wrist")] and first.absent[index("right_ankle")]
+
+
 def test_corrections_of_another_set_are_refused():
     poses = load(DATA, "train")
     with pytest.raises(DataError, match="corrections are for synthetic, train, none of whose"):
