@@ -194,21 +194,32 @@ def choose_images(samples: Sequence[DetectionSample]) -> dict[str, list[Image]]:
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """AP against the time of an image with three persons."""
+    """AP against the time of an image with three persons: a colour each pose network, a marker each
+    detector."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axis = figure.subplots()
+    colors: dict[str, str] = {}
+    markers: dict[str, str] = {}
     for row in rows:
-        ours = row["name"].endswith(f", {SHIPPED_DETECTOR}")
-        x, y = row["ms"]["three"], row["ap"]["AP"]
-        axis.scatter(x, y, color="tab:blue" if ours else "tab:gray", zorder=3)
-        axis.annotate(row["name"], (x, y), (6, 4), textcoords="offset points", fontsize=8)
+        model, _, detector = row["name"].partition(", ")
+        axis.scatter(
+            row["ms"]["three"], row["ap"]["AP"], s=60, zorder=3,
+            color=colors.setdefault(model, f"C{len(colors)}"),
+            marker=markers.setdefault(detector, "os^DvP"[len(markers)]),
+            edgecolors="black" if detector == SHIPPED_DETECTOR else "none", label=row["name"],
+        )  # fmt: skip
     axis.set_title("Everybody's joints, end to end")
     axis.set(xscale="log", xlabel="ms an image with about three persons")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 6, 8)))
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_ylabel("COCO keypoint AP, whole images")
-    axis.margins(0.4, 0.2)
-    axis.grid(alpha=0.3, which="both")
+    axis.margins(0.1)
+    axis.grid(alpha=0.3, which="major")
+    figure.legend(loc="outside right center", fontsize=8)
     figure.savefig(path, dpi=110)
 
 
