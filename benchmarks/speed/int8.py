@@ -2,11 +2,9 @@
 
     python benchmarks/speed/int8.py --threads 2
 
-Networks at the sizes that are deployed. A network's speed does not depend on its weights, so those
-without a trained model at hand are untrained; `--model NAME=FOLDER` puts a trained one's artifacts
-(a folder with fp32/ and int8/) in the place of NAME, and its cards say what INT8 costs in accuracy.
-Medians over rounds that go round all candidates of one network; the result goes to
-`results/int8.json`.
+The shipped models as they are (in float as their weights export), whose cards say what INT8 costs
+in accuracy, and an hourglass, untrained, since speed does not depend on weights. Medians over
+rounds that go round all candidates of one network; the result goes to `results/int8.json`.
 """
 
 import json
@@ -21,15 +19,15 @@ import torch
 import typer
 from numpy.typing import NDArray
 
+from okdhp_edge.artifacts import model_store
 from okdhp_edge.artifacts.card import ModelCard, SkeletonSpec, compute_sha256, read_card, write_card
-from okdhp_edge.artifacts.model_store import find_artifact
 from okdhp_edge.backends.base import Backend, BackendConfig
 from okdhp_edge.backends.registry import get_backend_class, get_profile, open_backend
 from okdhp_edge.backends.timing import ROUND, time_interleaved
 from okdhp_edge.errors import BackendError
 from okdhp_edge.export.strip import strip
 from okdhp_edge.export.to_onnx import simplify, write_onnx
-from okdhp_edge.network.branches import eval_mode
+from okdhp_edge.network.branches import PoseNet, eval_mode
 from okdhp_edge.network.build import build_network, count_macs
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.quantize.graph import openvino, strongly_typed
@@ -37,22 +35,19 @@ from okdhp_edge.quantize.graph.onnx_qdq import write_qdq
 from okdhp_edge.quantize.ranges.calibrators import compute_ranges
 from okdhp_edge.quantize.ranges.observe import observe
 from okdhp_edge.quantize.ranges.statistics import observe_input_range
+from okdhp_edge.recipe.checkpoint import load_net, read_info
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.system.latency import LatencyStats
 
 RESULT = Path(__file__).parent.parent / "results" / "int8.json"
-LITE = {"kind": "mobilepose", "encoder": "efficientnet_lite0", "encoder_weights": None,
-        "branches": [1], "aggregation": "mean"}  # fmt: skip
 HOURGLASS = {"kind": "hourglass", "width": 256, "shared_stacks": 2, "branches": [2],
              "aggregation": "mean"}  # fmt: skip
-NETWORKS: dict[str, tuple[dict[str, Any], int, int]] = {
-    # network, side of the crop, timed runs
-    "lite-128": (LITE, 128, 1500),
-    "lite-256": (LITE, 256, 600),
-    "hourglass-4-256": (HOURGLASS, 256, 50),
-}
+HOURGLASS_SIDE = 256
+HOURGLASS_NAME = "hourglass-4-256"
+RUNS = {"lite": 1500, "full": 900, HOURGLASS_NAME: 50}
+"""Timed runs of each network."""
 CANDIDATES = (
     ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"),
     ("onnxruntime", "fp32"), ("onnxruntime", "int8"),
@@ -70,39 +65,49 @@ class Reach(NamedTuple):
 
 REACH = {
     "openvino int8 over fp32": Reach(("openvino", "fp32"), ("openvino", "int8"),
-                                     {"lite-128": 2.8, "lite-256": 2.8, "hourglass-4-256": 4.0}),
+                                     {"lite": 2.8, "full": 2.8, HOURGLASS_NAME: 4.0}),
     "openvino int8 over bf16": Reach(("openvino", "bf16"), ("openvino", "int8"),
-                                     {"lite-128": 1.3, "lite-256": 1.3}),
+                                     {"lite": 1.3, "full": 1.3}),
     "onnxruntime int8 over fp32": Reach(("onnxruntime", "fp32"), ("onnxruntime", "int8"),
-                                        {"lite-128": 2.3, "lite-256": 2.3, "hourglass-4-256": 2.5}),
+                                        {"lite": 2.3, "full": 2.3, HOURGLASS_NAME: 2.5}),
 }  # fmt: skip
+
+
+class Candidate(NamedTuple):
+    """A network to time: where its float and its INT8 artifacts are, and what it is made from."""
+
+    float_folder: Path
+    int8_folder: Path
+    recipe: Recipe
+    channels: int
 
 
 def main(
     threads: Annotated[int, typer.Option(min=1)] = 2,
-    model: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER")] = None,
     only: Annotated[str, typer.Option(help="Comma-separated names; empty: all.")] = "",
     gpu: Annotated[bool, typer.Option(help="TensorRT on the GPU instead of the CPU.")] = False,
     out: Annotated[Path, typer.Option(help="JSON to write.")] = RESULT,
 ) -> None:
     """Time every candidate of every network."""
-    trained = dict(entry.split("=", 1) for entry in model or [])
     rows = []
-    for name, (network, side, runs) in NETWORKS.items():
+    for name, runs in RUNS.items():
         if only and name not in only.split(","):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(trained[name]) if name in trained else _made(network, side, Path(folder))
-            row: dict[str, Any] = {"network": name, "trained": name in trained}
-            row |= _timed(path, name, runs, None if gpu else threads, ON_GPU if gpu else CANDIDATES)
-            row |= {"gmacs": _macs(network, side) / 1e9}
+            shipped = name != HOURGLASS_NAME
+            found = _read_shipped(name, Path(folder)) if shipped else _make_hourglass(Path(folder))
+            width, height = found.recipe.input.size
+            row: dict[str, Any] = {"network": name, "size": [width, height], "trained": shipped}
+            row |= _timed(
+                found, name, runs, None if gpu else threads, ON_GPU if gpu else CANDIDATES
+            )
+            row |= {"gmacs": _count_macs(found) / 1e9}
         rows.append(row)
         print(json.dumps(row, indent=1))
     content = {
         "command": " ".join(
             ["python benchmarks/speed/int8.py", f"--threads {threads}"]
-            + [f"--model {entry}" for entry in model or []] + ([f"--only {only}"] if only else [])
-            + (["--gpu"] if gpu else [])
+            + ([f"--only {only}"] if only else []) + (["--gpu"] if gpu else [])
         ),
         "machine": describe_machine(),
         "threads": threads, "networks": rows,
@@ -110,35 +115,35 @@ def main(
     write_text(out, json.dumps(content, indent=1) + "\n")
 
 
-def _recipe(network: dict[str, Any], side: int) -> Recipe:
-    return Recipe.model_validate(
-        {"name": "bench", "network": network, "input": {"size": [side, side]},
+def _count_macs(found: Candidate) -> int:
+    net = build_network(found.recipe.network, found.channels, load_encoder=False).eval()
+    width, height = found.recipe.input.size
+    return count_macs(net, torch.zeros(1, height, width, 3, dtype=torch.uint8))
+
+
+def _read_shipped(name: str, folder: Path) -> Candidate:
+    """A shipped model: INT8 as it is shipped, float exported from its weights."""
+    weights = model_store.resolve_weights(name)
+    facts = read_info(weights)
+    net = build_network(facts.recipe.network, facts.channels, load_encoder=False)
+    load_net(weights, net)
+    _export_float(net, facts.recipe, facts.skeleton, folder)
+    return Candidate(folder, model_store.resolve_model(name), facts.recipe, facts.channels)
+
+
+def _make_hourglass(folder: Path) -> Candidate:
+    """An untrained hourglass whose batch norms have seen some pictures, and its INT8."""
+    recipe = Recipe.model_validate(
+        {"name": "bench", "network": HOURGLASS, "input": {"size": [HOURGLASS_SIDE] * 2},
          "distillation": {"method": "supervised"}}
     )  # fmt: skip
-
-
-def _macs(network: dict[str, Any], side: int) -> int:
-    net = build_network(_recipe(network, side).network, 14, load_encoder=False).eval()
-    return count_macs(net, torch.zeros(1, side, side, 3, dtype=torch.uint8))
-
-
-def _made(network: dict[str, Any], side: int, folder: Path) -> Path:
-    """The artifacts of an untrained network whose batch norms have seen some pictures."""
-    recipe = _recipe(network, side)
     torch.manual_seed(0)
-    net = build_network(recipe.network, 14, load_encoder=False).train()
-    for crops in _pictures(side, batches=3):
+    net = build_network(recipe.network, len(LSP14), load_encoder=False).train()
+    for crops in _pictures(HOURGLASS_SIDE, batches=3):
         net(torch.from_numpy(crops))
-    fp32 = folder / "fp32"
-    fp32.mkdir()
-    with eval_mode(net):
-        net.eval()
-        write_onnx(strip(net, recipe.network, 0), recipe.input_spec(), fp32 / "model.onnx", 1)
-    simplify(fp32 / "model.onnx", 1)
-    _card(recipe, fp32, "float", "onnx")
-    source_sha256 = compute_sha256(fp32 / "model.onnx")
-    calibration = [crop[:1] for crop in _pictures(side, batches=4)]
-    source = fp32 / "model.onnx"
+    source = _export_float(net, recipe, SkeletonSpec.of(LSP14), folder)
+    source_sha256 = compute_sha256(source)
+    calibration = [crop[:1] for crop in _pictures(HOURGLASS_SIDE, batches=4)]
     ranges = compute_ranges(observe(source, calibration), "moving-average") | observe_input_range(
         source
     )
@@ -150,8 +155,21 @@ def _made(network: dict[str, Any], side: int, folder: Path) -> Path:
             strongly_typed.to_strongly_typed(target / "model.onnx")
         if name == "openvino":
             openvino.convert(target / "model.onnx", target / "model.xml")
-        _card(recipe, target, name, "openvino" if name == "openvino" else "onnx", source_sha256)
-    return folder
+        format_ = "openvino" if name == "openvino" else "onnx"
+        _card(recipe, SkeletonSpec.of(LSP14), target, name, format_, source_sha256)
+    return Candidate(folder, folder, recipe, len(LSP14))
+
+
+def _export_float(net: PoseNet, recipe: Recipe, skeleton: SkeletonSpec, folder: Path) -> Path:
+    """Write `folder/fp32`; returns its model."""
+    model = folder / "fp32" / "model.onnx"
+    model.parent.mkdir()
+    with eval_mode(net):
+        net.eval()
+        write_onnx(strip(net, recipe.network, 0), recipe.input_spec(), model, 1)
+    simplify(model, 1)
+    _card(recipe, skeleton, model.parent, "float", "onnx")
+    return model
 
 
 def _pictures(side: int, batches: int) -> Iterator[NDArray[np.uint8]]:
@@ -163,14 +181,15 @@ def _pictures(side: int, batches: int) -> Iterator[NDArray[np.uint8]]:
 
 
 def _card(
-    recipe: Recipe, folder: Path, profile_: str, format_: str, source_sha256: str | None = None
-) -> None:
+    recipe: Recipe, skeleton: SkeletonSpec, folder: Path, profile_: str, format_: str,
+    source_sha256: str | None = None,
+) -> None:  # fmt: skip
     name = "model.xml" if format_ == "openvino" else "model.onnx"
     write_card(ModelCard.model_validate({
         "name": "bench", "format": format_, "profile": profile_,
         "precision": "fp32" if profile_ == "float" else "int8",
         "input": recipe.input_spec().model_dump(), "decoder": recipe.decoder_spec().model_dump(),
-        "skeleton": SkeletonSpec.of(LSP14).model_dump(),
+        "skeleton": skeleton.model_dump(),
         "files": {name: compute_sha256(folder / name)},
         "model_file": name, "branch": 0, "parent_sha256": "",
         "float_sha256": source_sha256, "training_data": "none",
@@ -179,12 +198,13 @@ def _card(
 
 
 def _timed(
-    path: Path, name: str, runs: int, threads: int | None, candidates: Sequence[tuple[str, str]]
-) -> dict[str, Any]:
+    found: Candidate, name: str, runs: int, threads: int | None,
+    candidates: Sequence[tuple[str, str]],
+) -> dict[str, Any]:  # fmt: skip
     loaded: dict[tuple[str, str], Backend] = {}
     cards = {}
     for backend, precision in candidates:
-        folder = find_artifact(path, backend, precision)
+        folder = _find_folder(found, backend, precision)
         cards[backend, precision] = read_card(folder)
         request = BackendConfig(folder, cards[backend, precision], precision, threads)
         try:
@@ -200,7 +220,7 @@ def _timed(
             "runs": loaded[backend, precision].describe().precision,
             "latency_ms": LatencyStats.of(ns).to_dict(),
             "metric": _metric(cards[backend, precision]),
-            "by_kind_ms": _by_kind(path, backend, precision, threads or 1)
+            "by_kind_ms": _by_kind(found, backend, precision, threads or 1)
             if backend != "tensorrt" else {},
         }
         for (backend, precision), ns in zip(loaded, samples, strict=True)
@@ -210,9 +230,14 @@ def _timed(
     return {"rows": rows, "ratios": _ratios(dict(zip(loaded, samples, strict=True)), name)}
 
 
-def _by_kind(path: Path, backend: str, precision: str, threads: int) -> dict[str, float]:
+def _find_folder(found: Candidate, backend: str, precision: str) -> Path:
+    root = found.int8_folder if precision == "int8" else found.float_folder
+    return model_store.find_artifact(root, backend, precision)
+
+
+def _by_kind(found: Candidate, backend: str, precision: str, threads: int) -> dict[str, float]:
     """Where the time goes: the runtime's own counters, added up by kind of layer."""
-    folder = find_artifact(path, backend, precision)
+    folder = _find_folder(found, backend, precision)
     card = read_card(folder)
     crop = np.zeros((1, card.input.height, card.input.width, 3), dtype=np.uint8)
     request = BackendConfig(folder, card, precision, threads)
