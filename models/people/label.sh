@@ -2,7 +2,7 @@
 # Step 2 of the everyday-people training set: label what `collect.py` brought.
 #   models/people/label.sh PEOPLE TEACHER.onnx DETECTOR.onnx KEEP_OUT [more options of data label]
 # KEEP_OUT is a folder of pictures to be judged on later: they and whatever looks like them are left
-# out. Every set is resumable; one that has its JSON is not labelled again.
+# out. Every set is resumable; one that has its JSON, or no folder, is skipped.
 set -euo pipefail
 people=$1 teacher=$2 detector=$3 keep_out=$4
 shift 4
@@ -10,7 +10,7 @@ shift 4
 label() {
     local name=$1
     shift
-    [[ -f $people/$name.json ]] && return
+    [[ -d $people/$name && ! -f $people/$name.json ]] || return 0
     okdhp-edge data label "$people/$name" --out "$people/$name.json" --teacher "$teacher" \
         --exclude "$keep_out" --sheet "$people/$name.jpg" "$@"
 }
