@@ -173,7 +173,7 @@ class VideoPart(VideoSource):
     def __init__(self, path: Path, begin: float, end: float | None) -> None:
         super().__init__(path)
         self._end = end
-        if begin > 0:
+        if begin > 0 or end is not None:
             try:
                 self._reader.seek(begin)
             except DataError as error:

@@ -5,7 +5,6 @@ stream itself says is used.
 """
 
 import itertools
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +103,7 @@ class VideoReader:
         self.jumps: list[tuple[int, float]] = []
         self._offset: float | None = None
         self._seconds = -1 / self.fps
+        self._joins_gaps = True
         self._read = 0
 
     def read(self) -> TimedImage | None:
@@ -127,12 +127,18 @@ class VideoReader:
         return frame is not None
 
     def seek(self, seconds: float) -> None:
-        """Go to the first frame at or after a time; what follows is read from there."""
+        """Go to the first frame at or after a time; what follows is read from there.
+
+        From here on times are those of the file's clock, leaps and all, so that each frame has the
+        same time wherever reading began.
+        """
         base = self._stream.time_base
         start = float((self._stream.start_time or 0) * (base or 0))
         if base:
             self._container.seek(round((start + seconds) / base), stream=self._stream)
-        self._offset, self._seconds = start, -math.inf
+        self._offset, self._seconds, self._joins_gaps = start, seconds - 1 / self.fps, False
+        share = seconds / self.duration_s if self.duration_s else 0.0
+        self._read = round(self.frame_count * min(share, 1.0))
         self._frames = itertools.dropwhile(
             lambda frame: frame.time is not None and frame.time < start + seconds - 1e-3,
             self._decode(),
@@ -193,7 +199,7 @@ class VideoReader:
             self._offset = frame.time
         time = frame.time - self._offset
         gap = time - self._seconds
-        if gap > _MAX_GAP_S:
+        if gap > _MAX_GAP_S and self._joins_gaps:
             self.jumps.append((self._read - 1, gap))
             self._offset += gap - step
             time = self._seconds + step

@@ -24,6 +24,7 @@ from okdhp_edge.batch.plan import OVERLAP_S, Segment, plan_segments
 from okdhp_edge.batch.sources import BatchSource, compute_fingerprint, find_sources
 from okdhp_edge.batch.storage import Storage
 from okdhp_edge.batch.table import FrameRecord, RowCollector, make_table, read_metadata, to_parquet
+from okdhp_edge.batch.worker import BatchOptions, get_part_name, process_segment
 from okdhp_edge.cli.main import app
 from okdhp_edge.errors import OutputError, SourceError
 from okdhp_edge.pose.result import Pose
@@ -343,3 +344,22 @@ def test_the_result_is_read_as_the_page_shows(tmp_path, monkeypatch, library):
     printed = []
     exec(codes[0], {"print": printed.append})  # noqa: S102
     assert "v.mp4" in str(printed[0]) and "0.5" in str(printed[0])
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_each_frame_of_a_video_is_in_one_segment(exported, tmp_path, container):
+    path = tmp_path / f"long.{container}"
+    saved = run("run", "--source", "synthetic:60@2", "--model", exported, "--backend", "onnxruntime",
+                "--precision", "fp32", "--no-window", "--save", path)  # fmt: skip
+    assert saved.exit_code == 0, saved.stderr
+    options = BatchOptions(
+        out=str(tmp_path / "out"), model=str(exported), backend="onnxruntime", precision="fp32",
+        threads=1, key="k", people="one",
+    )  # fmt: skip
+    times = []
+    for segment in plan_segments(BatchSource(str(path), "long"), 30.0, 10.0):
+        found = process_segment(options, segment)
+        assert not found.error and found.frames == 20
+        part = Storage(options.out).read(get_part_name(options, segment))
+        times += [t for t in read_metadata(part)["times"] if t >= segment.start]
+    np.testing.assert_allclose(times, np.arange(60) / 2, atol=2e-3)

@@ -82,7 +82,32 @@ def test_a_clock_that_jumps_is_noted_and_time_goes_on(tmp_path):
 def test_a_frame_is_found_by_its_time(tmp_path, at):
     reader = VideoReader(write(tmp_path / "v.mp4", [4 * i for i in range(60)]))
     reader.seek(at)
-    assert int(reader.read().image.mean()) == pytest.approx(4 * round(at * 30), abs=3)
+    frame = reader.read()
+    assert int(frame.image.mean()) == pytest.approx(4 * round(at * 30), abs=3)
+    assert frame.seconds == reader.seconds == pytest.approx(at, abs=2e-3)
+
+
+@pytest.mark.parametrize("container", ["v.mp4", "v.mkv"])
+@pytest.mark.parametrize("at", [0.0, 2.0, 3.9])
+def test_after_a_jump_within_the_file_times_go_on_to_its_end(tmp_path, container, at):
+    whole = [
+        frame.seconds for frame in read_all(VideoReader(write(tmp_path / container, [9] * 120)))
+    ]
+    reader = VideoReader(tmp_path / container)
+    reader.seek(at)
+    rest = [frame.seconds for frame in read_all(reader)]
+    np.testing.assert_allclose(rest, whole[-len(rest) :], atol=2e-3)
+    assert len(rest) == 120 - round(30 * at)
+    assert not reader.is_cut_off and not reader.jumps
+
+
+@pytest.mark.parametrize("at", [0.0, 50.0])
+def test_in_a_part_of_a_file_its_clock_leaps_as_it_does(tmp_path, at):
+    times = [0, 0.03, 0.07, 90_000, 90_000.03]
+    reader = VideoReader(write(tmp_path / "v.mkv", range(5), times=times))
+    reader.seek(at)
+    seconds = [frame.seconds for frame in read_all(reader)]
+    np.testing.assert_allclose(seconds, [t for t in times if t >= at], atol=2e-3)
 
 
 def test_a_name_that_is_not_utf8_is_refused_and_ends_nothing(tmp_path):
