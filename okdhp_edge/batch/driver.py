@@ -106,7 +106,8 @@ class Batch:
         """Do what is not done; the same call continues a batch that was stopped.
 
         Raises:
-            OutputError: the folder cannot be written, or holds the results of another model.
+            OutputError: the folder cannot be written, or holds results of another model or, under
+                the same name, of another source.
         """
         for source in sources:
             self._plan(source)
@@ -134,7 +135,9 @@ class Batch:
             return
         self._fingerprints[source.url] = fingerprint
         length = _read_length(source)
-        self._plans[source.url] = plan_segments(source, length.seconds, self._segment_s)
+        self._plans[source.url] = plan_segments(
+            source, length.seconds, self._segment_s, self._options.stride
+        )
         self._frames[source.url] = length.frames
 
     def _expect_frames(self) -> int:
@@ -167,7 +170,13 @@ class Batch:
             raise OutputError(
                 f"{where} holds results of another model or other options", "choose another --out"
             )
-        return metadata.get("fingerprint") == fingerprint
+        same = bool(metadata.get("fingerprint") == fingerprint)
+        if not same and metadata.get("source") != source.url:
+            raise OutputError(
+                f"{name} in {where} is the result of {metadata.get('source')}, not of {source.url}",
+                "choose another --out",
+            )
+        return same
 
     def _has_part(self, segment: Segment) -> bool:
         """Whether a segment of this very source is there, cut as it is now."""

@@ -27,6 +27,7 @@ class _Part(NamedTuple):
     Attributes:
         row_frames: (N,) index of each row's frame among those that were read.
         times: of the frames that were read.
+        numbers: of the same, in the source; of a video from where reading began.
     """
 
     segment: Segment
@@ -59,7 +60,9 @@ def join_parts(
         part = _read_part(segment, content)
         persons = np.asarray(part.table["person"], dtype=np.int64)
         if has_ids:
-            known = {} if before is None else _match_persons(before, part)
+            # Images show other people each.
+            comes_after = None if segment.source.images else before
+            known = {} if comes_after is None else _match_persons(comes_after, part)
             for person in np.unique(persons).tolist():
                 if person not in known:
                     known[person] = next_id
@@ -67,8 +70,9 @@ def join_parts(
             persons = np.array([known[p] for p in persons.tolist()], np.int64)
             part = part._replace(table=_replace_column(part.table, "person", persons))
         kept = part.own[part.row_frames]
-        index = first_frame + np.cumsum(part.own) - 1
-        frames = index[part.row_frames] if len(segments) > 1 else part.numbers[part.row_frames]
+        counted = len(segments) > 1 and not segment.source.images
+        index = first_frame + np.cumsum(part.own) - 1 if counted else part.numbers
+        frames = index[part.row_frames]
         table = _replace_column(part.table, "frame", frames.astype(np.int64))
         tables.append(table.filter(pa.array(kept)))
         first_frame += int(part.own.sum())

@@ -8,7 +8,7 @@ from okdhp_edge.batch.sources import BatchSource
 OVERLAP_S = 2.0
 """Before its own part each segment reads so much of the one before: its tracker settles there, and
 ids are matched there."""
-IMAGES_PER_SEGMENT = 500
+MAX_IMAGES_PER_SEGMENT = 500
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,21 @@ class Segment:
         return f"{self.index:06d}.parquet"
 
 
-def plan_segments(source: BatchSource, duration_s: float, segment_s: float | None) -> list[Segment]:
+def plan_segments(
+    source: BatchSource, duration_s: float, segment_s: float | None, stride: int = 1
+) -> list[Segment]:
     """Cut a source.
 
     Args:
         duration_s: length of a video; 0 where it is not known: then it is not cut.
         segment_s: length of a segment; None: sources stay whole.
+        stride: every how many images one is processed; segments begin with one that is.
     """
     if source.images:
-        starts = range(0, len(source.images), IMAGES_PER_SEGMENT)
+        size = max(1, MAX_IMAGES_PER_SEGMENT // stride) * stride
         return [
-            Segment(source, i, start, min(start + IMAGES_PER_SEGMENT, len(source.images)))
-            for i, start in enumerate(starts)
+            Segment(source, i, start, min(start + size, len(source.images)))
+            for i, start in enumerate(range(0, len(source.images), size))
         ]
     count = 1 if not segment_s or not duration_s else max(1, math.ceil(duration_s / segment_s))
     edges = [duration_s / count * i for i in range(count)]

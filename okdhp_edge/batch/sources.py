@@ -17,6 +17,7 @@ from okdhp_edge.system.reading import read_text
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts",
                   ".wmv", ".flv", ".gif"}  # fmt: skip
 _LIST_SUFFIX = ".txt"
+_GLOB_LETTERS = "*?["
 _SAMPLE_BYTES = 1 << 20
 
 
@@ -53,7 +54,8 @@ def find_sources(texts: Sequence[str]) -> FoundSources:
     A folder that holds images is one source; videos in folders are one each.
 
     Raises:
-        SourceError: a path does not exist, or nothing usable was found.
+        SourceError: a path does not exist, a glob matches nothing, nothing usable was found, or a
+            file system is unknown.
     """
     skipped: Counter[str] = Counter()
     videos: list[str] = []
@@ -80,16 +82,27 @@ def find_sources(texts: Sequence[str]) -> FoundSources:
 
 def _expand(texts: Sequence[str]) -> Iterator[str]:
     for text in texts:
-        fs, path = fsspec.core.url_to_fs(text)
-        if any(letter in text for letter in "*?["):
-            yield from (u for found in sorted(fs.glob(path)) for u in _list_files(fs, found))
-        elif text.lower().endswith(_LIST_SUFFIX) and fs.isfile(path):
+        fs, path = _find_file_system(text)
+        if text.lower().endswith(_LIST_SUFFIX) and fs.isfile(path):
             lines = read_text(Path(path)) if _is_local(fs) else fs.cat_file(path).decode()
             yield from _expand([line.strip() for line in lines.splitlines() if line.strip()])
-        elif fs.exists(path):
+        elif fs.exists(path):  # also a name with brackets, which a glob would not match
             yield from _list_files(fs, path)
+        elif any(letter in text for letter in _GLOB_LETTERS):
+            found = sorted(fs.glob(path))
+            if not found:
+                raise SourceError(f"no file matches {text}", "check the pattern")
+            yield from (url for match in found for url in _list_files(fs, match))
         else:
             raise SourceError(f"{text} does not exist", "check the path")
+
+
+def _find_file_system(text: str) -> tuple[Any, str]:
+    try:
+        fs, path = fsspec.core.url_to_fs(text)
+    except (ValueError, ImportError) as error:
+        raise SourceError(f"{text} cannot be reached ({error})", "install its package") from error
+    return fs, str(path)
 
 
 def _list_files(fs: Any, path: str) -> Iterator[str]:

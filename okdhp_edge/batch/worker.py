@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import posixpath
+import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -120,7 +122,7 @@ def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
     with ExitStack() as closing:
         frames = closing.enter_context(contextlib.closing(FrameCounter(options.progress)))
         begun = time.perf_counter()
-        source = _open(segment, closing)
+        source = open_segment(segment, closing)
         storage_s = time.perf_counter() - begun
         people = TrackingConfig(
             mode=options.people, smooth=options.smooth, detector=options.detector
@@ -147,24 +149,27 @@ def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
     )  # fmt: skip
 
 
-def _open(segment: Segment, closing: ExitStack) -> Source:
+def open_segment(segment: Segment, closing: ExitStack) -> Source:
     """The segment's frames, from a local copy where the source lies elsewhere."""
+    copies = Path(closing.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
     if segment.source.images:
-        chosen = segment.source.images[int(segment.start) : int(segment.end or 0)]
-        return ImageListSource([_fetch(url, closing) for url in chosen])
-    return VideoPart(_fetch(segment.source.url, closing), segment.begin, segment.end)
+        first = int(segment.start)
+        chosen = segment.source.images[first : int(segment.end or 0)]
+        return ImageListSource([_fetch(url, copies) for url in chosen], first)
+    return VideoPart(_fetch(segment.source.url, copies), segment.begin, segment.end)
 
 
-def _fetch(url: str, closing: ExitStack) -> Path:
+def _fetch(url: str, folder: Path) -> Path:
+    """The file, copied to a folder of this machine if it is not on it; its name stays."""
     if "://" not in url:
         return Path(url)
+    fs, path = fsspec.core.url_to_fs(url)
+    copy = folder / posixpath.basename(str(path))
     try:
-        opened = fsspec.open_local(f"simplecache::{url}", mode="rb")
+        fs.get_file(path, str(copy))
     except OSError as error:
         raise SourceError(f"{url} cannot be read ({error})", "check the address") from error
-    path = Path(str(opened))
-    closing.callback(path.unlink, missing_ok=True)
-    return path
+    return copy
 
 
 class VideoPart(VideoSource):
@@ -190,8 +195,12 @@ class VideoPart(VideoSource):
 
 
 class ImageListSource(ImageSource):
-    """Images by their paths; one that cannot be read costs no other."""
+    """Images by their paths; one that cannot be read costs no other.
 
-    def __init__(self, files: list[Path]) -> None:
+    Args:
+        first: number of the first, in the whole source.
+    """
+
+    def __init__(self, files: list[Path], first: int) -> None:
         super().__init__(files[0])
-        self._files, self._whole = files, True
+        self._files, self._whole, self._number = files, True, first

@@ -73,6 +73,10 @@ def evaluate(
     read = [path for path in (results, Path(detector or ""), place) if path and path.is_file()]
     check_outputs({"--predictions": predictions, "--record": record}, read)
     if results is not None:
+        unused = {"--record": record, "--predictions": predictions, "--detector": detector,
+                  "--model": model, "--flip-test": flip_test}  # fmt: skip
+        if given := [name for name, value in unused.items() if value]:
+            raise DataError(f"{', '.join(given)} cannot be used with --results", "omit them")
         evaluate_results(data, split, results)
         return
     if metric != _AP and (detector or predictions):

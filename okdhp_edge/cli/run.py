@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 from okdhp_edge.cli import run_options as option
 from okdhp_edge.cli.console import handle_errors, print_json, progress, say
+from okdhp_edge.cli.run_page import listen_for_viewers, serve_page
 from okdhp_edge.cli.show_report import show_report
 from okdhp_edge.errors import OkdhpError, OutputError, SourceError
 
 if TYPE_CHECKING:
-    from okdhp_edge.backends.base import Backend
-    from okdhp_edge.backends.registry import RuntimeChoice
     from okdhp_edge.backends.selection import Selection
     from okdhp_edge.run.assemble import Outputs, TrackingConfig
     from okdhp_edge.run.controls import Controls
@@ -89,10 +88,10 @@ def run(
         )  # fmt: skip
         who = who.resolve(closing.enter_context(loaded).card)
         sources = assembly.open_sources(wanted, CameraSettings(_parse_size(size), fps), closing)
-        feeds = assembly.make_source_runs(sources, outputs, loaded.card, pace.stride, closing)
         pipeline = assembly.assemble(sources, loaded, who, pace, controls, closing)
-        if web:
-            _serve(web, web_token, pipeline, feeds, controls, (model, selection), closing)
+        site = listen_for_viewers(web, web_token, closing)
+        feeds = assembly.make_source_runs(sources, outputs, loaded.card, pace, controls, closing)
+        serve_page(site, pipeline, feeds, controls, (model, selection), closing)
         results, failure = _run_with_progress(pipeline, feeds, controls, selection, max_frames, who)
     _tell(results, report, outputs, failure)
 
@@ -101,7 +100,9 @@ def _check_selection(selection: "Selection", results: "Sequence[RunReport]", peo
     """Only with one person per frame: several crops take longer than the single one measured."""
     for result in results:
         infer = result.stages.get("infer")
-        if people == "one" and infer is not None and infer.n >= _MIN_FRAMES_TO_JUDGE:
+        # While nobody is in view most frames are passed over.
+        judged = people == "one" and 2 * result.frames_with_people > result.frames
+        if judged and infer is not None and infer.n >= _MIN_FRAMES_TO_JUDGE:
             selection.check_against(infer.p50, say)
 
 
@@ -131,6 +132,8 @@ def _collect_files(
             raise OutputError(
                 f"unknown output '{text}'", f"use KIND:FILE with one of {', '.join(SINKS)}"
             )
+        if kind in files:
+            raise OutputError(f"two outputs of kind {kind}", "give one file for each kind")
         files[kind] = Path(path)
     return files
 
@@ -162,62 +165,6 @@ def _check(path: Path | None, sources: Sequence[str], outputs: "Outputs") -> Non
         named |= {f"--{kind} of source {i}": file for kind, file in files.items()}
     read = [p for p in (Path(text).expanduser() for text in sources) if p.is_file() or p.is_dir()]
     check_outputs(named, read)
-
-
-def _serve(
-    web: str,
-    token: str | None,
-    pipeline: "Pipeline",
-    feeds: "Sequence[SourceRun]",
-    controls: "Controls",
-    model: "tuple[str | None, Selection]",
-    closing: ExitStack,
-) -> None:
-    try:
-        from okdhp_edge.run.web.server import WebServer, parse_address
-    except ImportError as error:
-        raise OutputError("--web needs additional packages",
-                          "pip install okdhp-edge[web]") from error  # fmt: skip
-    from okdhp_edge.run.web.hub import Hub
-
-    _offer(controls, pipeline, *model, closing)
-    hub = Hub(controls, _make_unique_names([Path(feed.source.name).name for feed in feeds]))
-    for feed, channel in zip(feeds, hub.channels, strict=True):
-        feed.sinks = [*feed.sinks, channel]
-    hub.attach(pipeline, feeds)
-    server = closing.enter_context(WebServer(hub, parse_address(web, token)))
-    say(f"watch at {server.address.url}")
-
-
-def _close_backend(pipeline: "Pipeline") -> None:
-    """Close the current backend, which a viewer may have switched."""
-    pipeline.backend.close()
-
-
-def _make_unique_names(names: Sequence[str]) -> list[str]:
-    """Number repeated names: the URLs of two cameras may end alike."""
-    return [f"{name}-{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
-
-
-def _offer(
-    controls: "Controls",
-    pipeline: "Pipeline",
-    model: str | None,
-    selection: "Selection",
-    closing: ExitStack,
-) -> None:
-    """Offer viewers every available backend and precision of the model."""
-    from okdhp_edge.backends.selection import choose_model, list_available_choices, load_backend
-
-    def load_choice(choice: "RuntimeChoice") -> "Backend":
-        threads = pipeline.backend.describe().threads
-        return load_backend(model, choice.backend, choice.precision, threads, say).backend
-
-    controls.choices = list_available_choices(choose_model(model))
-    controls.current = selection.choice
-    controls.open_choice = load_choice
-    closing.callback(controls.close)
-    closing.callback(_close_backend, pipeline)
 
 
 def _run_with_progress(

@@ -145,8 +145,10 @@ class VideoReader:
         )
 
     def count_frames(self) -> int:
-        """Frames that the file announces, else as many as its length and rate make."""
-        return self.frame_count or round(self.duration_s * self.fps)
+        """Frames that the file announces, else as many as its length and rate make; 0 of a live
+        stream."""
+        container_s = (self._container.duration or 0) / av.time_base
+        return self.frame_count or round((self.duration_s or container_s) * self.fps)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Build a pipeline from the command's options."""
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -123,33 +124,36 @@ def open_sources(texts: Sequence[str], wanted: CameraSettings, closing: ExitStac
 
 
 def make_source_runs(
-    sources: Sequence[Source], outputs: Outputs, card: ModelCard, stride: int, closing: ExitStack
-) -> list[SourceRun]:
-    """Each source with its sinks.
+    sources: Sequence[Source], outputs: Outputs, card: ModelCard, policy: FramePolicy,
+    controls: Controls, closing: ExitStack,
+) -> list[SourceRun]:  # fmt: skip
+    """Each source with its sinks. Files are opened last, once nothing else can fail.
 
     Args:
-        stride: every how many frames are looked at: a saved video has so many fewer a second.
+        policy: with a stride, a saved video has so many fewer frames a second.
         closing: what is not finished when it closes leaves nothing behind.
 
     Raises:
         OutputError: one of them cannot be written or shown.
     """
+    show = _should_open_window(outputs.window)
+    watchdog = Watchdog(len(sources)) if outputs.watchdog else None
+    if watchdog:
+        closing.callback(watchdog.end)
+        controls.while_paused.append(lambda: watchdog.mark_paused(time.monotonic()))
     feeds: list[SourceRun] = []
     for place, source in enumerate(sources):
         sinks: list[Sink] = []
         for kind, path in outputs.get_files(place if len(sources) > 1 else None).items():
-            fps = (source.fps or DEFAULT_FPS) / stride
+            fps = (source.fps or DEFAULT_FPS) / policy.stride
             request = OutputRequest(path, source, card.skeleton.skeleton(), fps)
             sinks.append(SINKS[kind](request))
             closing.callback(sinks[-1].close, success=False)
-        if _should_open_window(outputs.window):
+        if show:
             sinks.append(WindowSink(f"okdhp-edge: {source.name}"))
+        if watchdog:
+            sinks.append(WatchdogSink(watchdog, place))
         feeds.append(SourceRun(source, sinks))
-    if outputs.watchdog:
-        watchdog = Watchdog(len(feeds))
-        closing.callback(watchdog.end)
-        for place, feed in enumerate(feeds):
-            feed.sinks = [*feed.sinks, WatchdogSink(watchdog, place)]
     return feeds
 
 

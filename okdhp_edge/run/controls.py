@@ -21,6 +21,7 @@ class Controls:
         choices: what `switch` takes.
         current: what runs; None where nothing else was offered.
         trouble: why the last switch did not happen, for people.
+        while_paused: called a few times a second as long as the run is paused.
     """
 
     threshold: float = MIN_JOINT_SCORE
@@ -30,6 +31,7 @@ class Controls:
     stop: threading.Event = field(default_factory=threading.Event)
     paused: bool = False
     trouble: str = ""
+    while_paused: list[Callable[[], None]] = field(default_factory=list)
     _loaded: Backend | None = None
     _loading: threading.Thread | None = None
 
@@ -55,6 +57,12 @@ class Controls:
             self.trouble = str(error)
         else:
             self.current = choice
+
+    def wait_while_paused(self, poll_s: float) -> None:
+        """Return when the run goes on, or ends."""
+        while self.paused and not self.stop.wait(poll_s):
+            for call in self.while_paused:
+                call()
 
     def take_loaded(self) -> Backend | None:
         """The model that has been loaded since the last call; for the loop alone."""

@@ -176,8 +176,7 @@ class Pipeline:
         stop = self._controls.stop
         while not (self._has_room or stop.is_set()):
             self._has_room = self._room.acquire(timeout=_POLL_S)
-        while self._controls.paused and not stop.is_set():
-            stop.wait(_POLL_S / 5)
+        self._controls.wait_while_paused(_POLL_S / 5)
         if self._policy.max_fps:
             now = time.perf_counter_ns()
             stop.wait(max(0, self._due_ns - now) / 1e9)

@@ -10,8 +10,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
+import cv2
+import fsspec
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -24,7 +27,7 @@ from okdhp_edge.batch.plan import OVERLAP_S, Segment, plan_segments
 from okdhp_edge.batch.sources import BatchSource, compute_fingerprint, find_sources
 from okdhp_edge.batch.storage import Storage
 from okdhp_edge.batch.table import FrameRecord, RowCollector, make_table, read_metadata, to_parquet
-from okdhp_edge.batch.worker import BatchOptions, get_part_name, process_segment
+from okdhp_edge.batch.worker import BatchOptions, get_part_name, open_segment, process_segment
 from okdhp_edge.cli.main import app
 from okdhp_edge.errors import OutputError, SourceError
 from okdhp_edge.pose.result import Pose
@@ -120,6 +123,18 @@ def test_what_is_done_is_skipped_and_what_changed_is_done_again(archive, exporte
     assert (changed["done"], changed["skipped"], changed["frames"]) == (1, 1, 30)
 
 
+def test_a_source_of_the_same_name_does_not_replace_a_result(archive, exported, tmp_path):
+    assert batch(archive / "a.mp4", exported).exit_code == 0
+    before = Path("out/a.mp4.parquet").read_bytes()
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(archive / "b.mp4", other / "a.mp4")
+    refused = batch(other, exported)
+    assert refused.exit_code == 1
+    assert re.search(r"a.mp4.parquet in .* is the result of .*videos/a.mp4, not of", refused.stderr)
+    assert Path("out/a.mp4.parquet").read_bytes() == before
+
+
 def test_another_model_or_a_foreign_file_is_one_line(archive, exported):
     batch(archive, exported)
     other = batch(archive, exported, "--stride", 2)
@@ -134,8 +149,6 @@ def test_a_folder_of_images_is_one_table(archive, exported, tmp_path):
     run("run", "--source", archive / "b.mp4", "--model", exported, "--backend", "onnxruntime",
         "--precision", "fp32", "--no-window", "--save", images)  # fmt: skip
     if not images.is_dir():
-        import cv2
-
         images.mkdir()
         for i in range(3):
             cv2.imwrite(str(images / f"{i}.png"), np.full((96, 128, 3), 90, np.uint8))
@@ -173,10 +186,10 @@ def pose(x: float, identity: int) -> Pose:
     return Pose(LSP14, xy.astype(np.float32), np.full(14, 0.9, np.float32), identity)
 
 
-def make_part(segment: Segment, times: list[float], people) -> bytes:
+def make_part(segment: Segment, times: list[float], people, numbers=None) -> bytes:
     records = [FrameRecord(t, "", people(t)) for t in times]
     table = make_table("v.mp4", list(enumerate(records)), LSP14)
-    return to_parquet(table, {"times": times, "numbers": list(range(len(times)))})
+    return to_parquet(table, {"times": times, "numbers": numbers or list(range(len(times)))})
 
 
 def test_ids_stay_whole_across_a_cut_and_each_frame_comes_once():
@@ -209,6 +222,21 @@ def test_segments_cover_a_video_once():
     assert len(plan_segments(source, 0.0, 30.0)) == len(plan_segments(source, 100.0, None)) == 1
     many = plan_segments(BatchSource("d", "d", tuple(map(str, range(1200)))), 0, None)
     assert [(s.start, s.end) for s in many] == [(0, 500), (500, 1000), (1000, 1200)]
+    every_third = plan_segments(many[0].source, 0, None, stride=3)
+    assert [(s.start, s.end) for s in every_third] == [(0, 498), (498, 996), (996, 1200)]
+
+
+def test_people_of_different_images_are_never_one():
+    source = BatchSource("d", "d", tuple(map(str, range(6))))
+    segments = [Segment(source, 0, 0, 3), Segment(source, 1, 3, 6)]
+    parts = [
+        make_part(s, [s.start, s.start + 2], lambda t: [pose(0, int(t))], [s.start, s.start + 2])
+        for s in segments
+    ]
+    table, frames = join.join_parts(segments, parts, has_ids=True)
+    assert frames == 4
+    assert table["person"].to_pylist() == [0, 1, 2, 3]
+    assert table["frame"].to_pylist() == [0, 2, 3, 5]
 
 
 def test_sources_come_from_folders_globs_and_lists(tmp_path):
@@ -224,6 +252,35 @@ def test_sources_come_from_folders_globs_and_lists(tmp_path):
         find_sources([str(tmp_path / "gone")])
     with pytest.raises(SourceError, match="no video and no image"):
         find_sources([str(tmp_path / "c" / "readme.md")])
+    with pytest.raises(SourceError, match=r"no file matches .*\*\.mov"):
+        find_sources([str(tmp_path / "a" / "x.mp4"), str(tmp_path / "a" / "*.mov")])
+    with pytest.raises(SourceError, match="cannot be reached"):
+        find_sources(["nowhere://bucket/x.mp4"])
+
+
+def test_a_name_with_brackets_is_a_file_and_no_pattern(tmp_path):
+    video = tmp_path / "talk [dQw4w9WgXcQ].mp4"
+    video.write_bytes(b"1")
+    assert [s.url for s in find_sources([str(video)]).sources] == [str(video)]
+
+
+def test_images_elsewhere_keep_their_names_and_numbers():
+    files = fsspec.filesystem("memory")
+    encoded = cv2.imencode(".png", np.full((32, 48, 3), 90, np.uint8))[1].tobytes()
+    names = [f"photo [{i}].png" for i in range(4)]
+    for name in names:
+        files.pipe_file(f"/photos/{name}", encoded)
+    source = BatchSource(
+        "memory:///photos", "photos", tuple(f"memory:///photos/{n}" for n in names)
+    )
+    with ExitStack() as closing:
+        opened = open_segment(Segment(source, 1, 2, 4), closing)
+        frames = [opened.read(), opened.read()]
+        assert opened.read() is None
+    assert [(f.name, f.number, f.seconds) for f in frames] == [
+        (names[2], 2, 2.0),
+        (names[3], 3, 3.0),
+    ]
 
 
 def test_a_fingerprint_changes_with_the_file(tmp_path):
@@ -349,8 +406,8 @@ def test_the_result_is_read_as_the_page_shows(tmp_path, monkeypatch, library):
 @pytest.mark.parametrize("container", ["mp4", "mkv"])
 def test_each_frame_of_a_video_is_in_one_segment(exported, tmp_path, container):
     path = tmp_path / f"long.{container}"
-    saved = run("run", "--source", "synthetic:60@2", "--model", exported, "--backend", "onnxruntime",
-                "--precision", "fp32", "--no-window", "--save", path)  # fmt: skip
+    saved = run("run", "--source", "synthetic:60@2", "--model", exported, "--backend",
+                "onnxruntime", "--precision", "fp32", "--no-window", "--save", path)  # fmt: skip
     assert saved.exit_code == 0, saved.stderr
     options = BatchOptions(
         out=str(tmp_path / "out"), model=str(exported), backend="onnxruntime", precision="fp32",

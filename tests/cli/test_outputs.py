@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -57,6 +58,25 @@ def test_an_output_on_what_is_read_is_refused_and_nothing_changes(tmp_path, own,
     (line,) = done.stderr.strip().splitlines()
     assert "the input" in line or "write one file" in line
     assert _contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--detector", "gone.onnx"), "gone.onnx"),
+        (("--web", "{port}"), "cannot listen on"),
+        (("--write", "json:other.json"), "two outputs of kind json"),
+    ],
+)
+def test_a_run_that_cannot_start_leaves_former_outputs_as_they_are(tmp_path, own, words, says):
+    former = tmp_path / "poses.jsonl"
+    former.write_text("former\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = _run(tmp_path, "run", "--source", "own/images/a.jpg", "--json", former,
+                    "--no-window", *(word.format(port=port) for word in words))  # fmt: skip
+    assert done.returncode == 1 and says in done.stderr
+    assert former.read_text() == "former\n"
 
 
 def test_beside_the_data_all_is_well_and_what_is_not_ours_stays(tmp_path, own):

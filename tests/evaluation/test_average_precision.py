@@ -136,6 +136,8 @@ def test_the_command_judges_a_model_and_then_its_own_file(exported, tmp_path):
     assert set(told["ap"]) == set(METRIC_NAMES) and told["flip_test"] is True
     second = run(app, [*common, "--results", str(out)])
     assert json.loads(second.stdout.splitlines()[-1])["ap"] == told["ap"]
+    third = run(app, [*common, "--results", str(out), "--record", str(tmp_path / "r.json")])
+    assert third.exit_code == 1 and "--record cannot be used with --results" in third.stderr
 
 
 # What xtcocotools 1.14.3 (the maintained copy of CrowdPose's evaluation) prints for the same files

@@ -79,3 +79,15 @@ def test_closing_lets_go_of_what_nobody_took(taken):
         controls.take_loaded()
     controls.close()
     assert backend._open == taken
+
+
+def test_while_a_run_is_paused_whoever_asked_is_called_until_it_goes_on():
+    controls, calls = Controls(paused=True), []
+
+    def call():
+        calls.append(controls.paused)
+        controls.paused = len(calls) < 3
+
+    controls.while_paused.append(call)
+    report = run_on([ScriptedSource(4)], controls=controls)[0]
+    assert calls == [True] * 3 and report.frames == 4

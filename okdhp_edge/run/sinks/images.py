@@ -37,6 +37,8 @@ class ImageSink:
         target = self._path
         if self._folder:
             target = self._path / (result.frame.name or f"{result.frame.number:06d}.png")
+            if not cv2.haveImageWriter(target.name):  # phones' HEIC, for one
+                target = target.with_name(f"{target.name}.png")
         elif self._written:
             raise OutputError(
                 f"{self._path} is a single image but the source has more", "pass a folder to --save"

@@ -1,5 +1,6 @@
 """A sign of life to systemd: the service is ready with its first frame, and alive while every
-source gives frames (sd_notify(3), protocol of `Type=notify` and `WatchdogSec=`)."""
+source gives frames, or a person has paused the run (sd_notify(3), protocol of `Type=notify` and
+`WatchdogSec=`)."""
 
 import os
 import socket
@@ -58,6 +59,12 @@ class Watchdog:
             return
         self._tell("WATCHDOG=1" if self._ready else "READY=1\nWATCHDOG=1")
         self._ready, self._told, self._waiting = True, now, set(self._all)
+
+    def mark_paused(self, now: float) -> None:
+        """A person has paused the run: it is alive without frames."""
+        if self._ready and now - self._told >= self._every:
+            self._tell("WATCHDOG=1")
+            self._told = now
 
     def end(self) -> None:
         """The run ends; safe to call twice."""

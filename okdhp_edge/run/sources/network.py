@@ -54,7 +54,7 @@ class _StreamCapture:
             cv2.CAP_PROP_FRAME_WIDTH: float(self._size[0]),
             cv2.CAP_PROP_FRAME_HEIGHT: float(self._size[1]),
             cv2.CAP_PROP_FPS: self._reader.fps if self._reader.is_rate_known else 0.0,
-            cv2.CAP_PROP_FRAME_COUNT: float(self._reader.frame_count),
+            cv2.CAP_PROP_FRAME_COUNT: float(self._reader.count_frames()),
         }.get(what, 0.0)
 
     def release(self) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, NamedTuple, Self, cast
+from urllib.parse import quote
 
 import uvicorn
 from starlette.applications import Starlette
@@ -53,7 +54,7 @@ class Address(NamedTuple):
     def url(self) -> str:
         """The page's address, with the token where one is needed."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        token = f"?token={self.token}" if self.token else ""
+        token = f"?token={quote(self.token, safe='')}" if self.token else ""
         return f"http://{host}:{self.port}/{token}"
 
 
@@ -77,13 +78,16 @@ def parse_address(text: str, token: str | None = None) -> Address:
 class WebServer:
     """Use as a context manager around the run.
 
+    Args:
+        listener: what `listen` returned for the address; None: it is called here.
+
     Raises:
         OutputError: nothing can listen there.
     """
 
-    def __init__(self, hub: Hub, address: Address) -> None:
+    def __init__(self, hub: Hub, address: Address, listener: socket.socket | None = None) -> None:
         self._hub = hub
-        self._socket = _bind(address)
+        self._socket = listener or listen(address)
         self.address = address._replace(port=self._socket.getsockname()[1])
         config = uvicorn.Config(
             create_app(hub, address), access_log=False, lifespan="off",
@@ -111,15 +115,18 @@ class WebServer:
         self._socket.close()
 
 
-def _bind(address: Address) -> socket.socket:
+def listen(address: Address) -> socket.socket:
+    """A socket at the address; whoever comes before a server runs there has to wait.
+
+    Raises:
+        OutputError: nothing can listen there.
+    """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address.host, address.port))
-        listener.listen(
-            _LISTEN_BACKLOG
-        )  # whoever comes before the server runs has to wait, no more
+        listener.listen(_LISTEN_BACKLOG)
     except OSError as error:
         listener.close()
         raise OutputError(

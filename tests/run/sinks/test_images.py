@@ -25,6 +25,14 @@ def test_a_folder_gives_a_folder_with_the_same_names(tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.jpg", "b.png"]
 
 
+def test_a_photo_in_a_format_that_cannot_be_written_becomes_png(tmp_path):
+    sink = ImageSink(tmp_path / "out")
+    for number, name in enumerate(["a.heic", "b.mpo", "c.jpg"]):
+        sink.write(frame_result(number, name=name), IMAGE)
+    saved = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert saved == ["a.heic.png", "b.mpo.png", "c.jpg"]
+
+
 def test_a_panorama_is_saved(tmp_path):
     sink = ImageSink(tmp_path / "o.png")
     sink.write(frame_result(0, name="a.png"), np.zeros((10, 3000, 3), np.uint8))

@@ -53,6 +53,17 @@ def test_a_source_that_stands_still_lets_the_service_be_given_up(systemd):
     assert _heard(there) == []
 
 
+def test_a_run_that_a_person_pauses_is_alive(systemd):
+    there, environment = systemd
+    watchdog = Watchdog(1, environment)
+    watchdog.mark_paused(0.0)
+    assert _heard(there) == []  # not ready yet
+    watchdog.mark_frame_done(0, 1.0)
+    for second in range(2, 8):
+        watchdog.mark_paused(float(second))
+    assert _heard(there) == ["READY=1\nWATCHDOG=1", *["WATCHDOG=1"] * 3]
+
+
 def test_a_run_tells_its_beginning_and_its_end(systemd):
     there, environment = systemd
     run_on([ScriptedSource(5)], sinks=[WatchdogSink(Watchdog(1, environment), 0)])

@@ -76,12 +76,13 @@ def test_passing_over_frames_is_counted_and_ends(tmp_path):
         assert not source.skip()
 
 
-def test_a_video_behind_an_address_is_a_file(tmp_path):
-    _video(tmp_path / "v.mp4")
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])  # Matroska announces no number of frames
+def test_a_video_behind_an_address_is_a_file(tmp_path, name):
+    _video(tmp_path / name)
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        source = open_source(f"http://127.0.0.1:{server.server_port}/v.mp4")
+        source = open_source(f"http://127.0.0.1:{server.server_port}/{name}")
         assert not source.live
         assert len(_all(source)) == 12
         server.shutdown()
