@@ -130,7 +130,7 @@ def _ask_devices(name: str) -> CheckResult:
     found = REGISTRY[name]
     assert found.devices is not None
     what = found.devices if found.devices != name else f"{name} devices"
-    if importlib.util.find_spec(found.devices) is None:
+    if importlib.util.find_spec(found.devices) is None or not is_installed(name):
         return CheckResult(what, "not installed", _explain_missing_wheels(name) or found.install)
     try:
         child = run_module("okdhp_edge.doctor", name, timeout_s=_CHILD_TIMEOUT_S)

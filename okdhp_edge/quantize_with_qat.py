@@ -12,7 +12,7 @@ from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
 from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.recipe.distillation import QuantizationTable
-from okdhp_edge.recipe.recipe import Recipe
+from okdhp_edge.recipe.recipe import Recipe, revalidate
 
 # Of the recipe's rate: the network only has to settle into its steps.
 _LEARNING_RATE_FACTOR = 0.1
@@ -50,6 +50,7 @@ def quantize_with_qat(
             trained = _train(recipe, folder, options)
             exported = export_branch(trained, ExportOptions(
                 out=folder, branch=str(card.branch), batch=card.batch, data=options.data,
+                box_padding=card.input.box_padding,
                 simplify=bool(card.simplified), command=options.command,
                 report=options.report))  # fmt: skip
             quantize(exported, replace(alone, reference=fp32))
@@ -72,10 +73,11 @@ def make_qat_recipe(recipe: Recipe, start: Path, branch: int, profile: str, epoc
         "lr": recipe.optimizer.lr * _LEARNING_RATE_FACTOR,
         "average": None,
     }
-    return recipe.model_copy(
+    changed = recipe.model_copy(
         update={
             "start": str(start),
             "quantization": QuantizationTable.model_validate(table),
             "optimizer": recipe.optimizer.model_copy(update=optimizer),
         }
     )
+    return revalidate(changed)

@@ -76,8 +76,11 @@ def test_the_short_run_starts_from_the_checkpoint_at_a_tenth_of_the_rate(trained
 def test_the_branch_that_was_exported_is_the_one_that_is_trained(trained, tmp_path, monkeypatch):
     _judged(monkeypatch, {LEARNED_CALIBRATOR})
     other = 1 - read_info(trained).best_branch
-    fp32 = export_branch(trained, ExportOptions(out=tmp_path, branch=str(other), batch=None))
+    fp32 = export_branch(trained, ExportOptions(
+        out=tmp_path, branch=str(other), batch=None, box_padding=1.7,
+    ))  # fmt: skip
     out = quantize_with_qat(fp32, trained, _options(profiles=["generic"]), epochs=1)
     again = read_card(tmp_path / "qat-generic" / "fp32")
     assert (again.branch, again.batch) == (other, None)
+    assert again.input == read_card(fp32).input and again.input.box_padding == 1.7
     assert read_card(out / "generic").branch == other

@@ -93,7 +93,8 @@ def finetuning() -> str:
     for row in content["rows"]:
         by.setdefault((row["persons"], row["start"]), []).append(row)
     rows = []
-    for persons in sorted({persons for persons, _ in by}):
+    both = [persons for persons, start in by if start == "lite" and (persons, "imagenet") in by]
+    for persons in sorted(both):
         ours, anew = by[persons, "lite"], by[persons, "imagenet"]
         mean = [sum(r["value"] for r in group) / len(group) for group in (ours, anew)]
         seconds = sum(r["seconds"] for r in ours) / len(ours)
@@ -108,12 +109,16 @@ def fresh() -> str:
     def seconds(found: dict[str, Any], key: str) -> str:
         return f"{found[key]:.0f} s" if key in found else "-"
 
+    def gigabytes(found: dict[str, Any], key: str) -> str:
+        return f"{found[key]:.1f} GB" if key in found else "-"
+
     rows = []
     for found in read("fresh.json")["results"]:
         wheel = found.get("wheel", {})
         sizes = [f"{d} {wheel[d]['disk_gb']:.1f} GB" for d in wheel if d != "wheel_mb"]
         rows.append((
-            found["python"], f"{seconds(found, 'install_demo_s')}, {found['demo_disk_gb']:.1f} GB",
+            found["python"],
+            f"{seconds(found, 'install_demo_s')}, {gigabytes(found, 'demo_disk_gb')}",
             seconds(found, "demo_s"), seconds(found, "install_test_s"),
             seconds(found, "check_s"), ", ".join(sizes) or "-",
         ))  # fmt: skip

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from study import unpacked
+from study import read_recorded_recipe, unpacked
 
+from okdhp_edge.artifacts.card import InputSpec
 from okdhp_edge.evaluation.paired import Gain, Hits, compute_gain
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.files import write_text
@@ -88,7 +89,7 @@ def gain_over(runs: list[Run], others: list[Run]) -> Gain | None:
 def cost_of(run: Run, everything: list[Run]) -> float:
     """Multiply-accumulates of the whole training, teachers and warm starts included; NaN where a
     foreign teacher takes part, whose own are not known here."""
-    recipe = Recipe.model_validate(run["recipe"])
+    recipe = Recipe.model_validate(read_recorded_recipe(run))
     epochs = recipe.optimizer.epochs
     if ".onnx" in json.dumps(run["recipe"]["distillation"]):
         return float("nan")
@@ -159,12 +160,12 @@ def draw(studies: dict[str, list[Line]]) -> None:
 
 def students(lines: list[Line]) -> list[Line]:
     """What can be compared with the baseline: teachers see more, so they are left out."""
-    (baseline,) = [Recipe.model_validate(n.runs[0]["recipe"]) for n in lines if n.name == BASELINE]
-    return [
-        line for line in lines
-        if line.gain is not None
-        and Recipe.model_validate(line.runs[0]["recipe"]).input_spec() == baseline.input_spec()
-    ]  # fmt: skip
+
+    def read_input_spec(line: Line) -> InputSpec:
+        return Recipe.model_validate(read_recorded_recipe(line.runs[0])).input_spec()
+
+    (baseline,) = [read_input_spec(line) for line in lines if line.name == BASELINE]
+    return [line for line in lines if line.gain is not None and read_input_spec(line) == baseline]
 
 
 def main() -> None:

@@ -31,8 +31,8 @@ from okdhp_edge.evaluation.evaluate import predict_joints
 from okdhp_edge.evaluation.paired import THRESHOLD, count_hits
 from okdhp_edge.network.build import build_network, count_macs
 from okdhp_edge.network.config import AnyNetworkConfig
-from okdhp_edge.recipe.distillation import OkdhpTable
-from okdhp_edge.recipe.recipe import Recipe, merged, read_recipe_content
+from okdhp_edge.recipe.distillation import OkdhpTable, TeacherTable
+from okdhp_edge.recipe.recipe import Recipe, merged, read_recipe_content, rename_old_keys
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.train.loop import LAST, train
@@ -111,7 +111,8 @@ def run(
         recipe = recipe_of(study, row, seed, runs)
         named = recipe_of(study, row, seed, Path("RUNS"))
         recorded = named.model_dump(mode="json", exclude_defaults=True)
-        if any(_is(r, study, row, seed) and r["recipe"] == recorded for r in _read(result)):
+        known = [r for r in _read(result) if _is(r, study, row, seed)]
+        if any(read_recorded_recipe(r) == recorded for r in known):
             continue
         out = runs / study.name / row.name / str(seed)
         print(f"{time.strftime('%H:%M:%S')} {study.name} {row.name} seed {seed}", flush=True)
@@ -187,6 +188,16 @@ def _last_row(path: Path) -> dict[str, float]:
     (values,) = csv.reader([last])
     (keys,) = csv.reader([names])
     return {k: float(v) for k, v in zip(keys, values, strict=True) if v}
+
+
+def read_recorded_recipe(run: dict[str, Any]) -> dict[str, Any]:
+    """A recorded recipe by the keys of today; how a teacher is fed stands in its own file now."""
+    recipe = rename_old_keys(run["recipe"])
+    table = recipe.get("distillation", {})
+    if teacher := table.get("teacher"):
+        kept = {key: value for key, value in teacher.items() if key in TeacherTable.model_fields}
+        recipe = recipe | {"distillation": table | {"teacher": kept}}
+    return recipe
 
 
 def _is(result: dict[str, Any], study: Study, row: Row, seed: int) -> bool:

@@ -72,7 +72,8 @@ def steps(options: argparse.Namespace) -> list[Step]:
             str(options.out / "hourglass.json"),
         ), 120),
         Step("training-step", (
-            sys.executable, str(HERE / "training_step.py"), "--device", "cuda", "--batch", "16"
+            sys.executable, str(HERE / "training_step.py"), "--device", "cuda", "--batch", "16",
+            "--out", str(options.out / "training_step.json"),
         ), 90),
     ]  # fmt: skip
     if options.video:

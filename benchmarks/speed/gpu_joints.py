@@ -29,7 +29,8 @@ def main() -> None:
         ("tensorrt fp32", "tensorrt", "fp32", None),
         ("tensorrt int8", "tensorrt", "int8", None),
         *[(path.stem, "tensorrt", "int8" if "int8" in path.stem else "fp32", path)
-          for folder in engines for path in sorted(Path(folder).glob("*.engine"))],
+          for folder in engines
+          for path in sorted(Path(folder).glob(f"{Path(model).name}-*.engine"))],
     ]:  # fmt: skip
         rows[name] = joints(Path(model), backend, precision, data, engine)
     print(json.dumps({

@@ -6,8 +6,8 @@ an engine without one, or with one that does not fit, is not loaded.
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from okdhp_edge.artifacts.model_store import get_cache_folder
-from okdhp_edge.errors import BackendError
-from okdhp_edge.system.files import wrap_write_errors
+from okdhp_edge.errors import BackendError, OutputError
+from okdhp_edge.system.files import wrap_write_errors, write_bytes
 from okdhp_edge.system.progress import Report, ignore_progress
 
 ENGINE_CACHE_FOLDER = "engines"
+SIDECAR_SUFFIX = ".json"
 PORTABLE = "AMPERE_PLUS"
 """A target that runs on Ampere and everything later (not on Jetson), a little slower."""
 _MIN_PORTABLE_SM = 80
@@ -102,7 +103,8 @@ def build(
             "run `okdhp-edge doctor` to check versions",
         )
     if timing is not None:
-        _keep(timing.serialize(), _get_timing_file(trt))
+        with suppress(OutputError):  # it only makes the next build faster
+            _keep(timing.serialize(), _get_timing_file(trt))
     return bytes(plan)
 
 
@@ -203,16 +205,14 @@ def write_engine(plan: bytes, path: Path, facts: Sidecar) -> None:
     The sidecar first: one without an engine is never looked at, an engine without one is refused.
     """
     sidecar = facts.model_dump_json(indent=2) + "\n"
-    _keep(sidecar.encode(), path.with_suffix(".json"))
+    _keep(sidecar.encode(), path.with_suffix(SIDECAR_SUFFIX))
     _keep(plan, path)
 
 
 def _keep(content: bytes, path: Path) -> None:
     with wrap_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(content)
-        temporary.replace(path)
+    write_bytes(path, content)
 
 
 def read_engine(path: Path, wanted: EngineKey) -> bytes:
@@ -241,7 +241,7 @@ def read_engine(path: Path, wanted: EngineKey) -> bytes:
 
 
 def _read_sidecar(path: Path) -> Sidecar:
-    file = path.with_suffix(".json")
+    file = path.with_suffix(SIDECAR_SUFFIX)
     try:
         return Sidecar.model_validate_json(file.read_bytes())
     except FileNotFoundError:

@@ -93,9 +93,12 @@ class TensorRtBackend(Backend):
             request.folder / ENGINE_CACHE_FOLDER / f"{name}.engine" for name in (target, PORTABLE)
         ]
         fitting = beside if runs_on((PORTABLE,), target) else beside[:1]
-        for path in (*fitting, kept):
+        for path in fitting:
             if path.is_file():
                 return read_engine(path, wanted)
+        with suppress(BackendError):  # what no longer matches is built again
+            if kept.is_file():
+                return read_engine(kept, wanted)
         plan = build(self._trt, request.model_file.read_bytes(), request.model_file.name)
         facts = Sidecar(
             engine_sha256=hashlib.sha256(plan).hexdigest(), onnx_sha256=wanted.onnx_sha256,

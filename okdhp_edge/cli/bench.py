@@ -112,7 +112,7 @@ def _explain_slowness(row: "Row", faster: "Row", threads: int | None) -> dict[st
 
     candidate = row.candidate
     spec = candidate.card.input
-    crop = np.zeros((1, spec.height, spec.width, 3), dtype=np.uint8)
+    crop = np.zeros((candidate.card.batch or 1, spec.height, spec.width, 3), dtype=np.uint8)
     request = BackendConfig(candidate.folder, candidate.card, candidate.precision, threads)
     times = get_backend_class(candidate.backend).layer_times(request, crop)
     layers = sorted(times, key=lambda layer: -layer.us)[:_MAX_SHOWN_LAYERS]

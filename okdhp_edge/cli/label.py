@@ -136,7 +136,8 @@ def label(
     with progress() as report:
         result = run(LabelOptions(
             sources=sources or (), out=out, teachers=teacher, rules=rules,
-            find=_make_box_finder(boxes, person_class), detector=detector, every=every,
+            find=_make_box_finder(boxes, person_class), boxes=f"{boxes} {person_class}",
+            detector=detector, every=every,
             max_negatives=negatives, no_people=no_people, min_box_height=min_height, views=views,
             duplicates=None if duplicates < 0 else duplicates, exclude=exclude or (),
             precision=precision, workers=workers, cluster=cluster, seed=seed,

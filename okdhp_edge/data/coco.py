@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ _JOINTS_PER_LIMB = 2
 _PERSON_CATEGORY = "person"
 # Roboflow's folders are named by split, its files alike.
 _ROBOFLOW_FILE_NAME = "_annotations.coco.json"
+AnySample = TypeVar("AnySample", bound=Sample)
 _SPLIT_FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
 
 
@@ -36,15 +37,17 @@ def load_coco(path: Path, split: str) -> PoseDataset:
     Raises:
         DataError: a file is missing or not what the format says.
     """
-    found = [_load_file(file, path) for file, _ in _find_annotation_files(path, split)]
-    whole = any(divided for _, divided in _find_annotation_files(path, split))
-    poses = _join_parts(found)
-    if whole and split != "all":
-        samples = _select_split(
-            _find_annotation_files(path, split)[0][0], list(poses.samples), split
-        )
-        return PoseDataset(f"coco:{path}", split, poses.skeleton, samples, "oks", poses.notes)
-    return PoseDataset(f"coco:{path}", split, poses.skeleton, poses.samples, "oks", poses.notes)
+    files = [file for file, _ in _find_annotation_files(path, split)]
+    poses = _join_parts([_load_file(file, path) for file in files])
+    samples = list(poses.samples)
+    if is_divided(path, split):
+        samples = select_split(files[0], samples, split)
+    return PoseDataset(f"coco:{path}", split, poses.skeleton, samples, "oks", poses.notes)
+
+
+def is_divided(path: Path, split: str) -> bool:
+    """Whether a split is a part of the one file there, and not a file of its own."""
+    return split != "all" and any(divided for _, divided in _find_annotation_files(path, split))
 
 
 def _join_parts(parts: list[PoseDataset]) -> PoseDataset:
@@ -114,7 +117,7 @@ def _names_a_split(file: Path, splits: Sequence[str] = SPLITS[:-1]) -> bool:
     return any(split in file.stem for split in splits)
 
 
-class _Content(NamedTuple):
+class Content(NamedTuple):
     """A file's lists, each entry an object."""
 
     images: list[dict[str, Any]]
@@ -122,22 +125,27 @@ class _Content(NamedTuple):
     categories: list[dict[str, Any]]
 
 
-def _read_content(file: Path) -> _Content:
+def read_content(file: Path) -> Content:
+    """A file's lists.
+
+    Raises:
+        DataError: it is not in COCO format.
+    """
     content = read_json(file)
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         raise DataError(f"{file} is not in COCO format", "it needs `images` and `annotations`")
-    lists = [content.get(key) or [] for key in _Content._fields]
-    for key, entries in zip(_Content._fields, lists, strict=True):
+    lists = [content.get(key) or [] for key in Content._fields]
+    for key, entries in zip(Content._fields, lists, strict=True):
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
             raise DataError(f"{file} is not in COCO format", f"`{key}` must be a list of objects")
-    return _Content(*lists)
+    return Content(*lists)
 
 
 def _load_file(file: Path, path: Path) -> PoseDataset:
-    content = _read_content(file)
+    content = read_content(file)
     left_out: Counter[str] = Counter()
-    persons = list(_iterate_persons(content.annotations, left_out))
-    category, persons = _select_category(content.categories, persons, left_out)
+    persons = list(iterate_persons(content.annotations, left_out))
+    category, persons = select_category(content.categories, persons, left_out)
     if not persons:
         raise DataError(
             f"{file} has no person with labelled keypoints",
@@ -146,7 +154,7 @@ def _load_file(file: Path, path: Path) -> PoseDataset:
     skeleton = _make_skeleton(
         file, category, len(read.parse_keypoints(persons[0][1], persons[0][0]))
     )
-    images = {_to_key(i.get("id")): i for i in content.images}
+    images = {to_key(i.get("id")): i for i in content.images}
     place = ImageLocator(file, path, images.values())
     samples = list(_iterate_samples(persons, images, place, skeleton, left_out))
     if not samples:
@@ -162,7 +170,7 @@ def _describe_left_out(left_out: Counter[str]) -> list[str]:
     return [f"left out: {count} {what}" for what, count in left_out.items()]
 
 
-def _iterate_persons(
+def iterate_persons(
     annotations: Iterable[dict[str, Any]], left_out: Counter[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Annotations with joints, each with its name: its id, or its place in the file."""
@@ -178,20 +186,20 @@ def _iterate_persons(
             yield name, annotation
 
 
-def _to_key(value: Any) -> str:
-    """Ids are numbers in one list and text in the other."""
+def to_key(value: Any) -> str:
+    """An id for look-ups: ids are numbers in one list and text in the other."""
     return str(value)
 
 
-def _select_category(
+def select_category(
     categories: list[dict[str, Any]],
     persons: list[tuple[str, dict[str, Any]]],
     left_out: Counter[str],
 ) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
     """The category that is used, and its annotations: `person` where there is one, else the one
     with the most."""
-    by_id = {_to_key(c.get("id")): c for c in categories}
-    counts = Counter(_to_key(a.get("category_id")) for _, a in persons)
+    by_id = {to_key(c.get("id")): c for c in categories}
+    counts = Counter(to_key(a.get("category_id")) for _, a in persons)
     known = [key for key in counts if key in by_id]
     if not known:
         return (categories[0] if len(categories) == 1 else {}), persons
@@ -201,7 +209,7 @@ def _select_category(
     for key in set(counts) - same:
         name = by_id[key].get("name", key) if key in by_id else key
         left_out[f"annotations of category '{name}'"] += counts[key]
-    return by_id[chosen], [p for p in persons if _to_key(p[1].get("category_id")) in same]
+    return by_id[chosen], [p for p in persons if to_key(p[1].get("category_id")) in same]
 
 
 def _make_skeleton(file: Path, category: dict[str, Any], count: int) -> Skeleton:
@@ -247,7 +255,7 @@ def _iterate_samples(
     left_out: Counter[str],
 ) -> Iterator[Sample]:
     for name, annotation in persons:
-        image = images.get(_to_key(annotation.get("image_id")))
+        image = images.get(to_key(annotation.get("image_id")))
         file_name = None if image is None else get_file_name(image)
         if file_name is None:
             left_out["persons whose image is not listed"] += 1
@@ -270,7 +278,8 @@ def _make_sample(
         id=f"{file_name}#{name}",
         image=ImageFile(place.of(file_name)),
         box=box,
-        xy=points[:, :2].astype(np.float32),
+        # Exporters write NaN for what is not labelled.
+        xy=np.where(labelled[:, None], points[:, :2], 0).astype(np.float32),
         labelled=labelled,
         absent=read.parse_absent(annotation, labelled, name),
         spread=read.parse_spread(annotation, joints, name),
@@ -280,7 +289,12 @@ def _make_sample(
     )
 
 
-def _select_split(file: Path, samples: list[Sample], split: str) -> list[Sample]:
+def select_split(file: Path, samples: list[AnySample], split: str) -> list[AnySample]:
+    """Those of a file that `splits/<split>.txt` next to it lists, or the split's share by name.
+
+    Raises:
+        DataError: the list cannot be read.
+    """
     listing = file.parent / "splits" / f"{split}.txt"
     if not listing.is_file():
         return split_by_name(samples, split, key=lambda s: s.image_name)

@@ -79,6 +79,7 @@ def write_crops(
         category = {
             "id": 1, "name": "person", "keypoints": list(poses.skeleton.joints),
             "skeleton": (poses.skeleton.limb_index + 1).tolist(),
+            "flip_idx": poses.skeleton.flip_index.tolist(),
         }  # fmt: skip
         content = {"images": images, "annotations": annotations, "categories": [category]}
         text = json.dumps(content, separators=(",", ":")) + "\n"

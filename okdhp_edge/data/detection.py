@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.data import coco_annotation as read
-from okdhp_edge.data.annotation_files import read_json, split_by_name
-from okdhp_edge.data.coco import find_annotation_file
+from okdhp_edge.data.coco import find_annotation_file, is_divided, read_content, select_split
 from okdhp_edge.data.coco_layout import ImageLocator, get_file_name
 from okdhp_edge.data.image_file import ImageFile
-from okdhp_edge.data.load import load, read_annotations, split_off_suffix
+from okdhp_edge.data.load import load, parse_split, read_annotations, split_off_suffix
 from okdhp_edge.data.sample import PoseDataset, Sample, split_sources
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
@@ -89,10 +88,8 @@ def _load_part(source: str, split: str) -> list[DetectionSample]:
     wanted = named or split
     if kind != "coco":
         return _group_by_image(read_annotations(place, wanted).samples)
-    name, _, part = wanted.partition("[")
-    samples = _read_coco(Path(path).expanduser(), name)
-    start, _, stop = part.removesuffix("]").partition(":")
-    return samples[int(start) if start else None : int(stop) if stop else None]
+    folder = Path(path).expanduser()
+    return [s for name, part in parse_split(wanted) for s in _read_coco(folder, name)[part]]
 
 
 def _group_by_image(samples: Iterable[Sample]) -> list[DetectionSample]:
@@ -109,14 +106,11 @@ def _group_by_image(samples: Iterable[Sample]) -> list[DetectionSample]:
 def _read_coco(path: Path, split: str) -> list[DetectionSample]:
     """Every image of a COCO file, those without persons too."""
     file = find_annotation_file(path, split)
-    content = read_json(file)
-    try:
-        images, annotations = content["images"], content["annotations"]
-        people = {c["id"] for c in content.get("categories", []) if c.get("name") == "person"}
-    except (AttributeError, KeyError, TypeError) as error:
-        raise DataError(f"{file} is not in COCO format ({error!r})", "fix it") from error
+    content = read_content(file)
+    images = content.images
+    people = {c.get("id") for c in content.categories if c.get("name") == "person"}
     by_image: dict[str, list[dict[str, Any]]] = {}
-    for annotation in annotations:
+    for annotation in content.annotations:
         if not people or annotation.get("category_id") in people:
             by_image.setdefault(str(annotation.get("image_id")), []).append(annotation)
     place = ImageLocator(file, path, images)
@@ -126,9 +120,7 @@ def _read_coco(path: Path, split: str) -> list[DetectionSample]:
         if name is not None:
             entries = by_image.get(str(image.get("id")), [])
             found.append(_make_coco_sample(name, place, entries))
-    if path.is_dir() or split == "all":
-        return found
-    return split_by_name(found, split, key=lambda s: s.image_name)
+    return select_split(file, found, split) if is_divided(path, split) else found
 
 
 def _make_coco_sample(

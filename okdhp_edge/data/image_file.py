@@ -3,10 +3,12 @@
 import importlib.util
 import io
 import os
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,7 +23,10 @@ _MAX_BYTES = 1 << 28
 _REMEDY = "replace the file or remove it from the data set"
 _MAX_PIXELS = 1 << 26
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-_JPEG_MAGIC, _JPEG_SCAN_MARKER, _JPEG_END_MARKER = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_JPEG_MAGIC = b"\xff\xd8"
+_JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+# Segments with a length, and the end; in a scan FF 00 and restarts (D0 to D7) are data.
+_JPEG_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd9-\xef\xfe])")
 # Encoders write about ten; each costs a pass over the whole image (libjpeg-turbo's advisory on
 # progressive JPEG).
 _MAX_SCANS = 200
@@ -79,7 +84,7 @@ def decode_image(data: bytes, name: Path | str) -> Image:
     """
     if _is_cut_off(data):
         raise DataError(f"image {name} is truncated", "copy or download it again")
-    if data.startswith(_JPEG_MAGIC) and data.count(_JPEG_SCAN_MARKER) > _MAX_SCANS:
+    if data.startswith(_JPEG_MAGIC) and _read_scans(data).number > _MAX_SCANS:
         raise DataError(
             f"image {name} is a progressive JPEG with more than {_MAX_SCANS} scans", _REMEDY
         )
@@ -187,5 +192,24 @@ _IMAGE_COUNTERS: dict[bytes, Callable[[bytes], int]] = {
 def _is_cut_off(data: bytes) -> bool:
     """Whether a JPEG's last scan or a PNG has no end; OpenCV fills the rest with grey."""
     if data.startswith(_JPEG_MAGIC):
-        return data.rfind(_JPEG_END_MARKER) < data.rfind(_JPEG_SCAN_MARKER)
+        scans = _read_scans(data)
+        return scans.number > 0 and not scans.ended
     return data.startswith(_PNG_MAGIC) and _PNG_END_CHUNK not in data[-64:]
+
+
+class _Scans(NamedTuple):
+    """Of the first image of a JPEG file; phones write videos behind it."""
+
+    number: int
+    ended: bool
+
+
+def _read_scans(data: bytes) -> _Scans:
+    count, place = 0, len(_JPEG_MAGIC)
+    while (marker := _JPEG_MARKER.search(data, place)) is not None:
+        (code,) = marker[1]
+        if code == _JPEG_END:
+            return _Scans(count, ended=True)
+        count += code == _JPEG_SCAN
+        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return _Scans(count, ended=False)

@@ -94,22 +94,30 @@ def _load_source(source: str, split: str) -> PoseDataset:
     if kind != "synthetic" and not path:
         raise DataError(f"data '{source}' has no path", f"write {kind}:PATH")
     parts = [
-        _load_part(DATASET_LOADERS[kind], Path(path).expanduser(), part)
-        for part in split.split("+")
+        (DATASET_LOADERS[kind](Path(path).expanduser(), name), part)
+        for name, part in parse_split(split)
     ]
-    return replace(parts[0], split=split, samples=[s for part in parts for s in part.samples])
+    samples = [sample for poses, part in parts for sample in poses.samples[part]]
+    return replace(parts[0][0], split=split, samples=samples)
 
 
-def _load_part(load_kind: Callable[[Path, str], PoseDataset], path: Path, part: str) -> PoseDataset:
-    match = _SPLIT_PATTERN.fullmatch(part)
-    if not match or match["split"] not in SPLITS:
-        raise DataError(
-            f"unknown split '{part}'",
-            f"use one of {', '.join(SPLITS)}, a part such as 'train[:3000]', or a sum with '+'",
-        )
-    poses = load_kind(path, match["split"])
-    start, stop = (int(match[end]) if match[end] else None for end in ("start", "stop"))
-    return replace(poses, samples=poses.samples[start:stop])
+def parse_split(text: str) -> list[tuple[str, slice]]:
+    """The names of `train[-3000:]+test`, each with its part in samples.
+
+    Raises:
+        DataError: a name is no split's, or a part is none.
+    """
+    found = []
+    for part in text.split("+"):
+        match = _SPLIT_PATTERN.fullmatch(part)
+        if not match or match["split"] not in SPLITS:
+            raise DataError(
+                f"unknown split '{part}'",
+                f"use one of {', '.join(SPLITS)}, a part such as 'train[:3000]', or a sum with '+'",
+            )
+        start, stop = (int(match[end]) if match[end] else None for end in ("start", "stop"))
+        found.append((match["split"], slice(start, stop)))
+    return found
 
 
 def load(source: str, split: str) -> PoseDataset:

@@ -62,7 +62,7 @@ def _read_names(path: Path, split: str, count: int) -> list[str]:
 
 def _make_sample(path: Path, name: str, joints_K3: NDArray[np.float64]) -> Sample:
     labelled = joints_K3[:, 2] > 0
-    xy = joints_K3[:, :2] - _MATLAB_ORIGIN
+    xy = np.where(labelled[:, None], joints_K3[:, :2] - _MATLAB_ORIGIN, 0)
     box = (
         box_around(xy[labelled])
         if labelled.sum() >= _MIN_LABELLED_JOINTS

@@ -48,9 +48,11 @@ class HullMask:
 
     def warped(self, crop_from_frame: Affine, size: tuple[int, int]) -> MaskImage:
         """The mask (H, W) uint8 in crop pixels of `size` (width, height)."""
+        canvas = np.zeros((size[1], size[0]), dtype=np.uint8)
+        if not len(self.joints):  # a box without anybody
+            return canvas
         points = apply(crop_from_frame, self.joints)
         extent = float(np.ptp(points, axis=0).max())
-        canvas = np.zeros((size[1], size[0]), dtype=np.uint8)
         hull = np.rint(cv2.convexHull(points.astype(np.float32))).astype(np.int32)
         cv2.fillConvexPoly(canvas, hull, 255)
         # A stroke round the hull grows it, and shows even a hull of one point.

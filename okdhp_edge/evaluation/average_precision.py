@@ -20,6 +20,7 @@ from okdhp_edge.data.annotation_files import read_json
 from okdhp_edge.data.coco import find_annotation_file
 from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO
 from okdhp_edge.data.coco_layout import get_file_name
+from okdhp_edge.data.coco_truth import read_coco_truth
 from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.metrics import Score
@@ -53,14 +54,13 @@ def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
     Raises:
         DataError: the set is no COCO file, or the results are not for it.
     """
-    from pycocotools.coco import COCO
-
     file = resolve_annotation_file(poses)
-    skeleton = _read_skeleton(file)
+    content = read_coco_truth(file)
+    skeleton = _make_skeleton(file, content)
     _check(results, skeleton)
     # It prints to stdout, which belongs to the command's JSON line.
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(file))
+        truth = _index(content)
         ids = sorted(read_image_ids(poses).values())
         wanted = [r for r in results if r["image_id"] in set(ids)]
         if not wanted:
@@ -71,7 +71,6 @@ def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
         crowd = {i: truth.imgs[i].get("crowdIndex") for i in ids}
         if all(value is not None for value in crowd.values()):
             return _evaluate_crowd(truth, wanted, skeleton, crowd)
-        _fill_missing_keys(truth)
         evaluator = _run_coco_eval(truth, wanted, skeleton, ids)
         evaluator.summarize()
     return {n: 100 * float(v) for n, v in zip(METRIC_NAMES, evaluator.stats, strict=True)}
@@ -90,7 +89,8 @@ def average_precision_score(
     Raises:
         DataError: the set is no COCO file.
     """
-    columns = _read_skeleton(resolve_annotation_file(poses)).find_columns(poses.skeleton)
+    file = resolve_annotation_file(poses)
+    columns = _make_skeleton(file, read_coco_truth(file)).find_columns(poses.skeleton)
     known = columns >= 0
     results = to_coco_results(
         poses, xy_NK2[:, columns] * known[:, None], score_NK[:, columns] * known
@@ -102,14 +102,12 @@ def average_precision_score(
 
 def _bootstrap_ap_interval(poses: PoseDataset, results: Results) -> tuple[float, float]:
     """95 % of the AP of as many images drawn with replacement."""
-    from pycocotools.coco import COCO
-
     file = resolve_annotation_file(poses)
+    content = read_coco_truth(file)
+    skeleton = _make_skeleton(file, content)
     ids = sorted(read_image_ids(poses).values())
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(file))
-        _fill_missing_keys(truth)
-        evaluator = _run_coco_eval(truth, results, _read_skeleton(file), ids, sizes=False)
+        evaluator = _run_coco_eval(_index(content), results, skeleton, ids, sizes=False)
         images = evaluator.evalImgs
         rng = np.random.default_rng(0)
         values = []
@@ -119,6 +117,16 @@ def _bootstrap_ap_interval(poses: PoseDataset, results: Results) -> tuple[float,
             values.append(_mean(evaluator.eval["precision"]))
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _index(content: dict[str, Any]) -> Any:
+    """The evaluator's own object of a file's content."""
+    from pycocotools.coco import COCO
+
+    truth = COCO()
+    truth.dataset = content
+    truth.createIndex()
+    return truth
 
 
 def _run_coco_eval(
@@ -141,9 +149,8 @@ def _evaluate_crowd(
     truth: Any, results: Results, skeleton: Skeleton, crowd: Mapping[Any, float]
 ) -> dict[str, float]:
     for annotation in truth.anns.values():
-        box = annotation.get("bbox") or [0, 0, 0, 0]
+        box = annotation["bbox"]
         annotation["area"] = float(box[2]) * float(box[3]) * PERSON_BOX_AREA_RATIO
-    _fill_missing_keys(truth)
     found = _run_coco_eval(truth, results, skeleton, list(crowd)).eval
     # (thresholds, recalls, categories, areas, detections), the same without recalls; area 0: all.
     precision, recall = found["precision"][..., 0, :], found["recall"][..., 0, :]
@@ -178,13 +185,14 @@ def to_coco_results(
 ) -> Results:
     """One result for each sample, in COCO's form."""
     ids = read_image_ids(poses)
+    category_id = read_coco_truth(resolve_annotation_file(poses))["categories"][0]["id"]
     boxes = np.ones(len(poses)) if box_score_N is None else box_score_N
     found = []
     for sample, xy, score, box in zip(poses.samples, xy_NK2, score_NK, boxes, strict=True):
         seen = score[score > _MIN_KEYPOINT_SCORE]
         points = np.column_stack([xy, score])
         found.append({
-            "image_id": ids[sample.image_name], "category_id": 1,
+            "image_id": ids[sample.image_name], "category_id": category_id,
             "keypoints": [round(float(v), 3) for v in points.ravel()],
             "score": round(float(seen.mean() if len(seen) else 0.0) * float(box), 5),
         })  # fmt: skip
@@ -214,13 +222,14 @@ def resolve_annotation_file(poses: PoseDataset) -> Path:
     Raises:
         DataError: it is not one COCO file.
     """
+    splits = {part.partition("[")[0] for part in poses.split.split("+")}
     kind, _, place = poses.source.partition(":")
-    if kind != "coco" or "," in place:
+    if kind != "coco" or "," in place or (len(splits) > 1 and Path(place).is_dir()):
         raise DataError(
             f"average precision needs one COCO annotation file, not {poses.source}",
             "give --data coco:FILE",
         )
-    return find_annotation_file(Path(place), poses.split)
+    return find_annotation_file(Path(place), splits.pop())
 
 
 def read_image_ids(poses: PoseDataset) -> dict[str, Any]:
@@ -231,12 +240,8 @@ def read_image_ids(poses: PoseDataset) -> dict[str, Any]:
     return {name: by_name[name] for name in names}
 
 
-def _read_skeleton(file: Path) -> Skeleton:
-    categories = read_json(file).get("categories") or [{}]
-    names = categories[0].get("keypoints")
-    if not names:
-        raise DataError(f"{file} has no joint names", "add `categories` with `keypoints`")
-    return skeleton_from_names(file.stem, names)
+def _make_skeleton(file: Path, content: Mapping[str, Any]) -> Skeleton:
+    return skeleton_from_names(file.stem, content["categories"][0]["keypoints"])
 
 
 def _check(results: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> None:
@@ -250,7 +255,7 @@ def _check(results: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> None:
             )
         if not isinstance(result.get("image_id"), int | str) or not _is_number(result.get("score")):
             raise DataError(f"result {number} has no image_id or score", "add them")
-        if not isinstance(result.get("category_id"), int):
+        if not isinstance(result.get("category_id"), int | str):
             raise DataError(f"result {number} has no category_id", "add it: 1 for persons")
         if not all(map(_is_number, points)):
             raise DataError(f"a keypoint of result {number} is not a number", "fix the file")
@@ -259,13 +264,3 @@ def _check(results: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> None:
 def _is_number(value: object) -> bool:
     # Larger integers than a float holds are objects to numpy.
     return isinstance(value, int | float) and math.isfinite(value) and abs(value) < _MAX_ABS_VALUE
-
-
-def _fill_missing_keys(truth: Any) -> None:
-    """Keys that labelling tools leave out and the evaluator needs."""
-    for annotation in truth.anns.values():
-        points = annotation.get("keypoints") or []
-        annotation.setdefault("iscrowd", 0)
-        annotation.setdefault("num_keypoints", sum(v > 0 for v in points[2::3]))
-        box = annotation.get("bbox") or [0, 0, 0, 0]
-        annotation.setdefault("area", float(box[2]) * float(box[3]))

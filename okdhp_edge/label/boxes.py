@@ -5,8 +5,9 @@ its VOC XML or YOLO text; a COCO JSON names many images.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from defusedxml.ElementTree import ParseError, fromstring
 from numpy.typing import NDArray
 
 from okdhp_edge.data.annotation_files import read_json
+from okdhp_edge.data.coco_layout import get_file_name
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
@@ -133,10 +135,24 @@ def make_coco_reader(file: Path) -> BoxFinder:
                 by_id.setdefault(annotation["image_id"], []).extend(
                     _filter_boxes([annotation["bbox"]])
                 )
-        by_name = {Path(i["file_name"]).name: by_id.get(i["id"], []) for i in content["images"]}
+        by_name = {
+            name: by_id.get(image["id"], [])
+            for image in content["images"]
+            if (name := get_file_name(image)) is not None
+        }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file} is not in COCO format ({error!r})", "fix it") from error
-    return lambda path, _: by_name.get(path.name)
+    bare = Counter(PurePosixPath(name).name for name in by_name)
+    by_bare = {PurePosixPath(name).name: boxes for name, boxes in by_name.items()}
+
+    def find(path: Path, image: Image) -> list[Box] | None:  # noqa: ARG001
+        parts = path.parts
+        for first in range(len(parts)):
+            if (found := by_name.get("/".join(parts[first:]))) is not None:
+                return found
+        return by_bare[path.name] if bare[path.name] == 1 else None
+
+    return find
 
 
 def _filter_boxes(boxes: Iterable[Iterable[float]]) -> list[Box]:

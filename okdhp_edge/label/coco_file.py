@@ -20,7 +20,7 @@ from okdhp_edge.label.images import (
     list_items,
     read_images,
 )
-from okdhp_edge.label.options import LabelOptions
+from okdhp_edge.label.options import DEFAULT_DUPLICATE_BITS, LabelOptions
 from okdhp_edge.label.progress_log import Record
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.system.files import write_text
@@ -43,9 +43,12 @@ def assemble(
     """The COCO file of what is left once images that are alike have been dropped."""
     left_out: Counter[str] = Counter()
     seen = DuplicateFilter(options.duplicates or 0)
+    # Images to be judged on stay out, however many duplicates may stay in.
+    bits = DEFAULT_DUPLICATE_BITS if options.duplicates is None else options.duplicates
+    excluded = DuplicateFilter(bits)
     for path in options.exclude:
         for value in _read_hashes(path):
-            seen.add(value)
+            excluded.add(value)
     images: list[Record] = []
     annotations: list[Record] = []
     negatives = 0
@@ -56,7 +59,9 @@ def assemble(
             left_out["unreadable images"] += 1
         elif not record["persons"] and not record["empty"]:
             left_out["images without people"] += 1
-        elif options.duplicates is not None and seen.like(record["hash"]):
+        elif excluded.like(record["hash"]) or (
+            options.duplicates is not None and seen.like(record["hash"])
+        ):
             left_out["near-duplicate images"] += 1
         else:
             seen.add(record["hash"])

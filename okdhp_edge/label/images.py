@@ -1,6 +1,8 @@
 """Images to label: files, folders and every Nth frame of videos."""
 
+import hashlib
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +15,7 @@ from okdhp_edge.data.image_file import IMAGE_SUFFIXES, read_image
 from okdhp_edge.data.video import VideoReader
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.system.files import write_bytes
 
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v"}
 _HASH_SIDE_PX = 8
@@ -158,9 +161,12 @@ class DuplicateFilter:
 def save_frame(image: Image, file: Path) -> None:
     """Keep a video's frame as an image file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(file), image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    encoded = cv2.imencode(file.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
+    write_bytes(file, encoded.tobytes())
 
 
 def get_frame_path(out: Path, item: ImageItem) -> Path:
-    """Where a video's frame is kept: in a folder of the label file's name."""
-    return out.parent / out.stem / f"{item.path.stem}_{item.frame:06d}.jpg"
+    """Where a video's frame is kept: in a folder of the label file's name, where no other video of
+    the same name can have one."""
+    digest = hashlib.sha256(os.fsencode(item.path)).hexdigest()[:8]
+    return out.parent / out.stem / f"{item.path.stem}_{digest}_{item.frame:06d}.jpg"

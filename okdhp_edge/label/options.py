@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from okdhp_edge import __version__
+from okdhp_edge.artifacts.card import compute_sha256
 from okdhp_edge.errors import DataError
 from okdhp_edge.inference.external_pose_model import VIEWS, fingerprint
 from okdhp_edge.label.boxes import BoxFinder
 from okdhp_edge.label.consensus import ConsensusRules
+
+DEFAULT_DUPLICATE_BITS = 5
+"""Bits in which the hashes of near-duplicates may differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +25,7 @@ class LabelOptions:
         out: the COCO JSON; frames of videos go into a folder of its name next to it.
         teachers: ONNX files, each with its TOML.
         find: boxes that are there already; None where there are none.
+        boxes: where `find` has them from, for a run that is resumed.
         detector: name or ONNX file of a detector for images that have no boxes; None for none.
         every: of a video one frame in so many.
         max_negatives: maximum number of negative boxes per image.
@@ -39,12 +44,13 @@ class LabelOptions:
     out: Path
     teachers: Sequence[Path]
     find: BoxFinder | None = None
+    boxes: str = ""
     detector: str | Path | None = None
     rules: ConsensusRules = field(default_factory=ConsensusRules)
     every: int = 10
     max_negatives: int = 0
     min_box_height: float = 32.0
-    duplicates: int | None = 5
+    duplicates: int | None = DEFAULT_DUPLICATE_BITS
     exclude: Sequence[Path] = ()
     no_people: bool = False
     views: int = 2
@@ -66,8 +72,8 @@ class LabelOptions:
         return {
             "teachers": [fingerprint(path) for path in self.teachers],
             "rules": self.rules.model_dump(),
-            "boxes": self.find is not None,
-            "detector": self.detector is not None,
+            "boxes": self.boxes if self.find is not None else None,
+            "detector": self._describe_detector(),
             "max_negatives": self.max_negatives,
             "min_box_height": self.min_box_height,
             "no_people": self.no_people,
@@ -76,3 +82,9 @@ class LabelOptions:
             "seed": self.seed,
             "version": __version__,
         }
+
+    def _describe_detector(self) -> str | None:
+        if self.detector is None:
+            return None
+        path = Path(self.detector)
+        return compute_sha256(path) if path.is_file() else str(self.detector)

@@ -33,7 +33,9 @@ class ProgressLog:
         lines = text[: text.rfind("\n") + 1].splitlines()
         try:
             header, *rows = [json.loads(line) for line in lines]
-            self.done = {row["key"]: row for row in rows}
+            rows_by_key = {row["key"]: row for row in rows}
+            # What could not be labelled then may be repaired since.
+            self.done = {key: row for key, row in rows_by_key.items() if "error" not in row}
         except (ValueError, KeyError, TypeError) as error:
             raise OutputError(f"{self.path} is damaged", "delete it and label again") from error
         if header != self._settings:

@@ -124,8 +124,12 @@ def _build_with_neck(
     config: MobilePoseConfig, encoder: Encoder, joints: int, normalise: Normalise
 ) -> PoseNet:
     assert config.neck is not None
-    upsamplings = (encoder.stride // config.stride).bit_length() - 1
-    widths = config.decoder_channels[-upsamplings:]
+    widths = _choose_widths(config, encoder)
+    if config.neck >= encoder.stride:
+        raise RecipeError(
+            f"network.neck = {config.neck} is not finer than the encoder's {encoder.stride}",
+            "use a finer one, or none",
+        )
     merged = (encoder.stride // config.neck).bit_length() - 1
     trunk = TopDownNeck(encoder, config.neck, widths[:merged])
     branches = [
@@ -149,9 +153,21 @@ def _build_decoder(config: MobilePoseConfig, encoder: Encoder, joints: int, dept
     upsamplings = (encoder.stride // config.stride).bit_length() - 1
     if config.decoder == "duc":
         return DucDecoder(encoder.channels, upsamplings, joints, depth)
-    # An encoder with a finer map needs fewer stages: the widths are taken from the fine end.
-    channels = config.decoder_channels[-upsamplings:]
-    return UpsampleDecoder(encoder.channels, channels, joints, depth)
+    return UpsampleDecoder(encoder.channels, _choose_widths(config, encoder), joints, depth)
+
+
+def _choose_widths(config: MobilePoseConfig, encoder: Encoder) -> tuple[int, ...]:
+    """Of the upsampling stages. An encoder with a finer map needs fewer: they are taken from the
+    fine end."""
+    upsamplings = (encoder.stride // config.stride).bit_length() - 1
+    widths = config.decoder_channels[-upsamplings:]
+    if len(widths) < upsamplings:
+        raise RecipeError(
+            f"network.decoder_channels has {len(widths)} entries, {config.encoder} with heatmaps "
+            f"at stride {config.stride} needs {upsamplings}",
+            "give one for each",
+        )
+    return widths
 
 
 def count_parameters(module: nn.Module) -> int:

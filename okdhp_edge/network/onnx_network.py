@@ -185,7 +185,7 @@ def build_trunk(graph: str) -> tuple[OnnxModule, int]:
     """A freshly initialized network of a graph, and the channels of its features.
 
     Raises:
-        ModelError: the text is no graph.
+        ModelError: the text is no graph, or it has operators that cannot be trained here.
     """
     model = decode_graph(graph)
     for tensor in model.graph.initializer:
@@ -196,8 +196,14 @@ def build_trunk(graph: str) -> tuple[OnnxModule, int]:
         if parameter.ndim > 1:
             nn.init.kaiming_normal_(parameter, nonlinearity="relu")
     height, width = (d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim[2:])
-    with torch.no_grad():
-        channels = trunk(torch.zeros(1, 3, height, width)).shape[1]
+    try:
+        with torch.no_grad():
+            channels = trunk(torch.zeros(1, 3, height, width)).shape[1]
+    except UnknownOperatorError as error:  # an attribute that is met when it runs
+        raise ModelError(
+            f"the network has operators that cannot be trained here ({error})",
+            "use it as a teacher, or with --detector",
+        ) from error
     return trunk, channels
 
 

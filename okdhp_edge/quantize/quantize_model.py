@@ -26,7 +26,7 @@ from okdhp_edge.quantize.search.gate import check_drop
 from okdhp_edge.quantize.search.inputs import QuantizationInputs
 from okdhp_edge.quantize.search.plan import Plan
 from okdhp_edge.quantize.search.verify import verify
-from okdhp_edge.system.files import lock_folder, stage_folder, write_text
+from okdhp_edge.system.files import copy_listed, lock_folder, stage_folder, write_text
 from okdhp_edge.system.progress import Report, ignore_progress
 from okdhp_edge.system.reading import read_json
 
@@ -71,7 +71,7 @@ def quantize(fp32: Path, options: QuantizeOptions) -> Path:
         DataError: calibration or validation images are missing.
         GateError: a profile loses more than it may, on every trial; nothing changes.
     """
-    profiles = [get_profile(name) for name in options.profiles]
+    profiles = [get_profile(name) for name in dict.fromkeys(options.profiles)]
     if options.calibrator not in (AUTO_CALIBRATOR, *METHODS):
         raise ModelError(
             f"unknown calibrator '{options.calibrator}'", f"use one of auto, {', '.join(METHODS)}"
@@ -125,11 +125,16 @@ def _read_learned_ranges(fp32: Path) -> dict[str, Range]:
 
 
 def _carry_over(target: Path, staging: Path, reference: str, profiles: Sequence[str]) -> None:
-    """Other profiles' artifacts of the same float model stay."""
+    """Other profiles' artifacts of the same float model stay, as far as they are whole."""
     for folder in sorted(target.glob("*/")):
-        stays = folder.name not in profiles and (folder / CARD_NAME).is_file()
-        if stays and read_card(folder).float_sha256 == reference:
-            shutil.copytree(folder, staging / folder.name)
+        if folder.name in profiles or not (folder / CARD_NAME).is_file():
+            continue
+        try:
+            same = read_card(folder).float_sha256 == reference
+        except ModelError:
+            continue  # damaged, or of another version: it is made again when it is asked for
+        if same:
+            copy_listed(target, folder.name, staging)
 
 
 def _quantize_one(

@@ -4,9 +4,9 @@ The facts travel in the file's header, so a checkpoint is replaced in one atomic
 half new; the `.json` next to it is for people.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from okdhp_edge.artifacts.card import SkeletonSpec
 from okdhp_edge.data.sample import list_kinds
 from okdhp_edge.errors import ModelError, to_one_line
+from okdhp_edge.recipe.distillation import TeacherTable
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.files import apply_umask, replace, wrap_write_errors, write_text
 
@@ -90,12 +91,24 @@ def save_half(source: Path, target: Path) -> None:
 
 
 def _drop_folders(recipe: Recipe) -> Recipe:
-    """The names alone of the files that a recipe starts from."""
-    network = recipe.network
-    if network.kind == "onnx" and network.file:
-        network = network.model_copy(update={"file": Path(network.file).name})
-    start = recipe.start and Path(recipe.start).name
-    return recipe.model_copy(update={"network": network, "start": start})
+    """The names alone of the files that a recipe was trained with."""
+    changes: dict[str, object] = {
+        "data": list_kinds(recipe.data), "network": _drop_folder(recipe.network, _NETWORK_FILES),
+        "distillation": recipe.distillation.model_copy(update={
+            key: _drop_folder(value, ("path",))
+            for key, value in recipe.distillation if isinstance(value, TeacherTable)
+        }),
+    }  # fmt: skip
+    return _drop_folder(recipe.model_copy(update=changes), ("start", "corrections"))
+
+
+_NETWORK_FILES = ("file", "encoder_weights")
+_Table = TypeVar("_Table", bound=BaseModel)
+
+
+def _drop_folder(table: _Table, keys: Sequence[str]) -> _Table:
+    names = {key: Path(path).name for key in keys if (path := getattr(table, key, None))}
+    return table.model_copy(update=names)
 
 
 def _write(path: Path, tensors: dict[str, Tensor], facts: CheckpointInfo) -> None:

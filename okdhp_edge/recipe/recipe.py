@@ -197,6 +197,7 @@ _TABLE_MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "optimizer": (OptimizerTable,),
     "freeze": (FreezeTable,),
     "quantization": (QuantizationTable,),
+    "skeleton": (SkeletonTable,),
 }
 
 
@@ -214,6 +215,18 @@ def read_recipe(path: Path) -> Recipe:
         return Recipe.model_validate(content)
     except ValidationError as error:
         raise _explained(path, error) from error
+
+
+def revalidate(recipe: Recipe) -> Recipe:
+    """A recipe that was changed in code, checked as one that is read.
+
+    Raises:
+        RecipeError: its settings do not fit together.
+    """
+    try:
+        return Recipe.model_validate(recipe.model_dump())
+    except ValidationError as error:
+        raise _explained(Path(recipe.name), error) from error
 
 
 def rename_old_keys(content: dict[str, Any]) -> dict[str, Any]:

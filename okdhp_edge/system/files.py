@@ -4,7 +4,7 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -172,6 +172,22 @@ def _read_manifest(folder: Path) -> set[str]:
     except (OSError, UnicodeDecodeError):
         return set()
     return {*names, MANIFEST}
+
+
+def add_to_manifest(folder: Path, files: Sequence[Path]) -> None:
+    """List files that were written into a folder of `stage_folder` afterwards as its own."""
+    names = _read_manifest(folder) | {file.relative_to(folder).as_posix() for file in files}
+    text = "".join(f"{name}\n" for name in sorted(names - {MANIFEST}))
+    with wrap_write_errors(folder):
+        write_bytes(folder / MANIFEST, text.encode())
+
+
+def copy_listed(folder: Path, below: str, target: Path) -> None:
+    """Copy the files that `folder` lists as its own, and that lie in its subfolder `below`."""
+    for name in sorted(_read_manifest(folder) & _list_names(folder)):
+        if name.startswith(f"{below}/"):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(folder / name, target / name)
 
 
 def _check_replaceable(target: Path, staging: Path) -> None:

@@ -19,14 +19,16 @@ class ProcessWideBatchNorm2d(nn.BatchNorm2d):
         """Normalise by the statistics of all processes' batches."""
         if not self.training:
             return super().forward(x_BCHW)
-        # Two passes: the mean of squares less the square of the mean would lose digits.
-        mean = _average_over_processes(x_BCHW.mean(dim=(0, 2, 3)))
-        centred = x_BCHW - mean.view(1, -1, 1, 1)
+        # In single precision, as torch's own keeps its statistics under autocast. Two passes: the
+        # mean of squares less the square of the mean would lose digits.
+        x = x_BCHW.float()
+        mean = _average_over_processes(x.mean(dim=(0, 2, 3)))
+        centred = x - mean.view(1, -1, 1, 1)
         variance = _average_over_processes(centred.square().mean(dim=(0, 2, 3)))
         world = dist.get_world_size()
         self._track(mean.detach(), variance.detach(), world * x_BCHW.numel() // x_BCHW.shape[1])
         scale = torch.rsqrt(variance + self.eps) * self.weight
-        return centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(x_BCHW.dtype)
 
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
         assert self.running_mean is not None

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from okdhp_edge.artifacts.card import InputSpec
 from okdhp_edge.data.augment import Augmentation, TrainingCrop, make_training_crop
 from okdhp_edge.data.sample import Sample
-from okdhp_edge.errors import DataError
+from okdhp_edge.errors import DataError, RecipeError
 from okdhp_edge.pose.crop import apply, compose, heatmap_from_crop
 from okdhp_edge.pose.skeleton import Skeleton
 
@@ -132,6 +132,11 @@ class EpochBatches(Sampler[list[Key]]):
     ) -> None:
         self._count, self._seed, self._rank, self._world = count, seed, rank, world
         whole = min(batch_size, count)
+        if whole < world:
+            raise RecipeError(
+                f"{world} processes share a batch of {whole} persons",
+                "start fewer processes, or raise optimizer.batch_size",
+            )
         self._batch_size = whole - whole % world
         self.epoch = 0
 
@@ -164,6 +169,8 @@ def build_loader(
         collate_fn=partial(_collate, batch_type),
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
+        # Its own: a draw from the global one would change what a resumed run draws.
+        generator=torch.Generator(),
         # A fork would copy the locks of OpenCV's and OpenMP's threads, but not the threads.
         multiprocessing_context="spawn" if workers else None,
         worker_init_fn=_start_worker,

@@ -5,13 +5,14 @@ are; many are seen seldom, and everything learns. The numbers are those of
 `benchmarks/accuracy/finetuning.py`.
 """
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.distillation import SupervisedTable
-from okdhp_edge.recipe.recipe import Recipe
+from okdhp_edge.recipe.recipe import Recipe, revalidate
 from okdhp_edge.recipe.tables import FreezeTable
 
 _MIN_PATIENCE_EPOCHS = 4
@@ -50,11 +51,14 @@ def make_finetuning_recipe(start: str, persons: int, metric: str | None = None) 
     epochs = max(4, round(plan.steps * batch / max(persons, 1)) if persons < batch else
                  round(plan.steps / max(1, persons // batch)))  # fmt: skip
     old = facts.recipe
-    return old.model_copy(
+    # A network read from a file has no layers by stride.
+    freeze = plan.freeze if old.network.kind != "onnx" else FreezeTable(norms=plan.freeze.norms)
+    stem = Path(start).stem if "/" not in start else old.name
+    changed = old.model_copy(
         update={
-            "name": f"{Path(start).stem if '/' not in start else old.name}-tuned",
+            "name": f"{re.sub(r'[^A-Za-z0-9._-]+', '-', stem).lstrip('._-') or old.name}-tuned",
             "start": start, "data": "", "train_split": "train", "corrections": None,
-            "metric": metric, "freeze": plan.freeze, "distillation": SupervisedTable(
+            "metric": metric, "freeze": freeze, "distillation": SupervisedTable(
                 method="supervised"),
             "augmentation": old.augmentation.model_copy(update={"views": 1}),
             "optimizer": old.optimizer.model_copy(update={
@@ -65,6 +69,7 @@ def make_finetuning_recipe(start: str, persons: int, metric: str | None = None) 
             "quantization": None,
         }
     )  # fmt: skip
+    return revalidate(changed)
 
 
 def _choose_ema_decay(steps: int) -> float:

@@ -1,6 +1,5 @@
 """The training loop: epochs, validation of every branch, the best branch kept."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -27,6 +26,7 @@ from okdhp_edge.train.metrics_logger import (
     MetricsLogger,
     Row,
 )
+from okdhp_edge.train.processes import read_process_layout
 from okdhp_edge.train.schedule import compute_learning_rate
 from okdhp_edge.train.setup import (
     Run,
@@ -57,7 +57,7 @@ def train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
         OkdhpError: data, recipe or place cannot be used; the loss is no longer finite.
     """
     # Of several processes the first one holds the folder.
-    first = int(os.environ.get("RANK", "0")) == 0
+    first = read_process_layout().rank == 0
     with lock_folder(options.out) if first else nullcontext():
         return _train(recipe, data, options)
 
@@ -81,7 +81,9 @@ def _train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     loader = build_loader(dataset, batches, options.workers, get_batch_type(recipe))
     if metrics_logger and not recipe.optimizer.epochs:
         _validate_and_checkpoint(run, options, -1, {"epoch": 0.0}, metrics_logger)
-    for epoch in range(run.epochs_done, recipe.optimizer.epochs):
+    ended = run.epochs_done > 0 and _should_stop_early(run, options, run.epochs_done - 1)
+    first = recipe.optimizer.epochs if run.fabric.broadcast(ended) else run.epochs_done
+    for epoch in range(first, recipe.optimizer.epochs):
         batches.epoch = epoch
         if run.quantization and epoch == run.quantization.table.start_epoch:
             calibrate(run, run.quantization, cast(Any, loader))

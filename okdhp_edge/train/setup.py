@@ -1,7 +1,6 @@
 """Set up a training run before its first step, or resume an interrupted one."""
 
 import itertools
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +34,7 @@ from okdhp_edge.train.detection_dataset import DetectionBatch, DetectionDataset
 from okdhp_edge.train.freeze import freeze
 from okdhp_edge.train.initialize import initialize
 from okdhp_edge.train.methods import Method, build_method
+from okdhp_edge.train.processes import read_process_layout
 from okdhp_edge.train.quantization import QuantizationAware
 from okdhp_edge.train.schedule import build_optimizer
 from okdhp_edge.train.step import TrainingStep
@@ -164,6 +164,8 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     freeze(net, recipe.freeze)
     method = build_method(recipe, train_set.skeleton)
     method.prepare(net)
+    if fabric.world_size > 1:
+        make_process_wide(net)  # first: INT8 learns on the weights that are there then
     quantization = _make_quantization(net, recipe)
     step = TrainingStep(net, method, quantization, recipe.freeze)
     if fabric.world_size > 1:
@@ -267,17 +269,15 @@ def calibrate(run: Run, quantization: QuantizationAware, loader: Any) -> None:
 
 
 def _launch(options: TrainingOptions) -> Fabric:
-    """One process, or as many as torchrun started."""
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    """One process, or as many as torchrun or srun started."""
+    layout = read_process_layout()
     try:
         fabric = Fabric(
             accelerator=options.device,
-            devices=processes,
-            num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
+            devices=layout.per_node,
+            num_nodes=layout.nodes,
             # Not every method uses every weight: without an ensemble the FAU is idle, for one.
-            strategy="ddp_find_unused_parameters_true"
-            if int(os.environ.get("WORLD_SIZE", "1")) > 1
-            else "auto",
+            strategy="ddp_find_unused_parameters_true" if layout.total > 1 else "auto",
             precision=cast(Any, options.precision),
         )
         fabric.launch()

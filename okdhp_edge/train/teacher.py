@@ -23,6 +23,7 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.checkpoint import CheckpointInfo
 from okdhp_edge.recipe.distillation import TeacherTable
+from okdhp_edge.train.teacher_maps import move_to_grid, normalize_peaks, resize_image
 from okdhp_edge.train.validate import INT8_NAME
 
 _FATAL_SEVERITY = 4
@@ -62,13 +63,16 @@ class Teacher:
         student: Skeleton,
         reads_mask: bool = False,
         table: TeacherTable | None = None,
+        foreign: ExternalPoseSpec | None = None,
     ) -> None:
         self._answer = answer
+        self._foreign = foreign
         self._kind = kind
         self._power = table.power if table else 1.0
         self.window = table.window if table else None
         self.size = size
         self.reads_mask = reads_mask
+        self._all_joints = tuple(joints)
         index = {joint: i for i, joint in enumerate(joints)}
         if not index.keys() & set(student.joints):
             raise RecipeError(
@@ -88,33 +92,19 @@ class Teacher:
         """
         if not self.reads_mask:
             image_NHWC = image_NHWC[..., :3]
-        answer = self._answer(_resize_image(image_NHWC, self.size))
+        answer = self._answer(resize_image(image_NHWC, self.size))
         maps = answer.heatmaps.float()[:, self._pick.to(image_NHWC.device)]
-        if maps.shape[2:] != grid:
+        if self._foreign is not None:
+            offset = np.broadcast_to(self._foreign.offset, (len(self._all_joints), 2))
+            maps = move_to_grid(
+                maps, grid, self._foreign.grid, self.size, offset[self._pick.numpy()]
+            )
+        elif maps.shape[2:] != grid:
             maps = F.interpolate(maps, grid, mode="bilinear", align_corners=False)
         joint_mask = self._joint_mask.to(image_NHWC.device)
         return TeacherTargets(
-            _normalize_peaks(maps, self._kind) ** self._power, joint_mask, answer.features
+            normalize_peaks(maps, self._kind) ** self._power, joint_mask, answer.features
         )
-
-
-def _normalize_peaks(maps_NKHW: Tensor, kind: HeatmapKind) -> Tensor:
-    """Non-negative with peak 1: a softmax of logits, or the Gaussians as they are."""
-    if kind is HeatmapKind.LOGITS:
-        return (maps_NKHW - maps_NKHW.amax(dim=(2, 3), keepdim=True)).exp()
-    maps_NKHW = maps_NKHW.clamp_min(0.0)
-    return maps_NKHW / maps_NKHW.amax(dim=(2, 3), keepdim=True).clamp_min(1e-3)
-
-
-def _resize_image(image_NHWC: Tensor, size: tuple[int, int]) -> Tensor:
-    """To the teacher's (width, height), uint8."""
-    height, width = image_NHWC.shape[1:3]
-    if (width, height) == size:
-        return image_NHWC
-    image = F.interpolate(
-        image_NHWC.permute(0, 3, 1, 2).float(), size[::-1], mode="bilinear", antialias=True
-    )
-    return image.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def open_teacher(table: TeacherTable, student: Skeleton, spec: InputSpec) -> Teacher:
@@ -217,7 +207,7 @@ def _open_onnx_teacher(
 
     return Teacher(
         predict_maps, name=str(path), joints=facts.joints, kind=facts.kind, size=facts.size,
-        student=student, table=table,
+        student=student, table=table, foreign=facts.foreign,
     )  # fmt: skip
 
 
@@ -274,6 +264,16 @@ def _read_onnx_facts(session: object, path: Path, spec: InputSpec) -> _OnnxInfo:
             f"add `size = [width, height]` to {path.with_suffix('.toml').name}",
         )
     size = described.size or (width, height)
+    if described.reads != "heatmaps":
+        raise RecipeError(
+            f"teacher {path} returns keypoints, not heatmaps", "use a teacher that returns heatmaps"
+        )
+    if size[0] * spec.height != size[1] * spec.width:
+        raise RecipeError(
+            f"teacher {path} takes crops of {size[0]}x{size[1]}, the student "
+            f"{spec.width}x{spec.height}",
+            "use an input.size of the same aspect ratio",
+        )
     return _OnnxInfo(described.skeleton.joints, described.kind, size, foreign=described)
 
 

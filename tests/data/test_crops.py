@@ -1,5 +1,7 @@
 """A set of crops trains like the set it was cut from."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from okdhp_edge.data.augment import NO_AUGMENTATION, make_training_crop
 from okdhp_edge.data.crops import ANNOTATIONS, CropOptions, write_crops
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError, OutputError
+from okdhp_edge.pose.skeleton import skeleton_from_names
 from okdhp_edge.system.files import MANIFEST
 from tests.helpers.tiny_models import tiny_recipe
 
@@ -42,8 +45,6 @@ def test_network_crops_are_those_of_the_whole_pictures(tmp_path, side):
 
 
 def test_boxes_without_anybody_stay_so(tmp_path):
-    from dataclasses import replace
-
     poses = load("synthetic:2", "train")
     nobody = replace(
         poses.samples[0], labelled=np.zeros(len(poses.skeleton), bool),
@@ -73,3 +74,12 @@ def test_other_files_are_not_replaced_but_older_crops_are(tmp_path):
     with pytest.raises(OutputError, match="files other than crops"):
         write_crops(poses, tmp_path / "mine", CropOptions(), lambda _: None)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years"
+
+
+def test_pairs_that_names_do_not_tell_are_kept(tmp_path):
+    poses = load("synthetic:2", "train")
+    joints = tuple(f"point_{i}" for i in range(len(poses.skeleton)))
+    unnamed = skeleton_from_names("unnamed", joints, flip_index=poses.skeleton.flip_index.tolist())
+    write_crops(replace(poses, skeleton=unnamed), tmp_path, CropOptions(), lambda _: None)
+    again = load(f"coco:{tmp_path / ANNOTATIONS}@all", "train")
+    np.testing.assert_array_equal(again.skeleton.flip_index, poses.skeleton.flip_index)

@@ -83,3 +83,25 @@ def test_a_set_without_persons_and_one_of_another_format_are_one_line(tmp_path):
     (tmp_path / "bad.json").write_text('{"images": 3}')
     with pytest.raises(DataError, match="not in COCO format"):
         load_detection(f"coco:{tmp_path / 'bad.json'}", "all")
+
+
+def test_a_folder_with_one_file_is_divided_and_parts_of_splits_add_up(tmp_path):
+    _write_set(tmp_path, [_box(n, [5, 5, 20, 20]) for n in range(20)], images=20)
+    names = {
+        split: {s.id for s in load_detection(f"coco:{tmp_path}", split).samples}
+        for split in ("train", "val", "test", "all")
+    }
+    assert len(names["all"]) == 20
+    assert names["train"] | names["val"] | names["test"] == names["all"]
+    assert not names["train"] & names["val"] and not names["train"] & names["test"]
+    some = load_detection(f"coco:{tmp_path}", "train[-3:]+test").samples
+    assert len(some) == 3 + len(names["test"])
+
+
+def test_an_unknown_split_and_entries_that_are_none_are_one_line(tmp_path):
+    source = _write_set(tmp_path, [_box(0, [5, 5, 20, 20])])
+    with pytest.raises(DataError, match="unknown split 'vall'"):
+        load_detection(source, "vall")
+    (tmp_path / "boxes.json").write_text(json.dumps({"images": [], "annotations": [3]}))
+    with pytest.raises(DataError, match="must be a list of objects"):
+        load_detection(source, "all")

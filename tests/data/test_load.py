@@ -1,11 +1,15 @@
 import copy
 
+import cv2
 import numpy as np
 import pytest
 
+from okdhp_edge.data.crops import CropOptions, write_crops
+from okdhp_edge.data.image_file import decode_image
 from okdhp_edge.data.load import load, read_annotations
 from okdhp_edge.data.sample import list_kinds
 from okdhp_edge.errors import DataError
+from okdhp_edge.evaluation.evaluate import score
 from tests.helpers.made_data import coco_file, lspet_folder
 
 
@@ -137,3 +141,28 @@ def test_an_error_crosses_processes_whole():
 def test_data_that_a_card_only_names_by_kind_must_be_given():
     with pytest.raises(DataError, match="--data KIND:PATH"):
         load("coco+coco+lspet", "val")
+
+
+def _photo(tmp_path, progressive=0):
+    image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    flags = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+    return cv2.imencode(".jpg", image, flags)[1].tobytes()
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_a_photo_with_a_video_behind_it_is_read_and_a_truncated_one_is_not(tmp_path, progressive):
+    photo = _photo(tmp_path, progressive)
+    video = b"\x00\x00\x00\x18ftypmp42" + b"\xff\xda\x00\x08" * 300
+    assert decode_image(photo + video, "motion.jpg").shape == (60, 80, 3)
+    with pytest.raises(DataError, match="truncated"):
+        decode_image(photo[: 2 * len(photo) // 3], "cut.jpg")
+
+
+def test_places_that_are_no_numbers_count_for_nothing_where_nothing_is_labelled(tmp_path):
+    nan = float("nan")
+    file = coco_file(tmp_path, keypoints=[12, 12, 2, 30, 40, 1, nan, nan, 0])
+    poses = load(f"coco:{file}", "all")
+    xy = np.stack([s.xy for s in poses.samples])
+    assert np.isfinite(xy).all()
+    assert score(poses, xy, "oks").value == pytest.approx(100)
+    assert write_crops(poses, tmp_path / "crops", CropOptions(suffix=".jpg"), lambda _: None)

@@ -34,6 +34,7 @@ def test_they_follow_the_crop():
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_a_hull_covers_its_joints(count):
     joints = np.random.default_rng(count).uniform(20, 60, (count, 2)).astype(np.float32)
+    assert not HullMask(joints[:0]).warped(SAME, (80, 80)).any()  # a box without anybody
     mask = HullMask(joints).warped(SAME, (80, 80))
     columns, rows = joints.round().astype(int).T
     assert (mask[rows, columns] == 255).all()

@@ -17,7 +17,7 @@ from okdhp_edge.evaluation.average_precision import (
 )
 from okdhp_edge.evaluation.evaluate import score
 from tests.helpers.made_crowd import crowd_files
-from tests.helpers.made_data import coco_file
+from tests.helpers.made_data import coco_file, picture
 
 SETS = [
     "coco_mini/person_keypoints_train2017_mini.json",
@@ -101,6 +101,59 @@ def test_results_that_cannot_be_judged_are_one_line(tmp_path, content, says):
     with pytest.raises(DataError, match=says) as caught:
         average_precision(poses, read_results(tmp_path / "r.json"))
     assert "\n" not in str(caught.value)
+
+
+def _two_sided(folder, change=lambda content: None):
+    """Two persons, found exactly."""
+    file = coco_file(folder)
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+    poses = load(f"coco:{file}", "all")
+    xy = np.stack([s.xy for s in poses.samples])
+    xy[1] += 500  # one of them is missed
+    return average_precision(poses, to_coco_results(poses, xy, np.ones(xy.shape[:2])))
+
+
+def _person_is_second(content):
+    content["categories"][0] |= {"id": 9, "name": "person"}
+    content["categories"].insert(0, {"id": 0, "name": "horse", "keypoints": ["muzzle"]})
+    for annotation in content["annotations"]:
+        annotation["category_id"] = 9
+    content["annotations"].append(
+        {"id": 3, "image_id": 7, "category_id": 0, "bbox": [1, 1, 9, 9], "keypoints": [3, 3, 2]}
+    )
+
+
+def _as_tools_write_it(content):
+    first, second = content["annotations"]
+    del first["id"], second["bbox"]
+    first["keypoints"] = [str(v) for v in first["keypoints"]]
+    second["keypoints"] = [second["keypoints"][i : i + 3] for i in (0, 3, 6)]
+    content["annotations"].append(
+        {"id": 3, "image_id": 7, "category_id": 1, "bbox": [60, 60, 5, 5]}
+    )
+
+
+@pytest.mark.parametrize("change", [_person_is_second, _as_tools_write_it])
+def test_what_can_be_loaded_can_be_judged(tmp_path, change):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    found, expected = _two_sided(tmp_path / "a", change), _two_sided(tmp_path / "b")
+    assert found["AP"] == pytest.approx(expected["AP"])
+
+
+def test_a_part_of_a_split_of_a_folder_is_judged_by_that_splits_file(tmp_path):
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    coco_file(folder).rename(folder / "keypoints_val.json")
+    picture(tmp_path / "images" / "a.jpg")
+    (folder / "keypoints_train.json").write_text((folder / "keypoints_val.json").read_text())
+    poses = load(f"coco:{tmp_path}", "val[:1]")
+    found = to_coco_results(poses, *_noisy(poses, noise=0))
+    assert average_precision(poses, found)["AP"] > 0
+    with pytest.raises(DataError, match="needs one COCO annotation file"):
+        average_precision(load(f"coco:{tmp_path}", "train+val"), found)
 
 
 def test_other_sets_have_no_ap():

@@ -110,3 +110,18 @@ def test_entities_are_refused(tmp_path):
     file.write_text(f'<!DOCTYPE x [<!ENTITY a0 "ha">{laughs}]><annotation>&a8;</annotation>')
     with pytest.raises(DataError, match="is not a VOC file"):
         read_voc_boxes(file, "person")
+
+
+def test_coco_boxes_of_files_of_one_name_in_several_folders(tmp_path):
+    file = tmp_path / "c.json"
+    names = ["seq1/000001.jpg", "seq2\\000001.jpg", "seq2/000002.jpg"]
+    file.write_text(json.dumps({
+        "images": [{"id": n, "file_name": name} for n, name in enumerate(names)],
+        "annotations": [{"image_id": n, "bbox": [n, 0, 30, 40]} for n in range(3)],
+    }))  # fmt: skip
+    find = make_coco_reader(file)
+    for folder, number in (("seq1", 0), ("seq2", 1)):
+        (box,) = find(tmp_path / folder / "000001.jpg", PICTURE)
+        assert box[0] == number
+    assert find(tmp_path / "elsewhere" / "000001.jpg", PICTURE) is None  # either may be meant
+    assert find(tmp_path / "elsewhere" / "000002.jpg", PICTURE)[0][0] == 2

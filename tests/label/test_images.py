@@ -3,7 +3,14 @@ import numpy as np
 import pytest
 
 from okdhp_edge.errors import DataError
-from okdhp_edge.label.images import DuplicateFilter, difference_hash, list_items, read_images
+from okdhp_edge.label.images import (
+    DuplicateFilter,
+    ImageItem,
+    difference_hash,
+    get_frame_path,
+    list_items,
+    read_images,
+)
 
 
 def scene(seed):
@@ -61,3 +68,12 @@ def test_more_pictures_than_the_first_table_holds():
     for number in range(3000):
         seen.add(number * 0x9E3779B97F4A7C15 % 2**64)
     assert seen.like(2999 * 0x9E3779B97F4A7C15 % 2**64) and not seen.like(12345)
+
+
+def test_videos_of_one_name_keep_their_own_frames(tmp_path):
+    places = {
+        get_frame_path(tmp_path / "labels.json", ImageItem(tmp_path / folder / name, 3))
+        for folder in ("a", "b")
+        for name in ("clip.mp4", "clip.avi")
+    }
+    assert len(places) == 4

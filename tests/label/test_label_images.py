@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -189,3 +190,26 @@ def test_pictures_without_boxes_and_without_a_detector_are_told(options, picture
 def test_a_sheet_to_look_at(options, tmp_path):
     write_sheet(label(replace(options, max_negatives=1)).file, tmp_path / "sheet.png", 0)
     assert cv2.imread(str(tmp_path / "sheet.png")).shape[1] == 8 * 160
+
+
+def test_what_failed_is_tried_again_and_another_detector_is_another_run(options, pictures):
+    box = (pictures[0] / "a.txt").read_text()
+    for name in ("a", "b", "c"):
+        (pictures[0] / f"{name}.txt").unlink()
+    with pytest.raises(DataError, match="no people were found"):
+        label(options)
+    for name in ("a", "b", "c"):
+        (pictures[0] / f"{name}.txt").write_text(box)
+    assert options.out.with_suffix(".partial").exists()
+    with pytest.raises(OutputError, match="other settings"):
+        label(replace(options, detector="person"))
+    assert label(options).persons == 3
+
+
+def test_images_to_be_judged_on_stay_out_even_where_duplicates_stay_in(options, pictures, tmp_path):
+    held_out = tmp_path / "held-out"
+    held_out.mkdir()
+    shutil.copy(pictures[0] / "b.png", held_out)
+    kept = label(replace(options, duplicates=None, exclude=[held_out]))
+    names = {i["file_name"] for i in json.loads(kept.file.read_text())["images"]}
+    assert names == {"pictures/a.png", "pictures/c.png"}

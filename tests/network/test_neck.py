@@ -5,6 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from okdhp_edge.artifacts.card import InputSpec
+from okdhp_edge.errors import RecipeError
 from okdhp_edge.export.strip import strip
 from okdhp_edge.export.to_onnx import write_onnx
 from okdhp_edge.network.branches import SingleBranch
@@ -17,6 +18,17 @@ def config(neck, branches=(1,), encoder="efficientnet_lite0", **changes):
     return MobilePoseConfig(
         kind="mobilepose", encoder=encoder, branches=branches, neck=neck, **changes
     )
+
+
+@pytest.mark.parametrize("neck", [None, 4])
+def test_too_few_widths_are_refused(neck):
+    with pytest.raises(RecipeError, match=r"decoder_channels has 2 entries.*needs 3"):
+        build_network(config(neck, decoder_channels=(96, 64), encoder_weights=None), 5)
+
+
+def test_a_neck_must_be_finer_than_the_encoder():
+    with pytest.raises(RecipeError, match="is not finer than the encoder's 16"):
+        build_network(config(16, encoder="squeezenet1_1", encoder_weights=None), 5)
 
 
 @pytest.mark.parametrize("encoder", ["efficientnet_lite0", "mobilenet_v2", "resnet18"])

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import onnx
 import pytest
@@ -92,6 +93,17 @@ def test_layers_kept_by_hand_have_float_weights(exported, tmp_path):
 def test_a_pattern_that_names_nothing_is_refused(exported, pattern, what):
     with pytest.raises(ModelError, match=what):
         quantize(exported, QuantizeOptions(data=DATA, keep_float=pattern))
+
+
+def test_a_damaged_artifact_of_another_profile_is_no_obstacle_and_a_name_counts_once(
+    exported, tmp_path
+):
+    shutil.copytree(exported, tmp_path / "fp32")
+    options = QuantizeOptions(data=DATA, max_drop=100, profiles=["generic"])
+    out = quantize(tmp_path / "fp32", options)
+    (out / "generic" / "card.json").write_text("{}")
+    quantize(tmp_path / "fp32", replace(options, profiles=["onnxruntime", "onnxruntime"]))
+    assert read_card(out / "onnxruntime") and not (out / "generic").exists()
 
 
 def test_an_unknown_calibrator_is_named(exported):

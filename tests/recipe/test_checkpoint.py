@@ -4,6 +4,7 @@ import torch
 from okdhp_edge.errors import ModelError, OutputError
 from okdhp_edge.network.build import build_network
 from okdhp_edge.recipe import checkpoint
+from tests.helpers.tiny_models import tiny_recipe
 
 
 def test_facts_and_weights_come_back(trained):
@@ -51,7 +52,10 @@ def test_what_is_no_checkpoint_is_not_called_a_damaged_one(tmp_path):
 
 def test_half_precision_weights_do_not_tell_where_the_data_lay(trained, tmp_path):
     facts = checkpoint.read_info(trained)
-    recipe = facts.recipe.model_copy(update={"start": "/home/somebody/best.safetensors"})
+    fpd = {"method": "fpd", "teacher": {"path": "/home/somebody/teacher.onnx"}}
+    recipe = tiny_recipe(distillation=fpd, data="coco:/home/somebody/set.json",
+                         corrections="/home/somebody/fixed.json",
+                         start="/home/somebody/best.safetensors")  # fmt: skip
     there = facts.model_copy(update={"data": "coco:/home/somebody/set.json", "recipe": recipe})
     full = tmp_path / "full.safetensors"
     net = build_network(facts.recipe.network, len(facts.skeleton.joints), load_encoder=False)

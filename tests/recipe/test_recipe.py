@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+from pydantic import ValidationError
 
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.artifacts.model_store import (
@@ -12,9 +13,9 @@ from okdhp_edge.artifacts.model_store import (
 )
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.pose.heatmap import HeatmapKind
-from okdhp_edge.recipe.recipe import read_recipe
+from okdhp_edge.recipe.recipe import read_recipe, revalidate
 from tests.conftest import REPOSITORY
-from tests.helpers.tiny_models import write_tiny_recipe
+from tests.helpers.tiny_models import tiny_recipe, write_tiny_recipe
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,26 @@ def test_an_unknown_key_is_named_with_the_nearest(tmp_path, extra, key, near):
         path.write_text(path.read_text().replace("epochs = 1", "epoch = 3"))
     with pytest.raises(RecipeError, match=rf"unknown key '{key}'; did you mean '{near}'"):
         read_recipe(path)
+
+
+def test_an_unknown_key_of_the_skeleton_is_named(tmp_path):
+    path = write_tiny_recipe(tmp_path)
+    path.write_text(path.read_text() + "\n[skeleton]\npair = 3\n")
+    with pytest.raises(RecipeError, match=r"unknown key 'skeleton.pair'; did you mean"):
+        read_recipe(path)
+
+
+def test_a_recipe_that_was_changed_in_code_is_checked_like_one_that_is_read():
+    recipe = tiny_recipe()
+    assert revalidate(recipe) == recipe
+    with pytest.raises(RecipeError, match="name"):
+        revalidate(recipe.model_copy(update={"name": "weights (1)"}))
+
+
+def test_a_peer_takes_sizes_that_its_network_takes():
+    okdhp = {"method": "okdhp", "peer_size": [144, 144]}
+    with pytest.raises(ValidationError, match="peer_size needs multiples of 32"):
+        tiny_recipe(distillation=okdhp)
 
 
 def test_an_unknown_key_in_the_network_is_named(tmp_path):

@@ -7,7 +7,13 @@ import sys
 import pytest
 
 from okdhp_edge.errors import OutputError
-from okdhp_edge.system.files import MANIFEST, lock_folder, stage_folder
+from okdhp_edge.system.files import (
+    MANIFEST,
+    add_to_manifest,
+    copy_listed,
+    lock_folder,
+    stage_folder,
+)
 
 KILLED_WHILE_WRITING = """
 import os
@@ -83,6 +89,29 @@ def test_only_what_is_on_the_list_is_removed(tmp_path):
     (target / "notes").rmdir()
     assert _read(target) == {"a": "2", "c": "2", "mine": "mine"}
     assert [p.name for p in tmp_path.iterdir()] == ["int8"]
+
+
+def test_what_is_added_later_is_replaced_like_the_rest(tmp_path):
+    target = tmp_path / "int8"
+    _write(target, a="1")
+    (target / "engine").write_text("built of 1")
+    (target / "mine").write_text("mine")
+    add_to_manifest(target, [target / "engine"])
+    _write(target, a="2")
+    assert _read(target) == {"a": "2", "mine": "mine"}
+
+
+def test_only_what_is_on_the_list_is_carried_over(tmp_path):
+    (tmp_path / "old").mkdir()
+    for name in ("kept/a", "kept/deep/b", "other/c", "kept/mine"):
+        (tmp_path / "old" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "old" / name).write_text(name)
+    listed = [tmp_path / "old" / name for name in ("kept/a", "kept/deep/b", "other/c", "kept/gone")]
+    add_to_manifest(tmp_path / "old", listed)
+    copy_listed(tmp_path / "old", "kept", tmp_path / "new")
+    copied = {p.relative_to(tmp_path / "new").as_posix() for p in (tmp_path / "new").rglob("*.*")}
+    copied |= {p.relative_to(tmp_path / "new").as_posix() for p in (tmp_path / "new").rglob("?")}
+    assert copied == {"kept/a", "kept/deep/b"}
 
 
 def test_a_file_of_somebody_else_is_not_written_over(tmp_path):

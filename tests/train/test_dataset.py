@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
 from okdhp_edge.data.load import load
+from okdhp_edge.errors import RecipeError
 from okdhp_edge.pose.crop import apply
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.train.dataset import CropDataset, EpochBatches, build_loader
@@ -99,3 +101,17 @@ def test_worker_processes_change_nothing(workers):
     expected = [_dataset()[key][0] for key in next(iter(batches))]
     for column, values in zip(first, zip(*expected, strict=True), strict=True):
         np.testing.assert_array_equal(column.numpy(), np.stack(values))
+
+
+def test_more_processes_than_persons_are_refused():
+    assert len(EpochBatches(10, 4, 0, world=4)) == 2
+    with pytest.raises(RecipeError, match="8 processes share a batch of 4"):
+        EpochBatches(10, 4, 0, world=8)
+
+
+def test_reading_batches_draws_nothing_from_the_global_generator():
+    dataset = _dataset()
+    loader = build_loader(dataset, EpochBatches(len(dataset), 4, 0), 0)
+    before = torch.get_rng_state()
+    next(iter(loader))
+    assert torch.equal(torch.get_rng_state(), before)

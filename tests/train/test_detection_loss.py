@@ -35,7 +35,9 @@ def _maps(box=None, certain=12.0):
 
 
 def _loss(maps, batch):
-    return detection_loss(maps, batch, count_persons(batch), box_weight=5.0, center_size=0.54)
+    return detection_loss(
+        maps, batch, count_persons(batch).clamp_min(1.0), box_weight=5.0, center_size=0.54
+    )
 
 
 BOX = (3.0, 4.0, 9.5, 12.5)

@@ -1,5 +1,8 @@
 """Going on from trained weights: what is kept, what begins anew, what stays as it is."""
 
+import shutil
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,6 +11,7 @@ from okdhp_edge.network.build import build_network
 from okdhp_edge.network.config import MobilePoseConfig
 from okdhp_edge.pose.skeleton import LSP14, Skeleton
 from okdhp_edge.recipe.checkpoint import load_net_tensors, read_info
+from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.recipe.tables import FreezeTable
 from okdhp_edge.train.finetune import make_finetuning_recipe
 from okdhp_edge.train.freeze import freeze, keep_frozen
@@ -111,9 +115,21 @@ def test_a_schedule_by_the_size_of_the_set(trained, persons):
     assert recipe.network == read_info(trained).recipe.network
 
 
+def test_a_network_from_a_file_and_any_file_name_can_be_fine_tuned(trained, tmp_path, monkeypatch):
+    assert make_finetuning_recipe("large", 20).freeze == FreezeTable(norms=True)
+    monkeypatch.chdir(tmp_path)
+    for name in ("weights (1).safetensors", "-.safetensors"):
+        shutil.copy(trained, name)
+        recipe = make_finetuning_recipe(name, 20)
+        assert Recipe.model_validate(recipe.model_dump()).name == recipe.name
+
+
 def test_a_run_ends_when_val_no_longer_rises(tmp_path):
     recipe = tiny_recipe(optimizer={"epochs": 9, "batch_size": 16, "lr": 1e-9, "patience": 2})
     options = TrainingOptions(out=tmp_path / "m", device="cpu", workers=0)
     best = train(recipe, DATA, options)
     rows = (tmp_path / "m" / "metrics.csv").read_text().splitlines()[1:]
     assert len(rows) == read_info(best).epochs_done + 2 < 9
+    # It has ended: going on does nothing more.
+    train(recipe, DATA, replace(options, resume=True))
+    assert len((tmp_path / "m" / "metrics.csv").read_text().splitlines()[1:]) == len(rows)

@@ -7,11 +7,13 @@ from torch import nn
 
 from okdhp_edge.errors import ModelError, RecipeError
 from okdhp_edge.network.build import build_network
-from okdhp_edge.pose.heatmap import HeatmapKind
+from okdhp_edge.pose.crop import HeatmapGrid, apply, invert
+from okdhp_edge.pose.heatmap import HeatmapKind, gaussians
 from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
 from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.recipe.distillation import TeacherTable
-from okdhp_edge.train.teacher import _normalize_peaks, load_checkpoint, open_teacher
+from okdhp_edge.train.teacher import load_checkpoint, open_teacher
+from okdhp_edge.train.teacher_maps import move_to_grid, normalize_peaks
 from tests.helpers.tiny_models import tiny_recipe
 
 SPEC = tiny_recipe().input_spec()
@@ -29,7 +31,7 @@ def test_a_checkpoint_teaches_by_the_output_that_is_named(trained, output):
     with torch.no_grad():
         outputs = net(CROPS)
     maps = outputs.ensemble if output == "ensemble" else outputs.last(int(output[-1]))
-    torch.testing.assert_close(targets.heatmaps, _normalize_peaks(maps, HeatmapKind.LOGITS))
+    torch.testing.assert_close(targets.heatmaps, normalize_peaks(maps, HeatmapKind.LOGITS))
     assert targets.joint_mask.all()
 
 
@@ -109,7 +111,7 @@ def test_another_size_and_skeleton_are_matched(trained):
 def test_lessons_are_between_zero_and_one():
     maps = torch.randn(2, 3, 5, 5)
     for kind in HeatmapKind:
-        peaked = _normalize_peaks(maps, kind)
+        peaked = normalize_peaks(maps, kind)
         assert peaked.min() >= 0
         torch.testing.assert_close(peaked.amax((2, 3)), torch.ones(2, 3))
 
@@ -119,3 +121,37 @@ def test_loaded_checkpoints_are_frozen(trained):
     assert not net.training and not [p for p in net.parameters() if p.requires_grad]
     fresh = build_network(facts.recipe.network, 14)
     assert not torch.equal(fresh.trunk.stem.conv.weight, net.trunk.stem.conv.weight)
+
+
+def test_the_logits_of_a_teacher_with_presence_are_a_distribution():
+    logits = torch.randn(2, 3, 8, 8) * 5
+    expected = normalize_peaks(logits, HeatmapKind.LOGITS)
+    torch.testing.assert_close(normalize_peaks(logits + 7, HeatmapKind.PRESENCE), expected)
+    assert (expected.amax(dim=(2, 3)) == 1).all()
+
+
+@pytest.mark.parametrize("grid", list(HeatmapGrid))
+def test_a_foreign_teachers_joints_stay_in_place_whatever_its_grid(grid):
+    size, cells, ours = (64, 96), (16, 24), (32, 48)  # width, height
+    place = np.array([[20.0, 50.0], [41.0, 33.0]])  # in the input
+    offset = np.array([[0.3, -0.2], [0.0, 0.4]])  # that decoding adds
+    there = apply(invert(grid.input_from_heatmap(size, cells)), place) - offset
+    maps = torch.from_numpy(gaussians(there, cells, 1.5))[None]
+    moved = move_to_grid(maps, ours[::-1], grid, size, offset)
+    mass = (moved[0] / moved[0].sum(dim=(1, 2), keepdim=True)).numpy()
+    found = np.stack(
+        [mass.sum(axis=1) @ np.arange(ours[0]), mass.sum(axis=2) @ np.arange(ours[1])], 1
+    )
+    back = apply(HeatmapGrid.CENTERS.input_from_heatmap(size, ours), found)
+    np.testing.assert_allclose(back, place, atol=0.15)
+
+
+def test_a_foreign_teacher_of_another_shape_or_without_heatmaps_is_refused(tmp_path):
+    student = Skeleton("s", ("nose", "neck", "head_top"), ())
+    joints = 'joints = ["head_top", "nose", "tail"]\n'
+    (tmp_path / "t.toml").write_text(joints + "size = [24, 32]\n")
+    with pytest.raises(RecipeError, match=r"crops of 24x32, the student 64x64"):
+        _open(_foreign(tmp_path / "t.onnx"), student)
+    (tmp_path / "t.toml").write_text(joints + 'reads = "keypoints"\n')
+    with pytest.raises(RecipeError, match="returns keypoints, not heatmaps"):
+        _open(tmp_path / "t.onnx", student)

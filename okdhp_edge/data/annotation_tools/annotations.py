@@ -58,10 +58,12 @@ class AnnotationSet:
     Attributes:
         keypoints: the declared keypoint names of each category, in order.
         limbs: pairs of keypoint names that are joined by a line.
+        twins: pairs of keypoint names that mirroring exchanges, where the names do not say so.
         notes: what was left out, a sentence each.
     """
 
     images: Sequence[AnnotatedImage]
     keypoints: Mapping[str, Sequence[str]] = field(default_factory=dict)
     limbs: Sequence[tuple[str, str]] = ()
+    twins: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()

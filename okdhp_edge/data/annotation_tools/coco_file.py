@@ -56,9 +56,14 @@ class CocoWriter:
     """Collects images and persons, and writes them as one COCO keypoints file."""
 
     def __init__(
-        self, out: Path, keypoints: Sequence[str], limbs: Sequence[tuple[str, str]]
+        self,
+        out: Path,
+        keypoints: Sequence[str],
+        limbs: Sequence[tuple[str, str]],
+        twins: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._out, self._keypoints = out, list(keypoints)
+        self._flip = _make_flip_index(self._keypoints, twins)
         number = {name: index for index, name in enumerate(keypoints, 1)}
         self._limbs = [[number[a], number[b]] for a, b in limbs if {a, b} <= number.keys()]
         self.images: list[dict[str, Any]] = []
@@ -78,10 +83,24 @@ class CocoWriter:
     def write(self) -> None:
         """Write the file, whole or not at all."""
         category = {"id": 1, "name": PERSON_CATEGORY, "keypoints": self._keypoints,
-                    "skeleton": self._limbs}  # fmt: skip
+                    "skeleton": self._limbs} | self._flip  # fmt: skip
         content = {"images": self.images, "annotations": self.annotations,
                    "categories": [category]}  # fmt: skip
         write_text(self._out, json.dumps(content) + "\n")
+
+
+def _make_flip_index(
+    keypoints: Sequence[str], twins: Sequence[tuple[str, str]]
+) -> dict[str, list[int]]:
+    """`flip_idx`, where the names alone do not tell the sides."""
+    if not twins:
+        return {}
+    index = list(range(len(keypoints)))
+    for a, b in twins:
+        if {a, b} <= set(keypoints):
+            first, second = keypoints.index(a), keypoints.index(b)
+            index[first], index[second] = second, first
+    return {"flip_idx": index}
 
 
 def _make_person_record(person: AnnotatedPerson, keypoints: Sequence[str]) -> dict[str, Any]:

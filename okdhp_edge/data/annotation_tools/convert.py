@@ -83,8 +83,9 @@ def _read_yolo(path: Path, person_class: str | None) -> AnnotationSet:
     category = person_class or PERSON_CATEGORY
     images = list(_make_images(poses, path, category))
     return AnnotationSet(
-        images, {category: poses.skeleton.joints}, poses.skeleton.limbs, poses.notes
-    )
+        images, {category: poses.skeleton.joints}, poses.skeleton.limbs, poses.skeleton.twins,
+        poses.notes,
+    )  # fmt: skip
 
 
 def import_annotations(
@@ -111,7 +112,7 @@ def import_annotations(
     frames = out.with_name(f"{out.stem}_images")
     _write_frames(project, frames)
     locate = ImageFinder(images or (path if path.is_dir() else path.parent), frames)
-    coco = CocoWriter(out, keypoints, project.limbs)
+    coco = CocoWriter(out, keypoints, project.limbs, project.twins)
     for image in project.images:
         persons = [p for p in image.persons if p.category == category]
         labelled = [p for p in persons if any(v.visibility for v in p.points.values())]

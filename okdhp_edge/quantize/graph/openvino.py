@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.inference.flip_test import Predict
 from okdhp_edge.pose.heatmap import Heatmaps
+from okdhp_edge.quantize.ranges.observe import fill_batch
 from okdhp_edge.quantize.search.inputs import QuantizationInputs
 from okdhp_edge.quantize.search.verify import evaluate_metric
 
@@ -54,7 +55,9 @@ def quantize_with_accuracy_control(
     with contextlib.redirect_stdout(sys.stderr):
         quantized = nncf.quantize_with_accuracy_control(
             _get_core().read_model(str(inputs.float_model)),
-            calibration_dataset=nncf.Dataset(inputs.crops),
+            calibration_dataset=nncf.Dataset(
+                [fill_batch(crop, inputs.card.batch) for crop in inputs.crops]
+            ),
             validation_dataset=nncf.Dataset(range(len(inputs.gate))),
             validation_fn=_ValidationMetric(inputs),
             max_drop=max_drop / 100,
@@ -72,11 +75,13 @@ class _ValidationMetric:
     def __call__(self, compiled: Any, numbers: Iterable[int]) -> tuple[float, None]:
         gate = self._inputs.gate
         chosen = gate.select_by_ids([gate.samples[n].id for n in numbers])
-        return evaluate_metric(_predict(compiled), self._inputs, chosen).value / 100, None
+        predict = _predict(compiled, self._inputs.card.batch)
+        return evaluate_metric(predict, self._inputs, chosen).value / 100, None
 
 
-def _predict(compiled: Any) -> Predict:
+def _predict(compiled: Any, batch: int | None) -> Predict:
     def predict(images_BHWC: NDArray[np.uint8]) -> dict[str, Heatmaps]:
-        return {"model": np.concatenate([compiled(i[None])[0] for i in images_BHWC])}
+        crops = (fill_batch(image[None], batch) for image in images_BHWC)
+        return {"model": np.concatenate([compiled(crop)[0][:1] for crop in crops])}
 
     return predict

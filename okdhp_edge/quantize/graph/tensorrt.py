@@ -15,6 +15,7 @@ from onnx import TensorProto, numpy_helper
 from okdhp_edge.artifacts.card import compute_sha256, read_card
 from okdhp_edge.backends.engine import (
     ENGINE_CACHE_FOLDER,
+    SIDECAR_SUFFIX,
     Sidecar,
     build,
     describe_library,
@@ -23,6 +24,7 @@ from okdhp_edge.backends.engine import (
 )
 from okdhp_edge.backends.tensorrt import import_vendor_module
 from okdhp_edge.errors import ModelError
+from okdhp_edge.system.files import add_to_manifest
 from okdhp_edge.system.progress import Report, ignore_progress
 
 DEFAULT_TARGETS = ("SM75", "SM86", "SM89", "SM120")
@@ -113,4 +115,6 @@ def write_engines(folder: Path, targets: Sequence[str], report: Report = ignore_
     paths = [folder / ENGINE_CACHE_FOLDER / f"{target}.engine" for target in targets]
     for path in paths:
         write_engine(plan, path, facts)
+    files = [file for path in paths for file in (path, path.with_suffix(SIDECAR_SUFFIX))]
+    add_to_manifest(folder.parent, files)
     return paths[0]

@@ -126,19 +126,26 @@ def _collect_statistics(
     )
     session = ort.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
     source = session.get_inputs()[0]
-    # A file of a fixed batch gets the crop as often as it takes: all of its rows are the same.
-    copies = source.shape[0] if isinstance(source.shape[0], int) else 1
     found = {name: TensorStatistics() for name in names}
     for crop in crops:
-        batch = np.repeat(crop, copies, axis=0)
+        batch = fill_batch(crop, source.shape[0])
         for name, value in zip(names, session.run(names, {source.name: batch}), strict=True):
             if not np.isfinite(value).all():
                 raise ModelError(
                     f"tensor '{name}' is not finite on a calibration image",
                     "retrain with a lower learning rate or optimizer.clip_norm",
                 )
-            found[name].add(value[:1] if copies > 1 else value)
+            found[name].add(value[:1] if len(batch) > 1 else value)
     return found
+
+
+def fill_batch(crop_1HWC: NDArray[np.uint8], size: int | str | None) -> NDArray[np.uint8]:
+    """The crop as often as a file of a fixed batch takes: all of its rows are the same.
+
+    Args:
+        size: of the input's first axis; a name or None where any number will do.
+    """
+    return np.repeat(crop_1HWC, size, axis=0) if isinstance(size, int) else crop_1HWC
 
 
 def _group_tensors(model: onnx.ModelProto) -> Iterator[list[str]]:

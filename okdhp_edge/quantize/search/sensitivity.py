@@ -15,6 +15,7 @@ from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.backends.onnxruntime import OnnxRuntimeBackend
 from okdhp_edge.quantize.graph.onnx_qdq import find_convolutions, write_qdq
 from okdhp_edge.quantize.ranges.calibrators import Ranges
+from okdhp_edge.quantize.ranges.observe import fill_batch
 from okdhp_edge.quantize.search.inputs import QuantizationInputs
 from okdhp_edge.quantize.search.verify import evaluate_metric
 from okdhp_edge.system.files import write_text
@@ -73,9 +74,9 @@ def sqnr_db(reference: NDArray[np.float32], noisy: NDArray[np.float32]) -> float
 
 def _predict_heatmaps(file: Path, crops: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
     session = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    source = session.get_inputs()[0].name
+    source = session.get_inputs()[0]
     for crop in crops:
-        yield session.run(None, {source: crop})[0]
+        yield session.run(None, {source.name: fill_batch(crop, source.shape[0])})[0][:1]
 
 
 def _measure_drop(inputs: QuantizationInputs, file: Path) -> float:

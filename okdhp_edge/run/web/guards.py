@@ -1,15 +1,22 @@
 """Middleware of the web server: the token, and headers that browsers expect."""
 
+import hashlib
 import hmac
 import time
+from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-COOKIE_NAME = "okdhp-edge-token"
+_COOKIE_PREFIX = "okdhp-edge-token"
 _GUESS_INTERVAL_S = 1.0
 _MAX_CLIENTS = 10_000
+
+
+def get_cookie_name(token: str) -> str:
+    """Of a run's token: browsers keep cookies by host, and a host may serve several runs."""
+    return f"{_COOKIE_PREFIX}-{hashlib.sha256(token.encode()).hexdigest()[:8]}"
 
 
 class SafeHeaders:
@@ -67,7 +74,7 @@ class TokenGuard:
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app, self._token = app, token.encode()
+        self._app, self._token, self._cookie = app, token.encode(), get_cookie_name(token)
         self._wrong_at: dict[str, float] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,7 +84,7 @@ class TokenGuard:
         request = Request(scope)
         given = (
             request.query_params.get("token")
-            or request.cookies.get(COOKIE_NAME)
+            or unquote(request.cookies.get(self._cookie, ""))
             or request.headers.get("authorization", "").removeprefix("Bearer ")
         )
         if hmac.compare_digest(given.encode(), self._token):

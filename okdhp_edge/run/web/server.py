@@ -30,7 +30,7 @@ from okdhp_edge.backends.registry import RuntimeChoice
 from okdhp_edge.errors import OutputError
 from okdhp_edge.report.pages import render_live_page
 from okdhp_edge.run.web.connections import get_max_connections, make_limited_protocol, run_quietly
-from okdhp_edge.run.web.guards import COOKIE_NAME, OriginGuard, SafeHeaders, TokenGuard
+from okdhp_edge.run.web.guards import OriginGuard, SafeHeaders, TokenGuard, get_cookie_name
 from okdhp_edge.run.web.hub import Hub
 from okdhp_edge.run.web.metrics import CONTENT_TYPE, render_metrics
 from okdhp_edge.system.reading import parse_json
@@ -161,7 +161,10 @@ def _make_page_endpoint(address: Address) -> Any:
         if address.token and "token" in request.query_params:
             # The token goes into a cookie, for images and events, and out of the address bar.
             response = RedirectResponse("./", status_code=303)
-            response.set_cookie(COOKIE_NAME, address.token, httponly=True, samesite="strict")
+            response.set_cookie(
+                get_cookie_name(address.token), quote(address.token, safe=""), httponly=True,
+                samesite="strict",
+            )  # fmt: skip
             return response
         response = HTMLResponse(render_live_page())
         response.headers["Content-Security-Policy"] = (

@@ -115,7 +115,8 @@ class Method(nn.Module):
         return loss + table.presence * presence
 
     def _compute_detection_loss(self, maps: Tensor, batch: DetectionBatch) -> Tensor:
-        table, total = self.recipe.detection, self.over_processes(count_persons(batch))
+        table = self.recipe.detection
+        total = self.over_processes(count_persons(batch)).clamp_min(1.0)
         return detection_loss(maps, batch, total, table.box_weight, table.center_size)
 
     def compute_hard_term(self, stacks: list[SupervisedStack], batch: Batch) -> Tensor:

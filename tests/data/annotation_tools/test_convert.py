@@ -251,8 +251,20 @@ def test_yolo_classes_can_be_chosen(tmp_path: Path) -> None:
     (tmp_path / "labels" / "a.txt").write_text("0 .5 .5 .5 .5 .25 .25 2\n1 .5 .5 .5 .5 .75 .75 2\n")
     found = import_annotations(tmp_path, tmp_path / "set.json", person_class="racket")
     assert joints_of(found.file) == [{"point_0": (47.5, 35.5)}]
+    assert load(f"coco:{found.file}", "all").skeleton.twins == ()
     with pytest.raises(DataError, match=r"no row of class 'net'.*classes are person, racket"):
         import_annotations(tmp_path, tmp_path / "set.json", person_class="net")
+
+
+def test_yolos_mirror_pairs_are_kept(tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "a.jpg")
+    (tmp_path / "data.yaml").write_text(
+        "path: .\ntrain: images\nkpt_shape: [3, 3]\nflip_idx: [0, 2, 1]\nnames: {0: person}\n"
+    )
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0 .5 .5 .5 .5 .2 .2 2 .3 .3 2 .4 .4 2\n")
+    found = import_annotations(tmp_path, tmp_path / "set.json")
+    assert load(f"coco:{found.file}", "all").skeleton.flip_index.tolist() == [0, 2, 1]
 
 
 persons = st.lists(

@@ -5,6 +5,7 @@ import onnx
 import pytest
 
 from okdhp_edge.backends.registry import get_profile
+from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, prepare_quantization_inputs
 from okdhp_edge.quantize.ranges.calibrators import compute_ranges
 from okdhp_edge.quantize.search.sensitivity import (
@@ -38,6 +39,14 @@ def test_the_layer_that_suffers_most_comes_first(exported, tmp_path):
     assert {a.name: a.sqnr_db for a in after}[victim] < before[len(before) // 2].sqnr_db - 10
     assert [layer.sqnr_db for layer in after] == sorted(layer.sqnr_db for layer in after)
     assert all(layer.drop is not None for layer in after[:5])
+
+
+def test_a_network_of_a_fixed_batch_is_measured_too(trained, tmp_path):
+    fp32 = export_branch(trained, ExportOptions(out=tmp_path, batch=4))
+    inputs = prepare_quantization_inputs(fp32, QuantizeOptions(data=DATA, max_drop=100.0))
+    ranges = compute_ranges(inputs.statistics, "minmax") | inputs.fixed_ranges
+    found = measure_sensitivity(inputs, get_profile("tensorrt"), ranges, lambda *_: None)
+    assert found and all(np.isfinite(layer.sqnr_db) for layer in found)
 
 
 def test_table_and_plot_are_written(tmp_path):

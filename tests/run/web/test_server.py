@@ -227,6 +227,17 @@ def test_other_hosts_need_the_token(hub):
             assert _ask(server, path, Cookie=cookie.split(";")[0]).status == 200
 
 
+def test_a_token_of_any_letters_opens_the_page_and_each_run_has_its_own_cookie(hub):
+    cookies = []
+    for token in ("пароль &#+", "another"):
+        with WebServer(hub, parse_address("0", token)) as server:
+            page = _ask(server, "/" + server.address.url.rpartition("/")[2])
+            assert page.status == 303
+            cookies.append(page.headers["Set-Cookie"].split(";")[0])
+            assert _ask(server, "/", Cookie="; ".join(cookies)).status == 200
+    assert len({cookie.split("=")[0] for cookie in cookies}) == 2
+
+
 def test_wrong_tokens_wait_and_right_ones_never(hub):
     with WebServer(hub, parse_address("0", "right")) as server:
         wrong, right = ({"Authorization": f"Bearer {token}"} for token in ("wrong", "right"))
