@@ -9,6 +9,7 @@ from pathlib import Path
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.errors import GateError
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
+from okdhp_edge.network.config import drop_encoder_weights
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
 from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.recipe.distillation import QuantizationTable
@@ -76,6 +77,7 @@ def make_qat_recipe(recipe: Recipe, start: Path, branch: int, profile: str, epoc
     changed = recipe.model_copy(
         update={
             "start": str(start),
+            "network": drop_encoder_weights(recipe.network),
             "quantization": QuantizationTable.model_validate(table),
             "optimizer": recipe.optimizer.model_copy(update=optimizer),
         }

@@ -79,8 +79,9 @@ def write_crops(
         category = {
             "id": 1, "name": "person", "keypoints": list(poses.skeleton.joints),
             "skeleton": (poses.skeleton.limb_index + 1).tolist(),
-            "flip_idx": poses.skeleton.flip_index.tolist(),
         }  # fmt: skip
+        if poses.skeleton.twins:  # that the names do not tell
+            category["flip_idx"] = poses.skeleton.flip_index.tolist()
         content = {"images": images, "annotations": annotations, "categories": [category]}
         text = json.dumps(content, separators=(",", ":")) + "\n"
         (folder / ANNOTATIONS).write_text(text, encoding="utf-8")

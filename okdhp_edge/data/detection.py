@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.data import coco_annotation as read
-from okdhp_edge.data.coco import find_annotation_file, is_divided, read_content, select_split
+from okdhp_edge.data.coco import (
+    find_annotation_file,
+    is_divided,
+    read_content,
+    select_split,
+    to_key,
+)
 from okdhp_edge.data.coco_layout import ImageLocator, get_file_name
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.load import load, parse_split, read_annotations, split_off_suffix
@@ -108,10 +114,10 @@ def _read_coco(path: Path, split: str) -> list[DetectionSample]:
     file = find_annotation_file(path, split)
     content = read_content(file)
     images = content.images
-    people = {c.get("id") for c in content.categories if c.get("name") == "person"}
+    people = {to_key(c.get("id")) for c in content.categories if c.get("name") == "person"}
     by_image: dict[str, list[dict[str, Any]]] = {}
     for annotation in content.annotations:
-        if not people or annotation.get("category_id") in people:
+        if not people or to_key(annotation.get("category_id")) in people:
             by_image.setdefault(str(annotation.get("image_id")), []).append(annotation)
     place = ImageLocator(file, path, images)
     found = []

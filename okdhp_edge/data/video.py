@@ -134,11 +134,9 @@ class VideoReader:
         """
         base = self._stream.time_base
         start = float((self._stream.start_time or 0) * (base or 0))
-        if base:
+        if base and (seconds > 0 or self._read):
             self._container.seek(round((start + seconds) / base), stream=self._stream)
         self._offset, self._seconds, self._joins_gaps = start, seconds - 1 / self.fps, False
-        share = seconds / self.duration_s if self.duration_s else 0.0
-        self._read = round(self.frame_count * min(share, 1.0))
         self._frames = itertools.dropwhile(
             lambda frame: frame.time is not None and frame.time < start + seconds - 1e-3,
             self._decode(),
@@ -159,7 +157,7 @@ class VideoReader:
     @property
     def is_cut_off(self) -> bool:
         """After the last frame: whether the file ended long before the end it announces."""
-        if self.frame_count:
+        if self.frame_count and self._joins_gaps:  # counted from the beginning
             return (
                 self._read
                 < self.frame_count * (1 - _MAX_MISSING_END_SHARE) - self.fps * _MAX_MISSING_END_S

@@ -7,7 +7,7 @@ its VOC XML or YOLO text; a COCO JSON names many images.
 import math
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -148,7 +148,7 @@ def make_coco_reader(file: Path) -> BoxFinder:
     def find(path: Path, image: Image) -> list[Box] | None:  # noqa: ARG001
         parts = path.parts
         for first in range(len(parts)):
-            if (found := by_name.get("/".join(parts[first:]))) is not None:
+            if (found := by_name.get(PurePath(*parts[first:]).as_posix())) is not None:
                 return found
         return by_bare[path.name] if bare[path.name] == 1 else None
 

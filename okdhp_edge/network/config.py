@@ -209,6 +209,13 @@ def make_hourglass_config(stacks: int, width: int, branches: int = 1) -> Hourgla
     )
 
 
+def drop_encoder_weights(config: AnyNetworkConfig) -> AnyNetworkConfig:
+    """The same network for a training that starts from weights of its own: no others are read."""
+    if isinstance(config, MobilePoseConfig):
+        return config.model_copy(update={"encoder_weights": None})
+    return config
+
+
 def get_normalization(config: AnyNetworkConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the input, BGR, in units of 0..255."""
     if isinstance(config, MobilePoseConfig):

@@ -13,7 +13,6 @@ from okdhp_edge.backends.registry import get_profile, list_profiles
 from okdhp_edge.network.config import QuantizerPlacement
 from okdhp_edge.recipe.tables import StrictTable, Weight
 
-_PEER_MULTIPLE = 32
 Share = Annotated[float, Field(ge=0, le=1)]
 Temperature = Annotated[float, Field(gt=0)]
 Epochs = Annotated[int, Field(ge=0)]
@@ -128,8 +127,6 @@ class OkdhpTable(KlTable):
         peer = self.peer_size
         if peer and peer[0] * size[1] != peer[1] * size[0]:
             raise ValueError("distillation.peer_size needs the aspect ratio of input.size")
-        if peer and any(side % _PEER_MULTIPLE for side in peer):
-            raise ValueError(f"distillation.peer_size needs multiples of {_PEER_MULTIPLE}")
 
 
 class OkddipTable(KlTable):

@@ -124,6 +124,9 @@ class Recipe(StrictTable):
         )  # fmt: skip
         if any(side % multiple for side in self.input.size):
             raise ValueError(f"{owner} needs input.size in multiples of {multiple}")
+        peer = getattr(self.distillation, "peer_size", None) or ()
+        if any(side % multiple for side in peer):
+            raise ValueError(f"{owner} needs distillation.peer_size in multiples of {multiple}")
 
     def _check_cost(self) -> None:
         """Refuse, by arithmetic alone, what no machine could build."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from okdhp_edge.artifacts import model_store
+from okdhp_edge.network.config import drop_encoder_weights
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.distillation import SupervisedTable
 from okdhp_edge.recipe.recipe import Recipe, revalidate
@@ -56,6 +57,7 @@ def make_finetuning_recipe(start: str, persons: int, metric: str | None = None) 
     stem = Path(start).stem if "/" not in start else old.name
     changed = old.model_copy(
         update={
+            "network": drop_encoder_weights(old.network),
             "name": f"{re.sub(r'[^A-Za-z0-9._-]+', '-', stem).lstrip('._-') or old.name}-tuned",
             "start": start, "data": "", "train_split": "train", "corrections": None,
             "metric": metric, "freeze": freeze, "distillation": SupervisedTable(
@@ -69,7 +71,8 @@ def make_finetuning_recipe(start: str, persons: int, metric: str | None = None) 
             "quantization": None,
         }
     )  # fmt: skip
-    return revalidate(changed)
+    # A detector's own boxes are kept as they are, with the epochs that `--epochs 0` sets.
+    return changed if old.keeps_boxes else revalidate(changed)
 
 
 def _choose_ema_decay(steps: int) -> float:

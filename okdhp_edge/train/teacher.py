@@ -195,7 +195,7 @@ def _open_onnx_teacher(
         raise RecipeError(
             f"teacher {path} cannot be loaded ({str(error)[:120]})", "use an ONNX heatmap model"
         ) from error
-    facts = _read_onnx_facts(session, path, spec)
+    facts = _read_onnx_facts(session, path, spec, table)
     described = facts.foreign.output if facts.foreign else None
     output = table.output or described or session.get_outputs()[0].name
     on_cpu, on_device = _make_onnxruntime_runner(session, output), _make_torch_runner(path, output)
@@ -245,7 +245,9 @@ def _make_torch_runner(path: Path, output: str) -> Callable[[Tensor], Tensor | N
     return run
 
 
-def _read_onnx_facts(session: object, path: Path, spec: InputSpec) -> _OnnxInfo:
+def _read_onnx_facts(
+    session: object, path: Path, spec: InputSpec, table: TeacherTable
+) -> _OnnxInfo:
     """From our own metadata, or from the TOML file next to it where it is foreign."""
     metadata = session.get_modelmeta().custom_metadata_map  # type: ignore[attr-defined]
     if "okdhp_edge.skeleton" in metadata:
@@ -264,7 +266,8 @@ def _read_onnx_facts(session: object, path: Path, spec: InputSpec) -> _OnnxInfo:
             f"add `size = [width, height]` to {path.with_suffix('.toml').name}",
         )
     size = described.size or (width, height)
-    if described.reads != "heatmaps":
+    # A description for labelling may read keypoints where the recipe names the heatmaps.
+    if described.reads != "heatmaps" and table.output in (None, described.output):
         raise RecipeError(
             f"teacher {path} returns keypoints, not heatmaps", "use a teacher that returns heatmaps"
         )

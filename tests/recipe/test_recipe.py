@@ -46,7 +46,7 @@ def test_a_recipe_that_was_changed_in_code_is_checked_like_one_that_is_read():
 
 def test_a_peer_takes_sizes_that_its_network_takes():
     okdhp = {"method": "okdhp", "peer_size": [144, 144]}
-    with pytest.raises(ValidationError, match="peer_size needs multiples of 32"):
+    with pytest.raises(ValidationError, match="an hourglass needs distillation.peer_size in mult"):
         tiny_recipe(distillation=okdhp)
 
 
