@@ -232,6 +232,15 @@ def resolve_annotation_file(poses: PoseDataset) -> Path:
     return find_annotation_file(Path(place), splits.pop())
 
 
+def has_annotation_file(poses: PoseDataset) -> bool:
+    """Whether a set is one COCO file, which its evaluator needs."""
+    try:
+        resolve_annotation_file(poses)
+    except DataError:
+        return False
+    return True
+
+
 def read_image_ids(poses: PoseDataset) -> dict[str, Any]:
     """By file name, of the images that the set's samples are in."""
     content = read_json(resolve_annotation_file(poses))

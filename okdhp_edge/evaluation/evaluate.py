@@ -11,7 +11,7 @@ from okdhp_edge.artifacts.card import DecoderSpec, InputSpec
 from okdhp_edge.data.detection import BOX_METRIC, DetectionSample
 from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
-from okdhp_edge.evaluation.average_precision import average_precision_score
+from okdhp_edge.evaluation.average_precision import average_precision_score, has_annotation_file
 from okdhp_edge.evaluation.box_average_precision import box_average_precision_score
 from okdhp_edge.inference.flip_test import Predict
 from okdhp_edge.inference.top_down import crop_for, image_from_heatmap
@@ -125,6 +125,13 @@ def check_metric(metric: str) -> None:
     """Raise DataError unless `metric` is one we know."""
     if not _METRIC_PATTERN.fullmatch(metric):
         raise DataError(f"unknown metric '{metric}'", "use pck@0.2, pckh@0.5, oks, ap or box_ap")
+
+
+def choose_metric(wanted: str, poses: PoseDataset) -> str:
+    """What a model is evaluated by, or the set's own metric where that needs a COCO file."""
+    if wanted == "ap" and not has_annotation_file(poses):
+        return poses.metric
+    return wanted
 
 
 def score(

@@ -26,7 +26,7 @@ from okdhp_edge.backends.pytorch import BRANCH_WEIGHTS_NAME
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.detection import load_for
 from okdhp_edge.data.sample import PoseDataset, list_kinds
-from okdhp_edge.evaluation.evaluate import evaluate, make_inference_crop
+from okdhp_edge.evaluation.evaluate import choose_metric, evaluate, make_inference_crop
 from okdhp_edge.export.learned_ranges import write_learned_ranges
 from okdhp_edge.export.parity import check_parity, measure_joint_shift
 from okdhp_edge.export.strip import choose_branch, make_branch_config, strip
@@ -114,8 +114,9 @@ def _export_branch(checkpoint: Path, options: ExportOptions) -> Path:
         card = _add_hashes(card, folder)
         options.report("export", 1, 3, "parity with PyTorch")
         shift = _measure_parity(card, folder, single, val)
-        options.report("export", 2, 3, f"{facts.metric} on val")
-        measured = _measure(card, folder, val, facts.metric)
+        metric = choose_metric(facts.metric, val)
+        options.report("export", 2, 3, f"{metric} on val")
+        measured = _measure(card, folder, val, metric)
         card = card.model_copy(update={"parity_px": shift, "metrics": (measured,)})
         write_card(card, folder)
     mark_newest(target / CARD_NAME)

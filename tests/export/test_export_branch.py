@@ -16,6 +16,8 @@ from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.network.branches import SingleBranch
 from okdhp_edge.network.build import build_network, count_parameters
 from okdhp_edge.network.config import HourglassConfig
+from okdhp_edge.recipe.checkpoint import load_net, read_info, save
+from tests.helpers.tiny_models import DATA
 
 
 def test_the_card_says_what_was_made_and_measured(exported, trained):
@@ -27,6 +29,15 @@ def test_the_card_says_what_was_made_and_measured(exported, trained):
     from okdhp_edge.artifacts.card import compute_sha256
 
     assert card.parent_sha256 == compute_sha256(trained)
+
+
+def test_weights_judged_by_cocos_ap_are_exported_on_any_set(trained, tmp_path):
+    facts = read_info(trained)
+    net = build_network(facts.recipe.network, facts.channels)
+    load_net(trained, net)
+    save(tmp_path / "ap.safetensors", facts.model_copy(update={"metric": "ap"}), net)
+    fp32 = export_branch(tmp_path / "ap.safetensors", ExportOptions(out=tmp_path, data=DATA))
+    assert read_card(fp32).metrics[0].metric == "pck@0.2"
 
 
 def test_the_graph_takes_pictures_and_holds_no_other_branch(exported):
