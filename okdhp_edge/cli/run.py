@@ -100,7 +100,7 @@ def _check_selection(selection: "Selection", results: "Sequence[RunReport]", peo
     """Only with one person per frame: several crops take longer than the single one measured."""
     for result in results:
         infer = result.stages.get("infer")
-        # While nobody is in view most frames are passed over.
+        # While no one is in view, most frames are passed over.
         judged = people == "one" and 2 * result.frames_with_people > result.frames
         if judged and infer is not None and infer.n >= _MIN_FRAMES_TO_JUDGE:
             selection.check_against(infer.p50, say)
