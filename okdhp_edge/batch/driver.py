@@ -173,7 +173,7 @@ class Batch:
         same = bool(metadata.get("fingerprint") == fingerprint)
         if not same and metadata.get("source") != source.url:
             raise OutputError(
-                f"{name} in {where} is the result of {metadata.get('source')}, not of {source.url}",
+                f"{name} is the result of another source, {metadata.get('source')}",
                 "choose another --out",
             )
         return same

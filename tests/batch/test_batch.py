@@ -132,7 +132,7 @@ def test_a_source_of_the_same_name_does_not_replace_a_result(archive, exported, 
     shutil.copy(archive / "b.mp4", other / "a.mp4")
     refused = batch(other, exported)
     assert refused.exit_code == 1
-    assert re.search(r"a.mp4.parquet in .* is the result of .*videos/a.mp4, not of", refused.stderr)
+    assert "a.mp4.parquet is the result of another source" in refused.stderr
     assert Path("out/a.mp4.parquet").read_bytes() == before
 
 
