@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
+from okdhp_edge.batch.storage import find_file_system, is_local
 from okdhp_edge.data.image_file import IMAGE_SUFFIXES
 from okdhp_edge.errors import SourceError
 from okdhp_edge.system.reading import read_text
@@ -82,9 +81,9 @@ def find_sources(texts: Sequence[str]) -> FoundSources:
 
 def _expand(texts: Sequence[str]) -> Iterator[str]:
     for text in texts:
-        fs, path = _find_file_system(text)
+        fs, path = find_file_system(text, SourceError)
         if text.lower().endswith(_LIST_SUFFIX) and fs.isfile(path):
-            lines = read_text(Path(path)) if _is_local(fs) else fs.cat_file(path).decode()
+            lines = read_text(Path(path)) if is_local(fs) else fs.cat_file(path).decode()
             yield from _expand([line.strip() for line in lines.splitlines() if line.strip()])
         elif fs.exists(path):  # also a name with brackets, which a glob would not match
             yield from _list_files(fs, path)
@@ -97,22 +96,10 @@ def _expand(texts: Sequence[str]) -> Iterator[str]:
             raise SourceError(f"{text} does not exist", "check the path")
 
 
-def _find_file_system(text: str) -> tuple[Any, str]:
-    try:
-        fs, path = fsspec.core.url_to_fs(text)
-    except (ValueError, ImportError) as error:
-        raise SourceError(f"{text} cannot be reached ({error})", "install its package") from error
-    return fs, str(path)
-
-
 def _list_files(fs: Any, path: str) -> Iterator[str]:
     files = sorted(fs.find(path)) if fs.isdir(path) else [path]
     for file in files:
-        yield file if _is_local(fs) else fs.unstrip_protocol(file)
-
-
-def _is_local(fs: Any) -> bool:
-    return "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+        yield file if is_local(fs) else fs.unstrip_protocol(file)
 
 
 def _make_names(urls: Sequence[str]) -> dict[str, str]:
@@ -135,7 +122,7 @@ def compute_fingerprint(source: BatchSource) -> str:
     """
     digest = hashlib.sha256()
     for url in source.images or (source.url,):
-        fs, path = fsspec.core.url_to_fs(url)
+        fs, path = find_file_system(url, SourceError)
         try:
             size = int(fs.size(path) or 0)
             digest.update(f"{posixpath.basename(path)} {size}\n".encode())

@@ -7,8 +7,26 @@ from typing import Any
 
 import fsspec
 
-from okdhp_edge.errors import OutputError
+from okdhp_edge.errors import OkdhpError, OutputError
 from okdhp_edge.system.files import write_bytes
+
+
+def find_file_system(url: str, refusal: type[OkdhpError]) -> tuple[Any, str]:
+    """The file system of a path or URL, and the path in it.
+
+    Args:
+        refusal: raised where the file system is unknown, or its package is not installed.
+    """
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise refusal(f"{url} cannot be reached ({error})", "install its package") from error
+    return fs, str(path)
+
+
+def is_local(fs: Any) -> bool:
+    """Whether a file system is this machine's."""
+    return "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
 
 
 class Storage:
@@ -20,15 +38,9 @@ class Storage:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        try:
-            fs, root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
-            raise OutputError(
-                f"{url} cannot be reached ({error})", "install its package"
-            ) from error
-        self._fs: Any = fs
-        self._root = str(root).rstrip("/")
-        self._local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+        self._fs, root = find_file_system(url, OutputError)
+        self._root = root.rstrip("/")
+        self._local = is_local(self._fs)
 
     def _path(self, name: str) -> str:
         return posixpath.join(self._root, name) if name else self._root

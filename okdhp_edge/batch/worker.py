@@ -11,13 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-import fsspec
-
 from okdhp_edge.backends.base import Backend
 from okdhp_edge.backends.selection import load_backend
 from okdhp_edge.batch.plan import Segment
 from okdhp_edge.batch.progress import FrameCounter
-from okdhp_edge.batch.storage import Storage
+from okdhp_edge.batch.storage import Storage, find_file_system
 from okdhp_edge.batch.table import FrameRecord, RowCollector, to_parquet
 from okdhp_edge.errors import DataError, OkdhpError, SourceError
 from okdhp_edge.inference.open_detector import NO_DETECTOR, Detector, open_detector
@@ -163,8 +161,8 @@ def _fetch(url: str, folder: Path) -> Path:
     """The file, copied to a folder of this machine if it is not on it; its name stays."""
     if "://" not in url:
         return Path(url)
-    fs, path = fsspec.core.url_to_fs(url)
-    copy = folder / posixpath.basename(str(path))
+    fs, path = find_file_system(url, SourceError)
+    copy = folder / posixpath.basename(path)
     try:
         fs.get_file(path, str(copy))
     except OSError as error:

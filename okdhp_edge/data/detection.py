@@ -118,13 +118,13 @@ def _read_coco(path: Path, split: str) -> list[DetectionSample]:
     by_image: dict[str, list[dict[str, Any]]] = {}
     for annotation in content.annotations:
         if not people or to_key(annotation.get("category_id")) in people:
-            by_image.setdefault(str(annotation.get("image_id")), []).append(annotation)
+            by_image.setdefault(to_key(annotation.get("image_id")), []).append(annotation)
     place = ImageLocator(file, path, images)
     found = []
     for image in images:
         name = get_file_name(image)
         if name is not None:
-            entries = by_image.get(str(image.get("id")), [])
+            entries = by_image.get(to_key(image.get("id")), [])
             found.append(_make_coco_sample(name, place, entries))
     return select_split(file, found, split) if is_divided(path, split) else found
 

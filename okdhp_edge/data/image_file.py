@@ -82,9 +82,12 @@ def decode_image(data: bytes, name: Path | str) -> Image:
     Raises:
         DataError: truncated, too large, of a kind that cannot be decoded here, or not an image.
     """
-    if _is_cut_off(data):
+    # A PNG is cut off without its end, a JPEG without the end of its scans.
+    scans = _read_scans(data) if data.startswith(_JPEG_MAGIC) else _Scans(0, ended=True)
+    png_cut = data.startswith(_PNG_MAGIC) and _PNG_END_CHUNK not in data[-64:]
+    if png_cut or (scans.number > 0 and not scans.ended):  # OpenCV fills the rest with grey
         raise DataError(f"image {name} is truncated", "copy or download it again")
-    if data.startswith(_JPEG_MAGIC) and _read_scans(data).number > _MAX_SCANS:
+    if scans.number > _MAX_SCANS:
         raise DataError(
             f"image {name} is a progressive JPEG with more than {_MAX_SCANS} scans", _REMEDY
         )
@@ -187,14 +190,6 @@ _IMAGE_COUNTERS: dict[bytes, Callable[[bytes], int]] = {
     b"WEBP": _count_webp, _PNG_MAGIC: _count_png, b"II*\0": _count_tiff, b"MM\0*": _count_tiff,
     _JPEG_MAGIC: _count_jpeg,
 }  # fmt: skip
-
-
-def _is_cut_off(data: bytes) -> bool:
-    """Whether a JPEG's last scan or a PNG has no end; OpenCV fills the rest with grey."""
-    if data.startswith(_JPEG_MAGIC):
-        scans = _read_scans(data)
-        return scans.number > 0 and not scans.ended
-    return data.startswith(_PNG_MAGIC) and _PNG_END_CHUNK not in data[-64:]
 
 
 class _Scans(NamedTuple):

@@ -137,7 +137,7 @@ def stage_folder(target: Path) -> Iterator[Path]:
     try:
         with wrap_write_errors(target):
             yield staging
-            _write_manifest(staging)
+            _write_manifest(staging, _list_names(staging))
             if target.exists():
                 _check_replaceable(target, staging)
             _finalize(staging)
@@ -160,9 +160,8 @@ def _list_names(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
 
 
-def _write_manifest(folder: Path) -> None:
-    names = sorted(_list_names(folder))
-    (folder / MANIFEST).write_text("".join(f"{n}\n" for n in names), encoding="utf-8")
+def _write_manifest(folder: Path, names: set[str]) -> None:
+    write_bytes(folder / MANIFEST, "".join(f"{name}\n" for name in sorted(names)).encode())
 
 
 def _read_manifest(folder: Path) -> set[str]:
@@ -177,9 +176,7 @@ def _read_manifest(folder: Path) -> set[str]:
 def add_to_manifest(folder: Path, files: Sequence[Path]) -> None:
     """List files that were written into a folder of `stage_folder` afterwards as its own."""
     names = _read_manifest(folder) | {file.relative_to(folder).as_posix() for file in files}
-    text = "".join(f"{name}\n" for name in sorted(names - {MANIFEST}))
-    with wrap_write_errors(folder):
-        write_bytes(folder / MANIFEST, text.encode())
+    _write_manifest(folder, names - {MANIFEST})
 
 
 def copy_listed(folder: Path, below: str, target: Path) -> None:
