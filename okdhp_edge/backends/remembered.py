@@ -27,6 +27,8 @@ _CACHE_FOLDER = "selections"
 _MAX_AGE = timedelta(days=30)
 RATIO_TO_FORGET = 1.5
 """A run whose inference is so many times slower or faster than remembered forgets it."""
+# One person more or less changes little: a detection and two or three people.
+_INFERENCES_PER_IMAGE = 4
 _Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -36,6 +38,8 @@ class MeasuredSelection(BaseModel):
     Attributes:
         latency_ms: median of the selected one at batch 1.
         times_ms: of every runtime that was timed, by its name and precision.
+        start_ms: in which a process loads each of them and ends; empty where only streams were
+            asked for.
         threads: CPU threads; None for the runtime's default.
     """
 
@@ -46,6 +50,7 @@ class MeasuredSelection(BaseModel):
     threads: Annotated[int, Field(ge=1, le=4096)] | None
     latency_ms: _Milliseconds
     times_ms: dict[str, _Milliseconds]
+    start_ms: dict[str, _Milliseconds] = {}
     measured_at: AwareDatetime
 
     @classmethod
@@ -55,13 +60,31 @@ class MeasuredSelection(BaseModel):
         threads: int | None,
         latency_ms: float,
         times: Mapping[RuntimeChoice, float],
+        starts: Mapping[RuntimeChoice, float],
     ) -> Self:
         """A trial that has just been made."""
         return cls(
             backend=choice.backend, precision=choice.precision, threads=threads,
             latency_ms=latency_ms, times_ms={str(c): ms for c, ms in times.items()},
-            measured_at=datetime.now(UTC),
+            start_ms={str(c): ms for c, ms in starts.items()}, measured_at=datetime.now(UTC),
         )  # fmt: skip
+
+    def select_for_images(self, images: int, choices: Sequence[RuntimeChoice]) -> Self:
+        """The same trial with the runtime that is done first with so many images, its start
+        included; the fastest one where starts were not timed."""
+        costs = {
+            choice: self.start_ms[name] + images * _INFERENCES_PER_IMAGE * self.times_ms[name]
+            for choice in choices
+            if (name := str(choice)) in self.start_ms and name in self.times_ms
+        }
+        best = min(costs, key=lambda choice: costs[choice], default=self.choice)
+        if best == self.choice:
+            return self
+        changes = {
+            "backend": best.backend, "precision": best.precision, "threads": None,
+            "latency_ms": self.times_ms[str(best)],
+        }  # fmt: skip
+        return self.model_copy(update=changes)
 
     @property
     def choice(self) -> RuntimeChoice:
@@ -88,13 +111,14 @@ def make_key(
     choices: Sequence[RuntimeChoice],
     threads: int | None,
     tune_threads: bool,
+    time_starts: bool,
 ) -> str:
     """Tells a trial from every other: model files, machine, versions, and what was asked."""
     machine = describe_machine()
     packages = {package for c in choices for package in get_runtime(c.backend).packages}
     facts = {
         "files": [sorted(card.files.items()) for card in cards], "choices": choices,
-        "threads": threads, "tune": tune_threads,
+        "threads": threads, "tune": tune_threads, "starts": time_starts,
         "cpu": machine["cpu"], "flags": sorted(read_cpu_flags()), "cores": machine["cores"],
         "packages": [(name, _find_version(name)) for name in sorted({*packages, "okdhp-edge"})],
     }  # fmt: skip

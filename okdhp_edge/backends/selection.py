@@ -17,6 +17,7 @@ from okdhp_edge.backends.registry import (
     list_ranked,
     open_backend,
 )
+from okdhp_edge.backends.start_time import time_start
 from okdhp_edge.backends.trials import time_runtimes, time_threads
 from okdhp_edge.errors import BackendError, ModelError
 from okdhp_edge.system.hardware import detect_int8_units, saturates_in_int8
@@ -73,7 +74,18 @@ class Selection:
         if self.measured is None:
             return what
         when = f"measured {self.measured.age} ago" if self.is_remembered else "measured now"
-        return f"{what} ({self.measured.latency_ms:.2f} ms, {when})"
+        start_ms = self.measured.start_ms.get(str(self.choice))
+        start = "" if start_ms is None else f", starts in {start_ms:.0f} ms"
+        return f"{what} ({self.measured.latency_ms:.2f} ms{start}, {when})"
+
+
+class _SelectionRequest(NamedTuple):
+    """See the arguments of `load_backend`."""
+
+    threads: int | None
+    tune_threads: bool
+    retime: bool
+    images: int | None
 
 
 class LoadedModel(NamedTuple):
@@ -101,6 +113,7 @@ def load_backend(
     trust_engine: bool = False,
     tune_threads: bool = False,
     retime: bool = False,
+    images: int | None = None,
     detail: Say = lambda _: None,
 ) -> LoadedModel:
     """Load a model in the runtime, precision and threads that fit the words.
@@ -109,6 +122,8 @@ def load_backend(
         say: called with what is chosen, and with warnings.
         tune_threads: where none are given, time a few numbers and take the fastest.
         retime: time anew, whatever is remembered.
+        images: how many still images are to be read, so that the time to start counts; None: a
+            stream, for which the fastest inference is best.
         detail: called with the times of all candidates.
 
     Raises:
@@ -120,13 +135,14 @@ def load_backend(
     if engine is not None and (backend == AUTO or not get_runtime(backend).runs_engines):
         raise BackendError(f"backend {backend} cannot load engines", "add --backend tensorrt")
     found = _select_accurate(path, candidates(path, backend, precision), detail)
-    selection = _select(path, found, threads, tune_threads, retime, detail)
+    request = _SelectionRequest(threads, tune_threads, retime, images)
+    selection = _select(path, found, request, detail)
     try:
         loaded = _open(path, selection, engine, trust_engine)
     except BackendError:
         if not selection.is_remembered:
             raise
-        selection = _select(path, found, threads, tune_threads, True, detail)
+        selection = _select(path, found, request._replace(retime=True), detail)
         loaded = _open(path, selection, engine, trust_engine)
     card = loaded.card
     say(f"model {model_store.find_artifact(path, *selection.choice)}, {selection.describe()}; "
@@ -215,42 +231,57 @@ def _read_choice_card(path: Path, choice: RuntimeChoice) -> ModelCard:
 
 
 def _select(
-    path: Path,
-    found: list[RuntimeChoice],
-    threads: int | None,
-    tune_threads: bool,
-    retime: bool,
-    say: Say,
+    path: Path, found: list[RuntimeChoice], request: _SelectionRequest, say: Say
 ) -> Selection:
     """The fastest of the candidates and of a few numbers of threads: remembered, or timed now."""
     first = get_runtime(found[0].backend)
     several = len(found) > 1 and first.rank is not None
-    tune_threads = tune_threads and threads is None and first.per_model_threads
+    tune_threads = request.tune_threads and request.threads is None and first.per_model_threads
     if not several and not tune_threads:
-        return Selection(found[0], threads)
-    key = remembered.make_key(
-        [_read_choice_card(path, choice) for choice in found], found, threads, tune_threads
-    )
-    known = None if retime else remembered.recall(key)
-    if known and known.choice in found:
-        say(f"remembered: {known.describe()}")
-        return Selection(known.choice, known.threads, known, key, is_remembered=True)
-    measured = _measure(path, found if several else found[:1], threads, tune_threads, say)
-    remembered.remember(key, measured)
-    return Selection(measured.choice, measured.threads, measured, key)
+        return Selection(found[0], request.threads)
+    time_starts = several and request.images is not None
+    cards = [_read_choice_card(path, choice) for choice in found]
+    key = remembered.make_key(cards, found, request.threads, tune_threads, time_starts)
+    measured = None if request.retime else remembered.recall(key)
+    is_remembered = measured is not None and measured.choice in found
+    if measured is None or not is_remembered:
+        timed = found if several else found[:1]
+        measured = _measure(path, timed, request.threads, tune_threads, time_starts, say)
+        remembered.remember(key, measured)
+    else:
+        say(f"remembered: {measured.describe()}")
+    if request.images is not None:
+        measured = measured.select_for_images(request.images, found)
+    return Selection(measured.choice, request.threads or measured.threads, measured, key, is_remembered)
 
 
 def _measure(
-    path: Path, found: Sequence[RuntimeChoice], threads: int | None, tune_threads: bool, say: Say
+    path: Path,
+    found: Sequence[RuntimeChoice],
+    threads: int | None,
+    tune_threads: bool,
+    time_starts: bool,
+    say: Say,
 ) -> remembered.MeasuredSelection:
     times = _time_runtimes(path, found, threads, say) if len(found) > 1 else {}
+    starts = _time_starts(path, [c for c in found if c in times], say) if time_starts else {}
     choice = min((c for c in found if c in times), key=lambda c: times[c], default=found[0])
     latency_ms = times.get(choice)
     if tune_threads and get_runtime(choice.backend).per_model_threads:
         folder = model_store.find_artifact(path, *choice)
         config = BackendConfig(folder, read_card(folder), choice.precision)
         threads, latency_ms = time_threads(choice.backend, config, say)
-    return remembered.MeasuredSelection.now(choice, threads, latency_ms or 0.0, times)
+    return remembered.MeasuredSelection.now(choice, threads, latency_ms or 0.0, times, starts)
+
+
+def _time_starts(
+    path: Path, choices: Sequence[RuntimeChoice], say: Say
+) -> dict[RuntimeChoice, float]:
+    """Milliseconds in which a process loads each candidate, of those that can be timed."""
+    timed = {c: time_start(model_store.find_artifact(path, *c), c) for c in choices}
+    starts = {choice: ms for choice, ms in timed.items() if ms is not None}
+    say("started: " + ", ".join(f"{choice} {ms:.0f} ms" for choice, ms in starts.items()))
+    return starts
 
 
 def _time_runtimes(

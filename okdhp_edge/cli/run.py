@@ -73,6 +73,7 @@ def run(
     from okdhp_edge.run.controls import Controls
     from okdhp_edge.run.reader import FramePolicy
     from okdhp_edge.run.sources.camera import CameraSettings
+    from okdhp_edge.run.sources.open import count_images
 
     who = assembly.TrackingConfig(mode=people, detector=detector, every=detect_every,
                                   max_people=max_people, smooth=smooth)  # fmt: skip
@@ -84,7 +85,8 @@ def run(
     with ExitStack() as closing:
         loaded, _, selection = load_backend(
             model, backend, precision, threads, say, engine=engine, trust_engine=trust_engine,
-            tune_threads=True, retime=retime, detail=say if verbose else _ignore,
+            tune_threads=True, retime=retime, images=count_images(wanted),
+            detail=say if verbose else _ignore,
         )  # fmt: skip
         who = who.resolve(closing.enter_context(loaded).card)
         sources = assembly.open_sources(wanted, CameraSettings(_parse_size(size), fps), closing)

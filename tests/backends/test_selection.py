@@ -8,7 +8,7 @@ import pytest
 
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.backends import remembered, selection, timing, trials
+from okdhp_edge.backends import remembered, selection, start_time, timing, trials
 from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import RuntimeChoice
 from okdhp_edge.errors import BackendError, ModelError
@@ -232,6 +232,54 @@ def test_another_file_version_or_machine_is_timed_anew(quantized, monkeypatch, w
         monkeypatch.setattr(remembered, "describe_machine", lambda: real_machine | {what: "other"})
     assert not _load(quantized, []).is_remembered
     assert len(list(cache.glob("*.json"))) == 2
+
+
+def _started(monkeypatch, **ms):
+    """Milliseconds to start by runtime; None: cannot be timed."""
+    monkeypatch.setattr(selection, "time_start", lambda _, choice: ms[choice.backend])
+
+
+@pytest.mark.parametrize(("images", "chosen"), [(None, "openvino"), (1, "onnxruntime"),
+                                                (99, "onnxruntime"), (101, "openvino")])  # fmt: skip
+def test_of_few_images_the_runtime_that_starts_sooner_is_taken(
+    quantized, monkeypatch, images, chosen
+):
+    _timed(monkeypatch, openvino_int8=1.0, onnxruntime_int8=2.0)
+    _started(monkeypatch, openvino=900, onnxruntime=500)
+    first, second = _load(quantized, [], images=images), _load(quantized, [], images=images)
+    assert second.is_remembered and not first.is_remembered
+    for found in (first, second):
+        assert found.choice == RuntimeChoice(chosen, "int8")
+        assert found.measured.latency_ms == (1.0 if chosen == "openvino" else 2.0)
+
+
+def test_one_trial_serves_any_number_of_images(quantized, monkeypatch):
+    _timed(monkeypatch, openvino_int8=1.0, onnxruntime_int8=2.0)
+    _started(monkeypatch, openvino=900, onnxruntime=500)
+    assert _load(quantized, [], images=1).choice.backend == "onnxruntime"
+    found = _load(quantized, [], images=1000)
+    assert found.is_remembered and found.choice.backend == "openvino"
+
+
+def test_requested_threads_hold_for_the_runtime_that_starts_sooner(quantized, monkeypatch):
+    _timed(monkeypatch, openvino_int8=1.0, onnxruntime_int8=2.0)
+    _started(monkeypatch, openvino=900, onnxruntime=500)
+    loaded = _open(quantized.parent, "auto", "auto", 1, [], images=1)
+    loaded.backend.close()
+    assert (loaded.selection.choice.backend, loaded.selection.threads) == ("onnxruntime", 1)
+
+
+def test_without_times_to_start_the_fastest_is_taken(quantized, monkeypatch):
+    _timed(monkeypatch, openvino_int8=1.0, onnxruntime_int8=2.0)
+    _started(monkeypatch, openvino=None, onnxruntime=None)
+    assert _load(quantized, [], images=1).choice.backend == "openvino"
+
+
+def test_a_start_is_timed_in_a_process_that_loads_the_model(quantized, tmp_path):
+    choice = RuntimeChoice("onnxruntime", "int8")
+    folder = model_store.find_artifact(quantized.parent, *choice)
+    assert start_time.time_start(folder, choice) > 10
+    assert start_time.time_start(tmp_path, choice) is None
 
 
 def _record(**changes):

@@ -16,7 +16,7 @@ class ImageSource(Source):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.name = str(path)
-        self._files = _list_images(path, self.notes) if path.is_dir() else [path]
+        self._files = list_images(path, self.notes) if path.is_dir() else [path]
         self._whole = path.is_dir()
         if not self._files:
             raise SourceError(
@@ -56,7 +56,7 @@ class ImageSource(Source):
         return True
 
 
-def _list_images(folder: Path, notes: list[str]) -> list[Path]:
+def list_images(folder: Path, notes: list[str]) -> list[Path]:
     """In name order; what is left out is noted, but for hidden files."""
     files = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
     found = [f for f in files if f.suffix.lower() in IMAGE_SUFFIXES]

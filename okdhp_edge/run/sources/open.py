@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from okdhp_edge.run.sources.camera import (
     open_gstreamer,
     open_webcam,
 )
-from okdhp_edge.run.sources.images import ImageSource
+from okdhp_edge.run.sources.images import ImageSource, list_images
 from okdhp_edge.run.sources.raw import RawSource, ScreenSource
 from okdhp_edge.system.redact import redact_address
 
@@ -40,6 +40,21 @@ def check_source(text: str) -> None:
             )
     elif not any(pattern.fullmatch(text) for pattern, _ in _SOURCE_OPENERS):
         _require_existing(text)
+
+
+def count_images(texts: Sequence[str]) -> int | None:
+    """How many still images the sources hold; None where one of them is a stream."""
+    counts = [_count_images(text) for text in texts]
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+def _count_images(text: str) -> int | None:
+    path = Path(text).expanduser()
+    if any(pattern.fullmatch(text) for pattern, _ in _SOURCE_OPENERS) or not path.exists():
+        return None
+    if path.is_dir():
+        return len(list_images(path, []))
+    return 1 if path.suffix.lower() in IMAGE_SUFFIXES else None
 
 
 def _require_existing(text: str) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from okdhp_edge.errors import SourceError
-from okdhp_edge.run.sources.open import check_source, open_source
+from okdhp_edge.run.sources.open import check_source, count_images, open_source
 from okdhp_edge.system.redact import redact_address
 from tests.helpers.made_data import picture
 
@@ -184,3 +184,14 @@ def test_what_cannot_be_there_is_refused_before_anything_is_opened(tmp_path, mon
     if not Path("/dev/video77").exists():
         with pytest.raises(SourceError, match="webcam 77 cannot be opened"):
             check_source("webcam:77")
+
+
+def test_still_images_are_counted_and_a_stream_has_no_number(tmp_path):
+    for name in ("a.jpg", "b.PNG", ".hidden.jpg", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    image, video = str(tmp_path / "a.jpg"), tmp_path / "video.mp4"
+    assert count_images([image]) == 1
+    assert count_images([str(tmp_path), image]) == 3
+    video.write_bytes(b"")
+    for stream in (str(video), "webcam", "synthetic:3", str(tmp_path / "gone.jpg")):
+        assert count_images([image, stream]) is None

@@ -1,0 +1,50 @@
+"""Time what a runtime needs to start: in a process of its own, since a library is imported once.
+
+Run as `python -m okdhp_edge.backends.start_time FOLDER BACKEND PRECISION`, it loads a model and ends.
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from okdhp_edge.backends.registry import RuntimeChoice
+
+_TIMEOUT_S = 60
+_RUNS = 2
+
+
+def time_start(folder: Path, choice: RuntimeChoice) -> float | None:
+    """Milliseconds in which a new process loads a model and ends, the shorter of two runs.
+
+    Args:
+        folder: of the model; one that was loaded before is in the cache of compiled models.
+
+    Returns:
+        None where no process can be started or the model does not load in it.
+    """
+    if not sys.executable:
+        return None
+    command = [sys.executable, "-m", __name__, str(folder), *choice]
+    times = []
+    for _ in range(_RUNS):
+        start = time.perf_counter()
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_S)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        times.append(1e3 * (time.perf_counter() - start))
+    return min(times)
+
+
+def _load(folder: str, backend: str, precision: str) -> None:
+    from okdhp_edge.artifacts.card import read_card
+    from okdhp_edge.backends.base import BackendConfig
+    from okdhp_edge.backends.registry import open_backend
+
+    path = Path(folder)
+    open_backend(backend, BackendConfig(path, read_card(path), precision)).close()
+
+
+if __name__ == "__main__":
+    _load(*sys.argv[1:])
