@@ -252,7 +252,9 @@ def _select(
         say(f"remembered: {measured.describe()}")
     if request.images is not None:
         measured = measured.select_for_images(request.images, found)
-    return Selection(measured.choice, request.threads or measured.threads, measured, key, is_remembered)
+    return Selection(
+        measured.choice, request.threads or measured.threads, measured, key, is_remembered
+    )
 
 
 def _measure(

@@ -1,6 +1,6 @@
 """Time what a runtime needs to start: in a process of its own, since a library is imported once.
 
-Run as `python -m okdhp_edge.backends.start_time FOLDER BACKEND PRECISION`, it loads a model and ends.
+`python -m okdhp_edge.backends.start_time FOLDER BACKEND PRECISION` loads a model and ends.
 """
 
 import subprocess
@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from okdhp_edge.backends.registry import RuntimeChoice
+from okdhp_edge.system.child import run_module
 
 _TIMEOUT_S = 60
 _RUNS = 2
@@ -23,15 +24,14 @@ def time_start(folder: Path, choice: RuntimeChoice) -> float | None:
     Returns:
         None where no process can be started or the model does not load in it.
     """
-    if not sys.executable:
-        return None
-    command = [sys.executable, "-m", __name__, str(folder), *choice]
     times = []
     for _ in range(_RUNS):
         start = time.perf_counter()
         try:
-            subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_S)
+            child = run_module(__name__, str(folder), *choice, timeout_s=_TIMEOUT_S)
         except (OSError, subprocess.SubprocessError):
+            return None
+        if child.returncode:
             return None
         times.append(1e3 * (time.perf_counter() - start))
     return min(times)

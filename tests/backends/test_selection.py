@@ -239,8 +239,10 @@ def _started(monkeypatch, **ms):
     monkeypatch.setattr(selection, "time_start", lambda _, choice: ms[choice.backend])
 
 
-@pytest.mark.parametrize(("images", "chosen"), [(None, "openvino"), (1, "onnxruntime"),
-                                                (99, "onnxruntime"), (101, "openvino")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("images", "chosen"),
+    [(None, "openvino"), (1, "onnxruntime"), (99, "onnxruntime"), (101, "openvino")],
+)
 def test_of_few_images_the_runtime_that_starts_sooner_is_taken(
     quantized, monkeypatch, images, chosen
 ):
