@@ -183,7 +183,9 @@ def stream(
         closing.enter_context(loaded)
         asked = TrackingConfig(mode=people, detector=detector, smooth=smooth)
         policy = FramePolicy(live=live, stride=stride, max_fps=max_fps)
-        pipeline = assemble([open_source(source)], loaded, asked, policy, Controls(), closing)
+        opened = open_source(source)
+        closing.callback(opened.close)
+        pipeline = assemble([opened], loaded, asked, policy, Controls(), closing, say=_log.info)
         for seen in closing.enter_context(pipeline):
             yield Result(seen.frame.image, seen.poses)
 

@@ -6,8 +6,9 @@ train --> export --> quantize, each the stage of that name; they still meet only
 from dataclasses import replace
 from pathlib import Path
 
-from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.errors import GateError
+from okdhp_edge.artifacts.card import ModelCard, read_card
+from okdhp_edge.data.detection import load_for
+from okdhp_edge.errors import GateError, ModelError
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.network.config import drop_encoder_weights
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
@@ -39,15 +40,14 @@ def quantize_with_qat(
     if not epochs:
         return quantize(fp32, options)
     card = read_card(fp32)
+    _check_joints(card, options.data)
     for name in options.profiles:
         alone = replace(options, profiles=[name])
         try:
             quantize(fp32, alone)
         except GateError:
             folder = fp32.parent / f"qat-{name}"
-            recipe = make_qat_recipe(
-                read_info(checkpoint).recipe, checkpoint, card.branch, name, epochs
-            )
+            recipe = make_qat_recipe(read_info(checkpoint).recipe, checkpoint, card, name, epochs)
             trained = _train(recipe, folder, options)
             exported = export_branch(trained, ExportOptions(
                 out=folder, branch=str(card.branch), batch=card.batch, data=options.data,
@@ -58,6 +58,17 @@ def quantize_with_qat(
     return fp32.parent / "int8"
 
 
+def _check_joints(card: ModelCard, data: str) -> None:
+    """Trained on other joints, the model could not be held against the float one."""
+    found = load_for(card.kind, data, "train").skeleton.joints
+    if found != card.skeleton.skeleton().joints:
+        raise ModelError(
+            f"--qat needs data with the model's {len(card.skeleton.skeleton())} joints in their "
+            f"order, and {data} has {len(found)} others",
+            "use such data, or fine-tune first: `okdhp-edge train --start`",
+        )
+
+
 def _train(recipe: Recipe, folder: Path, options: QuantizeOptions) -> Path:
     # The tools of training are needed for this trial alone.
     from okdhp_edge.train.loop import train
@@ -66,9 +77,15 @@ def _train(recipe: Recipe, folder: Path, options: QuantizeOptions) -> Path:
     return train(recipe, options.data, TrainingOptions(out=folder, report=options.report))
 
 
-def make_qat_recipe(recipe: Recipe, start: Path, branch: int, profile: str, epochs: int) -> Recipe:
-    """The recipe of a short training with quantization that goes on where another ended."""
-    table = {"profile": profile, "branch": branch}
+def make_qat_recipe(
+    recipe: Recipe, start: Path, card: ModelCard, profile: str, epochs: int
+) -> Recipe:
+    """The recipe of a short training with quantization that goes on where another ended.
+
+    It learns from the split `train` alone, since the gate measures on `val`, and is selected by the
+    metric that the card has.
+    """
+    table = {"profile": profile, "branch": card.branch}
     optimizer = {
         "epochs": epochs,
         "lr": recipe.optimizer.lr * _LEARNING_RATE_FACTOR,
@@ -77,6 +94,9 @@ def make_qat_recipe(recipe: Recipe, start: Path, branch: int, profile: str, epoc
     changed = recipe.model_copy(
         update={
             "start": str(start),
+            "train_split": "train",
+            "corrections": None,
+            "metric": card.metrics[0].metric if card.metrics else recipe.metric,
             "network": drop_encoder_weights(recipe.network),
             "quantization": QuantizationTable.model_validate(table),
             "optimizer": recipe.optimizer.model_copy(update=optimizer),

@@ -20,6 +20,7 @@ from okdhp_edge.system.files import write_text
 from okdhp_edge.system.reading import MAX_CONFIG_BYTES, read_file
 
 CARD_NAME = "card.json"
+MAX_BATCH_SIZE = 1024
 RANGES_FILE_NAME = "ranges.json"
 """Beside a float model that was trained with quantization: its tensors' ranges, by name."""
 
@@ -123,7 +124,7 @@ class MetricResult(_Strict):
     low: float
     high: float
     cpu: str | None = None
-    """The INT8 units of the CPU it was measured on, as `hardware.int8_units` names them."""
+    """The INT8 units of the CPU it was measured on, as `hardware.detect_int8_units` names them."""
     parent_value: float | None = None
     """The same metric of the file this one was made from, on the same samples."""
 
@@ -151,7 +152,7 @@ class ModelCard(_Strict):
     files: dict[FileName, str]
     model_file: FileName
     branch: int
-    batch: Annotated[int, Field(ge=1, le=1024)] | None = 1
+    batch: Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)] | None = 1
     """Fixed batch size; None where the batch is free."""
     parent_sha256: str
     """The file this one was made from: the checkpoint for ONNX, the ONNX for INT8."""

@@ -49,6 +49,7 @@ class BackendConfig:
         threads: CPU threads, None for the runtime's default.
         engine: a TensorRT engine to load instead of building one.
         trust_engine: load it even without a matching sidecar.
+        cache: whether to keep what is compiled for the next process; not worth it for a trial.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class BackendConfig:
     threads: int | None = None
     engine: Path | None = None
     trust_engine: bool = False
+    cache: bool = True
 
     @property
     def model_file(self) -> Path:

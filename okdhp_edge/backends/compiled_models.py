@@ -28,7 +28,13 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def compile_model(
-    core: ov.Core, model_file: Path, card: ModelCard, batch: int | None, config: Mapping[str, Any]
+    core: ov.Core,
+    model_file: Path,
+    card: ModelCard,
+    batch: int | None,
+    config: Mapping[str, Any],
+    *,
+    cache: bool = True,
 ) -> Any:
     """Compile a model for the CPU, or load what was compiled from the same files before.
 
@@ -36,12 +42,13 @@ def compile_model(
         card: of the model; its hashes tell models apart.
         batch: crops at once; None leaves the batch as it is in the file.
         config: the plugin's properties.
+        cache: whether to look into the folder and to keep the model there.
 
     Raises:
         RuntimeError: OpenVINO cannot read or compile the model.
     """
     file = get_cache_folder(_CACHE_FOLDER) / f"{_make_key(card, batch, config)}.blob"
-    blob = _read(file)
+    blob = _read(file) if cache else None
     if blob is not None:
         with suppress(RuntimeError):
             return core.import_model(io.BytesIO(blob), "CPU", dict(config))
@@ -49,8 +56,9 @@ def compile_model(
     if batch is not None and batch != card.batch:
         model.reshape([batch, card.input.height, card.input.width, 3])
     compiled = core.compile_model(model, "CPU", dict(config))
-    with suppress(OSError, OkdhpError, RuntimeError):
-        _keep(file, compiled.export_model().read())
+    if cache:
+        with suppress(OSError, OkdhpError, RuntimeError):
+            _keep(file, compiled.export_model().read())
     return compiled
 
 

@@ -24,7 +24,6 @@ SIDECAR_SUFFIX = ".json"
 PORTABLE = "AMPERE_PLUS"
 """A target that runs on Ampere and everything later (not on Jetson), a little slower."""
 _MIN_PORTABLE_SM = 80
-"""Called with the stage, steps done, total steps and a short text."""
 
 
 class Sidecar(BaseModel):

@@ -33,14 +33,7 @@ class OnnxRuntimeBackend(Backend):
 
     def __init__(self, request: BackendConfig) -> None:
         super().__init__(request)
-        options = _make_options(request.threads)
-        if request.card.profile == "tensorrt":
-            # Its FP16 scales are read wrongly once onnxruntime folds constants (seen with 1.31);
-            # this file is run here to evaluate its accuracy, not for its speed.
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if request.precision == "int8" and saturates_in_int8() and not request.card.saturation_free:
-            # Slower by half, but as exact as with VNNI; files that cannot saturate need it not.
-            options.add_session_config_entry("session.x64quantprecision", "1")
+        options = _make_model_options(request)
         self._threads = request.threads
         self._precision = request.precision
         try:
@@ -52,10 +45,18 @@ class OnnxRuntimeBackend(Backend):
                 f"onnxruntime cannot load {request.model_file.name} ({str(error)[:160]})",
                 "export the model again",
             ) from error
-        running = self._session.get_providers()[0]
-        if running != _PROVIDER:
-            raise BackendError(f"onnxruntime runs on {running}", f"install one with {_PROVIDER}")
-        self._input = self._session.get_inputs()[0].name
+        taken = self._session.get_inputs()[0]
+        self._input = taken.name
+        self._check_input(_to_sizes(taken.shape))
+
+    def _check_input(self, shape: tuple[int, ...]) -> None:
+        """Whether the file takes what its card says."""
+        spec = self.card.input
+        said = (self.card.batch or -1, spec.height, spec.width, 3)
+        if shape != said:
+            raise BackendError(
+                f"the model takes {shape}, but its card says {said}", "export the model again"
+            )
 
     def _infer(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
         outputs = self._session.run(None, {self._input: images_BHWC})
@@ -70,11 +71,9 @@ class OnnxRuntimeBackend(Backend):
     def layer_times(cls, config: BackendConfig, crop_1HWC: NDArray[np.uint8]) -> list[LayerTime]:
         """See `Backend.layer_times`; by the session's profile."""
         with tempfile.TemporaryDirectory() as folder:
-            options = ort.SessionOptions()
+            options = _make_model_options(config)
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "profile")
-            if config.threads:
-                options.intra_op_num_threads = config.threads
             session = ort.InferenceSession(str(config.model_file), options, providers=[_PROVIDER])
             source = session.get_inputs()[0].name
             for _ in range(_NUM_PROFILED_RUNS):
@@ -111,7 +110,7 @@ class _OnnxModel:
 
 
 def open_onnx(path: Path, threads: int | None, output: str | None, precision: str) -> _OnnxModel:
-    """See `onnx_file.OnnxModel`."""
+    """See `inference.onnx_model.OnnxModel`."""
     if precision != "fp32":
         raise BackendError(
             f"onnxruntime cannot run {path.name} in {precision}", "install openvino, or use fp32"
@@ -121,6 +120,18 @@ def open_onnx(path: Path, threads: int | None, output: str | None, precision: st
 
 def _to_sizes(shape: list[int | str | None]) -> tuple[int, ...]:
     return tuple(size if isinstance(size, int) else -1 for size in shape)
+
+
+def _make_model_options(request: BackendConfig) -> ort.SessionOptions:
+    options = _make_options(request.threads)
+    if request.card.profile == "tensorrt":
+        # Its FP16 scales are read wrongly once onnxruntime folds constants (seen with 1.31);
+        # this file is run here to evaluate its accuracy, not for its speed.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if request.precision == "int8" and saturates_in_int8() and not request.card.saturation_free:
+        # Slower by half, but as exact as with VNNI; files that cannot saturate need it not.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
 
 
 def _make_options(threads: int | None) -> ort.SessionOptions:

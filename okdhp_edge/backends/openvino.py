@@ -35,7 +35,7 @@ class OpenVinoBackend(Backend):
         super().__init__(request)
         self._asked = request.precision
         self._config = make_settings(request.precision, request.threads)
-        self._file = request.model_file
+        self._file, self._cache = request.model_file, request.cache
         self._compiled = self._compile(None)
         self._requests: dict[int | None, Any] = {
             request.card.batch: self._compiled.create_infer_request()
@@ -91,7 +91,9 @@ class OpenVinoBackend(Backend):
 
     def _compile(self, batch: int | None) -> Any:
         try:
-            return compile_model(get_shared_core(), self._file, self.card, batch, self._config)
+            return compile_model(
+                get_shared_core(), self._file, self.card, batch, self._config, cache=self._cache
+            )
         except RuntimeError as error:
             if self._asked == "int8" and detect_int8_units() == "NEON":
                 raise BackendError(
@@ -129,12 +131,7 @@ class OpenVinoBackend(Backend):
     def layer_times(cls, config: BackendConfig, crop_1HWC: NDArray[np.uint8]) -> list[LayerTime]:
         """See `Backend.layer_times`; by the plugin's counters."""
         core = get_shared_core()
-        properties: dict[str, Any] = {
-            "PERF_COUNT": True, "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[config.precision],
-        }  # fmt: skip
-        if config.threads:
-            properties["INFERENCE_NUM_THREADS"] = config.threads
+        properties = make_settings(config.precision, config.threads) | {"PERF_COUNT": True}
         compiled = core.compile_model(core.read_model(str(config.model_file)), _DEVICE, properties)
         asked = compiled.create_infer_request()
         times: dict[tuple[str, str], float] = defaultdict(float)
@@ -192,7 +189,7 @@ class _OnnxModel:
 
 
 def open_onnx(path: Path, threads: int | None, output: str | None, precision: str) -> _OnnxModel:
-    """See `onnx_file.OnnxModel`."""
+    """See `inference.onnx_model.OnnxModel`."""
     return _OnnxModel(path, threads, output, precision)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo
@@ -31,9 +32,15 @@ class PyTorchBackend(Backend):
             )
         if request.threads:
             torch.set_num_threads(request.threads)
-        config = TypeAdapter(NetworkConfig).validate_python(request.card.network)
-        net = SingleBranch(build_network(config, request.card.channels, load_encoder=False), 0)
-        net.load_state_dict(load_file(weights))
+        try:
+            config = TypeAdapter(NetworkConfig).validate_python(request.card.network)
+            net = SingleBranch(build_network(config, request.card.channels, load_encoder=False), 0)
+            net.load_state_dict(load_file(weights))
+        except (ValueError, RuntimeError, SafetensorError) as error:
+            raise BackendError(
+                f"{weights} is no network as its card describes ({str(error)[:160]})",
+                "export the model again",
+            ) from error
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # On by default for convolutions, and no FP32: 10 bits of mantissa.
         torch.backends.cudnn.allow_tf32 = False

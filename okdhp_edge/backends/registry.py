@@ -34,7 +34,7 @@ class Runtime:
         needs_gpu: whether it runs on a GPU alone.
         runs_engines: whether it takes an engine that was built elsewhere (`--engine`).
         saturates: whether its INT8 kernels add pairs of products in 16 bits on x86 without VNNI.
-        no_int8_on: INT8 units, as `hardware.int8_units` names them, on which it runs no INT8.
+        no_int8_on: INT8 units on which it runs no INT8, see `hardware.detect_int8_units`.
         machines: processor architectures that its wheels are published for; empty: all.
         devices: the package that lists its devices in `doctor`, see `Backend.describe_devices`.
     """
@@ -115,8 +115,13 @@ def list_ranked() -> list[str]:
 def is_installed(name: str) -> bool:
     """Whether the runtime's package can be imported. A folder of its name in the working folder is
     no package: it has no file that is run."""
-    specs = [importlib.util.find_spec(package) for package in get_runtime(name).packages]
-    return any(spec is not None and spec.origin is not None for spec in specs)
+    return any(has_package(package) for package in get_runtime(name).packages)
+
+
+def has_package(name: str) -> bool:
+    """Whether a package can be imported, see `is_installed`."""
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin is not None
 
 
 def list_runtime_profiles() -> tuple[str, ...]:
@@ -150,7 +155,10 @@ def get_backend_class(name: str) -> "type[Backend]":
     found = get_runtime(name)
     if not is_installed(name):
         raise BackendError(f"backend {name} is not installed", found.install)
-    cls: type[Backend] = getattr(importlib.import_module(found.module), found.cls)
+    try:
+        cls: type[Backend] = getattr(importlib.import_module(found.module), found.cls)
+    except ImportError as error:  # its package is there, a library of it is not
+        raise BackendError(f"backend {name} cannot be imported ({error})", found.install) from error
     return cls
 
 

@@ -7,7 +7,6 @@ the card vouches for, and kept; see `engine.py` for which engine files are loade
 import ctypes
 import hashlib
 import importlib
-import importlib.util
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ from okdhp_edge.backends.engine import (
     runs_on,
     write_engine,
 )
+from okdhp_edge.backends.registry import has_package
 from okdhp_edge.errors import BackendError, OutputError
 from okdhp_edge.pose.heatmap import Heatmaps
 
@@ -197,9 +197,7 @@ class TensorRtBackend(Backend):
 
 
 def _import_tensorrt() -> Any:
-    return import_vendor_module(
-        "tensorrt" if importlib.util.find_spec("tensorrt") else "tensorrt_rtx"
-    )
+    return import_vendor_module("tensorrt" if has_package("tensorrt") else "tensorrt_rtx")
 
 
 def import_vendor_module(module: str) -> Any:

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import posixpath
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from okdhp_edge.system.executors import Executor
 from okdhp_edge.system.progress import Report
 
 FAILED = "failed.json"
+_RESULT_SUFFIX = ".parquet"
 
 
 @dataclass
@@ -78,6 +80,9 @@ class Batch:
         segment_s: length of the segments of a video; None: it stays whole.
         command: what the person typed, likewise.
         warn: called with what failed, a line each.
+
+    Raises:
+        OutputError: the folder cannot be reached, or holds results of another model.
     """
 
     def __init__(
@@ -91,10 +96,16 @@ class Batch:
     ) -> None:
         self.summary = BatchSummary()
         self._options, self._storage = options, Storage(options.out)
-        # Frames that were passed over are not counted across a cut.
-        self._segment_s = segment_s if options.stride == 1 else None
+        self._segment_s = segment_s
+        if segment_s and options.stride > 1:
+            # Frames that were passed over are not counted across a cut.
+            self._segment_s = None
+            warn("--segment-seconds has no effect with --stride: videos are not cut")
         self._described = _describe(card, options, command)
         self._warn = warn
+        self._results = self._read_results()
+        self._names = {metadata["source"]: name for name, metadata in self._results.items()}
+        self._uncut = 0
         self._plans: dict[str, list[Segment]] = {}
         self._fingerprints: dict[str, str] = {}
         self._frames: dict[str, int | None] = {}
@@ -106,11 +117,13 @@ class Batch:
         """Do what is not done; the same call continues a batch that was stopped.
 
         Raises:
-            OutputError: the folder cannot be written, or holds results of another model or, under
-                the same name, of another source.
+            OutputError: the folder cannot be written.
         """
         for source in sources:
             self._plan(source)
+        if self._uncut:
+            self._warn(f"{self._uncut} videos are not cut: they lie on other machines, or do not "
+                       "say their frame rate")  # fmt: skip
         todo = [segment for plan in self._plans.values() for segment in plan]
         missing = [segment for segment in todo if not self._has_part(segment)]
         self._missing.update(segment.source.url for segment in missing)
@@ -130,11 +143,13 @@ class Batch:
         except SourceError as error:
             self._fail(source.url, str(error))
             return
+        source = self._rename(source, fingerprint)
         if self._is_done(source, fingerprint):
             self.summary.skipped += 1
             return
         self._fingerprints[source.url] = fingerprint
         length = _read_length(source)
+        self._uncut += bool(self._segment_s and not source.images and not length.seconds)
         self._plans[source.url] = plan_segments(
             source, length.seconds, self._segment_s, self._options.stride
         )
@@ -155,28 +170,42 @@ class Batch:
             self.summary.failed[url] = error
             self._warn(error)
 
+    def _read_results(self) -> dict[str, dict[str, Any]]:
+        """Metadata of the results that are there, by name."""
+        results = {}
+        for file in self._storage.list(""):
+            name, suffix = posixpath.splitext(file)
+            if suffix != _RESULT_SUFFIX:
+                continue
+            try:
+                with self._storage.open(file) as opened:
+                    metadata = read_metadata(opened)
+            except (OSError, ValueError) as error:
+                raise OutputError(
+                    f"{file} in {self._storage.url} is not a result ({error})",
+                    "choose another --out",
+                ) from error
+            if metadata.get("key") != self._options.key:
+                raise OutputError(
+                    f"{self._storage.url} holds results of another model or other options",
+                    "choose another --out",
+                )
+            results[name] = metadata
+        return results
+
+    def _rename(self, source: BatchSource, fingerprint: str) -> BatchSource:
+        """A source keeps the name that its result has, whatever other sources there are now; the
+        result of another source stays."""
+        if source.url in self._names:
+            return replace(source, name=self._names[source.url])
+        there = self._results.get(source.name)
+        if there is None or there["fingerprint"] == fingerprint:
+            return source
+        prefix = hashlib.sha256(source.url.encode()).hexdigest()[:8]
+        return replace(source, name=f"{prefix}__{source.name}")
+
     def _is_done(self, source: BatchSource, fingerprint: str) -> bool:
-        name = _result_name(source)
-        if not self._storage.exists(name):
-            return False
-        where = self._storage.url
-        try:
-            metadata = read_metadata(self._storage.read(name))
-        except (OSError, ValueError) as error:
-            raise OutputError(
-                f"{name} in {where} is not a result ({error})", "choose another --out"
-            ) from error
-        if metadata.get("key") != self._options.key:
-            raise OutputError(
-                f"{where} holds results of another model or other options", "choose another --out"
-            )
-        same = bool(metadata.get("fingerprint") == fingerprint)
-        if not same and metadata.get("source") != source.url:
-            raise OutputError(
-                f"{name} is the result of another source, {metadata.get('source')}",
-                "choose another --out",
-            )
-        return same
+        return self._results.get(source.name, {}).get("fingerprint") == fingerprint
 
     def _has_part(self, segment: Segment) -> bool:
         """Whether a segment of this very source is there, cut as it is now."""
@@ -192,6 +221,8 @@ class Batch:
         """Count a segment; the last one of a source makes its result."""
         url = result.segment.source.url
         _count(self.summary, result)
+        for note in result.notes:
+            self._warn(f"{url}: {note}")
         if result.error:
             self._fail(url, result.error)
         else:
@@ -209,10 +240,13 @@ class Batch:
         names = [get_part_name(self._options, segment) for segment in plan]
         contents = [self._storage.read(name) for name in names]
         table, frames = join_parts(plan, contents, has_ids=self._options.people == "many")
+        if not frames and (images := plan[0].source.images):
+            self._fail(url, f"none of the {len(images)} images in {url} can be read")
+            return
         metadata = self._described | {
             "source": url, "fingerprint": self._fingerprints[url], "frames": frames,
         }  # fmt: skip
-        self._storage.write(_result_name(plan[0].source), to_parquet(table, metadata))
+        self._storage.write(plan[0].source.name + _RESULT_SUFFIX, to_parquet(table, metadata))
         self._storage.remove(names[0].rpartition("/")[0])
         self.summary.done += 1
 
@@ -251,10 +285,6 @@ def _read_length(source: BatchSource) -> _Length:
         return _Length(seconds, reader.count_frames() or None)
     finally:
         reader.close()
-
-
-def _result_name(source: BatchSource) -> str:
-    return f"{source.name}.parquet"
 
 
 def _mark_name(part: str) -> str:

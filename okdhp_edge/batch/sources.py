@@ -18,6 +18,8 @@ VIDEO_SUFFIXES = {".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpe
 _LIST_SUFFIX = ".txt"
 _GLOB_LETTERS = "*?["
 _SAMPLE_BYTES = 1 << 20
+# Of 255 that file systems allow; suffixes and prefixes are added. A longer one becomes its hash.
+_MAX_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class BatchSource:
 
     Attributes:
         url: where it lies.
-        name: of its result, without suffix: unique in the batch.
+        name: of its result, less `.parquet`: unique in the batch.
         images: URLs of the images of a folder, in name order; empty for a video.
     """
 
@@ -83,7 +85,10 @@ def _expand(texts: Sequence[str]) -> Iterator[str]:
     for text in texts:
         fs, path = find_file_system(text, SourceError)
         if text.lower().endswith(_LIST_SUFFIX) and fs.isfile(path):
-            lines = read_text(Path(path)) if is_local(fs) else fs.cat_file(path).decode()
+            try:
+                lines = read_text(Path(path)) if is_local(fs) else fs.cat_file(path).decode()
+            except ValueError as error:
+                raise SourceError(f"{text} is no UTF-8 text", "save the list as UTF-8") from error
             yield from _expand([line.strip() for line in lines.splitlines() if line.strip()])
         elif fs.exists(path):  # also a name with brackets, which a glob would not match
             yield from _list_files(fs, path)
@@ -109,7 +114,10 @@ def _make_names(urls: Sequence[str]) -> dict[str, str]:
         left = [url for url in urls if url not in names]
         made = {url: "__".join(url.rstrip("/").split("/")[-depth:]) for url in left}
         counts = Counter([*made.values(), *names.values()])
-        names |= {url: name for url, name in made.items() if counts[name] == 1}
+        names |= {
+            url: name for url, name in made.items()
+            if counts[name] == 1 and len(name.encode()) <= _MAX_NAME_BYTES
+        }  # fmt: skip
     return {url: names.get(url, hashlib.sha256(url.encode()).hexdigest()[:16]) for url in urls}
 
 

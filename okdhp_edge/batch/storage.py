@@ -3,7 +3,7 @@
 import posixpath
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import fsspec
 
@@ -56,6 +56,14 @@ class Storage:
             OSError: it cannot be read.
         """
         return bytes(self._fs.cat_file(self._path(name)))
+
+    def open(self, name: str) -> BinaryIO:
+        """A file for reading.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return cast(BinaryIO, self._fs.open(self._path(name), "rb"))
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file. On object stores the upload completes at its end; elsewhere the file is

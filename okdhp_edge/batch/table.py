@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -123,14 +123,16 @@ def to_parquet(table: pa.Table, metadata: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def read_metadata(content: bytes) -> dict[str, Any]:
-    """What `to_parquet` was given.
+def read_metadata(content: bytes | BinaryIO) -> dict[str, Any]:
+    """What `to_parquet` was given; of a file its end alone is read.
 
     Raises:
         ValueError: no Parquet file of this project.
+        OSError: it cannot be read.
     """
+    file = io.BytesIO(content) if isinstance(content, bytes) else content
     try:
-        found = pq.read_schema(io.BytesIO(content)).metadata or {}
+        found = pq.read_schema(file).metadata or {}
     except pa.ArrowException as error:
         raise ValueError(f"no Parquet file ({error})") from error
     if METADATA_KEY not in found:

@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from okdhp_edge.backends.base import Backend
 from okdhp_edge.backends.selection import load_backend
 from okdhp_edge.batch.plan import Segment
@@ -59,7 +61,8 @@ class SegmentResult:
 
     Attributes:
         error: one line where it failed; empty where it is done.
-        persons: rows written.
+        persons: rows of its own frames, those it shares with the segment before not counted.
+        notes: what of the source was left out and why, a line each.
         wall_s, cpu_s: seconds, and those of all cores, without loading models.
         decode_s, infer_s: seconds of the frames' stages.
         storage_s: seconds for fetching the source and writing the rows.
@@ -68,6 +71,7 @@ class SegmentResult:
     segment: Segment
     worker: int
     error: str = ""
+    notes: tuple[str, ...] = ()
     frames: int = 0
     persons: int = 0
     video_s: float = 0.0
@@ -139,9 +143,11 @@ def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
     Storage(options.out).write(get_part_name(options, segment), to_parquet(table, metadata))
     storage_s += time.perf_counter() - begun
     own = rows.times if segment.source.images else [t for t in rows.times if t >= segment.start]
+    is_video = not segment.source.images and len(own) > 1
     return SegmentResult(
-        segment, os.getpid(), frames=len(own), persons=table.num_rows,
-        video_s=own[-1] - own[0] if len(own) > 1 else 0.0, wall_s=time.perf_counter() - started,
+        segment, os.getpid(), notes=tuple(source.notes), frames=len(own),
+        persons=int(np.count_nonzero(np.asarray(table["frame"]) >= len(rows.times) - len(own))),
+        video_s=own[-1] - own[0] if is_video else 0.0, wall_s=time.perf_counter() - started,
         cpu_s=time.process_time() - cpu_started,
         decode_s=decode_ns / 1e9, infer_s=infer_ns / 1e9, storage_s=storage_s,
     )  # fmt: skip
@@ -193,7 +199,8 @@ class VideoPart(VideoSource):
 
 
 class ImageListSource(ImageSource):
-    """Images by their paths; one that cannot be read costs no other.
+    """Images by their paths; one that cannot be read costs no other, and none at all is no error:
+    other segments of the folder may have some.
 
     Args:
         first: number of the first, in the whole source.
@@ -202,3 +209,6 @@ class ImageListSource(ImageSource):
     def __init__(self, files: list[Path], first: int) -> None:
         super().__init__(files[0])
         self._files, self._whole, self._number = files, True, first
+
+    def _check_any_read(self) -> None:
+        """The driver does, of the whole folder."""

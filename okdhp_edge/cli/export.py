@@ -122,16 +122,16 @@ def export(
     say(f"exporting branch {branch} of {source}")
     command = format_command_line()
     with progress() as report:
+        wanted = QuantizeOptions(  # what they refuse is refused before anything is written
+            data=data or read_info(source).data, calibration=calibration, max_drop=max_drop,
+            calibrator=calibrator, keep_float=keep_float, tune=tune,
+            profiles=profile or list_runtime_profiles(), command=command, report=report,
+        )  # fmt: skip
         fp32 = export_branch(source, ExportOptions(
             out=folder, branch=branch, batch=batch_size, data=data, simplify=simplify,
             pytorch=pytorch, box_padding=box_padding, command=command, report=report))  # fmt: skip
         made = [fp32]
         if int8:
-            wanted = QuantizeOptions(
-                data=data or read_info(source).data, calibration=calibration, max_drop=max_drop,
-                calibrator=calibrator, keep_float=keep_float, tune=tune,
-                profiles=profile or list_runtime_profiles(), command=command, report=report,
-            )  # fmt: skip
             target = quantize_with_qat(fp32, source, wanted, epochs=qat)
             made += [target / name for name in wanted.profiles]
     _build_engines(folder, sm or ())
@@ -195,6 +195,10 @@ def _format_metric_cells(card: "ModelCard") -> tuple[str, ...]:
 def _batch(text: str) -> int | None:
     if text == "dynamic":
         return None
-    if not is_count(text) or int(text) < 1:
-        raise typer.BadParameter("must be a positive integer or `dynamic`", param_hint="--batch")
+    from okdhp_edge.artifacts.card import MAX_BATCH_SIZE
+
+    if not is_count(text) or not 1 <= int(text) <= MAX_BATCH_SIZE:
+        raise typer.BadParameter(
+            f"must be an integer from 1 to {MAX_BATCH_SIZE}, or `dynamic`", param_hint="--batch"
+        )
     return int(text)

@@ -90,7 +90,7 @@ def run(
         )  # fmt: skip
         who = who.resolve(closing.enter_context(loaded).card)
         sources = assembly.open_sources(wanted, CameraSettings(_parse_size(size), fps), closing)
-        pipeline = assembly.assemble(sources, loaded, who, pace, controls, closing)
+        pipeline = assembly.assemble(sources, loaded, who, pace, controls, closing, say=say)
         site = listen_for_viewers(web, web_token, closing)
         feeds = assembly.make_source_runs(sources, outputs, loaded.card, pace, controls, closing)
         serve_page(site, pipeline, feeds, controls, (model, selection), closing)
@@ -220,8 +220,12 @@ def _tell(
     failure: "OkdhpError | None",
 ) -> None:
     """Print and write what was measured, up to the failure that ended the run, if one did."""
+    from okdhp_edge.run.sinks.records import STDOUT_PATH
+
     if results:
         _write_report(results, report)
+        if Path(STDOUT_PATH) not in outputs.files.values():  # one JSON or CSV document is enough
+            print_json(_unwrap_single([result.to_dict() for result in results]))
     _report_files(results, outputs)
     if failure is not None:
         raise failure
@@ -240,7 +244,6 @@ def _write_report(results: "Sequence[RunReport]", report: Path | None) -> None:
         write_text(report, json.dumps(_unwrap_single([r.with_samples() for r in results])) + "\n")
     if report:
         say(f"report: {report}")
-    print_json(_unwrap_single([result.to_dict() for result in results]))
 
 
 def _unwrap_single(records: list[dict[str, object]]) -> dict[str, object]:

@@ -156,12 +156,21 @@ class VideoReader:
 
     @property
     def is_cut_off(self) -> bool:
-        """After the last frame: whether the file ended long before the end it announces."""
+        """After the last frame: whether the file ended long before the end it announces.
+
+        Frames before an edit list's start are stored and counted, but not shown: a count that is
+        not reached is believed only where the announced length is not reached either.
+        """
+        if self.duration_s and not self._ends_early():
+            return False
         if self.frame_count and self._joins_gaps:  # counted from the beginning
             return (
                 self._read
                 < self.frame_count * (1 - _MAX_MISSING_END_SHARE) - self.fps * _MAX_MISSING_END_S
             )
+        return self._ends_early()
+
+    def _ends_early(self) -> bool:
         missing = self.duration_s - self.seconds - sum(gap for _, gap in self.jumps)
         return missing > max(_MAX_MISSING_END_S, _MAX_MISSING_END_SHARE * self.duration_s)
 

@@ -72,7 +72,7 @@ class PersonDetector:
                 "its card.json",
                 "use the folder that `okdhp-edge export` wrote",
             )
-        if len(shape) != 4 or shape[1] != 3 or min(shape) < 1:
+        if len(shape) != 4 or shape[:2] != (1, 3) or min(shape) < 1:
             raise ModelError(
                 f"{path} takes {shape}, not one image (1, 3, height, width)",
                 "export the detector with a fixed input size",
@@ -114,7 +114,7 @@ class PersonDetector:
             )
 
     def _letterbox(self, frame: Image, scale: float) -> tuple[Rows, NDArray[np.float64]]:
-        width, height = round(frame.shape[1] * scale), round(frame.shape[0] * scale)
+        width, height = (max(1, round(side * scale)) for side in (frame.shape[1], frame.shape[0]))
         small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
         room = np.array([self._size[0] - width, self._size[1] - height])
         left, top = (room // 2 if self.spec.letterbox == "centre" else room * 0).tolist()

@@ -138,7 +138,9 @@ def _compute_ratio_score(gain_NK: NDArray[np.float64], weight_NK: NDArray[np.flo
 
 def _bootstrap(gain_N: NDArray[np.float64], weight_N: NDArray[np.float64]) -> tuple[float, float]:
     rng = np.random.default_rng(0)
-    draw = rng.integers(0, len(gain_N), size=(_BOOTSTRAP_ROUNDS, len(gain_N)))
-    ratios = gain_N[draw].sum(axis=1) / weight_N[draw].sum(axis=1)
+    ratios = []
+    for _ in range(_BOOTSTRAP_ROUNDS):  # at once it would take gigabytes of a large set
+        draw = rng.integers(0, len(gain_N), size=len(gain_N))
+        ratios.append(gain_N[draw].sum() / weight_N[draw].sum())
     low, high = np.percentile(ratios, [2.5, 97.5])
     return float(low), float(high)

@@ -1,5 +1,6 @@
 """The quantize stage: fp32/ -> int8/<profile>/, each measured and gated, or nothing."""
 
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ class QuantizeOptions:
     Attributes:
         data: KIND:PATH; the gate is measured on its val split, and without `calibration` ranges
             come from its train split.
-        calibration: where ranges come from, see `calibration_set`.
+        calibration: where ranges come from, see `load_calibration_set`.
         calibrator: one of `METHODS`, or `auto`: the best by the metric, per profile.
         keep_float: regular expression of nodes that are not quantized.
         max_drop: points of the card's metric that INT8 may lose.
@@ -59,6 +60,22 @@ class QuantizeOptions:
     command: str = ""
     report: Report = ignore_progress
 
+    def __post_init__(self) -> None:
+        """Raise ModelError for a profile, calibrator or expression that there cannot be."""
+        for name in self.profiles:
+            get_profile(name)
+        if self.calibrator not in (AUTO_CALIBRATOR, *METHODS):
+            raise ModelError(
+                f"unknown calibrator '{self.calibrator}'",
+                f"use one of auto, {', '.join(METHODS)}",
+            )
+        try:
+            re.compile(self.keep_float or "")
+        except re.error as error:
+            raise ModelError(
+                f"invalid regular expression '{self.keep_float}' ({error})", "fix --keep-float"
+            ) from error
+
 
 def quantize(fp32: Path, options: QuantizeOptions) -> Path:
     """Quantize an exported model for the wanted profiles; returns the `int8` folder.
@@ -67,15 +84,11 @@ def quantize(fp32: Path, options: QuantizeOptions) -> Path:
     export.
 
     Raises:
-        ModelError: the export is unusable, or an option names what does not exist.
+        ModelError: the export is unusable, or no node is named as `keep_float` says.
         DataError: calibration or validation images are missing.
         GateError: a profile loses more than it may, on every trial; nothing changes.
     """
     profiles = [get_profile(name) for name in dict.fromkeys(options.profiles)]
-    if options.calibrator not in (AUTO_CALIBRATOR, *METHODS):
-        raise ModelError(
-            f"unknown calibrator '{options.calibrator}'", f"use one of auto, {', '.join(METHODS)}"
-        )
     with lock_folder((options.reference or fp32).parent):
         return _quantize(fp32, options, profiles)
 

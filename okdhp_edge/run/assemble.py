@@ -1,7 +1,7 @@
 """Build a pipeline from the command's options."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,6 +41,7 @@ from okdhp_edge.run.sources.camera import CameraSettings
 from okdhp_edge.run.sources.open import open_source
 from okdhp_edge.system.latency import StageClock
 
+Say = Callable[[str], None]
 DEFAULT_FPS = 30.0
 """Of saved videos of sources that say no rate."""
 
@@ -175,6 +176,7 @@ def assemble(
     controls: Controls,
     closing: ExitStack,
     detector: Detector | None = None,
+    say: Say = lambda _: None,
 ) -> Pipeline:
     """A pipeline over all sources with one model.
 
@@ -182,6 +184,7 @@ def assemble(
         closing: what is opened here is closed with it.
         detector: an open one, for one source, that stays open; None: those that are needed are
             opened here.
+        say: called with what is chosen for the detector.
 
     Raises:
         OkdhpError: a detector is missing or cannot be used.
@@ -193,21 +196,22 @@ def assemble(
     estimator.warm_up(MAX_WARMUP_BATCH_SIZE if live or people.mode == "many" else 1)
     trackers = []
     for source in sources:
-        live = policy.drops_frames(source)
-        found = detector or _open_detector(people, estimator.backend, live, closing)
+        # A detection in the background answers for a later frame of the same scene.
+        live = policy.drops_frames(source) and source.continuous
+        found = detector or _open_detector(people, estimator.backend, live, say, closing)
         trackers.append(_make_tracker(estimator, people, found, live, closing))
     smoothers = [Smoother() for _ in sources] if people.smooth else []
     return Pipeline(sources, estimator, trackers, controls, policy, smoothers)
 
 
 def _open_detector(
-    people: TrackingConfig, backend: Backend, live: bool, closing: ExitStack
+    people: TrackingConfig, backend: Backend, live: bool, say: Say, closing: ExitStack
 ) -> Detector | None:
     if people.detector in (None, NO_DETECTOR):
         return None
     # One thread: beside the loop it must not take the cores that the pose network runs on.
     threads = 1 if live else backend.threads
-    detector = open_detector(people.detector, backend=backend.name, threads=threads)
+    detector = open_detector(people.detector, backend=backend.name, threads=threads, say=say)
     closing.callback(detector.close)
     return detector
 

@@ -48,7 +48,7 @@ class FrameResult(NamedTuple):
 
     Attributes:
         source_index: which source gave it.
-        stages: nanoseconds by stage; those of `TIME_TO_POSES` add up to `done_ns` less the time
+        stages: nanoseconds by stage; those of `STAGES_TO_POSES` add up to `done_ns` less the time
             of capture.
         done_ns: when the poses were there, on the monotonic clock.
     """
@@ -250,7 +250,8 @@ class Pipeline:
     ) -> FrameResult:
         """With all times; what no stage has taken is the tracker's."""
         clock, frame = self._estimator.clock, source_frame.frame
-        if self._smoothers:
+        # Images that have nothing to do with each other are not smoothed.
+        if self._smoothers and self._sources[source_frame.source_index].continuous:
             poses = self._smoothers[source_frame.source_index](poses, frame.seconds)
         for name, ns in clock.take().items():
             stages[name] = stages.get(name, 0) + ns

@@ -1,6 +1,7 @@
 """Threads between sources and loop: the latest frame of a camera, every frame of a file."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from okdhp_edge.run.sources.base import Frame, Source
 
 _FILE_BUFFER_FRAMES = 4
 _POLL_S = 0.1
-_JOIN_TIMEOUT_S = 5.0
+# Longer than the longest a source blocks in a read.
+_JOIN_TIMEOUT_S = 12.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ class FrameReader:
         self.captured = self.dropped = self.skipped = 0
         self.ended = False
         self.error: BaseException | None = None
-        self._source, self._stride, self._live = source, stride, live
+        self._source, self._stride, self.live = source, stride, live
         self._changed = changed
         self._buffer: deque[Frame] = deque()
         self._stop = threading.Event()
@@ -107,7 +109,7 @@ class FrameReader:
 
     def _publish(self, frame: Frame) -> None:
         with self._changed:
-            if self._live:
+            if self.live:
                 self.dropped += len(self._buffer)
                 self._buffer.clear()
             while len(self._buffer) >= _FILE_BUFFER_FRAMES and not self._stop.is_set():
@@ -136,9 +138,12 @@ class FrameReaders:
     def __exit__(self, *_: object) -> None:
         for reader in self.each:
             reader.stop()
+        deadline = time.monotonic() + _JOIN_TIMEOUT_S
         for reader, source in zip(self.each, self._sources, strict=True):
-            reader.thread.join(timeout=_JOIN_TIMEOUT_S)
-            source.close()
+            reader.thread.join(timeout=max(0.0, deadline - time.monotonic()))
+            # Closed under a thread that still reads, a decoder reads freed memory.
+            if not reader.thread.is_alive():
+                source.close()
 
     def take(
         self, *, unless: threading.Event | None = None, wait: bool = True
@@ -156,9 +161,13 @@ class FrameReaders:
             while unless is None or not unless.is_set():
                 for step in range(len(self.each)):
                     source_index = (self._next + step) % len(self.each)
-                    if frame := self.each[source_index].take():
+                    reader = self.each[source_index]
+                    if frame := reader.take():
                         self._next = source_index + 1
                         return SourceFrame(source_index, frame)
+                    # A lost camera is not hidden by another one that goes on.
+                    if wait and reader.live and reader.error is not None:
+                        raise reader.error
                 if not wait:
                     return None
                 for reader in self.each:

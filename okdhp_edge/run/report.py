@@ -46,8 +46,8 @@ class RunReport:
         warmup: frames left out of every statistic.
         fps: counted frames / wall seconds between the first and the last of them.
         first_frame_ms: age of the very first frame: what loading lazily and warming up cost.
-        stages: by name; those of `pipeline.TIME_TO_POSES` add up to the age, `capture` comes
-            before it and those of `run_statistics.AFTER_POSES` after.
+        stages: by name; those of `pipeline.STAGES_TO_POSES` add up to the age, `capture` comes
+            before it and those of `run_statistics.STAGES_AFTER_POSES` after.
         frame_age: capture to poses; None when no frame was counted.
         end_to_end: capture to the end of the last sink.
         drift: median age of the second half over that of the first, less one.

@@ -23,7 +23,7 @@ class RunStatistics:
         """A frame whose last sink is done.
 
         Args:
-            after: nanoseconds of the stages of `AFTER_POSES`.
+            after: nanoseconds of the stages of `STAGES_AFTER_POSES`.
             now_ns: on the monotonic clock.
         """
         age = result.done_ns - result.frame.captured_ns

@@ -112,13 +112,19 @@ class ProcessExecutor:
         waiting: dict[int, Task] = {}  # what was begun and has not come back
         attempts: Counter[int] = Counter()
         while True:
+            alone: int | None = None
             try:
+                # One at a time, so that the one that kills its worker is known.
+                for alone in list(waiting):
+                    task = waiting[alone]
+                    result = self._start_pool().submit(function, shared, task).result()
+                    yield Completed(waiting.pop(alone), result)
+                alone = None
                 for index, result in self._run_pool(function, shared, queue, waiting):
                     yield Completed(waiting.pop(index), result)
             except BrokenProcessPool:
-                # Which task killed its worker is not known: those that were begun all count.
                 self.close()
-                attempts.update(list(waiting))
+                attempts.update(list(waiting) if alone is None else [alone])
                 for index in [i for i in waiting if attempts[i] >= _MAX_ATTEMPTS]:
                     error = f"its worker died {_MAX_ATTEMPTS} times; check memory"
                     yield Completed(waiting.pop(index), None, error)
@@ -132,12 +138,9 @@ class ProcessExecutor:
         queue: Iterator[tuple[int, Task]],
         waiting: dict[int, Task],
     ) -> Iterator[tuple[int, Result]]:
-        """First what a broken pool left, then the queue; entries of `waiting` are the caller's to
-        remove."""
+        """The queue; entries of `waiting` are the caller's to remove."""
         pool = self._start_pool()
-        pending: dict[Future[Any], int] = {
-            pool.submit(function, shared, task): index for index, task in waiting.items()
-        }
+        pending: dict[Future[Any], int] = {}
         while True:
             while len(pending) < self._workers * _QUEUED_PER_WORKER:
                 index_and_task = next(queue, None)

@@ -1,6 +1,7 @@
 """Atomic file and folder writes, permissions and locks."""
 
 import glob
+import itertools
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ MANIFEST = ".okdhp-edge-files"
 """In a folder that a command replaces as a whole: the names of the files it wrote, a line each."""
 _OLD_SUFFIX = "-old"
 _STAGING_MARKER = ".okdhp-edge-"
+_temporary_numbers = itertools.count()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -33,7 +35,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OutputError: no permission, no space.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Not made of the file's name, to which a file system allows no further letter.
+    temporary = path.with_name(f".{os.getpid()}-{next(_temporary_numbers)}.tmp")
     with wrap_write_errors(path):
         try:
             temporary.write_bytes(content)
@@ -165,7 +168,7 @@ def _write_manifest(folder: Path, names: set[str]) -> None:
 
 
 def _read_manifest(folder: Path) -> set[str]:
-    """What `staged_folder` wrote there."""
+    """What `stage_folder` wrote there."""
     try:
         names = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):

@@ -130,10 +130,59 @@ def test_a_source_of_the_same_name_does_not_replace_a_result(archive, exported, 
     other = tmp_path / "other"
     other.mkdir()
     shutil.copy(archive / "b.mp4", other / "a.mp4")
-    refused = batch(other, exported)
-    assert refused.exit_code == 1
-    assert "a.mp4.parquet is the result of another source" in refused.stderr
+    assert batch(other, exported).exit_code == 0
     assert Path("out/a.mp4.parquet").read_bytes() == before
+    both = {read_metadata(p.read_bytes())["source"] for p in Path("out").glob("*.parquet")}
+    assert both == {str(archive / "a.mp4"), str(other / "a.mp4")}
+
+
+def test_an_archive_that_grows_by_a_video_of_the_same_name_does_nothing_twice(archive, exported):
+    (archive / "broken.mp4").unlink()
+    batch(archive, exported)
+    (archive / "later").mkdir()
+    make_video(archive / "later" / "a.mp4", 12, exported)
+    again = json.loads(batch(archive, exported).stdout.splitlines()[-1])
+    assert (again["done"], again["skipped"], again["frames"]) == (1, 2, 12)
+    sources = [read_metadata(p.read_bytes())["source"] for p in Path("out").glob("*.parquet")]
+    assert len(sources) == len(set(sources)) == 3
+
+
+def test_an_archive_that_moved_is_not_done_again(archive, exported):
+    (archive / "broken.mp4").unlink()
+    batch(archive, exported)
+    again = json.loads(batch(archive.rename("moved"), exported).stdout.splitlines()[-1])
+    assert (again["done"], again["skipped"]) == (0, 2)
+
+
+def test_a_long_name_is_shortened(archive, exported):
+    (archive / "a.mp4").rename(archive / f"{'n' * 240}.mp4")
+    assert json.loads(batch(archive, exported).stdout.splitlines()[-1])["done"] == 2
+
+
+def test_images_that_cannot_be_read_are_said_and_cost_no_others(
+    archive, exported, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("okdhp_edge.batch.plan.MAX_IMAGES_PER_SEGMENT", 3)
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(3):
+        cv2.imwrite(str(images / f"{i}.png"), np.full((96, 128, 3), 90, np.uint8))
+    (images / "3.png").write_bytes(b"broken")  # alone in its segment
+    done = batch(images, exported)
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert done.exit_code == 0, done.stderr
+    assert (summary["done"], summary["frames"], summary["video_s"]) == (1, 3, 0)
+    assert "left out" in done.stderr
+    for i in range(3):
+        (images / f"{i}.png").write_bytes(b"broken too")
+    shutil.rmtree("out")
+    failed = batch(images, exported)
+    assert failed.exit_code == 3 and "none of the 4 images" in failed.stderr
+
+
+def test_segments_that_cannot_be_made_are_said(archive, exported):
+    done = batch(archive / "a.mp4", exported, "--stride", 2, "--segment-seconds", 10)
+    assert "--segment-seconds has no effect with --stride" in done.stderr
 
 
 def test_another_model_or_a_foreign_file_is_one_line(archive, exported):

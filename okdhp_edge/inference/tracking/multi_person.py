@@ -182,6 +182,7 @@ class MultiPersonTracker:
         lowest = 0.0 if self._is_first else MIN_NEW_TRACK_SCORE
         found = [nearest[d] for d in sorted(new) if nearest[d].score >= lowest]
         self._tracks += [_Track(d.box, d.score, detected=d.box) for d in found]
+        self._tracks = _keep_nearest(self._tracks, self._max_people)
         self._is_first = False
 
     @staticmethod
@@ -207,6 +208,13 @@ class MultiPersonTracker:
 def _is_gone(track: _Track) -> bool:
     there = track.pose is not None and not track.lost
     return track.missed >= (_DROP_AFTER_MISSES_VISIBLE if there else _DROP_AFTER_MISSES_LOST)
+
+
+def _keep_nearest(tracks: list[_Track], count: int) -> list[_Track]:
+    """So many tracks: those just matched first, of these the largest; their order stays."""
+    ranked = sorted(tracks, key=lambda t: (t.missed > 0, -float(np.prod(t.person_box[2:]))))
+    kept = {id(track) for track in ranked[:count]}
+    return [track for track in tracks if id(track) in kept]
 
 
 def _resolve_duplicates(tracks: list[_Track]) -> list[_Track]:

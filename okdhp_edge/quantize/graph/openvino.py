@@ -9,6 +9,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class _ValidationMetric:
 
     def __call__(self, compiled: Any, numbers: Iterable[int]) -> tuple[float, None]:
         gate = self._inputs.gate
-        chosen = gate.select_by_ids([gate.samples[n].id for n in numbers])
+        chosen = replace(gate, samples=[gate.samples[n] for n in numbers])
         predict = _predict(compiled, self._inputs.card.batch)
         return evaluate_metric(predict, self._inputs, chosen).value / 100, None
 

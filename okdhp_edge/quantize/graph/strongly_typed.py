@@ -34,9 +34,7 @@ def free_residuals(graph: onnx.GraphProto) -> None:
     """
     made_by = {o: n for n in graph.node for o in n.output}
     readers = Counter(i for n in graph.node for i in n.input)
-    for node in graph.node:
-        if node.op_type != "Add":
-            continue
+    for node in [n for n in graph.node if n.op_type == "Add"]:  # others are removed on the way
         for place in (0, 1):
             dequantize = made_by.get(node.input[place])
             quantize = made_by.get(dequantize.input[0]) if dequantize is not None else None

@@ -106,7 +106,7 @@ def _draw_samples(train: PoseDataset) -> Sequence[Sample]:
     half = by_labels[: max(len(by_labels) // 2, DEFAULT_NUM_SAMPLES)]
     rng = np.random.default_rng(_SEED)
     chosen = rng.choice(len(half), size=min(DEFAULT_NUM_SAMPLES, len(half)), replace=False)
-    return train.select_by_ids([half[i].id for i in sorted(chosen)]).samples
+    return [half[i] for i in sorted(chosen)]
 
 
 def _count_labelled(sample: Sample) -> int:

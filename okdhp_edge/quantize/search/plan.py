@@ -15,7 +15,7 @@ class Plan:
     """One way to make a file INT8.
 
     Attributes:
-        calibrator: one of `METHODS`, or `LEARNED`.
+        calibrator: one of `METHODS`, or `LEARNED_CALIBRATOR`.
         bias_correction: whether biases make up for what rounding the weights shifts.
         keep_float: names of nodes that are not quantized.
         method: `qdq` is ours; `accuracy-control` is NNCF's, which finds its own ranges.

@@ -16,7 +16,8 @@ from okdhp_edge.system.hardware import detect_int8_units
 def verify(folder: Path, runtime: str, inputs: QuantizationInputs) -> MetricResult:
     """The metric of the artifact in `folder`, measured in `runtime`."""
     card = read_card(folder)
-    with open_backend(runtime, BackendConfig(folder, card, card.precision)) as loaded:
+    config = BackendConfig(folder, card, card.precision, cache=False)
+    with open_backend(runtime, config) as loaded:
         found = evaluate_metric(predict_with(loaded), inputs)
     return MetricResult(
         metric=inputs.metric, data=list_kinds(inputs.gate.source), split=inputs.gate.split,

@@ -11,6 +11,8 @@ from okdhp_edge.run.pipeline import FrameResult
 from okdhp_edge.run.sinks.base import check_writable
 from okdhp_edge.system.files import wrap_write_errors
 
+_PROBE_NAME = ".okdhp-edge-probe.png"
+
 
 class ImageSink:
     """Writes each image when it is done, under the name of its source where `path` is a folder.
@@ -30,7 +32,7 @@ class ImageSink:
                 f"use a folder, or one of {', '.join(sorted(IMAGE_SUFFIXES))}",
             )
         self._written = 0
-        check_writable(path if not self._folder or not path.is_dir() else path / "x")
+        check_writable(path if not self._folder or not path.is_dir() else path / _PROBE_NAME)
 
     def write(self, result: FrameResult, annotated: Image) -> bool:
         """Write the annotated frame as an image; True: the run goes on."""

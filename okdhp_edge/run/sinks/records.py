@@ -28,6 +28,12 @@ STDOUT_PATH = "-"
 """As a path: write to stdout."""
 
 
+def _open_stdout() -> BinaryIO:
+    if sys.stdout is None:
+        raise OutputError("stdout is closed", "write to a file")
+    return os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+
+
 class RecordSink(ABC):
     """Text that is written as the run goes, a whole record at a time: whatever ends the run, what
     was written before is there. `-` is stdout; a pipe, a device or a link is written into, not
@@ -43,9 +49,7 @@ class RecordSink(ABC):
         with wrap_write_errors(path):
             # Unbuffered: a record goes to the system in one call.
             self._file: BinaryIO = (
-                os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
-                if str(path) == STDOUT_PATH
-                else path.open("wb", buffering=0)
+                _open_stdout() if str(path) == STDOUT_PATH else path.open("wb", buffering=0)
             )
         self._write(self._begin())
 

@@ -1,5 +1,6 @@
 """Annotated video files."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -57,7 +58,8 @@ class VideoSink:
         self._keyframes = 0
         # A pipe or device is written into as it is.
         replaceable = not path.exists() or path.is_file()
-        self._growing = path.with_name(f".{path.name}") if replaceable else path
+        hidden = path.with_name(f".{os.getpid()}-{path.name}")
+        self._growing = hidden if replaceable else path
         check_writable(path)
 
     def write(self, result: FrameResult, annotated: Image) -> bool:

@@ -40,11 +40,14 @@ class ImageSource(Source):
             if note:
                 self.notes.append(note)
             return image
+        self._check_any_read()
+        return None
+
+    def _check_any_read(self) -> None:
         if self._broken == len(self._files):
             raise SourceError(
                 f"none of the {self._broken} images in {self.name} can be read", "check the files"
             )
-        return None
 
     def _image_name(self) -> str:
         return self._files[self._place - 1].name

@@ -96,6 +96,8 @@ def _open_stdin(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa
             f"frames of {size[0]}x{size[1]} cannot be read",
             "give the frame size: stdin:WxH",
         )
+    if sys.stdin is None:
+        raise SourceError("stdin is closed", "pipe the frames into this command")
     return RawSource(cast(Any, sys.stdin.buffer).raw, size, _parse_rate(match[3]))
 
 

@@ -147,9 +147,10 @@ class Hub:
 
 
 def _summarize(recent: list[_RecentFrame]) -> dict[str, Any]:
-    """Rate, age and stages of the last two seconds."""
+    """Rate, age and stages of the last two seconds; of a slower source, of its last two frames."""
     horizon = time.perf_counter_ns() - _STATISTICS_WINDOW_S * 1e9
-    recent = [recent_frame for recent_frame in recent if recent_frame.at_ns >= horizon]
+    within = [recent_frame for recent_frame in recent if recent_frame.at_ns >= horizon]
+    recent = within if len(within) >= 2 else recent[-2:]
     if len(recent) < 2:
         return {"fps": 0.0, "people": 0, "age_ms": None, "stages_ms": {}}
     span = (recent[-1].at_ns - recent[0].at_ns) / 1e9

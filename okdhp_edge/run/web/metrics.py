@@ -66,7 +66,7 @@ def render_metrics(numbers: dict[str, Any]) -> bytes:
     """The text of `/metrics`.
 
     Args:
-        numbers: of `Hub.numbers`.
+        numbers: of `Hub.get_numbers`.
     """
     registry = CollectorRegistry()
     registry.register(_Numbers(numbers))

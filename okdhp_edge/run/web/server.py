@@ -261,15 +261,13 @@ def _act(hub: Hub, wishes: dict[str, Any]) -> str:
     unknown = wishes.keys() - {"paused", "threshold", "switch"}
     if unknown or not wishes:
         return f"unknown control {', '.join(sorted(unknown)) or '(none given)'}"
-    if "threshold" in wishes:
-        threshold = float(wishes["threshold"])
-        if not 0 <= threshold <= 1:
-            return "threshold must be between 0 and 1"
-        controls.threshold = threshold
-    if "paused" in wishes:
-        if not isinstance(wishes["paused"], bool):
-            return "paused must be true or false"
-        controls.paused = wishes["paused"]
+    threshold = float(wishes.get("threshold", controls.threshold))
+    paused = wishes.get("paused", controls.paused)
+    if not 0 <= threshold <= 1:
+        return "threshold must be between 0 and 1"
+    if not isinstance(paused, bool):
+        return "paused must be true or false"
+    controls.threshold, controls.paused = threshold, paused
     if "switch" in wishes:
         choice = RuntimeChoice(wishes["switch"]["backend"], wishes["switch"]["precision"])
         if not controls.switch(choice):
