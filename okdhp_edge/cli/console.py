@@ -4,6 +4,7 @@ import errno
 import functools
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -204,5 +205,11 @@ def format_command_line() -> str:
 
 
 def _redact_path(word: str) -> str:
-    kind, colon, path = word.rpartition(":")
-    return f"{kind}{colon}PATH" if path.startswith(("/", "~", "..")) else word
+    return ",".join(_redact_part(part) for part in re.split(r"(?<!\\),", word))
+
+
+def _redact_part(word: str) -> str:
+    option, equals, value = word.rpartition("=") if word.startswith("-") else ("", "", word)
+    kind, colon, path = value.rpartition(":")
+    redacted = f"{kind}{colon}PATH" if path.startswith(("/", "~", "..")) else value
+    return f"{option}{equals}{redacted}"

@@ -67,9 +67,10 @@ def evaluate(
     """Evaluate a model's accuracy, with a 95 % bootstrap interval over persons."""
     from okdhp_edge.artifacts.result_files import add_result
     from okdhp_edge.backends.selection import load_backend
+    from okdhp_edge.data.load import split_off_suffix
     from okdhp_edge.system.outputs import check_outputs
 
-    place = Path(data.partition(":")[2])
+    place = Path(split_off_suffix(data.partition(":")[2])[0]).expanduser()
     read = [path for path in (results, Path(detector or ""), place) if path and path.is_file()]
     check_outputs({"--predictions": predictions, "--record": record}, read)
     if results is not None:
@@ -110,6 +111,8 @@ def _evaluate_with_metric(
     from okdhp_edge.inference.flip_test import Predict, add_flip_test
 
     card = loaded.card
+    if flip_test and card.kind == "detector":
+        raise DataError("--flip-test averages heatmaps, and a detector has none", "omit it")
     poses = load_for(card.kind, data, split).with_skeleton(card.skeleton.skeleton())
     for note in poses.notes:
         say(note)

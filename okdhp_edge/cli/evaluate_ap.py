@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from okdhp_edge.cli.console import format_command_line, print_json, progress, say, table
+from okdhp_edge.errors import DataError
 from okdhp_edge.system.progress import counter
 
 if TYPE_CHECKING:
@@ -100,6 +101,9 @@ def _replace_boxes(
         for number, found in enumerate(detect(sample.image.read())):
             samples.append(replace(sample, id=f"{name}#{number}", box=found.box))
             scores.append(found.score)
+    detect.close()
+    if not samples:
+        raise DataError(f"{detector} finds nobody in {len(images)} images", "use another detector")
     return replace(truth, samples=samples), np.array(scores)
 
 

@@ -1,5 +1,6 @@
 """COCO person keypoints, and any data set in COCO format with its own joints."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from okdhp_edge.data import coco_annotation as read
 from okdhp_edge.data.annotation_files import SPLITS, read_json, split_by_name
 from okdhp_edge.data.coco_layout import ImageLocator, get_file_name
 from okdhp_edge.data.image_file import ImageFile
-from okdhp_edge.data.sample import PoseDataset, Sample
+from okdhp_edge.data.sample import PoseDataset, Sample, make_source
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
 from okdhp_edge.system.reading import read_text
@@ -19,10 +20,13 @@ from okdhp_edge.system.reading import read_text
 # A category without keypoint names (MPII-TRB and others) cannot be matched by name.
 _UNNAMED_JOINT_FORMAT = "point_{}"
 _JOINTS_PER_LIMB = 2
-_PERSON_CATEGORY = "person"
 # Roboflow's folders are named by split, its files alike.
 _ROBOFLOW_FILE_NAME = "_annotations.coco.json"
 AnySample = TypeVar("AnySample", bound=Sample)
+_SPLIT_WORDS = {
+    "train": {"train", "training", "trainset"}, "val": {"val", "valid", "validation", "valset"},
+    "test": {"test", "testing", "testset"},
+}  # fmt: skip
 _SPLIT_FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
 
 
@@ -42,7 +46,9 @@ def load_coco(path: Path, split: str) -> PoseDataset:
     samples = list(poses.samples)
     if is_divided(path, split):
         samples = select_split(files[0], samples, split)
-    return PoseDataset(f"coco:{path}", split, poses.skeleton, samples, "oks", poses.notes)
+    return PoseDataset(
+        make_source("coco", path), split, poses.skeleton, samples, "oks", poses.notes
+    )
 
 
 def is_divided(path: Path, split: str) -> bool:
@@ -84,6 +90,9 @@ def _find_annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
     if len(files) == 1 and (split == "all" or not _names_a_split(files[0], ("val", "test"))):
         return [(files[0], True)]
     for file in files:
+        if _names_a_split(file, (split,)):
+            return [(file, False)]
+    for file in files:  # `cocotrain.json`
         if split in file.stem:
             return [(file, False)]
     raise DataError(
@@ -114,7 +123,9 @@ def _find_files_by_folder(path: Path) -> dict[str, Path]:
 
 
 def _names_a_split(file: Path, splits: Sequence[str] = SPLITS[:-1]) -> bool:
-    return any(split in file.stem for split in splits)
+    """Whether the name has a word for one of them: `person_val2017`, but not `validated`."""
+    words = set(re.split(r"[^a-z]+", file.stem.lower()))
+    return any(words & _SPLIT_WORDS[split] for split in splits)
 
 
 class Content(NamedTuple):
@@ -163,7 +174,7 @@ def _load_file(file: Path, path: Path) -> PoseDataset:
             "; ".join(_describe_left_out(left_out)) or "check it",
         )
     notes = [*_describe_left_out(left_out), *_collect_notes(skeleton, category)]
-    return PoseDataset(f"coco:{path}", "all", skeleton, samples, "oks", tuple(notes))
+    return PoseDataset(make_source("coco", path), "all", skeleton, samples, "oks", tuple(notes))
 
 
 def _describe_left_out(left_out: Counter[str]) -> list[str]:
@@ -177,7 +188,8 @@ def iterate_persons(
     for place, annotation in enumerate(annotations):
         name = str(annotation.get("id", f"number {place}"))
         points = read.parse_keypoints(annotation, name)
-        nobody = read.parse_numbers(annotation.get("absent"), "absent", name).any()
+        absent = read.parse_numbers(annotation.get("absent"), "absent", name)
+        nobody = absent.size and absent.all()
         if read.is_crowd(annotation):
             left_out["crowds"] += 1
         elif not (points[:, 2] > 0).any() and not nobody:
@@ -203,7 +215,7 @@ def select_category(
     known = [key for key in counts if key in by_id]
     if not known:
         return (categories[0] if len(categories) == 1 else {}), persons
-    named = [k for k in known if str(by_id[k].get("name", "")).lower() == _PERSON_CATEGORY]
+    named = [k for k in known if str(by_id[k].get("name", "")).lower() == read.PERSON_CATEGORY]
     chosen = named[0] if named else max(known, key=lambda k: counts[k])
     same = {k for k in known if by_id[k].get("keypoints") == by_id[chosen].get("keypoints")}
     for key in set(counts) - same:

@@ -15,6 +15,7 @@ from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box, box_around
 
 _PIXEL_STD = 200.0
+PERSON_CATEGORY = "person"
 # COCO's persons fill about this share of their box (Ruggero Ronchi and Perona, ICCV 2017, use
 # the annotated area where there is one); sets without `area` get the box's.
 PERSON_BOX_AREA_RATIO = 0.53

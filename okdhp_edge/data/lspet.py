@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from okdhp_edge.data.annotation_files import split_by_name
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.matlab import read_matlab
-from okdhp_edge.data.sample import PoseDataset, Sample
+from okdhp_edge.data.sample import PoseDataset, Sample, make_source
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import box_around
 from okdhp_edge.pose.skeleton import LSP14
@@ -38,7 +38,7 @@ def load_lspet(path: Path, split: str) -> PoseDataset:
         raise DataError(f"{mat} holds joints {joints.shape}, not (14, 3, N)", "download it again")
     names = _read_names(path, split, joints.shape[2])
     samples = [_make_sample(path, name, joints[:, :, int(name[2:]) - 1]) for name in names]
-    return PoseDataset(f"lspet:{path}", split, LSP14, samples, "pck@0.2")
+    return PoseDataset(make_source("lspet", path), split, LSP14, samples, "pck@0.2")
 
 
 def _read_names(path: Path, split: str, count: int) -> list[str]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from okdhp_edge.data.annotation_files import read_json, split_by_name
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.matlab import read_matlab
-from okdhp_edge.data.sample import PoseDataset, Sample
+from okdhp_edge.data.sample import PoseDataset, Sample, make_source
 from okdhp_edge.errors import DataError, describe_first_fault
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.metrics import HEAD_BIAS
@@ -41,7 +41,7 @@ def load_mpii(path: Path, split: str) -> PoseDataset:
     samples = [_make_sample(images, n, r, heads[n]) for n, r in enumerate(records)]
     if whole and split != "all":
         samples = split_by_name(samples, split, key=lambda s: s.id.split("#")[0])
-    return PoseDataset(f"mpii:{path}", split, MPII16, samples, "pckh@0.5", (note,))
+    return PoseDataset(make_source("mpii", path), split, MPII16, samples, "pckh@0.5", (note,))
 
 
 class _Record(BaseModel):

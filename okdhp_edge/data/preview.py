@@ -71,7 +71,10 @@ def draw_labelled_tile(poses: PoseDataset, sample: Sample, side: int) -> Image:
     x, y, w, h = sample.box
     margin = 0.35 * max(w, h)
     left, top = (max(0, int(v - margin)) for v in (x, y))
-    shown = image[top : int(y + h + margin) + 1, left : int(x + w + margin) + 1]
+    right, bottom = (max(0, int(v + margin) + 1) for v in (x + w, y + h))
+    shown = image[top:bottom, left:right]
+    if not shown.size:  # a box outside of the image
+        return np.full((side, side, 3), 230, dtype=np.uint8)
     scale = side / max(shown.shape[:2])
     small = cv2.resize(shown, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     canvas = np.full((side, side, 3), 230, dtype=np.uint8)

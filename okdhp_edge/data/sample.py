@@ -81,6 +81,11 @@ def split_sources(source: str) -> list[str]:
     return [part.replace("\\,", ",") for part in re.split(r"(?<!\\),", source)]
 
 
+def make_source(kind: str, path: Path) -> str:
+    """A set by its kind and path, as `split_sources` reads it."""
+    return f"{kind}:{path}".replace(",", "\\,")
+
+
 def list_kinds(source: str) -> str:
     """A source without its places, as cards and results name it: `lspet+coco`."""
     return "+".join(part.partition(":")[0] for part in split_sources(source))
@@ -127,10 +132,12 @@ class PoseDataset:
 
     def list_input_paths(self) -> list[Path]:
         """The files that hold the annotations, and the folders of the images."""
-        named = (Path(part.partition(":")[2].rpartition("@")[0] or part.partition(":")[2])
-                 for part in split_sources(self.source))  # fmt: skip
+        named = [Path(part.partition(":")[2]) for part in split_sources(self.source)]
+        files = [path for path in named if path.is_file()]
+        for path in named:
+            files += [*path.glob("*.json"), *path.glob("annotations/*.json")]
         folders = {s.image.path.parent for s in self.samples if isinstance(s.image, ImageFile)}
-        return [*(path for path in named if path.is_file()), *sorted(folders)]
+        return [*files, *sorted(folders)]
 
     def with_skeleton(self, skeleton: Skeleton) -> "PoseDataset":
         """The same persons with a model's joints, matched by name; joints the set lacks are

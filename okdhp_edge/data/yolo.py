@@ -12,16 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from okdhp_edge.data.annotation_files import split_by_name
-from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO
+from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO, PERSON_CATEGORY
 from okdhp_edge.data.image_file import IMAGE_SUFFIXES, ImageFile, read_image
-from okdhp_edge.data.sample import PoseDataset, Sample
+from okdhp_edge.data.sample import PoseDataset, Sample, make_source
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import COCO17, MAX_JOINTS, Skeleton, skeleton_from_names
 from okdhp_edge.system.reading import read_text, read_yaml
 
 _SPLIT_KEYS = {"train": "train", "val": "val", "test": "test"}
 _UNNAMED_JOINT_FORMAT = "point_{}"
-_PERSON_CATEGORY = "person"
 
 
 class _Facts(NamedTuple):
@@ -78,7 +77,9 @@ def load_yolo(path: Path, split: str, person_class: str | None = None) -> PoseDa
     notes = [f"left out: {count} {what}" for what, count in left_out.items()]
     if not facts.skeleton.pairs:
         notes.append("no left/right joint pairs found: flipping swaps no joints")
-    return PoseDataset(f"yolo:{path}", split, facts.skeleton, samples, "oks", tuple(notes))
+    return PoseDataset(
+        make_source("yolo", path), split, facts.skeleton, samples, "oks", tuple(notes)
+    )
 
 
 def _read_facts(file: Path) -> _Facts:
@@ -191,7 +192,7 @@ def _choose_person_class(
     """The class that is wanted, else the one called `person`, else the most frequent one; the
     others are counted."""
     counts = Counter(int(row[0]) for found in labelled for row in found.rows)
-    name = (wanted or _PERSON_CATEGORY).lower()
+    name = (wanted or PERSON_CATEGORY).lower()
     named = [k for k in counts if name in (facts.classes.get(k, "").lower(), str(k))]
     if wanted and not named:
         names = ", ".join(facts.classes.get(k, str(k)) for k in sorted(counts))

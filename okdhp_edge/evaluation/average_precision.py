@@ -21,7 +21,7 @@ from okdhp_edge.data.coco import find_annotation_file
 from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO
 from okdhp_edge.data.coco_layout import get_file_name
 from okdhp_edge.data.coco_truth import read_coco_truth
-from okdhp_edge.data.sample import PoseDataset
+from okdhp_edge.data.sample import PoseDataset, split_sources
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.metrics import Score
 from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
@@ -69,7 +69,7 @@ def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
                 "`image_id` must match the annotation file",
             )
         crowd = {i: truth.imgs[i].get("crowdIndex") for i in ids}
-        if all(value is not None for value in crowd.values()):
+        if _is_crowd_pose(crowd):
             return _evaluate_crowd(truth, wanted, skeleton, crowd)
         evaluator = _run_coco_eval(truth, wanted, skeleton, ids)
         evaluator.summarize()
@@ -107,7 +107,10 @@ def _bootstrap_ap_interval(poses: PoseDataset, results: Results) -> tuple[float,
     skeleton = _make_skeleton(file, content)
     ids = sorted(read_image_ids(poses).values())
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluator = _run_coco_eval(_index(content), results, skeleton, ids, sizes=False)
+        truth = _index(content)
+        if _is_crowd_pose({i: truth.imgs[i].get("crowdIndex") for i in ids}):
+            _set_crowd_areas(truth)
+        evaluator = _run_coco_eval(truth, results, skeleton, ids, sizes=False)
         images = evaluator.evalImgs
         rng = np.random.default_rng(0)
         values = []
@@ -145,12 +148,20 @@ def _run_coco_eval(
     return evaluator
 
 
-def _evaluate_crowd(
-    truth: Any, results: Results, skeleton: Skeleton, crowd: Mapping[Any, float]
-) -> dict[str, float]:
+def _is_crowd_pose(crowd: Mapping[Any, float | None]) -> bool:
+    return all(value is not None for value in crowd.values())
+
+
+def _set_crowd_areas(truth: Any) -> None:
     for annotation in truth.anns.values():
         box = annotation["bbox"]
         annotation["area"] = float(box[2]) * float(box[3]) * PERSON_BOX_AREA_RATIO
+
+
+def _evaluate_crowd(
+    truth: Any, results: Results, skeleton: Skeleton, crowd: Mapping[Any, float]
+) -> dict[str, float]:
+    _set_crowd_areas(truth)
     found = _run_coco_eval(truth, results, skeleton, list(crowd)).eval
     # (thresholds, recalls, categories, areas, detections), the same without recalls; area 0: all.
     precision, recall = found["precision"][..., 0, :], found["recall"][..., 0, :]
@@ -223,8 +234,9 @@ def resolve_annotation_file(poses: PoseDataset) -> Path:
         DataError: it is not one COCO file.
     """
     splits = {part.partition("[")[0] for part in poses.split.split("+")}
-    kind, _, place = poses.source.partition(":")
-    if kind != "coco" or "," in place or (len(splits) > 1 and Path(place).is_dir()):
+    first, *others = split_sources(poses.source)
+    kind, _, place = first.partition(":")
+    if kind != "coco" or others or (len(splits) > 1 and Path(place).is_dir()):
         raise DataError(
             f"average precision needs one COCO annotation file, not {poses.source}",
             "give --data coco:FILE",

@@ -90,7 +90,7 @@ def export_branch(checkpoint: Path, options: ExportOptions) -> Path:
 
 def _export_branch(checkpoint: Path, options: ExportOptions) -> Path:
     facts = read_info(checkpoint)
-    val = load_for(facts.recipe.kind, options.data or facts.data, "val").with_skeleton(
+    val = load_for(facts.recipe.kind, options.data or facts.evaluation_data, "val").with_skeleton(
         facts.skeleton.skeleton()
     )
     branch = choose_branch(facts, options.branch)

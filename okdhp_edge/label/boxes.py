@@ -15,6 +15,8 @@ from defusedxml.ElementTree import ParseError, fromstring
 from numpy.typing import NDArray
 
 from okdhp_edge.data.annotation_files import read_json
+from okdhp_edge.data.coco import to_key
+from okdhp_edge.data.coco_annotation import PERSON_CATEGORY
 from okdhp_edge.data.coco_layout import get_file_name
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
@@ -127,16 +129,19 @@ def make_coco_reader(file: Path) -> BoxFinder:
     """
     content = read_json(file)
     try:
-        people = {c["id"] for c in content.get("categories", []) if c.get("name") == "person"}
-        by_id: dict[object, list[Box]] = {}
+        people = {
+            to_key(c["id"]) for c in content.get("categories", [])
+            if str(c.get("name", "")).lower() == PERSON_CATEGORY
+        }  # fmt: skip
+        by_id: dict[str, list[Box]] = {}
         for annotation in content["annotations"]:
-            wanted = not people or annotation.get("category_id") in people
+            wanted = not people or to_key(annotation.get("category_id")) in people
             if wanted and not annotation.get("iscrowd", 0):
-                by_id.setdefault(annotation["image_id"], []).extend(
+                by_id.setdefault(to_key(annotation["image_id"]), []).extend(
                     _filter_boxes([annotation["bbox"]])
                 )
         by_name = {
-            name: by_id.get(image["id"], [])
+            name: by_id.get(to_key(image["id"]), [])
             for image in content["images"]
             if (name := get_file_name(image)) is not None
         }

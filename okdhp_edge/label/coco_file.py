@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from okdhp_edge import __version__
-from okdhp_edge.data.annotation_files import read_json
+from okdhp_edge.data.coco import read_content
 from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO
-from okdhp_edge.data.coco_layout import make_portable_name
+from okdhp_edge.data.coco_layout import ImageLocator, get_file_name, make_portable_name
+from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.errors import DataError
 from okdhp_edge.inference.external_pose_model import fingerprint
 from okdhp_edge.label.images import (
@@ -38,17 +39,14 @@ class LabelResult:
 
 
 def assemble(
-    options: LabelOptions, skeleton: Skeleton, records: Sequence[tuple[ImageItem, Record]]
+    options: LabelOptions,
+    skeleton: Skeleton,
+    records: Sequence[tuple[ImageItem, Record]],
+    excluded: DuplicateFilter,
 ) -> LabelResult:
     """The COCO file of what is left once images that are alike have been dropped."""
     left_out: Counter[str] = Counter()
     seen = DuplicateFilter(options.duplicates or 0)
-    # Images to be judged on stay out, however many duplicates may stay in.
-    bits = DEFAULT_DUPLICATE_BITS if options.duplicates is None else options.duplicates
-    excluded = DuplicateFilter(bits)
-    for path in options.exclude:
-        for value in _read_hashes(path):
-            excluded.add(value)
     images: list[Record] = []
     annotations: list[Record] = []
     negatives = 0
@@ -133,12 +131,31 @@ def _make_coco(
     }  # fmt: skip
 
 
+def read_excluded(options: LabelOptions) -> DuplicateFilter:
+    """What images that are to be judged on look like: they stay out, however many duplicates may
+    stay in.
+
+    Raises:
+        DataError: a folder or file does not exist, or is not what it should be.
+    """
+    bits = DEFAULT_DUPLICATE_BITS if options.duplicates is None else options.duplicates
+    excluded = DuplicateFilter(bits)
+    for path in options.exclude:
+        for value in _read_hashes(path):
+            excluded.add(value)
+    return excluded
+
+
 def _read_hashes(path: Path) -> Iterator[int]:
-    """Of the images in a folder, or in a file that `label` wrote."""
+    """Of the images in a folder, or of a COCO file."""
     if path.suffix == ".json":
-        for image in read_json(path)["images"]:
-            if "dhash" in image:
-                yield int(image["dhash"], 16)
+        content = read_content(path)
+        place = ImageLocator(path, path, content.images)
+        for image in content.images:
+            if "dhash" in image:  # written by `label`
+                yield int(str(image["dhash"]), 16)
+            elif (name := get_file_name(image)) is not None:
+                yield difference_hash(ImageFile(place.of(name)).read())
         return
     for _, pixels in read_images(list_items([path], every=1)):
         if not isinstance(pixels, DataError):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from okdhp_edge.errors import DataError
 from okdhp_edge.inference.external_pose_model import ExternalPoseModel
 from okdhp_edge.inference.open_detector import open_detector
-from okdhp_edge.label.coco_file import LabelResult, assemble
+from okdhp_edge.label.coco_file import LabelResult, assemble, read_excluded
 from okdhp_edge.label.consensus import merge_skeletons
 from okdhp_edge.label.images import ImageItem, get_frame_path, list_items, read_images, save_frame
 from okdhp_edge.label.options import LabelOptions
@@ -35,6 +35,7 @@ def label(options: LabelOptions) -> LabelResult:
     skeleton = merge_skeletons([teacher.skeleton for teacher in teachers])
     if options.detector is not None:
         open_detector(options.detector, threads=1).close()
+    excluded = read_excluded(options)
     partial = ProgressLog(options.out.with_suffix(".partial"), options.collect_settings())
     waiting = [item for item in items if item.key not in partial.done]
     executor = _make_executor(options)
@@ -47,7 +48,7 @@ def label(options: LabelOptions) -> LabelResult:
                 options.report("label", len(partial.done), len(items), "")
     finally:
         executor.close()
-    result = assemble(options, skeleton, [(i, partial.done[i.key]) for i in items])
+    result = assemble(options, skeleton, [(i, partial.done[i.key]) for i in items], excluded)
     partial.path.unlink()
     return result
 

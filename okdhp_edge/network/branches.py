@@ -81,7 +81,7 @@ class Normalise(nn.Module):
         )
 
     def forward(self, image_BHWC: Tensor) -> Tensor:
-        """(B, K, h, w) heatmaps of (B, H, W, 3) uint8 BGR images."""
+        """(B, 3, H, W) normalized float images of (B, H, W, 3) uint8 BGR ones."""
         image = image_BHWC.float().permute(0, 3, 1, 2)
         return (image - self.mean) * self.inverse_std
 

@@ -137,10 +137,12 @@ def _convolution(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Te
     )  # fmt: skip
 
 
-def _clip(inputs: Sequence[Tensor | None], _: _Attributes) -> Tensor:
+def _clip(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
     x, *bounds = inputs
     low, high = (*bounds, None, None)[:2]
     assert x is not None
+    if "min" in attributes or "max" in attributes:  # before opset 11
+        return torch.clamp(x, attributes.get("min"), attributes.get("max"))
     if low is not None:
         x = torch.maximum(x, low)
     return x if high is None else torch.minimum(x, high)
@@ -184,6 +186,9 @@ def _channel_shuffle(inputs: Sequence[Tensor | None], attributes: _Attributes) -
 def _max_pool(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
     (x,) = inputs
     assert x is not None
+    plain = {"ceil_mode": 0, "auto_pad": b"NOTSET", "dilations": [1, 1]}
+    if changed := [key for key, value in plain.items() if attributes.get(key, value) != value]:
+        raise UnknownOperatorError(f"MaxPool with {', '.join(changed)}")
     top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
     x = F.pad(x, (left, right, top, bottom), value=float("-inf"))
     return F.max_pool2d(x, attributes["kernel_shape"], attributes.get("strides", [1, 1]))

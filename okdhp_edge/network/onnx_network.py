@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 import torch
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.utils import Extractor
@@ -88,7 +89,7 @@ def read_onnx_network(
     )
     if spec.layout != "NCHW":
         raise ModelError(f"{path} cannot be trained here", "it needs NCHW input")
-    model, _ = onnxsim.simplify(onnx.load(str(path)), check_n=0)
+    model, _ = onnxsim.simplify(_load(path), check_n=0)
     head = None
     if isinstance(spec, ExternalPoseSpec):
         head, features = _read_head(path, model, spec)
@@ -230,8 +231,19 @@ def _make_taps(shift_K: NDArray[np.float64]) -> NDArray[np.float64]:
 def _find_stride(model: onnx.ModelProto, features: str) -> int:
     graph = onnx.shape_inference.infer_shapes(model).graph
     found = next(v for v in (*graph.value_info, *graph.output) if v.name == features)
-    height = graph.input[0].type.tensor_type.shape.dim[2].dim_value
-    return int(height // found.type.tensor_type.shape.dim[2].dim_value)
+    height, coarse = (v.type.tensor_type.shape.dim[2].dim_value for v in (graph.input[0], found))
+    if not (height and coarse):
+        raise ModelError(
+            "network.file has a dynamic input height", "export it with a fixed input size"
+        )
+    return int(height // coarse)
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(str(path))
+    except (DecodeError, OSError) as error:
+        raise ModelError(f"{path} is no ONNX file ({error})", "check the file") from error
 
 
 def _take_weights(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:

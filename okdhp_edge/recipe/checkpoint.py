@@ -33,6 +33,8 @@ class CheckpointInfo(BaseModel):
 
     recipe: Recipe
     data: str
+    val_data: str | None = None
+    """What it was evaluated on where that was a set of its own."""
     metric: str
     skeleton: SkeletonSpec
     epochs_done: int
@@ -42,6 +44,11 @@ class CheckpointInfo(BaseModel):
     best_score: float
     """Highest score of any deployable branch so far; in INT8 where the recipe trains for it."""
     version: str
+
+    @property
+    def evaluation_data(self) -> str:
+        """KIND:PATH whose `val` it was evaluated on."""
+        return self.val_data or self.data
 
     @property
     def channels(self) -> int:
@@ -83,7 +90,11 @@ def save_half(source: Path, target: Path) -> None:
     """
     facts = read_info(source)
     facts = facts.model_copy(
-        update={"data": list_kinds(facts.data), "recipe": _drop_folders(facts.recipe)}
+        update={
+            "data": list_kinds(facts.data),
+            "recipe": _drop_folders(facts.recipe),
+            "val_data": facts.val_data and list_kinds(facts.val_data),
+        }
     )
     net = {k: v for k, v in load_file(source).items() if k.startswith(_NET_PREFIX)}
     halved = {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in net.items()}

@@ -103,6 +103,8 @@ class Recipe(StrictTable):
             return
         if self.network.kind == "hourglass" or self.network.mask:
             raise ValueError("a detector needs another network.kind than hourglass, and no mask")
+        if getattr(self.network, "decoder", None) == "duc":
+            raise ValueError("a detector needs another network.decoder than duc")
         table = self.distillation
         plain = table.method == "supervised" or (
             isinstance(table, OkdhpTable) and not (table.teacher or table.peer_size)
@@ -282,7 +284,8 @@ def _explained(path: Path, error: ValidationError) -> RecipeError:
     if isinstance(inner, ValidationError):  # of a table that is checked by its method
         first = inner.errors()[0]
         loc = (*loc, *first["loc"])
-    variants = ("hourglass", "mobilepose", "onnx")
+    # Of the network's kinds, which are no keys; a table of such a name is one.
+    variants = ("hourglass", "mobilepose", "onnx") if loc[:1] == ("network",) else ()
     where = [str(p) for p in loc if p not in variants]
     key = ".".join(where) or "recipe"
     if first["type"] != "extra_forbidden":

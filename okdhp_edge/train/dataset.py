@@ -123,7 +123,8 @@ class EpochBatches(Sampler[list[Key]]):
     """This process's share of every global batch of one epoch.
 
     All processes shuffle alike and cut each global batch into equal parts, so that the optimizer
-    sees the same batches whatever the number of processes. An incomplete last batch is left out,
+    sees the same batches whatever number of processes divides the batch; one that does not makes
+    it smaller by the rest. An incomplete last batch is left out,
     unless it is the only one.
     """
 

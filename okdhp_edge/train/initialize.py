@@ -61,23 +61,35 @@ def initialize(
         begun = (
             initialize_encoder_from(path, net)
             if recipe.is_detector and not checkpoint.read_info(path).recipe.is_detector
-            else initialize_from(path, net, recipe.network, skeleton)
+            else initialize_from(
+                path, net, recipe.network, skeleton, is_detector=recipe.is_detector
+            )
         )
         say(f"initialized from {path}: {begun}")
 
 
 def initialize_from(
-    path: Path, net: PoseNet, config: NetworkConfig, skeleton: Skeleton
+    path: Path,
+    net: PoseNet,
+    config: NetworkConfig,
+    skeleton: Skeleton,
+    *,
+    is_detector: bool = False,
 ) -> InitializedWeights:
     """Put a checkpoint's weights into `net`: those of the same shape, and of those with a channel
     for each joint the channels of joints that both know.
 
     Raises:
         ModelError: it is no checkpoint.
-        RecipeError: it holds another network.
+        RecipeError: it holds another network, or one of another kind.
     """
     facts = checkpoint.read_info(path)
     _check_same_network(path, facts.recipe.network, config)
+    if facts.recipe.is_detector != is_detector:
+        raise RecipeError(
+            f"{path} is a {'detector' if facts.recipe.is_detector else 'pose model'}",
+            "start from one of the recipe's kind",
+        )
     theirs = checkpoint.load_net_tensors(path)
     axes = _find_joint_axes(config, len(skeleton))
     source = skeleton.find_columns(facts.skeleton.skeleton())
@@ -208,7 +220,7 @@ _FREE_KEYS: dict[str, dict[str, object]] = {
 
 
 def _check_same_network(path: Path, theirs: NetworkConfig, mine: NetworkConfig) -> None:
-    """But for the branches: those that the start lacks begin as its first."""
+    """Raise RecipeError for another network; the file it was made from does not count."""
     free = _FREE_KEYS.get(theirs.kind, {})
     same = type(theirs) is type(mine)
     if not same or theirs.model_copy(update=free) != mine.model_copy(update=free):

@@ -68,8 +68,7 @@ def _train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     if options.resume and last.is_file():
         resume(run, last)
     elif run.fabric.is_global_zero:
-        with wrap_write_errors(options.out):
-            options.out.mkdir(parents=True, exist_ok=True)
+        _begin(options.out)
     metrics_logger = (
         MetricsLogger(options.out, run.epochs_done) if run.fabric.is_global_zero else None
     )
@@ -100,6 +99,14 @@ def _train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
                 options.out / BEST_CHECKPOINT_NAME, options.out / SHIPPED_WEIGHTS_NAME
             )
     return options.out / BEST_CHECKPOINT_NAME
+
+
+def _begin(out: Path) -> None:
+    """Make the folder; weights of an earlier run are no result of this one."""
+    with wrap_write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for name in (BEST_CHECKPOINT_NAME, SHIPPED_WEIGHTS_NAME):
+            (out / name).unlink(missing_ok=True)
 
 
 def _should_stop_early(run: Run, options: TrainingOptions, epoch: int) -> bool:
@@ -200,7 +207,7 @@ def _validate_and_checkpoint(
     improved = score > run.best_score
     run.best_score = max(score, run.best_score)
     facts = CheckpointInfo(
-        recipe=recipe, data=run.train.source, metric=run.metric,
+        recipe=recipe, data=run.train.source, val_data=run.val_data, metric=run.metric,
         skeleton=SkeletonSpec.of(run.train.skeleton), epochs_done=epoch + 1, scores=found.scores,
         best_branch=branch, best_score=run.best_score, version=__version__,
     )  # fmt: skip

@@ -74,10 +74,8 @@ class MetricsLogger:
             self._hook(args)
 
     def _draw(self) -> None:
-        import matplotlib as mpl
         from matplotlib.figure import Figure
 
-        mpl.rcParams["svg.hashsalt"] = "okdhp-edge"
         figure = Figure(figsize=(13, 4), layout="constrained")
         losses, scores, teaching = figure.subplots(1, 3)
         self._draw_curves(losses, "loss/")

@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import cv2
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from okdhp_edge.data.corrections import apply_corrections, read_corrections
-from okdhp_edge.data.detection import load_for
+from okdhp_edge.data.detection import DetectionSample, load_for
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseDataset, list_kinds, split_sources
 from okdhp_edge.errors import DataError, OkdhpError, RecipeError
-from okdhp_edge.evaluation.evaluate import check_metric
+from okdhp_edge.evaluation.average_precision import resolve_annotation_file
+from okdhp_edge.evaluation.evaluate import check_metric, score
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.build import build_network
 from okdhp_edge.network.fake_quant import QuantizedBranch
@@ -41,7 +44,6 @@ from okdhp_edge.train.step import TrainingStep
 
 _NUM_CALIBRATION_BATCHES = 8
 _MIN_NORM_BATCH_SIZE = 2
-"""Told stage, steps done, steps in all, and a short text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,7 @@ class Run:
     fabric: Fabric
     train: PoseDataset
     val: PoseDataset
+    val_data: str | None
     metric: str
     net: PoseNet
     method: Method
@@ -151,7 +154,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
             train_set, read_corrections(Path(recipe.corrections).expanduser())
         )
     metric = recipe.metric or val_set.metric
-    check_metric(metric)
+    _check_metric(metric, val_set)
     fabric = _launch(options)
     cv2.setNumThreads(1)
     if fabric.device.type == "cpu":
@@ -179,7 +182,8 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     )
     return Run(
         recipe=recipe, fabric=fabric, train=train_set, val=val_set, metric=metric,
-        net=net, method=method, quantization=quantization, model=model, optimizer=optimizer,
+        val_data=options.val_data, net=net, method=method, quantization=quantization,
+        model=model, optimizer=optimizer,
         average=make_average(net, recipe.optimizer.average) if recipe.optimizer.average else None,
     )  # fmt: skip
 
@@ -211,6 +215,25 @@ def _check_boxes(recipe: Recipe) -> None:
         )  # fmt: skip
 
 
+def _check_metric(metric: str, val_set: PoseDataset) -> None:
+    """Raise RecipeError, before an epoch is trained, where the set's own labels have no score."""
+    check_metric(metric)
+    if isinstance(val_set.samples[0], DetectionSample):
+        return
+    try:
+        if metric == "ap":
+            resolve_annotation_file(val_set)
+            return
+        value = score(val_set, np.stack([s.xy for s in val_set.samples]), metric).value
+    except DataError as error:
+        raise RecipeError(error.cause, "set `metric` in the recipe to another") from error
+    if not np.isfinite(value):
+        raise RecipeError(
+            f"{metric} cannot be measured on {val_set.source}: it has no labels for it",
+            "set `metric` in the recipe to another, or use other --val-data",
+        )
+
+
 def _check_batch(recipe: Recipe, train_set: PoseDataset) -> None:
     """Raise DataError where a batch norm would see one value alone."""
     batch = min(recipe.optimizer.batch_size, len(train_set)) * recipe.augmentation.views
@@ -229,9 +252,7 @@ def load_validation_set(
     Raises:
         DataError: it cannot be read.
     """
-    if options.val_data is None:
-        return load_for(recipe.kind, data, "val")
-    return load_for(recipe.kind, options.val_data, "val").with_skeleton(skeleton)
+    return load_for(recipe.kind, options.val_data or data, "val").with_skeleton(skeleton)
 
 
 def _check_joints(path: Path, facts: checkpoint.CheckpointInfo, skeleton: Skeleton) -> None:
@@ -281,7 +302,7 @@ def _launch(options: TrainingOptions) -> Fabric:
             precision=cast(Any, options.precision),
         )
         fabric.launch()
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
         raise OkdhpError(
             f"device '{options.device}' cannot be used ({str(error).splitlines()[0]})",
             "choose --device cpu, or see `okdhp-edge doctor`",
@@ -307,6 +328,11 @@ def resume(run: Run, last: Path) -> None:
         raise OkdhpError(
             f"{last} was trained with another recipe",
             "resume with the recipe it was started with, or train into another --out",
+        )
+    if facts.val_data is not None and facts.val_data != run.val_data:
+        raise OkdhpError(
+            f"{last} was evaluated on {facts.val_data}, not on {run.val_data or 'its own val'}",
+            "use the same --val-data, or train into another --out",
         )
     checkpoint.load_net(last, run.net)
     checkpoint.load_optimizer(last, run.optimizer)

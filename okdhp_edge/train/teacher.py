@@ -197,7 +197,12 @@ def _open_onnx_teacher(
         ) from error
     facts = _read_onnx_facts(session, path, spec, table)
     described = facts.foreign.output if facts.foreign else None
-    output = table.output or described or session.get_outputs()[0].name
+    names = [port.name for port in session.get_outputs()]
+    output = table.output or described or names[0]
+    if output not in names:
+        raise RecipeError(
+            f"teacher {path} has no output {output}", f"use one of {', '.join(names)}"
+        )
     on_cpu, on_device = _make_onnxruntime_runner(session, output), _make_torch_runner(path, output)
 
     def predict_maps(image: Tensor) -> _TeacherOutput:

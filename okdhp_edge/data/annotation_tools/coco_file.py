@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 
 from okdhp_edge.data.annotation_tools.annotations import AnnotatedImage, AnnotatedPerson
-from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO, make_box_around
+from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO, PERSON_CATEGORY, make_box_around
 from okdhp_edge.data.coco_layout import make_portable_name
 from okdhp_edge.data.image_file import IMAGE_SUFFIXES
 from okdhp_edge.system.files import write_text
-
-PERSON_CATEGORY = "person"
 
 
 class ImageFinder:

@@ -17,14 +17,14 @@ from okdhp_edge.data.annotation_tools.annotations import (
     Point,
 )
 from okdhp_edge.data.annotation_tools.coco_file import (
-    PERSON_CATEGORY,
     CocoWriter,
     ImageFinder,
 )
+from okdhp_edge.data.coco_annotation import PERSON_CATEGORY
 from okdhp_edge.data.coco_layout import make_portable_name
 from okdhp_edge.data.image_file import read_image
 from okdhp_edge.data.sample import PoseDataset, Sample
-from okdhp_edge.data.yolo import is_yolo, load_yolo
+from okdhp_edge.data.yolo import find_yaml, is_yolo, load_yolo
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import COCO17, canonicalize_names, mirror_name
 from okdhp_edge.system.files import stage_folder
@@ -81,7 +81,7 @@ def read_project(path: Path, tool: str | None, person_class: str | None) -> Anno
 def _read_yolo(path: Path, person_class: str | None) -> AnnotationSet:
     poses = load_yolo(path, "all", person_class)
     category = person_class or PERSON_CATEGORY
-    images = list(_make_images(poses, path, category))
+    images = list(_make_images(poses, find_yaml(path), category))
     return AnnotationSet(
         images, {category: poses.skeleton.joints}, poses.skeleton.limbs, poses.skeleton.twins,
         poses.notes,

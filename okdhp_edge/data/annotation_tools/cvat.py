@@ -91,9 +91,10 @@ def _parse_skeleton(skeleton: "Element") -> AnnotatedPerson:
 
 
 def _parse_groups(image: "Element", left_out: Counter[str]) -> Iterator[AnnotatedPerson]:
-    boxes: dict[str | None, Element] = {
-        box.attrib.get("group_id"): box for box in image.iterfind("box")
-    }
+    drawn = list(image.iterfind("box"))
+    boxes: dict[str | None, Element] = {box.attrib.get("group_id"): box for box in drawn}
+    if len([box for box in drawn if "group_id" not in box.attrib]) > 1:
+        del boxes[None]  # whose points they are is not known
     groups: dict[str | None, dict[str, Point]] = {}
     for element in image.iterfind("points"):
         name, point = _parse_point(element)

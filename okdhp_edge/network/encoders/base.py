@@ -90,7 +90,8 @@ def count_output_channels(steps: nn.Module) -> int:
 def _make_probe_input(module: nn.Module) -> Tensor:
     """A black image with the channels that `module` begins with."""
     first = next(m for m in module.modules() if isinstance(m, nn.Conv2d))
-    return torch.zeros(1, first.in_channels, _PROBE_SIDE_PX, _PROBE_SIDE_PX)
+    side = _PROBE_SIDE_PX
+    return torch.zeros(1, first.in_channels, side, side, device=first.weight.device)
 
 
 def _run_probe(step: nn.Module, x: Tensor) -> Tensor:
