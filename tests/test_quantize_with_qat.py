@@ -5,13 +5,14 @@ import shutil
 import pytest
 
 from okdhp_edge.artifacts.card import compute_sha256, read_card
-from okdhp_edge.errors import GateError
+from okdhp_edge.errors import GateError, ModelError
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize.quantize_model import QuantizeOptions
 from okdhp_edge.quantize.search import accuracy_tuner
 from okdhp_edge.quantize.search.plan import LEARNED_CALIBRATOR
 from okdhp_edge.quantize_with_qat import make_qat_recipe, quantize_with_qat
 from okdhp_edge.recipe.checkpoint import read_info
+from tests.helpers.made_data import coco_file
 from tests.helpers.tiny_models import DATA, tiny_recipe
 
 
@@ -65,12 +66,21 @@ def test_what_training_cannot_save_either_fails_the_gate(copied, trained, monkey
     assert not (copied.parent / "int8").exists()
 
 
-def test_the_short_run_starts_from_the_checkpoint_at_a_tenth_of_the_rate(trained):
-    recipe = tiny_recipe()
-    made = make_qat_recipe(recipe, trained, read_info(trained).best_branch, "tensorrt", 3)
+def test_the_short_run_starts_from_the_checkpoint_at_a_tenth_of_the_rate(trained, exported):
+    recipe = tiny_recipe(train_split="all", metric="ap")
+    card = read_card(exported)
+    made = make_qat_recipe(recipe, trained, card, "tensorrt", 3)
     assert made.optimizer.lr == pytest.approx(recipe.optimizer.lr / 10)
     assert (made.optimizer.epochs, made.start) == (3, str(trained))
     assert made.quantization.profile == "tensorrt"
+    # Nothing of the gate's persons, and by what the gate measures.
+    assert (made.train_split, made.metric) == ("train", card.metrics[0].metric)
+
+
+def test_data_of_other_joints_cannot_train_for_the_gate(copied, trained, tmp_path):
+    other = f"coco:{coco_file(tmp_path)}@all"
+    with pytest.raises(ModelError, match="--qat needs data with the model's"):
+        quantize_with_qat(copied, trained, QuantizeOptions(data=other), epochs=1)
 
 
 def test_the_branch_that_was_exported_is_the_one_that_is_trained(trained, tmp_path, monkeypatch):

@@ -63,7 +63,7 @@ def main(
     for name in profiles.split(","):
         made = list(_ptq(name, calibrators.split(","), inputs, folder))
         if epochs and name in trained.split(","):
-            recipe = make_qat_recipe(facts.recipe, checkpoint, facts.best_branch, name, epochs)
+            recipe = make_qat_recipe(facts.recipe, checkpoint, read_card(fp32), name, epochs)
             recipe = recipe.model_copy(update={"train_split": train_split})
             made.append(_qat(name, recipe, folder, options))
         for how, path, val in made:

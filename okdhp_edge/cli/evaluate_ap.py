@@ -90,16 +90,22 @@ def _replace_boxes(
     import numpy as np
 
     from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR
+    from okdhp_edge.evaluation.average_precision import find_images_without_persons
     from okdhp_edge.inference.open_detector import open_detector
 
     # COCO's evaluation ranks boxes by their scores: it wants the unlikely ones too.
     min_score = _MIN_BOX_SCORE if detector == SHIPPED_DETECTOR else None
     detect = open_detector(detector, min_score=min_score, say=say)
-    images = {s.image_name: s for s in truth.samples}
+    others = find_images_without_persons(truth)
+    there = {name: image for name, image in others.items() if image.path.is_file()}
+    if len(there) < len(others):
+        say(f"{len(others) - len(there)} images without labelled persons are not there: left out")
+    images = {s.image_name: s.image for s in truth.samples} | there
     samples, scores = [], []
-    for name, sample in images.items():
-        for number, found in enumerate(detect(sample.image.read())):
-            samples.append(replace(sample, id=f"{name}#{number}", box=found.box))
+    for name, image in images.items():
+        for number, found in enumerate(detect(image.read())):
+            template = truth.samples[0]
+            samples.append(replace(template, id=f"{name}#{number}", image=image, box=found.box))
             scores.append(found.score)
     detect.close()
     if not samples:

@@ -8,6 +8,7 @@ import typer
 
 from okdhp_edge.cli import CLUSTER_HELP
 from okdhp_edge.cli.console import handle_errors, print_json, progress, say
+from okdhp_edge.errors import OutputError
 
 if TYPE_CHECKING:
     from okdhp_edge.label.boxes import BoxFinder
@@ -153,10 +154,15 @@ def _check_outputs(
     out: Path, sheet: Path | None, tools: Sequence[str], read: Sequence[Path]
 ) -> None:
     from okdhp_edge.data.annotation_tools.convert import check_tool
+    from okdhp_edge.data.image_file import IMAGE_SUFFIXES
     from okdhp_edge.system.outputs import check_outputs
 
     for tool in tools:
         check_tool(tool)
+    if sheet is not None and (sheet.suffix.lower() or ".png") not in IMAGE_SUFFIXES:
+        raise OutputError(
+            f"{sheet} is no image file", f"use one of {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
     check_outputs({"--out": out, "the progress file of --out": out.with_suffix(".partial"),
                    "--sheet": sheet}, read)  # fmt: skip
 

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.data.annotation_files import read_json
-from okdhp_edge.data.coco import find_annotation_file
+from okdhp_edge.data.coco import find_annotation_file, is_divided
 from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO
-from okdhp_edge.data.coco_layout import get_file_name
+from okdhp_edge.data.coco_layout import ImageLocator, get_file_name
 from okdhp_edge.data.coco_truth import read_coco_truth
+from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.sample import PoseDataset, split_sources
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.metrics import Score
@@ -48,7 +49,8 @@ def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
     such persons.
 
     Args:
-        poses: a set of `coco:`; the images of its samples are evaluated.
+        poses: a set of `coco:`; the images of its samples are evaluated, and of a whole file or
+            split of a folder those without persons too, where each result is a false one.
         results: as COCO's evaluation reads them.
 
     Raises:
@@ -61,7 +63,9 @@ def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
     # It prints to stdout, which belongs to the command's JSON line.
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _index(content)
-        ids = sorted(read_image_ids(poses).values())
+        ids = sorted(
+            content["images"][i]["id"] for i in _find_evaluated_images(poses, content)
+        )
         wanted = [r for r in results if r["image_id"] in set(ids)]
         if not wanted:
             raise DataError(
@@ -259,6 +263,26 @@ def read_image_ids(poses: PoseDataset) -> dict[str, Any]:
     by_name = {get_file_name(image): image["id"] for image in content["images"]}
     names = {s.image_name for s in poses.samples}
     return {name: by_name[name] for name in names}
+
+
+def find_images_without_persons(poses: PoseDataset) -> dict[str, ImageFile]:
+    """By file name, the images that are evaluated and in which no sample is."""
+    file = resolve_annotation_file(poses)
+    content = read_coco_truth(file)
+    place = ImageLocator(file, file, content["images"])
+    known = {s.image_name for s in poses.samples}
+    names = (get_file_name(content["images"][i]) for i in _find_evaluated_images(poses, content))
+    return {name: ImageFile(place.of(name)) for name in names if name and name not in known}
+
+
+def _find_evaluated_images(poses: PoseDataset, content: Mapping[str, Any]) -> list[int]:
+    """Places in the file's list of images."""
+    path = Path(split_sources(poses.source)[0].partition(":")[2])
+    is_whole = "[" not in poses.split and not is_divided(path, poses.split)
+    names = {s.image_name for s in poses.samples}
+    return [
+        i for i, image in enumerate(content["images"]) if is_whole or get_file_name(image) in names
+    ]
 
 
 def _make_skeleton(file: Path, content: Mapping[str, Any]) -> Skeleton:

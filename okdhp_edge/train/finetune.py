@@ -49,8 +49,7 @@ def make_finetuning_recipe(start: str, persons: int, metric: str | None = None) 
     facts = checkpoint.read_info(model_store.resolve_weights(start))
     plan = next(s for s in _SCHEDULES if persons <= s.persons)
     batch = max(1, min(plan.batch, persons))
-    epochs = max(4, round(plan.steps * batch / max(persons, 1)) if persons < batch else
-                 round(plan.steps / max(1, persons // batch)))  # fmt: skip
+    epochs = max(4, round(plan.steps / max(1, persons // batch)))
     old = facts.recipe
     # A network read from a file has no layers by stride.
     freeze = plan.freeze if old.network.kind != "onnx" else FreezeTable(norms=plan.freeze.norms)

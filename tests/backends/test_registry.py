@@ -48,3 +48,12 @@ def test_a_folder_of_a_runtimes_name_is_no_runtime(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "REGISTRY", {"x": replace(
         registry.get_runtime("tensorrt"), packages=("tensorrt",))})  # fmt: skip
     assert not registry.is_installed("x")
+
+
+def test_a_runtime_whose_library_does_not_load_is_one_line(exported, monkeypatch):
+    def refuse(name):
+        raise ImportError("libfoo.so: cannot open shared object file")
+
+    monkeypatch.setattr(registry.importlib, "import_module", refuse)
+    with pytest.raises(BackendError, match="onnxruntime cannot be imported .*shared object"):
+        registry.get_backend_class("onnxruntime")

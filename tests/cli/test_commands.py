@@ -163,6 +163,8 @@ def test_the_commands_know_a_detector_as_they_know_a_pose_model(call, model, int
     assert {row["backend"] for row in measured["rows"]} >= {"onnxruntime", "openvino"}
     _one_line(call("eval", "--model", detector, "--data", DETECTOR_DATA, "--metric", "oks"), 1,
               "box_ap")  # fmt: skip
+    _one_line(call("eval", "--model", detector, "--data", DETECTOR_DATA, "--flip-test"), 1,
+              "--flip-test averages heatmaps")  # fmt: skip
     _one_line(call("run", "--model", detector, "--source", "synthetic:3"), 1, "not a pose model")
     _one_line(call("run", "--model", model, "--source", "synthetic:3", "--detector", model), 1,
               "not a person detector")  # fmt: skip

@@ -79,6 +79,12 @@ def test_a_run_that_cannot_start_leaves_former_outputs_as_they_are(tmp_path, own
     assert former.read_text() == "former\n"
 
 
+def test_a_document_on_stdout_is_followed_by_nothing(tmp_path, own):
+    done = _run(tmp_path, "run", "--source", "own/images/a.jpg", "--coco", "-", "--no-window")
+    assert done.returncode == 0, done.stderr
+    assert isinstance(json.loads(done.stdout), list)
+
+
 def test_beside_the_data_all_is_well_and_what_is_not_ours_stays(tmp_path, own):
     for _ in range(2):
         done = _run(tmp_path, "data", "crops", "--data", "coco:own/fish.json", "--split",

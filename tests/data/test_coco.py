@@ -3,7 +3,9 @@ import json
 import numpy as np
 import pytest
 
+from okdhp_edge.data.coco import find_annotation_file
 from okdhp_edge.data.load import load
+from okdhp_edge.data.sample import split_sources
 from okdhp_edge.errors import DataError
 from tests.helpers.made_data import coco_file
 
@@ -53,6 +55,37 @@ def test_a_file_of_one_split_gives_no_other(tmp_path):
     with pytest.raises(DataError, match=r"no \*train\*.json"):
         load(f"coco:{tmp_path}", "train")
     assert len(load(f"coco:{tmp_path}", "all")) == 2
+
+
+@pytest.mark.parametrize("name", ["validated.json", "latest.json"])
+def test_a_word_that_begins_or_ends_like_a_split_names_none(tmp_path, name):
+    coco_file(tmp_path).rename(tmp_path / name)
+    assert len(load(f"coco:{tmp_path}", "all")) == 2
+    assert load(f"coco:{tmp_path}", "train").source == f"coco:{tmp_path}"
+
+
+def test_train_and_val_in_one_word_are_neither(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    file = coco_file(tmp_path)
+    for split in ("trainval", "val"):
+        (tmp_path / "annotations" / f"crowdpose_{split}.json").write_text(file.read_text())
+    file.unlink()
+    assert find_annotation_file(tmp_path, "val").stem == "crowdpose_val"
+
+
+def test_a_person_some_of_whose_joints_are_absent_needs_a_labelled_one(tmp_path):
+    file = coco_file(tmp_path, keypoints=[0] * 9, absent=[1, 0, 0])
+    assert len(load(f"coco:{file}", "all")) == 1
+    file = coco_file(tmp_path, keypoints=[0] * 9, absent=[1, 1, 1])
+    assert len(load(f"coco:{file}", "all")) == 2
+
+
+def test_a_path_with_a_comma_is_one_set(tmp_path):
+    folder = tmp_path / "a,b"
+    folder.mkdir()
+    source = str(coco_file(folder)).replace(",", "\\,")
+    found = load(f"coco:{source}", "all")
+    assert split_sources(found.source) == [f"coco:{folder}/fish.json"]
 
 
 def test_captions_beside_the_joints_are_passed_over(tmp_path):

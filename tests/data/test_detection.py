@@ -52,6 +52,15 @@ def test_persons_and_crowds_of_each_image_and_images_without_anybody(tmp_path):
     assert first.get_box(first.image.read()).tolist() == [0, 0, 60, 40]
 
 
+def test_a_category_counts_whatever_its_letters_case(tmp_path):
+    source = _write_set(
+        tmp_path,
+        [_box(0, [1, 2, 10, 20]), {"image_id": 1, "category_id": 2, "bbox": [1, 1, 5, 5]}],
+        categories=[{"id": 1, "name": "Person"}, {"id": 2, "name": "dog"}],
+    )
+    assert [len(s.persons) for s in load_detection(source, "all").samples] == [1, 0, 0]
+
+
 def test_keypoint_sets_give_the_boxes_of_their_persons_image_by_image():
     found = load_for("detector", "synthetic:16", "train")
     poses = load_for("pose", "synthetic:16", "train")

@@ -159,3 +159,10 @@ def test_a_small_file_of_huge_frames_takes_little_memory(tmp_path, make):
     run = [sys.executable, "-c", BOMB, str(tmp_path / "v.mp4")]
     done = subprocess.run(run, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 500
+
+
+def test_frames_before_an_edit_lists_start_are_not_missing(tmp_path):
+    """They are stored and counted, and FFmpeg does not show them."""
+    reader = VideoReader(write(tmp_path / "v.mp4", [90] * 60))
+    reader.frame_count = 120
+    assert len(read_all(reader)) == 60 and not reader.is_cut_off

@@ -11,6 +11,8 @@ from okdhp_edge.evaluation.average_precision import (
     CROWD_METRIC_NAMES,
     METRIC_NAMES,
     average_precision,
+    average_precision_score,
+    find_images_without_persons,
     read_results,
     to_coco_results,
     write_results,
@@ -156,6 +158,22 @@ def test_a_part_of_a_split_of_a_folder_is_judged_by_that_splits_file(tmp_path):
         average_precision(load(f"coco:{tmp_path}", "train+val"), found)
 
 
+def test_a_false_person_in_an_image_without_any_counts_in_a_whole_file_alone(tmp_path):
+    file = coco_file(tmp_path)
+    content = json.loads(file.read_text())
+    content["images"].append({"id": 8, "file_name": "empty.jpg"})
+    content["annotations"] = content["annotations"][:1]
+    file.write_text(json.dumps(content))
+    poses = load(f"coco:{file}", "all")
+    right = to_coco_results(poses, *_noisy(poses, noise=0))
+    wrong = {**right[0], "image_id": 8, "score": 2.0}
+    assert average_precision(poses, right)["AP"] == 100
+    assert average_precision(poses, [*right, wrong])["AP"] < 100
+    part = load(f"coco:{file}", "all[:1]")
+    assert average_precision(part, [*right, wrong])["AP"] == 100
+    assert set(find_images_without_persons(poses)) == {"empty.jpg"}
+
+
 def test_other_sets_have_no_ap():
     with pytest.raises(DataError, match="needs one COCO annotation file"):
         average_precision(load("synthetic:20", "all"), [])
@@ -206,6 +224,19 @@ def test_crowdposes_numbers_are_its_own_evaluations(tmp_path):
     assert tuple(found) == CROWD_METRIC_NAMES
     np.testing.assert_allclose([round(v / 100, 4) for v in found.values()],
                                np.round(CROWD, 4), atol=1e-9)  # fmt: skip
+
+
+def test_crowdposes_interval_is_of_the_number_beside_it(tmp_path):
+    """Annotated areas are larger than what its protocol takes, and forgive more."""
+    annotations, _ = crowd_files(tmp_path)
+    content = json.loads(annotations.read_text())
+    for annotation in content["annotations"]:
+        annotation["area"] = 1e6
+    annotations.write_text(json.dumps(content))
+    poses = read_annotations(f"coco:{annotations}", "all")
+    xy, scores = _noisy(poses)
+    found = average_precision_score(poses, xy, scores)
+    assert found.low <= found.value <= found.high
 
 
 def test_real_crowdpose_files_are_judged_so(real_data):

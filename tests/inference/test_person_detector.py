@@ -95,3 +95,8 @@ def test_a_real_detector_finds_the_people_of_a_real_video(real_data):
     x, y, w, h = found[0].box
     assert 0.3 * frame.shape[0] < h < 0.8 * frame.shape[0]
     assert 0 <= x < x + w <= frame.shape[1] and y > 0
+
+
+def test_an_image_of_a_single_row_is_an_image(tmp_path):
+    detector = PersonDetector(constant_detector(tmp_path / "d.onnx", yolox_rows([])))
+    assert detector(np.zeros((1, 1400, 3), np.uint8)) == []

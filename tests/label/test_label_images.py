@@ -154,6 +154,14 @@ def test_near_duplicates_and_pictures_to_be_judged_on_are_left_out(options, pict
     kept = label(replace(options, duplicates=3, exclude=[held_out]))
     fewer = {i["file_name"] for i in json.loads(kept.file.read_text())["images"]}
     assert names - fewer == {"pictures/b.png"}
+    # A COCO file that `data label` did not write says so too, and is read before anything is done.
+    (held_out / "test.json").write_text(
+        json.dumps(
+            {"images": [{"id": 1, "file_name": "x.png"}], "annotations": [], "categories": []}
+        )
+    )
+    by_file = label(replace(options, duplicates=3, exclude=[held_out / "test.json"]))
+    assert {i["file_name"] for i in json.loads(by_file.file.read_text())["images"]} == fewer
 
 
 def test_frames_of_a_video_are_kept_as_pictures(options, tmp_path):

@@ -53,6 +53,15 @@ def _one_node(operator, **attributes):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
 
 
+def test_old_bounds_are_read_and_what_it_cannot_do_is_refused():
+    x = torch.linspace(-3, 9, 128).reshape(1, 2, 8, 8)
+    clipped = OnnxModule(_one_node("Clip", min=0.0, max=6.0), "y")(x)
+    assert torch.equal(clipped, x.clamp(0, 6))
+    for attributes in ({"ceil_mode": 1}, {"auto_pad": "SAME_UPPER"}, {"dilations": [2, 2]}):
+        with pytest.raises(UnknownOperatorError, match="MaxPool with"):
+            OnnxModule(_one_node("MaxPool", kernel_shape=[2, 2], **attributes), "y")(x)
+
+
 def test_an_operator_it_does_not_know_is_left_to_onnxruntime():
     with pytest.raises(UnknownOperatorError, match="Tan"):
         OnnxModule(_one_node("Tan"), "y")

@@ -126,3 +126,13 @@ def test_other_profiles_of_the_same_export_stay_and_those_of_another_go(exported
     write_card(stale, out / "onnxruntime")
     made("generic")
     assert not (out / "onnxruntime").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [({"profiles": ["generic", "rknn"]}, "rknn"), ({"calibrator": "magic"}, "magic"),
+     ({"keep_float": "("}, "invalid regular expression")],
+)  # fmt: skip
+def test_options_that_name_nothing_are_refused_before_anything_is_exported(option, says):
+    with pytest.raises(ModelError, match=says):
+        QuantizeOptions(data=DATA, **option)

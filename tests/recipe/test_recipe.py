@@ -57,6 +57,13 @@ def test_an_unknown_key_in_the_network_is_named(tmp_path):
         read_recipe(path)
 
 
+def test_a_table_named_as_a_network_is_an_unknown_key(tmp_path):
+    path = write_tiny_recipe(tmp_path)
+    path.write_text(path.read_text() + "[hourglass]\nwidth = 16\n")
+    with pytest.raises(RecipeError, match="unknown key 'hourglass"):
+        read_recipe(path)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [("size = [64, 64]", "size = [64, 65]", "input.size"),

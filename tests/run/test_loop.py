@@ -6,14 +6,19 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 from typing_extensions import override
 
 from okdhp_edge.errors import OutputError, SourceError
+from okdhp_edge.inference.open_detector import NO_DETECTOR
+from okdhp_edge.inference.person_detector import Detection
 from okdhp_edge.inference.pose_estimator import PoseEstimator
+from okdhp_edge.run.assemble import TrackingConfig, assemble
 from okdhp_edge.run.controls import Controls
+from okdhp_edge.run.loop import SourceRun, run_loop
 from okdhp_edge.run.pipeline import STAGES_TO_POSES
 from okdhp_edge.run.reader import FramePolicy
 from okdhp_edge.run.run_statistics import STAGES_AFTER_POSES, WARMUP_FRAMES
@@ -398,3 +403,42 @@ def test_a_switch_of_models_is_told(monkeypatch):
 
     report = run_on([ScriptedSource(60)], first, [_Switches()], controls=controls)[0]
     assert any(flag.startswith("mixed: the model was switched") for flag in report.flags)
+
+
+class _Images(ScriptedSource):
+    continuous = False
+
+
+class _Jumping(FakeBackend):
+    """Joints elsewhere in every frame."""
+
+    def _infer(self, images):
+        self.xy = self.xy + (1 if self.calls % 2 else -1)
+        return super()._infer(images)
+
+
+@pytest.mark.parametrize("kind", [_Images, ScriptedSource])
+def test_images_are_not_smoothed_over_one_another(kind):
+    def find(smooth):
+        sink = Picturing()
+        people = TrackingConfig(mode="one", detector=NO_DETECTOR, smooth=smooth)
+        run_on([kind(6)], _Jumping(), [sink], people=people)
+        return np.stack([result.poses[0].xy for result in sink.seen])
+
+    assert np.allclose(find(smooth=True), find(smooth=False)) == (kind is _Images)
+
+
+def test_images_read_like_a_camera_show_their_people():
+    def find_people(frame):
+        return [Detection(np.array([20.0, 10, 60, 80]), 0.9)]
+
+    find_people.close = lambda: None
+    sink = Picturing()
+    with ExitStack() as closing:
+        source = _Images(5, live=True)
+        pipeline = assemble(
+            [source], FakeBackend(), TrackingConfig(mode="many", detector="given"),
+            FramePolicy(), Controls(), closing, find_people,
+        )  # fmt: skip
+        run_loop(pipeline, [SourceRun(source, [sink])], Controls())
+    assert sink.seen and all(len(result.poses) == 1 for result in sink.seen)

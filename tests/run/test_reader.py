@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from okdhp_edge.errors import SourceError
+from okdhp_edge.run import reader
 from okdhp_edge.run.reader import FramePolicy, FrameReaders
 from tests.helpers.fakes import ScriptedSource
 
@@ -122,3 +123,41 @@ def test_waiting_can_be_called_off():
         assert readers.take(unless=off) is None
         assert time.monotonic() - started < 1
         source.gate.set()
+
+
+class _Stalled(ScriptedSource):
+    """Blocks in a read, as a network that delivers nothing does."""
+
+    def __init__(self):
+        super().__init__(5)
+        self.gate = threading.Event()
+
+    def _next(self):
+        self.gate.wait(20)
+
+
+def test_a_source_is_not_closed_under_a_thread_that_reads_from_it(monkeypatch):
+    monkeypatch.setattr(reader, "_JOIN_TIMEOUT_S", 0.2)
+    stalled, other = _Stalled(), ScriptedSource(3)
+    started = time.monotonic()
+    with FrameReaders([stalled, other]) as readers:
+        assert readers.take().source_index == 1
+    assert time.monotonic() - started < 5
+    assert other.closed and not stalled.closed
+    stalled.gate.set()
+
+
+class _Endless(ScriptedSource):
+    def __init__(self):
+        super().__init__(10**9, live=True)
+
+
+def test_a_lost_camera_is_not_hidden_by_another_that_goes_on():
+    lost = ScriptedSource(3, live=True, error=SourceError("lost", "check the cable"))
+    with (
+        pytest.raises(SourceError, match="lost"),
+        FrameReaders([_Endless(), lost]) as readers,
+    ):
+        for _ in range(2000):
+            readers.take()
+            time.sleep(0.002)

@@ -12,7 +12,7 @@ import pytest
 from okdhp_edge.errors import DataError, OutputError
 from okdhp_edge.system.executors import ProcessExecutor, SerialExecutor, make_executor
 from tests.conftest import REPOSITORY
-from tests.helpers.tasks import add, die, die_once
+from tests.helpers.tasks import add, die, die_at_zero, die_once
 
 EXECUTORS = ["serial", "processes", "ray"]
 
@@ -79,6 +79,14 @@ def test_a_worker_that_dies_costs_an_attempt(tmp_path, work, error):
     executor.close()
     assert sorted(d.task for d in done) == [0, 1]
     assert all(error in d.error and (d.result is None) == bool(error) for d in done)
+
+
+def test_a_task_that_kills_its_worker_takes_no_other_with_it(tmp_path):
+    executor = ProcessExecutor(2)
+    done = {d.task: d for d in executor.run(die_at_zero, tmp_path, range(6))}
+    executor.close()
+    assert "died 3 times" in done[0].error
+    assert [done[i].result for i in range(1, 6)] == [1, 2, 3, 4, 5]
 
 
 def test_workers_of_a_killed_driver_end(tmp_path):

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from okdhp_edge.data.load import load
-from okdhp_edge.errors import DataError, ModelError, OkdhpError, OutputError
+from okdhp_edge.errors import DataError, ModelError, OkdhpError, OutputError, RecipeError
 from okdhp_edge.network.build import build_network
 from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.train.loop import train
@@ -365,6 +365,36 @@ def test_a_set_of_its_own_is_judged_on(tmp_path):
     run = prepare(tiny_recipe(), DATA, options)
     assert len(run.val) == 40 and run.val.split == "all"
     assert len(run.train) == len(load(DATA, "train"))
+
+
+def test_what_it_was_judged_on_is_kept_and_a_resumed_run_is_judged_on_it(tmp_path):
+    options = replace(_options(tmp_path / "m"), val_data="synthetic:24@all")
+    best = train(tiny_recipe(optimizer={"epochs": 1, "batch_size": 16}), DATA, options)
+    assert read_info(best).evaluation_data == "synthetic:24@all"
+    with pytest.raises(OkdhpError, match=r"was evaluated on synthetic:24@all, not on its own val"):
+        train(
+            tiny_recipe(optimizer={"epochs": 1, "batch_size": 16}), DATA,
+            replace(options, val_data=None, resume=True),
+        )  # fmt: skip
+
+
+def test_a_metric_without_labels_is_refused_before_the_first_epoch(tmp_path):
+    with pytest.raises(RecipeError, match="oks cannot be measured"):
+        train(
+            tiny_recipe(metric="oks"), f"lspet:{lspet_folder(tmp_path)}@train", _options(tmp_path)
+        )
+    with pytest.raises(RecipeError, match="needs one COCO annotation file"):
+        train(tiny_recipe(metric="ap"), DATA, _options(tmp_path / "m"))
+    assert not (tmp_path / "m").exists()
+
+
+def test_weights_of_an_earlier_run_are_not_the_result_of_this_one(tmp_path):
+    folder = tmp_path / "m"
+    folder.mkdir()
+    for name in ("best.safetensors", "weights.safetensors"):
+        (folder / name).write_text("of another run")
+    best = train(tiny_recipe(optimizer={"epochs": 1, "batch_size": 16}), DATA, _options(folder))
+    assert read_info(best).epochs_done == 1
 
 
 def test_a_full_disk_is_told_once_and_not_by_the_event_writers_thread(tmp_path, monkeypatch):

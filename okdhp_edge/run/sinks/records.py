@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import sys
 from abc import ABC, abstractmethod
 from contextlib import suppress
@@ -24,6 +25,7 @@ _PERSON_CATEGORY_ID = 1
 _EMPTY_JSON_ARRAY, _CLOSING_BRACKET = b"[]\n", b"\n]\n"
 
 
+_COCO_NAME_PATTERN = re.compile(r"(?:COCO_[a-z]+\d{4}_)?(\d+)", re.ASCII)
 STDOUT_PATH = "-"
 """As a path: write to stdout."""
 
@@ -109,7 +111,8 @@ class JsonSink(RecordSink):
 class CocoSink(RecordSink):
     """A list of detections as COCO's evaluation reads them; a file is a whole list at any time.
 
-    `image_id` is the number in an image's file name, as COCO names its images, else the frame's.
+    `image_id` is the number of an image's file name where that is one or ends in one, as COCO names
+    its images (`COCO_val2014_000000397133.jpg`); else the frame's.
     """
 
     def _begin(self) -> str:
@@ -118,8 +121,8 @@ class CocoSink(RecordSink):
         return "[]\n" if self._ends else ""
 
     def _record(self, frame: Frame, poses: list[Pose]) -> str:
-        stem = Path(frame.name).stem
-        image = int(stem) if stem.isdecimal() else frame.number
+        number = _COCO_NAME_PATTERN.fullmatch(Path(frame.name).stem)
+        image = int(number[1]) if number else frame.number
         text = ""
         for pose in poses:
             keypoints = [

@@ -1,5 +1,6 @@
 """Camera sources, with automatic reconnection."""
 
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -81,9 +82,10 @@ class CameraSource(Source):
         image = self._read()
         if image is None and self._number == 0:
             raise SourceError(f"{self.name} delivers no frames", self._remedy())
-        pause, waited = _MIN_RECONNECT_PAUSE_S, 0.0
+        # By the clock: opening a camera that is not there takes seconds each time.
+        pause, deadline = _MIN_RECONNECT_PAUSE_S, time.monotonic() + self._patience_s
         while image is None:
-            if waited >= self._patience_s:
+            if time.monotonic() >= deadline:
                 raise SourceError(
                     f"{self.name} stopped delivering frames and did not recover within "
                     f"{self._patience_s:.0f} s",
@@ -91,7 +93,6 @@ class CameraSource(Source):
                 )
             if self._stopped.wait(pause):
                 return None
-            waited += pause
             pause = min(2 * pause, _MAX_RECONNECT_PAUSE_S)
             image = self._reopen()
         return image

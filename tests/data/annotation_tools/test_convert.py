@@ -161,6 +161,31 @@ def test_cvat_points_of_a_group_are_one_person(tmp_path: Path) -> None:
     assert boxes[0] == [2, 3, 20, 40]
 
 
+def test_cvat_points_without_a_group_take_a_box_that_is_alone(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png")
+    person = '<box label="person" xtl="2" ytl="3" xbr="22" ybr="43"/>'
+    for boxes, has_box in ((person, True), (person + person.replace("person", "car"), False)):
+        (tmp_path / "annotations.xml").write_text(
+            f'<annotations><image id="0" name="a.png" width="64" height="48">{boxes}'
+            '<points label="nose" points="5.5,6.5"/></image></annotations>'
+        )
+        found = import_annotations(tmp_path, tmp_path / "set.json")
+        (sample,) = load(f"coco:{found.file}", "all").samples
+        assert (sample.box.tolist() == [2, 3, 20, 40]) == has_box
+
+
+def test_yolo_images_of_one_name_in_several_splits_are_all_there(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write_image(tmp_path / split / "images" / "0001.jpg")
+        (tmp_path / split / "labels").mkdir()
+        (tmp_path / split / "labels" / "0001.txt").write_text("0 .5 .5 .5 .5 .25 .25 2\n")
+    (tmp_path / "data.yaml").write_text(
+        "path: .\ntrain: train/images\nval: val/images\nkpt_shape: [1, 3]\nnames: {0: person}\n"
+    )
+    found = import_annotations(tmp_path, tmp_path / "set.json")
+    assert len(load(f"coco:{found.file}", "all")) == 2
+
+
 def test_supervisely_graphs_take_the_rectangle_bound_to_them(tmp_path: Path) -> None:
     nodes = {"u1": {"label": "nose", "loc": [0, 0]}, "u2": {"label": "left hip", "loc": [0, 0]},
              "u3": {"label": "right hip", "loc": [0, 0]}}  # fmt: skip

@@ -272,3 +272,17 @@ def test_poses_carry_their_box_and_the_detectors_score():
     record = pose.to_dict()
     assert record["box_score"] == 0.9
     assert len(record["box"]) == 4
+
+
+def test_no_more_people_are_followed_than_wanted():
+    rng = np.random.default_rng(0)
+    people = _People(A, B, C)
+    tracker = MultiPersonTracker(
+        PoseEstimator(FakeBackend(), StageClock()),
+        DetectionScheduler(people, background=False),
+        1,
+        max_people=2,
+    )
+    for _ in range(20):  # whose box is larger changes with every frame
+        people.boxes = [np.array(box) * (1, 1, *rng.uniform(0.5, 1.5, 2)) for box in (A, B, C)]
+        assert len(tracker.update(FRAME)) <= 2

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import onnx
 import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
 
 from okdhp_edge.backends.registry import get_profile
 from okdhp_edge.quantize.graph.onnx_qdq import write_qdq
@@ -57,3 +58,24 @@ def test_what_is_not_int8_is_fp16_but_for_what_goes_in_and_out(exported, tmp_pat
     after = ort.InferenceSession(str(path), options).run(None, {"image": crop})[0]
     noise = np.square(after - before).sum() / np.square(before).sum()
     assert noise < 1e-3  # 30 dB; freed sums are even finer than before
+
+
+def test_every_sum_is_freed_however_the_nodes_are_ordered():
+    """Parallel branches: the pairs of one sum stand right behind another sum."""
+    nodes, inputs = [], ["x"]
+    nodes.append(helper.make_node("Relu", ["x"], ["skip"]))
+    for i in range(4):
+        nodes.append(helper.make_node("Conv", ["x", "w"], [f"c{i}"]))
+        nodes.append(helper.make_node("QuantizeLinear", [f"c{i}", "s"], [f"q{i}"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"q{i}", "s"], [f"d{i}"]))
+    nodes += [helper.make_node("Add", [f"d{i}", "skip"], [f"y{i}"]) for i in range(4)]
+    values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+              for name in (*inputs, *(f"y{i}" for i in range(4)))}  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "g", [values["x"]], [values[f"y{i}"] for i in range(4)],
+        [numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "w"),
+         numpy_helper.from_array(np.float32(1), "s")],
+    )  # fmt: skip
+    free_residuals(graph)
+    adds = [list(node.input) for node in graph.node if node.op_type == "Add"]
+    assert adds == [[f"c{i}", "skip"] for i in range(4)]

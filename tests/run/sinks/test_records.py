@@ -141,3 +141,14 @@ def test_a_full_disk_while_writing_poses_is_one_line(kind):
     with pytest.raises(OutputError, match="No space left") as caught:
         write()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_id"),
+    [("000000000785.jpg", 785), ("COCO_val2014_000000397133.jpg", 397133), ("day1.jpg", 7)],
+)
+def test_an_image_is_called_by_its_number_as_coco_does(tmp_path, name, image_id):
+    sink = CocoSink(tmp_path / "p")
+    sink.write(frame_result(7, [POSE], name=name), None)
+    sink.close(success=True)
+    assert json.loads((tmp_path / "p").read_text())[0]["image_id"] == image_id

@@ -144,3 +144,11 @@ def test_any_rate_can_be_saved(tmp_path, fps):
         sink.write(frame_result(number), IMAGE)
     sink.close(success=True)
     assert len(_playable(tmp_path / "v.mp4")) == 3
+
+
+def test_an_input_of_the_hidden_files_kind_of_name_is_not_written_over(tmp_path):
+    (tmp_path / ".v.mp4").write_bytes(b"input")
+    sink = VideoSink(tmp_path / "v.mp4", 25.0)
+    sink.write(frame_result(0), np.zeros((48, 64, 3), np.uint8))
+    sink.close(success=True)
+    assert (tmp_path / ".v.mp4").read_bytes() == b"input"
