@@ -379,7 +379,7 @@ def test_what_it_was_judged_on_is_kept_and_a_resumed_run_is_judged_on_it(tmp_pat
 
 
 def test_a_metric_without_labels_is_refused_before_the_first_epoch(tmp_path):
-    with pytest.raises(RecipeError, match="oks cannot be measured"):
+    with pytest.raises(RecipeError, match="can be evaluated by oks; set `metric` in the recipe"):
         train(
             tiny_recipe(metric="oks"), f"lspet:{lspet_folder(tmp_path)}@train", _options(tmp_path)
         )
