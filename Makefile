@@ -13,7 +13,7 @@ TEST := .venv/.test
 .PHONY: help setup demo lint check test slow docs fresh lowest constraints bench fuzz soak targets gpu clean
 
 help:
-	@echo "make demo   train, export, quantize and run on synthetic people (under 10 minutes)"
+	@echo "make demo   train, export, quantize and run on synthetic people (about 3 minutes)"
 	@echo "make test   lint, types, import contracts and all tests"
 	@echo "make check  the same without the slow tests"
 	@echo "make docs   the documentation, into build/docs"

@@ -2,7 +2,7 @@
 
 A CPU wants unsigned, asymmetric activations: u8s8 runs at twice float's speed with VNNI, where
 s8s8 is slower than float on x86. Without VNNI pairs of its products are added in 16 bits, so that
-the weights have to keep clear of that (`quantize/graph/saturation.py`): on whichever CPU the file
+the weights have to keep clear of that (`network/weight_scales.py`): on whichever CPU the file
 was made, since it may run on another. TensorRT refuses any zero-point but 0 and any int32 bias, and
 quantizes the inputs of convolutions, not their outputs. NPUs want one scale per tensor.
 """

@@ -16,7 +16,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for model and video.")] = Path("models/demo"),
     backend: Annotated[str, typer.Option(help="Backend that runs the INT8 model.")] = "auto",
 ) -> None:
-    """Train, export, quantize and run in one go: about five minutes on two cores."""
+    """Train, export, quantize and run in one go: about three minutes on two cores."""
     say("1/3 train: two branches and their ensemble, on synthetic people")
     train(out=out)
     say("2/3 export the best branch and quantize it for three runtimes")

@@ -234,9 +234,11 @@ class QuantizerPlacement(NamedTuple):
         per_channel: one scale for each output channel of a weight, else one for all.
         sums: whether the outputs of additions are quantized too.
         fused: whether an addition takes one convolution's output as it is, which alone it reads.
+        saturation_free: whether weights have steps at which no pair of products leaves 16 bits.
     """
 
     signed: bool = False
     per_channel: bool = True
     sums: bool = True
     fused: bool = False
+    saturation_free: bool = False

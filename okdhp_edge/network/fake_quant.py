@@ -144,13 +144,20 @@ def _convolve(
     bias: Tensor | None,
     geometry: tuple[Any, ...],
     norm: tuple[Tensor, Tensor, Tensor, Tensor, float] | None,
-    per_channel: bool | None,
+    rounding: tuple[bool, bool] | None,
 ) -> Tensor:
-    """A convolution with its batch norm folded in; None for `per_channel` leaves it float."""
+    """A convolution with its batch norm folded in.
+
+    Args:
+        rounding: of the weights, `per_channel` and `saturation_free`; None leaves them float.
+    """
     if norm is not None:
         weight, bias = fold_batch_norm(weight, bias, norm)
-    if per_channel is not None:
-        weight = fake_quantize_weight(weight, per_channel=per_channel)
+    if rounding is not None:
+        per_channel, saturation_free = rounding
+        weight = fake_quantize_weight(
+            weight, per_channel=per_channel, saturation_free=saturation_free
+        )
     return F.conv2d(x, weight, bias, *geometry)
 
 
@@ -176,7 +183,8 @@ class _Insertion:
         *convolutions, head = self._find_nodes(aten.conv2d.default)
         for number, node in enumerate(convolutions):
             self._quantize_input(node, 0, QuantizationPoint("conv", number, 0))
-            self._replace(node, self._branch.placement.per_channel)
+            placement = self._branch.placement
+            self._replace(node, (placement.per_channel, placement.saturation_free))
         self._replace(head, None)
         self._graph.eliminate_dead_code()
         self._graph.lint()
@@ -228,7 +236,7 @@ class _Insertion:
         self._branch.sites[number].append(site)
         return node
 
-    def _replace(self, node: fx.Node, per_channel: bool | None) -> None:
+    def _replace(self, node: fx.Node, rounding: tuple[bool, bool] | None) -> None:
         x, weight, *rest = node.args
         bias, geometry = (rest[0], tuple(rest[1:])) if rest else (None, ())
         norm = _find_norm_after(node)
@@ -236,7 +244,7 @@ class _Insertion:
         settings = (*norm.args[1:5], norm.args[7]) if norm else None
         with self._graph.inserting_after(last):
             new = self._graph.call_function(
-                _convolve, (x, weight, bias, geometry, settings, per_channel)
+                _convolve, (x, weight, bias, geometry, settings, rounding)
             )
         last.replace_all_uses_with(new)
         if norm:

@@ -7,6 +7,8 @@ folded in.
 import torch
 from torch import Tensor, nn
 
+from okdhp_edge.network.weight_scales import compute_weight_scales
+
 _MAX_INT8_LEVEL = 127
 _MIN_SCALE = 1e-8
 
@@ -61,15 +63,15 @@ class ActivationQuantizer(nn.Module):
         return rounded
 
 
-def fake_quantize_weight(weight_OIHW: Tensor, *, per_channel: bool) -> Tensor:
-    """Symmetric int8, one scale for each output channel or one for all."""
-    flat = weight_OIHW.detach().abs().flatten(1)
-    if not per_channel:
-        scale = (flat.max() / _MAX_INT8_LEVEL).clamp_min(_MIN_SCALE)
-        return torch.fake_quantize_per_tensor_affine(
-            weight_OIHW, float(scale), 0, -_MAX_INT8_LEVEL, _MAX_INT8_LEVEL
-        )
-    scale = (flat.amax(dim=1) / _MAX_INT8_LEVEL).clamp_min(_MIN_SCALE)
+def fake_quantize_weight(
+    weight_OIHW: Tensor, *, per_channel: bool, saturation_free: bool = False
+) -> Tensor:
+    """Symmetric int8 with the scales that the exported file will have."""
+    scales = compute_weight_scales(
+        weight_OIHW.detach().float().cpu().numpy(), per_channel=per_channel,
+        saturation_free=saturation_free,
+    )  # fmt: skip
+    scale = torch.from_numpy(scales).to(weight_OIHW.device).clamp_min(_MIN_SCALE)
     zero = torch.zeros_like(scale, dtype=torch.int32)
     return torch.fake_quantize_per_channel_affine(
         weight_OIHW, scale, zero, 0, -_MAX_INT8_LEVEL, _MAX_INT8_LEVEL

@@ -214,7 +214,9 @@ class QuantizationTable(StrictTable):
         wanted = get_profile(self.profile)
         if wanted.strongly_typed:
             return QuantizerPlacement(signed=True, sums=False, fused=True)
-        return QuantizerPlacement(per_channel=wanted.per_channel)
+        return QuantizerPlacement(
+            per_channel=wanted.per_channel, saturation_free=wanted.saturation_free
+        )
 
 
 class MethodEntry(NamedTuple):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from okdhp_edge.network.quantizer import ActivationQuantizer, fake_quantize_weight, fold_batch_norm
+from okdhp_edge.network.weight_scales import compute_weight_scales, quantize_weight
 
 
 @pytest.mark.parametrize(("signed", "low", "high"), [(False, 0, 255), (True, -127, 127)])
@@ -48,6 +49,16 @@ def test_weights_are_rounded_as_the_exporter_will(per_channel):
     expected = np.round(flat / scale) * scale
     got = fake_quantize_weight(weight, per_channel=per_channel).numpy().reshape(5, -1)
     np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_weights_that_could_saturate_are_rounded_in_the_steps_of_the_file():
+    weight = torch.full((2, 4, 3, 3), 0.5)  # neighbours of 127 steps each
+    weight[1, ::2] = 0
+    got = fake_quantize_weight(weight, per_channel=True, saturation_free=True).numpy()
+    scale = compute_weight_scales(weight.numpy(), per_channel=True, saturation_free=True)
+    expected = quantize_weight(weight.numpy(), scale) * scale[:, None, None, None]
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    assert scale[0] > 1.9 * scale[1]
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from okdhp_edge.backends.int8_profile import Int8Profile
-from okdhp_edge.quantize.graph.weight_scales import compute_weight_scales, quantize_weight
+from okdhp_edge.network.weight_scales import compute_weight_scales, quantize_weight
 from okdhp_edge.quantize.ranges.observe import StatisticsByTensor
 
 

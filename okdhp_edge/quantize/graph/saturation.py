@@ -1,17 +1,6 @@
-"""Weights that cannot saturate on a CPU without VNNI, whatever the activations are.
+"""Which layers of a Q/DQ file can saturate on a CPU without VNNI; why, `network/weight_scales.py`
+says."""
 
-x86 without VNNI multiplies u8 activations by s8 weights with `vpmaddubsw`, which adds the products
-of two neighbours in 16 bits and saturates. The pair (w0, w1) is safe for every pair of activations
-in 0..255 if its positive weights add up to at most 128 and its negative ones to at least -128:
-255 * 128 = 32640 fits, 255 * 129 = 32895 does not.
-
-Which weights are neighbours is the kernel's choice. oneDNN (OpenVINO) pairs the input channels 2k
-and 2k + 1 of one kernel position; MLAS (ONNX Runtime) pairs consecutive values of a filter that is
-unrolled rows first and channels last, which is the same where the channels are even. Both are
-looked at. Depthwise filters have no neighbours: their kernels multiply in 32 bits.
-"""
-
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,33 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-MAX_WEIGHT_LEVEL = 127
-MAX_PAIR_SUM = 128
-
-
-def compute_pair_sums(weight_OIHW: NDArray[np.integer]) -> NDArray[np.int64]:
-    """(O,) the largest sum of one sign's weights in any pair of neighbours, by output channel."""
-    worst = np.zeros(len(weight_OIHW), dtype=np.int64)
-    if weight_OIHW.shape[1] == 1:
-        return worst
-    for first, second in _iterate_pairs(weight_OIHW.astype(np.int64)):
-        positive = np.maximum(first, 0) + np.maximum(second, 0)
-        negative = np.maximum(-first, 0) + np.maximum(-second, 0)
-        sums = np.maximum(positive, negative).reshape(len(worst), -1).max(axis=1)
-        worst = np.maximum(worst, sums)
-    return worst
-
-
-def _iterate_pairs(
-    weight_OIHW: NDArray[np.int64],
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    odd = weight_OIHW.shape[1] % 2
-    channels = np.pad(weight_OIHW, ((0, 0), (0, odd), (0, 0), (0, 0)))
-    yield channels[:, ::2], channels[:, 1::2]
-    if odd:
-        unrolled = weight_OIHW.transpose(0, 2, 3, 1).reshape(len(weight_OIHW), -1)
-        unrolled = np.pad(unrolled, ((0, 0), (0, unrolled.shape[1] % 2)))
-        yield unrolled[:, ::2], unrolled[:, 1::2]
+from okdhp_edge.network.weight_scales import MAX_PAIR_SUM, MAX_WEIGHT_LEVEL, compute_pair_sums
 
 
 class Saturation(NamedTuple):

@@ -7,13 +7,14 @@ from hypothesis.extra import numpy as hnp
 from onnx import numpy_helper
 
 from okdhp_edge.artifacts.card import read_card
-from okdhp_edge.quantize.graph.saturation import (
+from okdhp_edge.network.weight_scales import (
     MAX_PAIR_SUM,
     MAX_WEIGHT_LEVEL,
-    analyze_saturation,
     compute_pair_sums,
+    compute_weight_scales,
+    quantize_weight,
 )
-from okdhp_edge.quantize.graph.weight_scales import compute_weight_scales, quantize_weight
+from okdhp_edge.quantize.graph.saturation import analyze_saturation
 
 FILTERS = st.tuples(st.integers(1, 3), st.integers(2, 7), st.just(3), st.just(3)).flatmap(
     lambda shape: hnp.arrays(np.int8, shape, elements=st.integers(-127, 127))
