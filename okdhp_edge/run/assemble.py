@@ -191,9 +191,10 @@ def assemble(
     """
     people = people.resolve(backend.card)
     estimator = PoseEstimator(backend, StageClock())
-    # A search for one person looks at many boxes at once too; a file can wait for that.
+    # Of a camera no frame should wait until a batch size is compiled. A file can, and saves the
+    # time and memory of sizes that it does not need.
     live = any(policy.drops_frames(source) for source in sources)
-    estimator.warm_up(MAX_WARMUP_BATCH_SIZE if live or people.mode == "many" else 1)
+    estimator.warm_up(MAX_WARMUP_BATCH_SIZE if live else 1)
     trackers = []
     for source in sources:
         # A detection in the background answers for a later frame of the same scene.
