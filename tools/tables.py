@@ -30,6 +30,16 @@ _PEERS = {
     "large FP32, onnxruntime": "large f32, ONNX Runtime",
 }
 
+_FRONT = (
+    ("MoveNet Lightning INT8", "MoveNet Lightning INT8", ""),
+    ("MoveNet Thunder f32", "MoveNet Thunder f32, 256x256", ""),
+    ("YOLOv8n-pose INT8", "", "YOLOv8n-pose INT8, 640x640"),
+    ("**lite** INT8", "lite INT8, openvino", "lite INT8, person"),
+    ("**full** INT8", "full INT8, openvino", "full INT8, person"),
+    ("**large** f32", "large FP32, openvino", "large f32, person"),
+)
+"""A model's label, and its names in `peers.json` and in `end_to_end.json`."""
+
 
 def read(name: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((RESULTS / name).read_text(encoding="utf-8"))
@@ -58,6 +68,29 @@ def peers() -> str:
             f"{row['scores']['joint_auroc']:.2f}", f"{row['scores']['somebody_auroc']:.3f}",
             f"{row['latency_ms']['infer']['p50']:.2f}", f"{row['latency_over_the_peers']:.2f}",
         ) for label, row in ((label, rows[name]) for name, label in _PEERS.items())],
+    )  # fmt: skip
+
+
+def front() -> str:
+    """The two tables in a row a model: labelled boxes of `peers.json`, whole images of
+    `end_to_end.json`."""
+    boxes = {row["name"]: row for row in read("peers.json")["rows"]}
+    whole = {row["name"]: row for row in read("end_to_end.json")["rows"]}
+    rows = []
+    for label, name, found in _FRONT:
+        in_boxes, in_image = boxes.get(name), whole.get(found)
+        rows.append((
+            label,
+            f"{in_boxes['coco']['AP'][0]:.1f}" if in_boxes else "-",
+            f"{in_boxes['lspet']['pck@0.2'][0]:.1f}" if in_boxes else "-",
+            f"{in_boxes['latency_ms']['infer']['p50']:.1f}" if in_boxes else "-",
+            f"{in_image['ap']['AP']:.1f}" if in_image else "-",
+            f"{in_image['ms']['three']:.1f}" if in_image else "-",
+        ))  # fmt: skip
+    return table(
+        ("", "COCO AP, labelled boxes", "PCK@0.2, LSPET `test`", "ms per person",
+         "COCO AP, whole images", "ms per image of three people"),
+        rows,
     )  # fmt: skip
 
 
@@ -302,7 +335,7 @@ def archive() -> str:
 
 def main() -> None:
     makers = {
-        "peers": peers, "against-float": against_float, "targets": targets, "fresh": fresh,
+        "front": front, "peers": peers, "against-float": against_float, "targets": targets, "fresh": fresh,
         "reliability": reliability, "start": start, "end-to-end": end_to_end,
         "detectors": detectors, "finetuning": finetuning, "tracking": tracking, "batch": batch,
         "archive": archive, "instructions": instructions,
