@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -127,7 +128,10 @@ def pythons_here() -> list[str]:
     found: dict[tuple[int, int], str] = {}
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     for minor in range(11, 15):
-        builds = sorted(pyenv.glob(f"3.{minor}.*/bin/python"))
+        builds = sorted(
+            pyenv.glob(f"3.{minor}.*/bin/python"),
+            key=lambda path: [int(n) for n in re.findall(r"\d+", path.parts[-3])],
+        )
         python = str(builds[-1]) if builds else shutil.which(f"python3.{minor}")
         if python:
             found[3, minor] = python

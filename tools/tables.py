@@ -83,7 +83,7 @@ def front() -> str:
             label,
             f"{in_boxes['coco']['AP'][0]:.1f}" if in_boxes else "-",
             f"{in_boxes['lspet']['pck@0.2'][0]:.1f}" if in_boxes else "-",
-            f"{in_boxes['latency_ms']['infer']['p50']:.1f}" if in_boxes else "-",
+            f"{in_boxes['latency_ms']['person']['p50']:.1f}" if in_boxes else "-",
             f"{in_image['ap']['AP']:.1f}" if in_image else "-",
             f"{in_image['ms']['three']:.1f}" if in_image else "-",
         ))  # fmt: skip
@@ -335,7 +335,8 @@ def archive() -> str:
 
 def main() -> None:
     makers = {
-        "front": front, "peers": peers, "against-float": against_float, "targets": targets, "fresh": fresh,
+        "front": front, "peers": peers, "against-float": against_float, "targets": targets,
+        "fresh": fresh,
         "reliability": reliability, "start": start, "end-to-end": end_to_end,
         "detectors": detectors, "finetuning": finetuning, "tracking": tracking, "batch": batch,
         "archive": archive, "instructions": instructions,

@@ -27,11 +27,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR, SHIPPED_FLOAT_MODELS, SHIPPED_MODELS
+from okdhp_edge.backends.openvino import make_settings
 from okdhp_edge.backends.selection import load_backend
+from okdhp_edge.data.coco_layout import get_file_name
+from okdhp_edge.data.coco_truth import read_coco_truth
 from okdhp_edge.data.detection import DetectionSample, load_detection
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseDataset
-from okdhp_edge.evaluation.average_precision import average_precision, read_image_ids
+from okdhp_edge.evaluation.average_precision import (
+    average_precision,
+    find_images_without_persons,
+    resolve_annotation_file,
+)
 from okdhp_edge.inference.open_detector import Detector, open_detector
 from okdhp_edge.inference.person_detector import Detection
 from okdhp_edge.inference.pose_estimator import PoseEstimator
@@ -93,8 +100,8 @@ def make_yolo(folder: Path, threads: int) -> Contender:
     import openvino as ov
 
     core = ov.Core()
-    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    compiled = core.compile_model(next(folder.glob("*.xml")), "CPU", options)
+    settings = make_settings("int8", threads)  # those of our own models
+    compiled = core.compile_model(next(folder.glob("*.xml")), "CPU", settings)
 
     def find(image: Image, unlikely: bool) -> list[Person]:
         height, width = image.shape[:2]
@@ -122,13 +129,15 @@ def make_yolo(folder: Path, threads: int) -> Contender:
 
 def measure_ap(contender: Contender, poses: PoseDataset) -> dict[str, float]:
     """COCO's numbers over all images."""
-    ids = read_image_ids(poses)
-    images = {s.image_name: s for s in poses.samples}
+    truth = read_coco_truth(resolve_annotation_file(poses))
+    ids = {get_file_name(image): image["id"] for image in truth["images"]}
+    images = {s.image_name: s.image for s in poses.samples} | find_images_without_persons(poses)
     results = [
-        {"image_id": ids[name], "category_id": 1, "score": person.score,
+        {"image_id": ids[name], "category_id": truth["categories"][0]["id"],
+         "score": person.score,
          "keypoints": [round(float(v), 3) for v in person.keypoints.ravel()]}
-        for name, sample in images.items()
-        for person in contender.find(sample.image.read(), True)
+        for name, image in images.items()
+        for person in contender.find(image.read(), True)
     ]  # fmt: skip
     return average_precision(poses, results)
 

@@ -41,7 +41,8 @@ MANY = 500
 def starts(persons: int) -> dict[str, Recipe]:
     tuned = make_finetuning_recipe("lite", persons, METRIC)
     optimizer = tuned.optimizer.model_copy(update={"lr": FROM_IMAGENET_LR, "patience": None})
-    anew = {"start": None, "freeze": FreezeTable(), "optimizer": optimizer}
+    network = tuned.network.model_copy(update={"encoder_weights": "imagenet"})
+    anew = {"start": None, "freeze": FreezeTable(), "optimizer": optimizer, "network": network}
     return {"lite": tuned, "imagenet": tuned.model_copy(update=anew)}
 
 

@@ -182,7 +182,9 @@ class Ours:
 def persons(source: str, split: str) -> PoseDataset:
     """With the common joints, in boxes round whatever joints are labelled."""
     poses = load(source, split)
-    shown = [_boxed(s) for s in poses.samples if s.labelled.sum() >= FEWEST_JOINTS]
+    common = poses.with_skeleton(COMMON)
+    enough = {s.id for s in common.samples if s.labelled.sum() >= FEWEST_JOINTS}
+    shown = [_boxed(s) for s in poses.samples if s.id in enough]
     return replace(poses, samples=shown).with_skeleton(COMMON)
 
 

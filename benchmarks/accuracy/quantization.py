@@ -19,7 +19,7 @@ import typer
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.registry import get_profile, list_profiles, open_backend
-from okdhp_edge.data.load import load
+from okdhp_edge.data.load import load, split_off_suffix
 from okdhp_edge.data.sample import PoseDataset, list_kinds
 from okdhp_edge.evaluation.evaluate import predict_joints
 from okdhp_edge.evaluation.paired import Hits, compute_gain, count_hits
@@ -58,6 +58,7 @@ def main(
     fp32 = export_branch(checkpoint, ExportOptions(out=folder, data=data))
     options = QuantizeOptions(data=data, calibration=calibration)
     inputs, test = prepare_quantization_inputs(fp32, options), load(data, "test")
+    test = test.with_skeleton(inputs.card.skeleton.skeleton())
     reference = _hits(fp32, "onnxruntime", test)
     rows = []
     for name in profiles.split(","):
@@ -75,9 +76,10 @@ def main(
                 "high": round(against.high, 2),
             })  # fmt: skip
             print(f"{name:12} {how:34} val {-drop:+.2f}  test {against}", flush=True)
+    suffix = split_off_suffix(data)[1]
     content = {
         "command": "python benchmarks/accuracy/quantization.py CHECKPOINT "
-        f"--data {list_kinds(data)}:PATH "
+        f"--data {list_kinds(data)}:PATH{'@' + suffix if suffix else ''} "
         f"--calibration {calibration} --epochs {epochs} --train-split '{train_split}' "
         f"--profiles {profiles} --trained {trained} --calibrators {calibrators}",
         "model": facts.recipe.name, "float_test": reference.pck,

@@ -179,7 +179,7 @@ def main() -> None:
     )
     record = {
         "command": f"python benchmarks/accuracy/slices.py --model {asked.model} --data "
-        f"{list_kinds(poses.source)}:PATH",
+        f"{list_kinds(poses.source)}:PATH@{poses.split}",
         "model": f"{card.name} {card.files[card.model_file][:12]}", "machine": describe_machine(),
         "slices": rows, "by_joint": by_joint,
     }  # fmt: skip

@@ -164,7 +164,7 @@ def students(lines: list[Line]) -> list[Line]:
     def read_input_spec(line: Line) -> InputSpec:
         return Recipe.model_validate(read_recorded_recipe(line.runs[0])).input_spec()
 
-    (baseline,) = [read_input_spec(line) for line in lines if line.name == BASELINE]
+    baseline = next((read_input_spec(line) for line in lines if line.name == BASELINE), None)
     return [line for line in lines if line.gain is not None and read_input_spec(line) == baseline]
 
 

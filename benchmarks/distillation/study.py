@@ -26,7 +26,7 @@ import torch
 import typer
 
 from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseDataset
+from okdhp_edge.data.sample import PoseDataset, list_kinds
 from okdhp_edge.evaluation.evaluate import predict_joints
 from okdhp_edge.evaluation.paired import THRESHOLD, count_hits
 from okdhp_edge.network.build import build_network, count_macs
@@ -112,6 +112,10 @@ def run(
         named = recipe_of(study, row, seed, Path("RUNS"))
         recorded = named.model_dump(mode="json", exclude_defaults=True)
         known = [r for r in _read(result) if _is(r, study, row, seed)]
+        # Runs of before this was recorded have no such key.
+        same_data = [r for r in known if r.get("data", list_kinds(data)) == list_kinds(data)]
+        if len(same_data) < len(known):
+            raise SystemExit(f"{row.name} is recorded on {known[0]['data']}: use another --result")
         if any(read_recorded_recipe(r) == recorded for r in known):
             continue
         out = runs / study.name / row.name / str(seed)
@@ -125,7 +129,7 @@ def run(
         seconds = None if resumed else time.perf_counter() - started
         found = _evaluated_report(best, report) | {
             "study": study.name, "row": row.name, "title": row.title, "seed": seed,
-            "report": study.report_split, "seconds": seconds,
+            "report": study.report_split, "seconds": seconds, "data": list_kinds(data),
             "last_epoch": _last_row(out / "metrics.csv"), "recipe": recorded,
         }  # fmt: skip
         _keep(result, found, study, row, seed)

@@ -11,7 +11,8 @@ RESULT = Path(__file__).parent.parent / "results" / "reliability.json"
 
 
 def record(part: str, counts: dict[str, Any], path: Path = RESULT) -> None:
-    """Replace one part, and the machine it was measured on; the others stay."""
+    """Replace one part, and note the machine it was measured on; the others stay."""
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    content |= {"machine": describe_machine(), part: counts}
+    machines = content.get("machines", {}) | {part: describe_machine()}
+    content |= {"machines": machines, part: counts}
     write_text(path, json.dumps(content, indent=1) + "\n")

@@ -49,7 +49,11 @@ FRAMES = 150
 
 
 def in_child(work: Callable[[], object], after_s: float | None = None) -> bool:
-    """Run it in a process of its own; True where it ended by itself, well."""
+    """Run it in a process of its own; True where it ended by itself, False where it was killed.
+
+    Raises:
+        RuntimeError: it ended by itself with an error, which is no kill.
+    """
     child = os.fork()
     if child == 0:
         silent = os.open(os.devnull, os.O_WRONLY)
@@ -67,7 +71,9 @@ def in_child(work: Callable[[], object], after_s: float | None = None) -> bool:
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            return os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0
+            if status:
+                raise RuntimeError(f"the stage ended by itself with status {status}")
+            return True
         if end is not None and time.monotonic() > end:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)

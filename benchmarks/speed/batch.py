@@ -308,7 +308,9 @@ def main() -> None:
     words = ["FILE" if "/" in word else word for word in sys.argv[1:]]
     command = " ".join(["python", "benchmarks/speed/batch.py", *words])
     commands = content.get("commands", {}) | {name: command for name in PARTS if name in only}
-    described = {"commands": commands, "machine": describe_machine(), "clips": options.clips,
+    machine = describe_machine()
+    machines = content.get("machines", {}) | {name: machine for name in PARTS if name in only}
+    described = {"commands": commands, "machines": machines, "clips": options.clips,
                  "frames_per_clip": options.frames}  # fmt: skip
     write_text(RESULTS / "batch.json", json.dumps(content | described, indent=1) + "\n")
     print(json.dumps(content))

@@ -137,7 +137,8 @@ def main() -> None:
                 rows.append(row)
                 print(json.dumps(row), flush=True)
     content: dict[str, Any] = {
-        "command": f"python benchmarks/speed/instructions.py --models {' '.join(options.models)}",
+        "command": f"python benchmarks/speed/instructions.py --models {' '.join(options.models)} "
+        f"--runtimes {' '.join(options.runtimes)}",
         "machine": describe_machine(), "cpu": CPU, "unit": "million instructions", "rows": rows,
     }  # fmt: skip
     write_text(RESULT, json.dumps(content, indent=1) + "\n")

@@ -193,6 +193,7 @@ def _card(
         "files": {name: compute_sha256(folder / name)},
         "model_file": name, "branch": 0, "parent_sha256": "",
         "float_sha256": source_sha256, "training_data": "none",
+        "saturation_free": None if profile_ == "float" else get_profile(profile_).saturation_free,
         "terms": "untrained", "command": "", "version": "",
     }), folder)  # fmt: skip
 

@@ -296,17 +296,19 @@ def main() -> None:
             "memory": lambda: memory(opened),
         }
         kept = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+        # Beside each part what it was measured with: another one may be older.
+        circumstances = {
+            "command": " ".join(["python", "benchmarks/speed/loop.py", *sys.argv[1:]]),
+            "video": asked.video.name if asked.video else "synthetic, 640x480",
+            "model": f"{card.name} {card.files[card.model_file][:12]}", "threads": asked.threads,
+            "machine": describe_machine(),
+        }  # fmt: skip
         for name in asked.only or parts:
             print(f"== {name}", file=sys.stderr)
             kept[name] = parts[name]()
-    record = {
-        "command": "python benchmarks/speed/loop.py" + (f" --threads {asked.threads}"),
-        "video": asked.video.name if asked.video else "synthetic, 640x480",
-        "model": f"{card.name} {card.files[card.model_file][:12]}", "threads": asked.threads,
-        "machine": describe_machine(),
-    }  # fmt: skip
-    write_text(RESULT, json.dumps(kept | record, indent=2) + "\n")
-    print(json.dumps(kept | record, indent=2))
+            kept["measured"] = kept.get("measured", {}) | {name: circumstances}
+    write_text(RESULT, json.dumps(kept, indent=2) + "\n")
+    print(json.dumps(kept, indent=2))
 
 
 if __name__ == "__main__":

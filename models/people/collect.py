@@ -135,7 +135,8 @@ def collect(clones: Path, name: str, out: Path) -> int:
     suffixes = PICTURES + CLIPS
     paths = [p for p in tree if p.startswith(source.folders) and p.lower().endswith(suffixes)]
     # A source's folders may repeat a file's name.
-    names = {path: path.replace("/", "__").replace(" ", "_") for path in source.choose(paths)}
+    different = {tree[path]: path for path in source.choose(paths)}.values()
+    names = {path: path.replace("/", "__").replace(" ", "_") for path in different}
     if not names:
         sys.exit(f"{source.repository} at {source.commit} has no pictures; fetch its whole history")
     wanted: dict[str, list[Path]] = {tree[path]: [out / name / f] for path, f in names.items()}

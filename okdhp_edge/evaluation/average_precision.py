@@ -63,9 +63,7 @@ def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
     # It prints to stdout, which belongs to the command's JSON line.
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _index(content)
-        ids = sorted(
-            content["images"][i]["id"] for i in _find_evaluated_images(poses, content)
-        )
+        ids = sorted(content["images"][i]["id"] for i in _find_evaluated_images(poses, content))
         wanted = [r for r in results if r["image_id"] in set(ids)]
         if not wanted:
             raise DataError(

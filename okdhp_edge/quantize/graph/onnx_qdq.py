@@ -20,8 +20,8 @@ from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
 from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.errors import ModelError
-from okdhp_edge.quantize.graph import graph_rewrites
 from okdhp_edge.network.weight_scales import compute_weight_scales
+from okdhp_edge.quantize.graph import graph_rewrites
 from okdhp_edge.quantize.ranges.calibrators import Ranges
 
 

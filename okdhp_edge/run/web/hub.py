@@ -147,10 +147,15 @@ class Hub:
 
 
 def _summarize(recent: list[_RecentFrame]) -> dict[str, Any]:
-    """Rate, age and stages of the last two seconds; of a slower source, of its last two frames."""
-    horizon = time.perf_counter_ns() - _STATISTICS_WINDOW_S * 1e9
-    within = [recent_frame for recent_frame in recent if recent_frame.at_ns >= horizon]
-    recent = within if len(within) >= 2 else recent[-2:]
+    """Rate, age and stages of the last two seconds; of a slower source, of its last two frames,
+    as long as the next one is not overdue."""
+    now = time.perf_counter_ns()
+    within = [frame for frame in recent if frame.at_ns >= now - _STATISTICS_WINDOW_S * 1e9]
+    if len(within) < 2 and len(recent) >= 2:
+        pause_ns = recent[-1].at_ns - recent[-2].at_ns
+        is_overdue = now - recent[-1].at_ns > 2 * max(pause_ns, _STATISTICS_WINDOW_S * 1e9)
+        within = [] if is_overdue else recent[-2:]
+    recent = within
     if len(recent) < 2:
         return {"fps": 0.0, "people": 0, "age_ms": None, "stages_ms": {}}
     span = (recent[-1].at_ns - recent[0].at_ns) / 1e9

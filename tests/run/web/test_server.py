@@ -16,7 +16,7 @@ from okdhp_edge.backends.registry import RuntimeChoice
 from okdhp_edge.errors import OutputError
 from okdhp_edge.inference.tracking.single_person import MIN_JOINT_SCORE
 from okdhp_edge.run.controls import Controls
-from okdhp_edge.run.web.hub import Hub
+from okdhp_edge.run.web.hub import Hub, _RecentFrame, _summarize
 from okdhp_edge.run.web.server import WebServer, parse_address
 from tests.helpers.fakes import FakeBackend, ScriptedSource
 from tests.helpers.running import frame_result, run_on
@@ -407,3 +407,17 @@ def test_deep_nesting_is_a_bad_request(server):
     connection = http.client.HTTPConnection("127.0.0.1", server.address.port, timeout=5)
     connection.request("POST", "/control", "[" * 900, {"Content-Type": "application/json"})
     assert connection.getresponse().status == 400
+
+
+def _summarize_frames(*ages_s):
+    """Of frames so many seconds ago."""
+    now = time.perf_counter_ns()
+    return _summarize([_RecentFrame(now - round(age * 1e9), 10, {}, 3) for age in ages_s])
+
+
+def test_a_slow_source_has_a_rate_and_one_that_ended_has_none():
+    assert _summarize_frames(1.0, 0.5, 0.0)["fps"] == 2
+    slow = _summarize_frames(12.0, 2.0)
+    assert (slow["fps"], slow["people"]) == (0.1, 3)
+    for ages in ((3601.0, 3600.0), (40.0, 30.0), (0.5,), ()):
+        assert (_summarize_frames(*ages)["fps"], _summarize_frames(*ages)["people"]) == (0.0, 0)
