@@ -12,7 +12,14 @@ import pytest
 from okdhp_edge.artifacts.card import compute_sha256, read_card
 from okdhp_edge.artifacts.model_store import get_cache_folder
 from okdhp_edge.backends.base import BackendConfig
-from okdhp_edge.backends.engine import ENGINE_CACHE_FOLDER, PORTABLE, Sidecar, runs_on, write_engine
+from okdhp_edge.backends.engine import (
+    ENGINE_CACHE_FOLDER,
+    PORTABLE,
+    Sidecar,
+    build,
+    runs_on,
+    write_engine,
+)
 from okdhp_edge.backends.tensorrt import TensorRtBackend
 from okdhp_edge.errors import BackendError
 
@@ -174,7 +181,7 @@ def memory(monkeypatch):
 def _install(monkeypatch, trt, cuda):
     import importlib.machinery
 
-    trt.__spec__ = importlib.machinery.ModuleSpec("tensorrt", None)
+    trt.__spec__ = importlib.machinery.ModuleSpec("tensorrt", None, origin="fake")
     for name, module in {"tensorrt": trt, "cuda": types.ModuleType("cuda"),
                          "cuda.bindings": types.ModuleType("cuda.bindings"),
                          "cuda.bindings.runtime": cuda}.items():  # fmt: skip
@@ -345,3 +352,16 @@ def test_an_engine_that_cannot_be_kept_runs_all_the_same(memory, quantized, monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     TensorRtBackend(_request(quantized)).close()
     assert (memory.built, memory.loaded) == (1, 1)
+
+
+def test_an_engine_is_built_without_tf32_and_with_the_files_own_types():
+    """TF32 has 10 bits of mantissa; without the flag TensorRT 10 would choose types itself."""
+    memory, cleared, flags = _Memory(), [], []
+    trt = _fake_tensorrt(memory)
+    trt.BuilderFlag = types.SimpleNamespace(TF32="TF32")
+    trt.NetworkDefinitionCreationFlag = types.SimpleNamespace(STRONGLY_TYPED=3)
+    config = types.SimpleNamespace(clear_flag=cleared.append)
+    trt.Builder.create_builder_config = lambda _: config
+    trt.Builder.create_network = lambda _, wanted: flags.append(wanted)
+    assert build(trt, b"onnx", "model.onnx") == b"plan"
+    assert (cleared, flags) == (["TF32"], [1 << 3])

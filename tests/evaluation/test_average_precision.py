@@ -18,6 +18,7 @@ from okdhp_edge.evaluation.average_precision import (
     write_results,
 )
 from okdhp_edge.evaluation.evaluate import score
+from okdhp_edge.pose.skeleton import Skeleton
 from tests.helpers.made_crowd import crowd_files
 from tests.helpers.made_data import coco_file, picture
 
@@ -264,3 +265,10 @@ def test_ap_needs_a_coco_file():
     poses = load("synthetic:12", "all")
     with pytest.raises(DataError, match="needs one COCO annotation file"):
         score(poses, np.stack([s.xy for s in poses.samples]), "ap")
+
+
+def test_joints_in_a_models_own_order_are_put_into_the_files(tmp_path):
+    mine = Skeleton("mine", ("right_fin", "tip", "left_fin"))
+    poses = load(f"coco:{coco_file(tmp_path)}", "all").with_skeleton(mine)
+    truth = np.stack([s.xy for s in poses.samples])
+    assert average_precision_score(poses, truth, np.ones((2, 3))).value == pytest.approx(100)

@@ -1,5 +1,7 @@
 """Each kind of error, made on purpose."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -87,3 +89,15 @@ def test_shares_add_up_and_the_page_holds_the_worst_first(poses):
     assert page.count("data:image/jpeg") == 1
     assert '"id": "a.jpg#1"' in page
     assert "</script><b>" not in page
+
+
+@pytest.mark.parametrize(
+    ("off", "kind"),
+    [(0.56, Kind.GOOD), (0.58, Kind.JITTER), (1.17, Kind.JITTER), (1.18, Kind.MISS)],
+)
+def test_without_an_area_0_53_of_the_box_sets_the_papers_limits(off, kind):
+    """exp(-d^2 / 2) is 0.85 at d = 0.570 and 0.5 at 1.177."""
+    poses = PoseDataset("coco:x", "val", COCO17, [replace(_person(0, 10), area=None)], "oks")
+    xy = np.stack([s.xy for s in poses.samples])
+    xy[0, WRIST, 1] += off * 2 * 0.062 * np.sqrt(0.53 * 100 * 160)
+    assert classify(poses, xy).kind[0, WRIST] == kind

@@ -3,10 +3,12 @@ import pytest
 
 from okdhp_edge.artifacts.card import DecoderSpec
 from okdhp_edge.data.load import load
+from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.evaluation.evaluate import evaluate, make_inference_crop, predict_joints, score
 from okdhp_edge.pose.crop import apply, crop_from_frame, heatmap_from_crop
 from okdhp_edge.pose.heatmap import HeatmapKind, gaussians
+from okdhp_edge.pose.skeleton import MPII16
 from tests.helpers.tiny_models import tiny_recipe
 
 POSES = load("synthetic:96", "val")
@@ -73,3 +75,16 @@ def test_the_crop_is_the_one_that_run_cuts():
     sample, backend = POSES.samples[0], Looking()
     PoseEstimator(backend, StageClock()).estimate(sample.image.read(), sample.box)
     np.testing.assert_array_equal(seen[0], make_inference_crop(sample, backend.card.input, 4).image)
+
+
+def test_pckh_is_by_the_heads_size_without_pelvis_and_thorax():
+    """Of 16 joints 14 count; half of a head of 10 pixels are 5: one of them is 6 off."""
+    truth = np.random.default_rng(0).uniform(0, 100, (1, 16, 2)).astype(np.float32)
+    sample = Sample(
+        "a.jpg#0", None, np.array([0.0, 0, 100, 100]), truth[0], np.ones(16, bool), head_size=10.0
+    )
+    poses = PoseDataset("mpii:x", "val", MPII16, [sample], "pckh@0.5")
+    found = truth.copy()
+    for joint, off in {"pelvis": 500, "thorax": 500, "left_knee": 4.9, "left_wrist": 6}.items():
+        found[0, MPII16.index(joint), 0] += off
+    assert score(poses, found, "pckh@0.5").value == pytest.approx(100 * 13 / 14)

@@ -6,9 +6,11 @@ from okdhp_edge.errors import ModelError
 from okdhp_edge.inference.external_pose_model import (
     VIEWS,
     ExternalPoseModel,
+    View,
     fingerprint,
     read_pose_spec,
 )
+from okdhp_edge.pose.heatmap import gaussians
 from tests.helpers.made_teacher import TOML, dot_teacher, dotted
 
 WHOLE = np.array([0.0, 0, 64, 64])
@@ -173,3 +175,32 @@ def test_a_changed_description_is_another_teacher(tmp_path):
     before = fingerprint(path)
     path.with_suffix(".toml").write_text(TOML + "box_padding = 1.5\n")
     assert fingerprint(path) != before
+
+
+def test_the_mirror_image_exchanges_scores_with_the_sides(tmp_path):
+    toml = TOML.replace('"nose", "tail", "crest"', '"left_hand", "right_hand", "crest"')
+    teacher = ExternalPoseModel(dot_teacher(tmp_path / "t.onnx", toml))
+    # Red, its left hand, is all there is; in the mirror image that is the right one.
+    straight, mirrored = teacher.predict(dotted({"nose": (20, 12)}), WHOLE)
+    assert straight.score[0] > 0.3 > straight.score[1]
+    assert mirrored.score[1] > 0.3 > mirrored.score[0]
+
+
+def test_heatmaps_of_an_upright_input_are_read_upright(tmp_path):
+    """12 x 16 cells of 4 pixels: the cell (9, 2) lies at (37.5, 9.5) of an input of 48 x 64."""
+    more = "size = [48, 64]\nbox_padding = 1\n"
+    teacher = ExternalPoseModel(dot_teacher(tmp_path / "t.onnx", TOML + more))
+    cells = np.array([[9.0, 2.0], [3.0, 13.0], [6.0, 8.0]])
+    teacher._file = lambda _: gaussians(cells, (12, 16), 1.0)[None]
+    found = teacher.predict_view(np.zeros((64, 48, 3), np.uint8), np.array([0.0, 0, 48, 64]))
+    # The box ends half a pixel beyond the last pixel's middle, so the crop lies half a pixel off.
+    np.testing.assert_allclose(found.xy, 4 * cells + 2, atol=0.01)
+
+
+def test_a_teacher_sees_a_box_as_much_larger_as_its_description_says(tmp_path):
+    """Twice 64 pixels in 64; a view's padding is a multiple of that."""
+    teacher = ExternalPoseModel(dot_teacher(tmp_path / "t.onnx", f"{TOML}box_padding = 2"))
+    shown, _ = teacher.locate(dotted({}), WHOLE)
+    np.testing.assert_allclose(shown, [[0.5, 0, 15.5], [0, 0.5, 15.5]])
+    wide = teacher._crop(dotted({}), WHOLE, View(padding=1.25)).crop_from_image
+    np.testing.assert_allclose(wide, [[0.4, 0, 18.7], [0, 0.4, 18.7]])

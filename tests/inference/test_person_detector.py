@@ -100,3 +100,14 @@ def test_a_real_detector_finds_the_people_of_a_real_video(real_data):
 def test_an_image_of_a_single_row_is_an_image(tmp_path):
     detector = PersonDetector(constant_detector(tmp_path / "d.onnx", yolox_rows([])))
     assert detector(np.zeros((1, 1400, 3), np.uint8)) == []
+
+
+def test_a_yolov8_file_is_fed_rgb_from_0_to_1_in_the_middle_of_grey(tmp_path):
+    detector = PersonDetector(constant_detector(tmp_path / "d.onnx", yolov8_columns([])))
+    fed = []
+    detector._file = lambda image: fed.append(image) or yolov8_columns([])[None]
+    blue = np.full((SIDE // 2, SIDE, 3), (255, 0, 0), np.uint8)  # in BGR
+    assert detector(blue) == []
+    assert fed[0].shape == (1, 3, SIDE, SIDE)
+    assert fed[0][0, :, 16:48].transpose(1, 2, 0).reshape(-1, 3).min(axis=0).tolist() == [0, 0, 1]
+    np.testing.assert_allclose(fed[0][0, :, [0, 15, 48, 63]], 114 / 255)

@@ -47,3 +47,10 @@ def test_the_order_of_candidates_changes_nothing(order, seed):
     expected = _read(decode_candidates(_candidates(*rows), 0.5))
     assert _read(decode_candidates(_candidates(*rows[list(order)]), 0.5)) == expected
     assert expected[0][0] == 0.9
+
+
+def test_unless_told_otherwise_boxes_of_one_person_overlap_by_more_than_0_6():
+    """Boxes of 40x100 moved by 8 share 32/48 of their union, by 12 28/52."""
+    best, same, other = (0.9, 0, 0, 40, 100), (0.8, 8, 0, 48, 100), (0.7, 12, 0, 52, 100)
+    assert _read(decode_candidates(_candidates(best, same))) == [best]
+    assert _read(decode_candidates(_candidates(best, other))) == [best, other]

@@ -57,3 +57,12 @@ def test_extreme_values_stay_finite():
     maps = np.full((1, 5, 4, 4), 1e6, np.float32)
     assert np.isfinite(decode_corners(maps)).all()
     assert compute_probability(np.array([-1e6, 0, 1e6], np.float32)).tolist() == [0, 0.5, 1]
+
+
+HEIGHT, WIDTH = 20, 24
+
+
+def test_people_two_cells_apart_are_two():
+    boxes = [(8, 8, 12, 16), (10, 8, 14, 16)]
+    found = decode_centers(encode(boxes, [0.9, 0.6]))
+    assert (found.score_BK[0, ::2] > 0.1).sum() == 2

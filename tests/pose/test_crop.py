@@ -97,3 +97,16 @@ def test_heatmap_cells_lie_where_the_grid_has_them(grid, first, last):
 def test_the_projects_own_grid_is_that_of_centers():
     transform = HeatmapGrid.CENTERS.input_from_heatmap((128, 96), (32, 24))
     np.testing.assert_allclose(transform, invert(heatmap_from_crop(4)))
+
+
+@pytest.mark.parametrize(
+    ("box", "scale"), [((10, 20, 30, 40), 2.56), ((10, 20, 60, 40), 1.28), ((10, 20, 10, 40), 2.56)]
+)
+def test_a_box_grows_to_the_shape_of_an_upright_input(box, scale):
+    """96x128: 30x40 has its shape, of 60x40 the width counts, of 10x40 the height."""
+    x, y, width, height = box
+    expected = [
+        [scale, 0, 47.5 - scale * (x + width / 2)],
+        [0, scale, 63.5 - scale * (y + height / 2)],
+    ]
+    np.testing.assert_allclose(crop_from_frame(np.array(box, float), (96, 128), 1.25), expected)

@@ -89,3 +89,26 @@ def test_a_smoothed_peak_on_the_border_stays_on_it(corner):
     maps[0, 0, corner[0], corner[1]] = 1.0
     found = decode(maps, HeatmapKind.LOGITS, 1.5, 1.0)
     np.testing.assert_allclose(found.xy_BK2[0, 0], [corner[1], corner[0]])
+
+
+def test_mass_at_a_distance_counts_by_a_seventh_of_the_heatmaps_side():
+    """7 x 28 cells: the side is 14, the scale 2; half of the mass lies 4 away: exp(-16 / 8)."""
+    maps = np.full((1, 1, 7, 28), -60, np.float32)
+    maps[0, 0, 3, [5, 9]] = 0.0
+    found = decode(maps, HeatmapKind.LOGITS, sigma=1.0)
+    np.testing.assert_allclose(found.xy_BK2[0, 0], [5, 3])
+    expected = 0.5 * (1 + np.exp(-2)) * (1 + (1 / 2) ** 2)
+    assert found.score_BK[0, 0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_smoothed_peak_is_refined_where_it_is_smooth_and_scored_in_the_map_itself():
+    maps = np.zeros((1, 1, 16, 24), np.float32)
+    maps[0, 0, 8, 10:13] = 1.0, 0.3, 0.9
+    found = decode(maps, HeatmapKind.GAUSSIAN, 1.5, smooth=1.0)
+    one, two = np.exp(-0.5), np.exp(-2.0)  # of a Gaussian with sigma 1, that far from its middle
+    before, centre, after = np.log(
+        [1 + 0.3 * one + 0.9 * two, one + 0.3 + 0.9 * one, two + 0.3 * one + 0.9]
+    )
+    x = 11 + 0.5 * (after - before) / (2 * centre - before - after)
+    np.testing.assert_allclose(found.xy_BK2[0, 0], [x, 8], atol=1e-4)
+    assert found.score_BK[0, 0] == pytest.approx(0.3)

@@ -3,7 +3,7 @@ import pytest
 from scipy.io import loadmat
 
 from okdhp_edge.data.mpii import compute_head_sizes
-from okdhp_edge.pose.metrics import oks, pck, torso_diagonals
+from okdhp_edge.pose.metrics import auroc, oks, pck, torso_diagonals
 from okdhp_edge.pose.skeleton import COCO17, LSP14
 
 
@@ -68,3 +68,45 @@ def test_pckh_reproduces_a_published_result_on_real_predictions(real_data):
     assert score.value == pytest.approx(82.34, abs=0.005)
     published = [65.20, 73.44, 82.00, 81.86, 73.28, 65.69]
     np.testing.assert_allclose(score.per_joint[:6], published, atol=0.005)
+
+
+def test_oks_is_the_mean_over_persons_and_not_over_joints():
+    """One of two joints is right, the next person's only one too: (1/2 + 1) / 2, not 2/3."""
+    truth = np.zeros((2, 17, 2))
+    labelled = np.zeros((2, 17), bool)
+    labelled[0, :2] = labelled[1, 0] = True
+    predicted = truth.copy()
+    predicted[0, 1] = 1e4
+    score = oks(predicted, truth, labelled, np.array([400.0, 400.0]), COCO17.sigmas)
+    assert (score.value, score.persons) == (pytest.approx(75), 2)
+
+
+def test_the_interval_draws_a_persons_joints_together():
+    """All joints are right, one of some persons and many of others: every draw has 100."""
+    labelled = np.arange(5)[None] <= np.arange(5)[:, None]
+    truth = np.zeros((5, 5, 2))
+    score = pck(truth, truth, labelled, np.ones(5), 0.2)
+    assert (score.value, score.low, score.high) == (100, 100, 100)
+
+
+def test_the_interval_holds_95_percent():
+    """Half of 400 persons: 2.5 points of deviation, of which 1.96 lie on either side."""
+    truth = np.zeros((400, 1, 2))
+    predicted = truth + 9.0 * (np.arange(400) % 2)[:, None, None]
+    score = pck(predicted, truth, np.ones((400, 1), bool), np.ones(400), 0.2)
+    assert score.value == 50
+    assert (score.low, score.high) == pytest.approx((50 - 4.9, 50 + 4.9), abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "area"),
+    [([3, 4], [1, 2], 1), ([1, 2], [3, 4], 0), ([1, 3], [2, 0], 0.75), ([1, 1], [1, 1], 0.5),
+     ([2, 1], [1, 0], 0.875)],
+)  # fmt: skip
+def test_auroc_is_the_share_of_pairs_in_order_ties_by_half(positive, negative, area):
+    assert auroc(np.array(positive), np.array(negative)) == pytest.approx(area)
+
+
+def test_auroc_of_nobody_is_not_a_number():
+    assert np.isnan(auroc(np.array([]), np.array([1.0])))
+    assert np.isnan(auroc(np.array([1.0]), np.array([])))

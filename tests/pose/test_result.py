@@ -15,3 +15,9 @@ def test_a_pose_names_its_joints():
 def test_a_pose_of_the_wrong_shape_is_refused():
     with pytest.raises(ValueError, match=r"expected xy \(14, 2\)"):
         Pose(LSP14, np.zeros((13, 2), np.float32), np.zeros(14, np.float32))
+
+
+def test_the_size_of_a_person_is_the_longer_side_of_the_joints():
+    xy = np.zeros((14, 2), np.float32)
+    xy[3], xy[7] = (10, 40), (-5, 2)
+    assert Pose(LSP14, xy, np.ones(14, np.float32)).size == 40

@@ -5,6 +5,7 @@ from okdhp_edge.artifacts.card import SkeletonSpec
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import (
     BUILTIN_SKELETONS,
+    COCO17,
     LSP14,
     MPII16,
     Skeleton,
@@ -116,3 +117,10 @@ def test_pairs_that_names_do_not_tell_can_be_given():
         plain.with_twins([("hoof1", "hoof2"), ("hoof1", "nose")])
     with pytest.raises(DataError, match="unknown joint"):
         plain.with_twins([("hoof1", "hoof3")])
+
+
+def test_sigmas_are_those_of_cocos_own_evaluation():
+    from pycocotools.cocoeval import Params
+
+    np.testing.assert_allclose(COCO17.sigmas, Params("keypoints").kpt_oks_sigmas)
+    assert LSP14.sigmas[[LSP14.index("neck"), LSP14.index("head_top")]].tolist() == [0.079] * 2

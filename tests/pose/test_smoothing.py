@@ -50,3 +50,13 @@ def test_a_time_that_does_not_pass_starts_afresh():
     smooth(np.array([[0.0, 0.0]]), 1.0, SIZE)
     np.testing.assert_allclose(smooth(np.array([[80.0, 0.0]]), 1.0, SIZE), [[80, 0]])
     np.testing.assert_allclose(smooth(np.array([[10.0, 0.0]]), 0.2, SIZE), [[10, 0]])
+
+
+@pytest.mark.parametrize(("beta", "moved"), [(0.0, 5.0), (2.0, 7.5)])
+def test_a_step_is_followed_by_the_share_of_the_papers_equations(beta, moved):
+    """With 2 pi dt = 1 a cut-off of f Hz takes f / (f + 1) of the new value. The speed of 20 pi is
+    halved by its own filter and is one size a second: the cut-off is 1 + beta."""
+    smooth = OneEuro(OneEuroSettings(min_cutoff=1.0, beta=beta, speed_cutoff=1.0))
+    smooth(np.zeros((1, 2)), 0.0, 10 * np.pi)
+    found = smooth(np.array([[6.0, 8.0]]), 1 / (2 * np.pi), 10 * np.pi)
+    np.testing.assert_allclose(found, [[0.6 * moved, 0.8 * moved]], rtol=1e-6)

@@ -141,7 +141,7 @@ class MultiPersonTracker:
             detections = self._scheduler.poll_detections(frame, wanted=self._is_detection_due())
         self._since += 1
         if detections is not None:
-            self._since = 0
+            self._since = 1  # of the next frame
             self._match(detections)
         poses = self._estimator.estimate_many(frame, [track.box for track in self._tracks])
         for track, pose in zip(self._tracks, poses, strict=True):

@@ -286,3 +286,59 @@ def test_no_more_people_are_followed_than_wanted():
     for _ in range(20):  # whose box is larger changes with every frame
         people.boxes = [np.array(box) * (1, 1, *rng.uniform(0.5, 1.5, 2)) for box in (A, B, C)]
         assert len(tracker.update(FRAME)) <= 2
+
+
+def test_missed_detections_count_only_in_a_row():
+    """Every second detection misses somebody whose joints are seen all the time."""
+
+    class Blinking(_People):
+        def __call__(self, frame):
+            found = super().__call__(frame)
+            return found if self.calls % 2 else []
+
+    people = Blinking(A)
+    tracker = _tracker(people, every=1)
+    while people.calls < 20:
+        assert [pose.id for pose in tracker.update(FRAME)] == [1]
+
+
+class _Walking:
+    """Somebody whose joints lie two pixels within the box, wherever they are looked for."""
+
+    def __init__(self):
+        self.clock, self.box = StageClock(), np.array([50.0, 100, 80, 200])
+
+    def detect(self, frame):
+        return [Detection(self.box, 0.9)]
+
+    def estimate_many(self, frame, boxes):
+        return [_Crossing._make_pose(self.box + np.array([2, 2, -4, -4])) for _ in boxes]
+
+
+def test_between_two_detections_the_box_goes_with_the_joints():
+    scene = _Walking()
+    tracker = MultiPersonTracker(scene, DetectionScheduler(scene.detect, background=False), 15)
+    for _ in range(10):
+        (pose,) = tracker.update(FRAME)
+        np.testing.assert_allclose(pose.box, scene.box, atol=1e-3)
+        scene.box = scene.box + np.array([4, 0, 0, 0])
+
+
+def test_what_was_asked_of_another_scene_is_not_answered_in_this_one():
+    scheduler = DetectionScheduler(_People(A), background=True)
+    scheduler.poll_detections(FRAME, wanted=True)
+    scheduler._asked.result(5)
+    scheduler.reset()
+    assert scheduler.poll_detections(FRAME, wanted=False) is None
+    scheduler.close()
+
+
+@pytest.mark.parametrize("every", [1, 2, 15])
+def test_the_detector_is_asked_every_so_many_frames(every):
+    people = _People(A)
+    tracker, asked = _tracker(people, every=every), []
+    for frame in range(31):
+        before = people.calls
+        tracker.update(FRAME)
+        asked += [frame] * (people.calls - before)
+    assert asked == list(range(0, 31, every))

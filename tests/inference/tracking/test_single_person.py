@@ -6,11 +6,14 @@ from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.inference.tracking.single_person import (
     SEARCH_INTERVAL_FRAMES,
     SinglePersonTracker,
+    compute_next_box,
+    find_person_box,
     generate_search_boxes,
     is_person,
 )
+from okdhp_edge.pose.crop import box_iou
 from okdhp_edge.pose.result import Pose
-from okdhp_edge.pose.skeleton import COCO17
+from okdhp_edge.pose.skeleton import COCO17, LSP14
 from okdhp_edge.system.latency import StageClock
 from tests.helpers.fakes import _SPREAD_JOINTS_PX, FakeBackend
 
@@ -197,3 +200,63 @@ def test_a_room_that_the_detector_finds_empty_costs_no_inference():
     )
     assert _calls(backend, tracker, 3 * SEARCH_INTERVAL_FRAMES) == [0] * 30
     assert len(asked) == 3
+
+
+def _pose_in(box, score):
+    """Joints over the whole of a box, each with this score or its own."""
+    shares = np.random.default_rng(0).uniform(0, 1, (14, 2))
+    shares[:2] = [[0, 0], [1, 1]]
+    xy = (np.array(box[:2]) + shares * box[2:]).astype(np.float32)
+    return Pose(LSP14, xy, np.broadcast_to(np.float32(score), 14))
+
+
+def test_a_box_shrinks_and_grows_about_its_middle():
+    box = compute_next_box(np.array([30.0, 40, 20, 60]), np.array([0.0, 0, 100, 50]))
+    np.testing.assert_allclose(box, [-5, 40, 90, 60])
+
+
+class _Estimator:
+    """Somebody in `box`, found the surer the better a box fits; notes where was looked."""
+
+    def __init__(self, box):
+        self.clock, self.box, self.asked = StageClock(), np.array(box, float), []
+
+    def estimate(self, frame, box):
+        self.asked.append(box)
+        return _pose_in(self.box, min(1.0, 3 * box_iou(self.box, box)))
+
+    def estimate_many(self, frame, boxes):
+        return [self.estimate(frame, box) for box in boxes]
+
+
+def test_a_wider_box_has_the_middle_of_the_one_before():
+    estimator, box = _Estimator((100, 100, 40, 80)), np.array([100.0, 100, 40, 80])
+    tracker = SinglePersonTracker(estimator)
+    half_seen = _pose_in(box, [0.9] * 13 + [0.1])
+    for _ in range(15):
+        tracker.update_from(FRAME, box, half_seen)
+    np.testing.assert_allclose(estimator.asked, [[93, 86, 54, 108]])
+
+
+def test_somebody_small_is_found_in_the_window_that_fits_best_and_then_looked_at_closely():
+    """A fifth of a window, a fortieth of the frame: the third look is at the person alone."""
+    (pose,) = SinglePersonTracker(_Estimator((400, 240, 60, 120))).update(FRAME)
+    assert pose.confidence == 1
+
+
+def test_joints_that_are_not_seen_do_not_stretch_the_box():
+    xy = np.full((14, 2), 400, np.float32)
+    xy[:5] = [[100, 50], [140, 60], [120, 150], [110, 70], [130, 90]]
+    for score, expected in ((0.29, [100, 50, 40, 100]), (0.31, [100, 50, 300, 350])):
+        scores = np.array([0.9] * 5 + [score] * 9, np.float32)
+        np.testing.assert_allclose(find_person_box(Pose(LSP14, xy, scores), FRAME), expected)
+
+
+@pytest.mark.parametrize(
+    ("seen", "score", "somebody"),
+    [(4, 0.9, True), (17, 0.41, True), (17, 0.39, False)],
+)
+def test_a_person_has_four_joints_and_a_confidence_of_two_fifths(seen, score, somebody):
+    scores = np.full(17, 0.02, np.float32)
+    scores[:seen] = score
+    assert is_person(Pose(COCO17, np.zeros((17, 2), np.float32), scores)) is somebody

@@ -87,3 +87,12 @@ def test_what_stays_float_is_not_corrected(tmp_path):
         for path in (source, tmp_path / "c.onnx")
     )
     assert {name for name in before if before[name] == after[name]} == {head_}
+
+
+def test_weights_are_rounded_to_the_coarser_steps_of_files_that_cannot_saturate():
+    """[1, 0.9] are 127 + 114 = 241 steps of 1/127, for which 128 have room: steps 241/128 as wide,
+    of which 67.45 and 60.70 are 67 and 61."""
+    weight = np.array([1.0, 0.9], np.float32).reshape(1, 2, 1, 1)
+    plain, safe = (quantize_dequantize(weight, get_profile(n)) for n in ("tensorrt", "openvino"))
+    np.testing.assert_allclose(plain.ravel(), [1, 114 / 127], rtol=1e-6)
+    np.testing.assert_allclose(safe.ravel() * 127 * 128 / 241, [67, 61], rtol=1e-6)

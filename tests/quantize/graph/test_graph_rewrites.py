@@ -4,7 +4,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from okdhp_edge.backends.registry import get_profile
 from okdhp_edge.quantize.graph.graph_rewrites import (
@@ -102,3 +103,30 @@ def test_other_ways_of_resizing_stay(exported, tmp_path, crop):
     onnx.save(model, str(path))
     upsample_by_concat(path)
     assert _kinds(path).count("Resize") == len(resizes) > 0
+
+
+def test_doubling_an_upright_map_by_copies_is_exact(tmp_path):
+    """3 rows and 5 columns of 2 channels, each value another."""
+    limits = ["scale", "zero"]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", *limits], ["wide"], name="d"),
+        helper.make_node("Resize", ["wide", "", "twice"], ["doubled"], name="r", mode="nearest",
+                         coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+        helper.make_node("QuantizeLinear", ["doubled", *limits], ["y"], name="q"),
+    ]  # fmt: skip
+    values = {"scale": np.float32(0.5), "zero": np.uint8(3), "twice": np.float32([1, 1, 2, 2])}
+    graph = helper.make_graph(
+        nodes, "doubling",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 2, 3, 5])],
+        [helper.make_tensor_value_info("y", TensorProto.UINT8, [1, 2, 6, 10])],
+        [numpy_helper.from_array(np.asarray(v), n) for n, v in values.items()],
+    )  # fmt: skip
+    path = tmp_path / "m.onnx"
+    opset = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
+    upsample_by_concat(path)
+    changed = onnx.load(path)
+    assert "Resize" not in [node.op_type for node in changed.graph.node]
+    x = np.arange(30, dtype=np.uint8).reshape(1, 2, 3, 5)
+    (found,) = ReferenceEvaluator(changed).run(None, {"x": x})
+    np.testing.assert_array_equal(found, x.repeat(2, axis=2).repeat(2, axis=3))

@@ -3,8 +3,11 @@ import numpy as np
 import pytest
 
 from okdhp_edge.data.load import load
+from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError
 from okdhp_edge.evaluation.evaluate import make_inference_crop
+from okdhp_edge.pose.skeleton import LSP14
+from okdhp_edge.quantize.ranges import calibration as module
 from okdhp_edge.quantize.ranges.calibration import load_calibration_set
 from tests.helpers.tiny_models import tiny_recipe
 
@@ -59,3 +62,13 @@ def test_what_cannot_be_calibrated_on_is_said(tmp_path):
     cv2.imwrite(str(tmp_path / "one.png"), np.zeros((9, 9, 3)))
     with pytest.raises(DataError, match="only 1 samples"):
         load_calibration_set("synthetic", f"folder:{tmp_path}", SPEC, DECODER)
+
+
+def test_ranges_come_from_the_better_labelled_half(monkeypatch):
+    monkeypatch.setattr(module, "DEFAULT_NUM_SAMPLES", 2)
+    box, xy = np.array([0.0, 0, 9, 9]), np.zeros((14, 2), np.float32)
+    samples = [Sample(str(n), None, box, xy, np.arange(14) < n) for n in (3, 14, 1, 12, 2, 13)]
+    train = PoseDataset("x:y", "train", LSP14, samples, "pck@0.2")
+    drawn = module._draw_samples(train)
+    assert len(drawn) == 2
+    assert {int(sample.id) for sample in drawn} < {12, 13, 14}

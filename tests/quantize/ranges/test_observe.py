@@ -107,3 +107,14 @@ def test_a_file_of_a_fixed_batch_is_observed_as_one_of_one(tmp_path):
     assert alone.keys() == together.keys()
     for name, seen in alone.items():
         np.testing.assert_allclose(together[name].channel_mean, seen.channel_mean, rtol=1e-5)
+
+
+def test_of_a_large_tensor_every_column_is_counted():
+    """Four values for each that is counted: every fifth is, or only even columns would be."""
+    value = np.zeros((1, 2, 256, 256), np.float32)
+    value[..., 1::2] = 1
+    seen = TensorStatistics()
+    seen.add(value)
+    counts = seen.histogram.counts
+    assert (counts[NUM_BINS // 2], counts[-1]) == (13108, 13107)  # of 0, 5, 10 .. 131070
+    assert (seen.low, seen.high, seen.channel_mean.tolist()) == (0, 1, [0.5, 0.5])

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -190,3 +191,17 @@ def test_nncfs_accuracy_control_makes_a_file_that_is_judged(able, tmp_path):
     tuned_plan._control_accuracy()
     assert tuned_plan.holds and (tuned_plan.best.folder / "model.xml").is_file()
     assert read_card(tuned_plan.best.folder).calibration.method == "NNCF accuracy control"
+
+
+def test_nncf_which_cannot_keep_layers_is_not_tried_where_some_are_to_be_kept(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr(module, "write_artifact", lambda *_: None)
+    monkeypatch.setattr(module, "verify", lambda *_: SimpleNamespace(value=40.0))
+    monkeypatch.setattr(module, "measure_sensitivity", lambda *_: [])
+    monkeypatch.setattr(module, "write_sensitivity", lambda *_: None)
+    inputs = SimpleNamespace(float_metric=50.0, max_drop=1.0, statistics={}, fixed_ranges={})
+    for kept, last in (((), "accuracy-control"), (("c3",), "qdq")):
+        tuner = AccuracyTuner(get_profile("openvino"), inputs, tmp_path, lambda *_: None)
+        tuner.tune(("minmax",), kept, search=False)
+        assert tuner.attempts[-1].plan.method == last
