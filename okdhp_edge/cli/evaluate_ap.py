@@ -109,7 +109,7 @@ def _replace_boxes(
             scores.append(found.score)
     detect.close()
     if not samples:
-        raise DataError(f"{detector} finds nobody in {len(images)} images", "use another detector")
+        raise DataError(f"{detector} finds no people in {len(images)} images", "use another one")
     return replace(truth, samples=samples), np.array(scores)
 
 
