@@ -141,9 +141,7 @@ class FrameReaders:
         deadline = time.monotonic() + _JOIN_TIMEOUT_S
         for reader, source in zip(self.each, self._sources, strict=True):
             reader.thread.join(timeout=max(0.0, deadline - time.monotonic()))
-            # Closed under a thread that still reads, a decoder reads freed memory.
-            if not reader.thread.is_alive():
-                source.close()
+            source.close()
 
     def take(
         self, *, unless: threading.Event | None = None, wait: bool = True

@@ -85,5 +85,5 @@ class ScriptedSource(Source):
             return None
         return np.full((96, 128, 3), self._number % 256, dtype=np.uint8)
 
-    def close(self) -> None:
+    def _release(self) -> None:
         self.closed = True

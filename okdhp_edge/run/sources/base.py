@@ -51,6 +51,7 @@ class Source(ABC):
         self._number = 0
         self._first_ns = 0
         self._stopped = threading.Event()
+        self._reading = threading.Lock()
 
     def read(self) -> Frame | None:
         """The next frame, None at the end.
@@ -59,7 +60,8 @@ class Source(ABC):
             SourceError: the stream broke.
         """
         started = time.perf_counter_ns()
-        image = self._next()
+        with self._reading:
+            image = self._next()
         now = time.perf_counter_ns()
         if image is None:
             return None
@@ -77,7 +79,8 @@ class Source(ABC):
 
     def skip(self) -> bool:
         """Pass over a frame; False at the end."""
-        passed = self._pass_over()
+        with self._reading:
+            passed = self._pass_over()
         self._number += passed
         return passed
 
@@ -97,5 +100,16 @@ class Source(ABC):
         """Asks a read that waits to end the stream; from any thread."""
         self._stopped.set()
 
-    def close(self) -> None:  # noqa: B027 - most sources hold nothing
-        """Release the device or file; safe to call twice."""
+    def close(self) -> None:
+        """Release the device or file; safe to call twice.
+
+        Under a thread that still reads, nothing is released: its decoder would read freed memory.
+        """
+        if self._reading.acquire(blocking=False):
+            try:
+                self._release()
+            finally:
+                self._reading.release()
+
+    def _release(self) -> None:  # noqa: B027 - most sources hold nothing
+        """Release the device or file; called once or more."""

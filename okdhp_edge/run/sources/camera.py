@@ -116,8 +116,7 @@ class CameraSource(Source):
         """Frames in all where the stream is a file that says so, else none."""
         return max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
-    def close(self) -> None:
-        """Release the camera."""
+    def _release(self) -> None:
         self._capture.release()
 
 

@@ -93,6 +93,5 @@ class ScreenSource(Source):
         self._due = max(self._due + 1 / self.fps, time.perf_counter() - 1 / self.fps)
         return np.ascontiguousarray(np.asarray(self._screen.grab(self._region))[..., :3])
 
-    def close(self) -> None:
-        """Release the screen."""
+    def _release(self) -> None:
         self._screen.close()

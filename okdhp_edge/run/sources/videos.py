@@ -62,6 +62,5 @@ class VideoSource(Source):
     def _pass_over(self) -> bool:
         return self._reader.skip()
 
-    def close(self) -> None:
-        """Close the video file."""
+    def _release(self) -> None:
         self._reader.close()
