@@ -40,7 +40,7 @@ def quantize_with_qat(
     if not epochs:
         return quantize(fp32, options)
     card = read_card(fp32)
-    _check_joints(card, options.data)
+    _check_joints(card, options.train_data or options.data)
     for name in options.profiles:
         alone = replace(options, profiles=[name])
         try:
@@ -74,7 +74,13 @@ def _train(recipe: Recipe, folder: Path, options: QuantizeOptions) -> Path:
     from okdhp_edge.train.loop import train
     from okdhp_edge.train.setup import TrainingOptions
 
-    return train(recipe, options.data, TrainingOptions(out=folder, report=options.report))
+    return train(
+        recipe, options.train_data or options.data,
+        TrainingOptions(
+            out=folder, report=options.report,
+            val_data=options.data if options.train_data else None,
+        ),
+    )  # fmt: skip
 
 
 def make_qat_recipe(

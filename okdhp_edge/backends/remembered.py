@@ -71,14 +71,14 @@ class MeasuredSelection(BaseModel):
 
     def select_for_images(self, images: int, choices: Sequence[RuntimeChoice]) -> Self:
         """The same trial with the runtime that is done first with so many images, its start
-        included; the fastest one where starts were not timed."""
+        included; the fastest one where its start was not timed."""
         costs = {
             choice: self.start_ms[name] + images * _INFERENCES_PER_IMAGE * self.times_ms[name]
             for choice in choices
             if (name := str(choice)) in self.start_ms and name in self.times_ms
         }
         best = min(costs, key=lambda choice: costs[choice], default=self.choice)
-        if best == self.choice:
+        if best == self.choice or self.choice not in costs:
             return self
         changes = {
             "backend": best.backend, "precision": best.precision, "threads": None,

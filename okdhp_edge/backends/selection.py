@@ -17,7 +17,7 @@ from okdhp_edge.backends.registry import (
     list_ranked,
     open_backend,
 )
-from okdhp_edge.backends.start_time import time_start
+from okdhp_edge.backends.start_time import time_starts
 from okdhp_edge.backends.trials import time_runtimes, time_threads
 from okdhp_edge.errors import BackendError, ModelError
 from okdhp_edge.system.hardware import detect_int8_units, saturates_in_int8
@@ -239,14 +239,14 @@ def _select(
     tune_threads = request.tune_threads and request.threads is None and first.per_model_threads
     if not several and not tune_threads:
         return Selection(found[0], request.threads)
-    time_starts = several and request.images is not None
+    with_starts = several and request.images is not None
     cards = [_read_choice_card(path, choice) for choice in found]
-    key = remembered.make_key(cards, found, request.threads, tune_threads, time_starts)
+    key = remembered.make_key(cards, found, request.threads, tune_threads, with_starts)
     measured = None if request.retime else remembered.recall(key)
     is_remembered = measured is not None and measured.choice in found
     if measured is None or not is_remembered:
         timed = found if several else found[:1]
-        measured = _measure(path, timed, request.threads, tune_threads, time_starts, say)
+        measured = _measure(path, timed, request.threads, tune_threads, with_starts, say)
         remembered.remember(key, measured)
     else:
         say(f"remembered: {measured.describe()}")
@@ -262,11 +262,11 @@ def _measure(
     found: Sequence[RuntimeChoice],
     threads: int | None,
     tune_threads: bool,
-    time_starts: bool,
+    with_starts: bool,
     say: Say,
 ) -> remembered.MeasuredSelection:
     times = _time_runtimes(path, found, threads, say) if len(found) > 1 else {}
-    starts = _time_starts(path, [c for c in found if c in times], say) if time_starts else {}
+    starts = time_starts(path, [c for c in found if c in times], say) if with_starts else {}
     choice = min((c for c in found if c in times), key=lambda c: times[c], default=found[0])
     latency_ms = times.get(choice)
     if tune_threads and get_runtime(choice.backend).per_model_threads:
@@ -274,16 +274,6 @@ def _measure(
         config = BackendConfig(folder, read_card(folder), choice.precision)
         threads, latency_ms = time_threads(choice.backend, config, say)
     return remembered.MeasuredSelection.now(choice, threads, latency_ms or 0.0, times, starts)
-
-
-def _time_starts(
-    path: Path, choices: Sequence[RuntimeChoice], say: Say
-) -> dict[RuntimeChoice, float]:
-    """Milliseconds in which a process loads each candidate, of those that can be timed."""
-    timed = {c: time_start(model_store.find_artifact(path, *c), c) for c in choices}
-    starts = {choice: ms for choice, ms in timed.items() if ms is not None}
-    say("started: " + ", ".join(f"{choice} {ms:.0f} ms" for choice, ms in starts.items()))
-    return starts
 
 
 def _time_runtimes(

@@ -6,13 +6,25 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from okdhp_edge.artifacts import model_store
 from okdhp_edge.backends.registry import RuntimeChoice
 from okdhp_edge.system.child import run_module
 
 _TIMEOUT_S = 60
 _RUNS = 2
+
+
+def time_starts(
+    model: Path, choices: Sequence[RuntimeChoice], say: Callable[[str], None]
+) -> dict[RuntimeChoice, float]:
+    """Milliseconds in which a process loads each candidate, of those that can be timed."""
+    timed = {c: time_start(model_store.find_artifact(model, *c), c) for c in choices}
+    starts = {choice: ms for choice, ms in timed.items() if ms is not None}
+    say("started: " + ", ".join(f"{choice} {ms:.0f} ms" for choice, ms in starts.items()))
+    return starts
 
 
 def time_start(folder: Path, choice: RuntimeChoice) -> float | None:

@@ -123,11 +123,9 @@ def export(
     command = format_command_line()
     with progress() as report:
         facts = read_info(source)
-        if data is None and facts.val_data is not None:
-            # Ranges come from what it was trained on, not from what it is measured on.
-            calibration = calibration or facts.data
         wanted = QuantizeOptions(  # what they refuse is refused before anything is written
-            data=data or facts.evaluation_data, calibration=calibration, max_drop=max_drop,
+            data=data or facts.evaluation_data, train_data=None if data else facts.data,
+            calibration=calibration, max_drop=max_drop,
             calibrator=calibrator, keep_float=keep_float, tune=tune,
             profiles=profile or list_runtime_profiles(), command=command, report=report,
         )  # fmt: skip

@@ -73,7 +73,6 @@ def run(
     from okdhp_edge.run.controls import Controls
     from okdhp_edge.run.reader import FramePolicy
     from okdhp_edge.run.sources.camera import CameraSettings
-    from okdhp_edge.run.sources.open import count_images
 
     who = assembly.TrackingConfig(mode=people, detector=detector, every=detect_every,
                                   max_people=max_people, smooth=smooth)  # fmt: skip
@@ -84,9 +83,8 @@ def run(
     _check(report, wanted := source or _DEFAULT_SOURCES, outputs)
     with ExitStack() as closing:
         loaded, _, selection = load_backend(
-            model, backend, precision, threads, say, engine=engine, trust_engine=trust_engine,
-            tune_threads=True, retime=retime, images=count_images(wanted),
-            detail=say if verbose else _ignore,
+            model, backend, precision, threads, say, tune_threads=True, retime=retime, engine=engine,
+            trust_engine=trust_engine, images=_count(wanted), detail=say if verbose else _ignore,
         )  # fmt: skip
         who = who.resolve(closing.enter_context(loaded).card)
         sources = assembly.open_sources(wanted, CameraSettings(_parse_size(size), fps), closing)
@@ -96,6 +94,13 @@ def run(
         serve_page(site, pipeline, feeds, controls, (model, selection), closing)
         results, failure = _run_with_progress(pipeline, feeds, controls, selection, max_frames, who)
     _tell(results, report, outputs, failure)
+
+
+def _count(sources: Sequence[str]) -> int | None:
+    """Still images to be read; None where there is a stream."""
+    from okdhp_edge.run.sources.open import count_images
+
+    return count_images(sources)
 
 
 def _check_selection(selection: "Selection", results: "Sequence[RunReport]", people: str) -> None:
@@ -224,7 +229,9 @@ def _tell(
 
     if results:
         _write_report(results, report)
-        if Path(STDOUT_PATH) not in outputs.files.values():  # one JSON or CSV document is enough
+        # A document is followed by nothing; JSON lines may be by one more.
+        documents = (outputs.files.get(kind) for kind in ("coco", "csv"))
+        if Path(STDOUT_PATH) not in documents:
             print_json(_unwrap_single([result.to_dict() for result in results]))
     _report_files(results, outputs)
     if failure is not None:

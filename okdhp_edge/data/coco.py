@@ -24,7 +24,8 @@ _JOINTS_PER_LIMB = 2
 _ROBOFLOW_FILE_NAME = "_annotations.coco.json"
 AnySample = TypeVar("AnySample", bound=Sample)
 _SPLIT_WORDS = {
-    "train": {"train", "training", "trainset"}, "val": {"val", "valid", "validation", "valset"},
+    "train": {"train", "training", "trainset"},
+    "val": {"val", "valid", "validation", "valset", "minival"},
     "test": {"test", "testing", "testset"},
 }  # fmt: skip
 _SPLIT_FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
@@ -82,7 +83,9 @@ def _find_annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
     found = [f for d in folders for f in sorted(d.glob("*.json")) if "_det_" not in f.name]
     # COCO's own folder holds captions and outlines of things beside the joints.
     files = [f for f in found if "keypoints" in f.stem] or found
-    named = [file for file in files if _names_a_split(file)]
+    named = [file for file in files if _names_a_split(file)] or [
+        file for file in files if any(split in file.stem for split in SPLITS[:-1])
+    ]
     if split == "all" and len(files) > 1 and named:
         return [(file, False) for file in named]
     # A file for training alone is divided, since something has to be evaluated on; persons of val
@@ -125,7 +128,7 @@ def _find_files_by_folder(path: Path) -> dict[str, Path]:
 def _names_a_split(file: Path, splits: Sequence[str] = SPLITS[:-1]) -> bool:
     """Whether the name has a word for one of them: `person_val2017`, but not `validated`."""
     words = set(re.split(r"[^a-z]+", file.stem.lower()))
-    return any(words & _SPLIT_WORDS[split] for split in splits)
+    return any(words & _SPLIT_WORDS.get(split, set()) for split in splits)
 
 
 class Content(NamedTuple):

@@ -132,10 +132,12 @@ class PoseDataset:
 
     def list_input_paths(self) -> list[Path]:
         """The files that hold the annotations, and the folders of the images."""
-        named = [Path(part.partition(":")[2]) for part in split_sources(self.source)]
-        files = [path for path in named if path.is_file()]
-        for path in named:
-            files += [*path.glob("*.json"), *path.glob("annotations/*.json")]
+        files = []
+        for part in split_sources(self.source):
+            place = part.partition(":")[2]
+            # A path may hold an @; what follows the last one may be the split.
+            path = Path(place) if Path(place).exists() else Path(place.rpartition("@")[0] or place)
+            files += [path] if path.is_file() else sorted(path.glob("annotations/*.json"))
         folders = {s.image.path.parent for s in self.samples if isinstance(s.image, ImageFile)}
         return [*files, *sorted(folders)]
 

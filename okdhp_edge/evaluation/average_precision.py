@@ -267,16 +267,20 @@ def find_images_without_persons(poses: PoseDataset) -> dict[str, ImageFile]:
     """By file name, the images that are evaluated and in which no sample is."""
     file = resolve_annotation_file(poses)
     content = read_coco_truth(file)
-    place = ImageLocator(file, file, content["images"])
+    place = ImageLocator(file, _get_path(poses), content["images"])
     known = {s.image_name for s in poses.samples}
     names = (get_file_name(content["images"][i]) for i in _find_evaluated_images(poses, content))
     return {name: ImageFile(place.of(name)) for name in names if name and name not in known}
 
 
+def _get_path(poses: PoseDataset) -> Path:
+    """What was given as `coco:PATH`."""
+    return Path(split_sources(poses.source)[0].partition(":")[2])
+
+
 def _find_evaluated_images(poses: PoseDataset, content: Mapping[str, Any]) -> list[int]:
     """Places in the file's list of images."""
-    path = Path(split_sources(poses.source)[0].partition(":")[2])
-    is_whole = "[" not in poses.split and not is_divided(path, poses.split)
+    is_whole = "[" not in poses.split and not is_divided(_get_path(poses), poses.split)
     names = {s.image_name for s in poses.samples}
     return [
         i for i, image in enumerate(content["images"]) if is_whole or get_file_name(image) in names

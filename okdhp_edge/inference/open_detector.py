@@ -49,6 +49,7 @@ def open_detector(
         backend: runtime to prefer, that of the pose model; where the detector has no file for it,
             another is chosen, and said.
         min_score: of the boxes it returns; None: as is useful in a loop.
+        say: called where another runtime is chosen.
 
     Raises:
         ModelError: there is no such detector, or it is a pose model.
@@ -63,7 +64,7 @@ def open_detector(
     if backend != AUTO and not model_store.list_precisions(folder, backend):
         say(f"detector {folder.name} has no file for {backend}: another runtime is chosen")
         backend = AUTO
-    loaded = load_backend(str(folder), backend, AUTO, threads, say).backend
+    loaded = load_backend(str(folder), backend, AUTO, threads, lambda _: None).backend
     if loaded.card.kind != "detector":
         loaded.close()
         raise ModelError(

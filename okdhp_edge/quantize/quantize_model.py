@@ -39,6 +39,8 @@ class QuantizeOptions:
     Attributes:
         data: KIND:PATH; the gate is measured on its val split, and without `calibration` ranges
             come from its train split.
+        train_data: KIND:PATH whose train split takes the place of that of `data`, in which the
+            names of a list are looked up too.
         calibration: where ranges come from, see `load_calibration_set`.
         calibrator: one of `METHODS`, or `auto`: the best by the metric, per profile.
         keep_float: regular expression of nodes that are not quantized.
@@ -50,6 +52,7 @@ class QuantizeOptions:
     """
 
     data: str
+    train_data: str | None = None
     calibration: str | None = None
     calibrator: str = next(iter(METHODS))
     keep_float: str | None = None
@@ -115,7 +118,9 @@ def prepare_quantization_inputs(fp32: Path, options: QuantizeOptions) -> Quantiz
     if not card.metrics:
         raise ModelError(f"{fp32} has no measured metric", "export it again")
     source = fp32 / card.model_file
-    crops = load_calibration_set(options.data, options.calibration, card.input, card.decoder)
+    crops = load_calibration_set(
+        options.train_data or options.data, options.calibration, card.input, card.decoder
+    )
     gate = load_for(card.kind, options.data, "val").with_skeleton(card.skeleton.skeleton())
     learned = _read_learned_ranges(fp32)
     reference = options.reference or fp32

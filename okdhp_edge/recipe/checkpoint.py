@@ -93,7 +93,7 @@ def save_half(source: Path, target: Path) -> None:
         update={
             "data": list_kinds(facts.data),
             "recipe": _drop_folders(facts.recipe),
-            "val_data": facts.val_data and list_kinds(facts.val_data),
+            "val_data": None,
         }
     )
     net = {k: v for k, v in load_file(source).items() if k.startswith(_NET_PREFIX)}

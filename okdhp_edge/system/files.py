@@ -1,8 +1,8 @@
 """Atomic file and folder writes, permissions and locks."""
 
 import glob
-import itertools
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,6 @@ MANIFEST = ".okdhp-edge-files"
 """In a folder that a command replaces as a whole: the names of the files it wrote, a line each."""
 _OLD_SUFFIX = "-old"
 _STAGING_MARKER = ".okdhp-edge-"
-_temporary_numbers = itertools.count()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -36,7 +35,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         OutputError: no permission, no space.
     """
     # Not made of the file's name, to which a file system allows no further letter.
-    temporary = path.with_name(f".{os.getpid()}-{next(_temporary_numbers)}.tmp")
+    temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(8)}.tmp")
     with wrap_write_errors(path):
         try:
             temporary.write_bytes(content)

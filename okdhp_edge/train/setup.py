@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import cv2
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -15,16 +14,13 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from okdhp_edge.data.corrections import apply_corrections, read_corrections
-from okdhp_edge.data.detection import DetectionSample, load_for
-from okdhp_edge.data.load import load
+from okdhp_edge.data.detection import load_for
+from okdhp_edge.data.load import load, split_off_suffix
 from okdhp_edge.data.sample import PoseDataset, list_kinds, split_sources
-from okdhp_edge.errors import DataError, OkdhpError, RecipeError
-from okdhp_edge.evaluation.average_precision import resolve_annotation_file
-from okdhp_edge.evaluation.evaluate import check_metric, score
+from okdhp_edge.errors import OkdhpError, RecipeError
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.build import build_network
 from okdhp_edge.network.fake_quant import QuantizedBranch
-from okdhp_edge.network.onnx_network import read_input_size
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.recipe import Recipe
@@ -32,6 +28,7 @@ from okdhp_edge.system.hardware import check_descriptors
 from okdhp_edge.system.progress import Report, ignore_progress
 from okdhp_edge.train.allocator import retain_freed_memory
 from okdhp_edge.train.batchnorm import make_process_wide
+from okdhp_edge.train.checks import check_batch, check_boxes, check_epochs, check_metric_of
 from okdhp_edge.train.dataset import Batch, CropDataset, iterate_batches
 from okdhp_edge.train.detection_dataset import DetectionBatch, DetectionDataset
 from okdhp_edge.train.freeze import freeze
@@ -43,7 +40,6 @@ from okdhp_edge.train.schedule import build_optimizer
 from okdhp_edge.train.step import TrainingStep
 
 _NUM_CALIBRATION_BATCHES = 8
-_MIN_NORM_BATCH_SIZE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,14 +134,14 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     Raises:
         OkdhpError: data, recipe or device cannot be used.
     """
-    _check_epochs(recipe)
-    _check_boxes(recipe)
+    check_epochs(recipe)
+    check_boxes(recipe)
     check_descriptors(options.workers)
     train_set = load_for(recipe.kind, data, recipe.train_split)
     if recipe.skeleton.pairs:
         skeleton = train_set.skeleton.with_twins(recipe.skeleton.pairs)
         train_set = replace(train_set, skeleton=skeleton)
-    _check_batch(recipe, train_set)
+    check_batch(recipe, train_set)
     if recipe.augmentation.flip and not recipe.is_detector:
         options.say(train_set.skeleton.mirroring)
     val_set = load_validation_set(recipe, data, options, train_set.skeleton)
@@ -154,7 +150,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
             train_set, read_corrections(Path(recipe.corrections).expanduser())
         )
     metric = recipe.metric or val_set.metric
-    _check_metric(metric, val_set)
+    check_metric_of(metric, val_set)
     fabric = _launch(options)
     cv2.setNumThreads(1)
     if fabric.device.type == "cpu":
@@ -186,59 +182,6 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
         model=model, optimizer=optimizer,
         average=make_average(net, recipe.optimizer.average) if recipe.optimizer.average else None,
     )  # fmt: skip
-
-
-def _check_epochs(recipe: Recipe) -> None:
-    table = recipe.quantization
-    if table and table.start_epoch >= recipe.optimizer.epochs:
-        raise RecipeError(
-            f"quantization.start_epoch is after the last epoch ({recipe.optimizer.epochs})",
-            "lower quantization.start_epoch or increase --epochs",
-        )
-    has_start = recipe.start or (recipe.network.kind == "onnx" and recipe.network.file)
-    if not recipe.optimizer.epochs and not has_start:
-        raise RecipeError("0 epochs keep a start, and the recipe has none", "use --start")
-
-
-def _check_boxes(recipe: Recipe) -> None:
-    """Raise RecipeError where a detector's own output would be trained or fed another size."""
-    if not recipe.keeps_boxes:
-        return
-    if recipe.optimizer.epochs:
-        raise RecipeError("network.boxes keeps the file's own output", "use --epochs 0")
-    assert recipe.network.kind == "onnx"
-    size = read_input_size(recipe.network.graph)
-    if size != recipe.input.size:
-        raise RecipeError(
-            f"network.file takes {size[0]}x{size[1]}, input.size is "
-            f"{recipe.input.size[0]}x{recipe.input.size[1]}", f"set input.size = {list(size)}",
-        )  # fmt: skip
-
-
-def _check_metric(metric: str, val_set: PoseDataset) -> None:
-    """Raise RecipeError, before an epoch is trained, where the set's own labels have no score."""
-    check_metric(metric)
-    if isinstance(val_set.samples[0], DetectionSample):
-        return
-    try:
-        if metric == "ap":
-            resolve_annotation_file(val_set)
-        else:
-            score(val_set, np.stack([s.xy for s in val_set.samples]), metric)
-    except DataError as error:
-        raise RecipeError(
-            error.cause, "set `metric` in the recipe to another, or use other --val-data"
-        ) from error
-
-
-def _check_batch(recipe: Recipe, train_set: PoseDataset) -> None:
-    """Raise DataError where a batch norm would see one value alone."""
-    batch = min(recipe.optimizer.batch_size, len(train_set)) * recipe.augmentation.views
-    if batch < _MIN_NORM_BATCH_SIZE and not recipe.freeze.norms:
-        raise DataError(
-            f"{len(train_set)} persons in batches of {batch}: batch norm needs at least two",
-            "use more persons, or a larger optimizer.batch_size",
-        )
 
 
 def load_validation_set(
@@ -307,6 +250,12 @@ def _launch(options: TrainingOptions) -> Fabric:
     return fabric
 
 
+def _describe_set(data: str | None) -> tuple[str, str | None]:
+    """Kinds and split, without the place, which may have moved."""
+    source, split = split_off_suffix(data or "")
+    return list_kinds(source), split
+
+
 def resume(run: Run, last: Path) -> None:
     """Take up a run after its last checkpoint, exactly.
 
@@ -326,9 +275,10 @@ def resume(run: Run, last: Path) -> None:
             f"{last} was trained with another recipe",
             "resume with the recipe it was started with, or train into another --out",
         )
-    if facts.val_data is not None and facts.val_data != run.val_data:
+    if _describe_set(facts.val_data) != _describe_set(run.val_data):
         raise OkdhpError(
-            f"{last} was evaluated on {facts.val_data}, not on {run.val_data or 'its own val'}",
+            f"{last} was evaluated on {facts.val_data or 'the val of its data'}, not on "
+            f"{run.val_data or 'that of its data'}",
             "use the same --val-data, or train into another --out",
         )
     checkpoint.load_net(last, run.net)

@@ -236,7 +236,7 @@ def test_another_file_version_or_machine_is_timed_anew(quantized, monkeypatch, w
 
 def _started(monkeypatch, **ms):
     """Milliseconds to start by runtime; None: cannot be timed."""
-    monkeypatch.setattr(selection, "time_start", lambda _, choice: ms[choice.backend])
+    monkeypatch.setattr(start_time, "time_start", lambda _, choice: ms[choice.backend])
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,8 @@ class _ValidationMetric:
 
     def __call__(self, compiled: Any, numbers: Iterable[int]) -> tuple[float, None]:
         gate = self._inputs.gate
-        chosen = replace(gate, samples=[gate.samples[n] for n in numbers])
+        # The brackets: other images of the set are not to be found in it.
+        chosen = replace(gate, samples=[gate.samples[n] for n in numbers], split=f"{gate.split}[:]")
         predict = _predict(compiled, self._inputs.card.batch)
         return evaluate_metric(predict, self._inputs, chosen).value / 100, None
 
