@@ -29,8 +29,8 @@ _LIVE = {"live": True, "every": False}
 _DEFAULT_SOURCES = ("webcam",)
 
 
-def _ignore(_: str) -> None:
-    """Print nothing."""
+def _say_if(wanted: bool) -> "Callable[[str], None]":
+    return say if wanted else lambda _: None
 
 
 @handle_errors
@@ -83,8 +83,8 @@ def run(
     _check(report, wanted := source or _DEFAULT_SOURCES, outputs)
     with ExitStack() as closing:
         loaded, _, selection = load_backend(
-            model, backend, precision, threads, say, tune_threads=True, retime=retime, engine=engine,
-            trust_engine=trust_engine, images=_count(wanted), detail=say if verbose else _ignore,
+            model, backend, precision, threads, say, engine=engine, trust_engine=trust_engine,
+            retime=retime, images=_count(wanted), detail=_say_if(verbose), tune_threads=True,
         )  # fmt: skip
         who = who.resolve(closing.enter_context(loaded).card)
         sources = assembly.open_sources(wanted, CameraSettings(_parse_size(size), fps), closing)

@@ -14,6 +14,7 @@ _MIN_NORM_BATCH_SIZE = 2
 
 
 def check_epochs(recipe: Recipe) -> None:
+    """Raise RecipeError where INT8 would never begin, or no epoch leaves nothing."""
     table = recipe.quantization
     if table and table.start_epoch >= recipe.optimizer.epochs:
         raise RecipeError(

@@ -372,7 +372,7 @@ def test_what_it_was_judged_on_is_kept_and_a_resumed_run_is_judged_on_it(tmp_pat
     best = train(tiny_recipe(optimizer={"epochs": 1, "batch_size": 16}), DATA, options)
     assert read_info(best).evaluation_data == "synthetic:24@all"
     with pytest.raises(
-        OkdhpError, match=r"was evaluated on synthetic:24@all, not on that of its data"
+        OkdhpError, match="evaluated on synthetic:24@all, not on that of its data"
     ):
         train(
             tiny_recipe(optimizer={"epochs": 1, "batch_size": 16}), DATA,
