@@ -371,9 +371,7 @@ def test_what_it_was_judged_on_is_kept_and_a_resumed_run_is_judged_on_it(tmp_pat
     options = replace(_options(tmp_path / "m"), val_data="synthetic:24@all")
     best = train(tiny_recipe(optimizer={"epochs": 1, "batch_size": 16}), DATA, options)
     assert read_info(best).evaluation_data == "synthetic:24@all"
-    with pytest.raises(
-        OkdhpError, match="evaluated on synthetic:24@all, not on that of its data"
-    ):
+    with pytest.raises(OkdhpError, match="evaluated on synthetic:24@all, not on that of its data"):
         train(
             tiny_recipe(optimizer={"epochs": 1, "batch_size": 16}), DATA,
             replace(options, val_data=None, resume=True),
