@@ -139,7 +139,7 @@ def _run_coco_eval(
 ) -> Any:
     from pycocotools.cocoeval import COCOeval
 
-    evaluator = COCOeval(truth, truth.loadRes(results), "keypoints")
+    evaluator = COCOeval(truth, truth.loadRes([dict(r) for r in results]), "keypoints")
     evaluator.params.imgIds = list(ids)
     evaluator.params.kpt_oks_sigmas = skeleton.sigmas
     if not sizes:

@@ -61,10 +61,13 @@ def open_detector(
             foreign.spec = foreign.spec.model_copy(update={"min_score": min_score})
         return foreign
     folder = model_store.resolve_model(str(model))
-    if backend != AUTO and not model_store.list_precisions(folder, backend):
+    has_file = backend == AUTO or bool(model_store.list_precisions(folder, backend))
+    if not has_file:
         say(f"detector {folder.name} has no file for {backend}: another runtime is chosen")
-        backend = AUTO
-    loaded = load_backend(str(folder), backend, AUTO, threads, lambda _: None).backend
+    wanted = backend if has_file else AUTO
+    loaded = load_backend(str(folder), wanted, AUTO, threads, lambda _: None).backend
+    if not has_file:
+        say(f"detector {folder.name} runs on {loaded.name}")
     if loaded.card.kind != "detector":
         loaded.close()
         raise ModelError(

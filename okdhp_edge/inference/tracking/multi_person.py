@@ -188,7 +188,11 @@ class MultiPersonTracker:
     @staticmethod
     def _confirm(track: _Track, detection: Detection, overlap: float) -> None:
         track.missed, track.box_score = 0, detection.score
-        if track.lost or track.pose is None or overlap < _MIN_IOU_KEEP_BOX:
+        is_followed = track.pose is not None and not track.lost
+        is_near = overlap >= _MIN_IOU_KEEP_BOX
+        if is_followed and not is_near and detection.score < MIN_NEW_TRACK_SCORE:
+            return  # joints know better than a doubtful box elsewhere
+        if not (is_followed and is_near):
             track.box = detection.box
         track.detected = detection.box
 

@@ -342,3 +342,18 @@ def test_the_detector_is_asked_every_so_many_frames(every):
         tracker.update(FRAME)
         asked += [frame] * (people.calls - before)
     assert asked == list(range(0, 31, every))
+
+
+@pytest.mark.parametrize(("score", "moved"), [(0.3, False), (0.9, True)])
+def test_a_doubtful_box_elsewhere_moves_nobody_whose_joints_are_seen(score, moved):
+    """A part of the person's box: inside it, and not the person."""
+    people = _People(A)
+    tracker = _tracker(people, every=5)
+    for _ in range(5):
+        (before,) = tracker.update(FRAME)
+    part = np.array([60.0, 180, 40, 60])
+    people.__class__ = type("Doubtful", (_People,), {
+        "__call__": lambda _, frame: [Detection(part, score)]
+    })  # fmt: skip
+    (after,) = tracker.update(FRAME)
+    assert (box_iou(after.box, before.box) < 0.5) == moved
