@@ -218,7 +218,7 @@ def select_category(
     known = [key for key in counts if key in by_id]
     if not known:
         return (categories[0] if len(categories) == 1 else {}), persons
-    named = [k for k in known if str(by_id[k].get("name", "")).lower() == read.PERSON_CATEGORY]
+    named = [k for k in known if read.is_person(by_id[k])]
     chosen = named[0] if named else max(known, key=lambda k: counts[k])
     same = {k for k in known if by_id[k].get("keypoints") == by_id[chosen].get("keypoints")}
     for key in set(counts) - same:

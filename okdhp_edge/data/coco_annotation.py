@@ -23,6 +23,11 @@ _HEAD_BOX_SIZE_RATIO = 0.6
 _MIN_PERSON_PX = 16.0
 
 
+def is_person(category: Mapping[str, Any]) -> bool:
+    """Whether a category is called `person`, in whatever case."""
+    return str(category.get("name", "")).lower() == PERSON_CATEGORY
+
+
 def parse_numbers(values: Any, what: str, name: str) -> NDArray[np.float64]:
     """A flat array of numbers, nested lists and text among them.
 

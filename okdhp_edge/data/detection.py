@@ -17,7 +17,6 @@ from okdhp_edge.data.coco import (
     select_split,
     to_key,
 )
-from okdhp_edge.data.coco_annotation import PERSON_CATEGORY
 from okdhp_edge.data.coco_layout import ImageLocator, get_file_name
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.load import load, parse_split, read_annotations, split_off_suffix
@@ -115,10 +114,7 @@ def _read_coco(path: Path, split: str) -> list[DetectionSample]:
     file = find_annotation_file(path, split)
     content = read_content(file)
     images = content.images
-    people = {
-        to_key(c.get("id")) for c in content.categories
-        if str(c.get("name", "")).lower() == PERSON_CATEGORY
-    }  # fmt: skip
+    people = {to_key(c.get("id")) for c in content.categories if read.is_person(c)}
     by_image: dict[str, list[dict[str, Any]]] = {}
     for annotation in content.annotations:
         if not people or to_key(annotation.get("category_id")) in people:

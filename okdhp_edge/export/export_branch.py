@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from okdhp_edge import __version__
 from okdhp_edge.artifacts.card import (
@@ -27,7 +26,6 @@ from okdhp_edge.backends.pytorch import BRANCH_WEIGHTS_NAME
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.detection import load_for
 from okdhp_edge.data.sample import PoseDataset, list_kinds
-from okdhp_edge.errors import OutputError
 from okdhp_edge.evaluation.evaluate import choose_metric, evaluate, make_inference_crop
 from okdhp_edge.export.learned_ranges import write_learned_ranges
 from okdhp_edge.export.parity import check_parity, measure_joint_shift
@@ -42,7 +40,12 @@ from okdhp_edge.export.to_onnx import (
 from okdhp_edge.inference.flip_test import Predict
 from okdhp_edge.network.build import build_network
 from okdhp_edge.pose.heatmap import Heatmaps
-from okdhp_edge.recipe.checkpoint import CheckpointInfo, load_net, read_info
+from okdhp_edge.recipe.checkpoint import (
+    CheckpointInfo,
+    load_net,
+    read_info,
+    wrap_tensor_errors,
+)
 from okdhp_edge.system.files import lock_folder, stage_folder
 from okdhp_edge.system.progress import Report, ignore_progress
 
@@ -108,7 +111,9 @@ def _export_branch(checkpoint: Path, options: ExportOptions) -> Path:
         copy_batch_in_reshapes(file)
         ensure_folded(file)
         if options.pytorch:
-            _save_weights(single.state_dict(), folder / BRANCH_WEIGHTS_NAME)
+            weights = folder / BRANCH_WEIGHTS_NAME
+            with wrap_tensor_errors(weights):
+                save_file(single.state_dict(), weights)
         if recipe.quantization and recipe.quantization.branch == branch:
             write_learned_ranges(checkpoint, recipe, net, file, folder / RANGES_FILE_NAME)
         card = _make_card(checkpoint, facts, branch, options, simplified=simplified)
@@ -124,15 +129,6 @@ def _export_branch(checkpoint: Path, options: ExportOptions) -> Path:
     mark_newest(target / CARD_NAME)
     options.report("export", 3, 3, "done")
     return target
-
-
-def _save_weights(tensors: dict[str, Tensor], path: Path) -> None:
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:  # no OSError, whatever the disk says
-        raise OutputError(
-            f"cannot write {path} ({error})", "check permissions and free space"
-        ) from error
 
 
 def _make_card(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.data.annotation_files import read_json
 from okdhp_edge.data.coco import to_key
-from okdhp_edge.data.coco_annotation import PERSON_CATEGORY
+from okdhp_edge.data.coco_annotation import is_person
 from okdhp_edge.data.coco_layout import get_file_name
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
@@ -129,10 +129,7 @@ def make_coco_reader(file: Path) -> BoxFinder:
     """
     content = read_json(file)
     try:
-        people = {
-            to_key(c["id"]) for c in content.get("categories", [])
-            if str(c.get("name", "")).lower() == PERSON_CATEGORY
-        }  # fmt: skip
+        people = {to_key(c["id"]) for c in content.get("categories", []) if is_person(c)}
         by_id: dict[str, list[Box]] = {}
         for annotation in content["annotations"]:
             wanted = not people or to_key(annotation.get("category_id")) in people

@@ -4,7 +4,8 @@ The facts travel in the file's header, so a checkpoint is replaced in one atomic
 half new; the `.json` next to it is for people.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from okdhp_edge.artifacts.card import SkeletonSpec
 from okdhp_edge.data.sample import list_kinds
-from okdhp_edge.errors import ModelError, to_one_line
+from okdhp_edge.errors import ModelError, OutputError, to_one_line
 from okdhp_edge.recipe.distillation import TeacherTable
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.files import apply_umask, replace, wrap_write_errors, write_text
@@ -125,20 +126,25 @@ def _drop_folder(table: _Table, keys: Sequence[str]) -> _Table:
 def _write(path: Path, tensors: dict[str, Tensor], facts: CheckpointInfo) -> None:
     temporary = path.with_suffix(".tmp")
     try:
-        with wrap_write_errors(path):
+        with wrap_tensor_errors(path):
             save_file(tensors, temporary, metadata={_METADATA_KEY: facts.model_dump_json()})
             apply_umask(temporary)
             replace(temporary, path)
-    except SafetensorError as error:
-        raise _make_disk_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _make_disk_error(path: Path, error: Exception) -> Exception:
-    from okdhp_edge.errors import OutputError
-
-    return OutputError(f"cannot write {path} ({error})", "check permissions and free space")
+@contextmanager
+def wrap_tensor_errors(path: Path) -> Iterator[None]:
+    """As `wrap_write_errors`, and safetensors' own error, which is no OSError whatever the disk
+    says."""
+    try:
+        with wrap_write_errors(path):
+            yield
+    except SafetensorError as error:
+        raise OutputError(
+            f"cannot write {path} ({error})", "check permissions and free space"
+        ) from error
 
 
 def read_info(path: Path) -> CheckpointInfo:

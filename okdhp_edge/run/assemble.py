@@ -1,7 +1,7 @@
 """Build a pipeline from the command's options."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Literal
 from okdhp_edge.artifacts.card import ModelCard
 from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR
 from okdhp_edge.backends.base import Backend
+from okdhp_edge.backends.selection import Say
 from okdhp_edge.errors import ModelError, OutputError
 from okdhp_edge.inference.open_detector import (
     NO_DETECTOR,
@@ -41,7 +42,6 @@ from okdhp_edge.run.sources.camera import CameraSettings
 from okdhp_edge.run.sources.open import open_source
 from okdhp_edge.system.latency import StageClock
 
-Say = Callable[[str], None]
 DEFAULT_FPS = 30.0
 """Of saved videos of sources that say no rate."""
 

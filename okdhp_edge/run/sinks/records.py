@@ -111,8 +111,8 @@ class JsonSink(RecordSink):
 class CocoSink(RecordSink):
     """A list of detections as COCO's evaluation reads them; a file is a whole list at any time.
 
-    `image_id` is the number of an image's file name where that is one or ends in one, as COCO names
-    its images (`COCO_val2014_000000397133.jpg`); else the frame's.
+    `image_id` is the number in an image's file name where COCO names its images so
+    (`000000397133.jpg`, `COCO_val2014_000000397133.jpg`), else the frame's.
     """
 
     def _begin(self) -> str:
