@@ -22,6 +22,8 @@ _TYPICAL_SPREAD = 0.02
 """Of a label whose joint counts half as much as one without any doubt."""
 # Of the erased rectangle's area in the crop's, and of its aspect ratio's logarithm.
 _ERASED_AREA_RANGE, _MAX_ERASED_LOG_ASPECT = (0.02, 0.2), np.log(3.0)
+# A COCO person of 40 px in a crop that shows people at 200.
+_DOWNSCALING_RANGE = (1.5, 5.0)
 
 
 class Augmentation(BaseModel):
@@ -50,7 +52,7 @@ class Augmentation(BaseModel):
     erase: Share = 0.0
     """Share of the crops of which a rectangle is noise (Zhong et al., AAAI 2020): an occlusion."""
     blur: Share = 0.0
-    """Share of the crops that are as unsharp as a person half or a quarter as large."""
+    """Share of the crops that are as unsharp as a person 1.5 to 5 times smaller."""
     zoom: Annotated[float, Field(ge=1, le=8)] = 1.0
     """Of a detector: images appear larger or smaller by up to this factor."""
     mosaic: Share = 0.0
@@ -182,10 +184,11 @@ def _choose_half_box(sample: Sample, skeleton: Skeleton, rng: np.random.Generato
 
 
 def blur(image: Image, rng: np.random.Generator) -> Image:
-    """The image as unsharp as if it were half to a quarter as large."""
+    """The image as unsharp as if it had been 1.5 to 5 times smaller."""
     height, width = image.shape[:2]
-    factor = int(rng.integers(2, 5))
-    small = cv2.resize(image, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+    factor = np.exp(rng.uniform(*np.log(_DOWNSCALING_RANGE)))
+    low_size = max(1, round(width / factor)), max(1, round(height / factor))
+    small = cv2.resize(image, low_size, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(small, (width, height)), dtype=np.uint8)
 
 
