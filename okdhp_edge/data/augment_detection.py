@@ -114,7 +114,7 @@ def _place_image(
 ) -> Affine:
     """The image as inference shows it, larger, smaller, moved: where it is enlarged, a person of
     its is usually kept in sight."""
-    box = sample.get_box(image)
+    box = np.array([0.0, 0.0, image.shape[1], image.shape[0]])
     zoom = float(np.exp(rng.uniform(-1, 1) * np.log(augmentation.zoom)))
     if zoom > 1 and len(sample.persons):
         person = sample.persons[rng.integers(len(sample.persons))]

@@ -23,7 +23,6 @@ from okdhp_edge.data.load import load, parse_split, read_annotations, split_off_
 from okdhp_edge.data.sample import PoseDataset, Sample, split_sources
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
-from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.skeleton import Skeleton
 
 PERSON = Skeleton("person", ("person",), ())
@@ -50,10 +49,6 @@ class DetectionSample(Sample):
     def image_name(self) -> str:
         """The sample is the image."""
         return self.id
-
-    def get_box(self, image: Image) -> Box:
-        """All of the image."""
-        return np.array([0.0, 0.0, image.shape[1], image.shape[0]])
 
 
 def load_for(kind: str, source: str, split: str) -> PoseDataset:

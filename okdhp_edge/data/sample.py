@@ -60,11 +60,6 @@ class Sample:
         """The same for all persons of one image: the id without the person's part."""
         return self.id.rsplit("#", 1)[0]
 
-    def get_box(self, image: Image) -> Box:
-        """What a network is shown of the image."""
-        del image
-        return self.box
-
     @property
     def is_negative(self) -> bool:
         """Whether the box is known to contain no person."""

@@ -14,7 +14,7 @@ from okdhp_edge.errors import DataError
 from okdhp_edge.evaluation.average_precision import average_precision_score, has_annotation_file
 from okdhp_edge.evaluation.box_average_precision import box_average_precision_score
 from okdhp_edge.inference.flip_test import Predict
-from okdhp_edge.inference.top_down import crop_for, image_from_heatmap
+from okdhp_edge.inference.top_down import crop_for, image_from_heatmap, letterbox
 from okdhp_edge.pose.crop import Affine, apply
 from okdhp_edge.pose.heatmap import Decoded
 from okdhp_edge.pose.metrics import Score, oks, pck, torso_diagonals
@@ -42,7 +42,10 @@ def make_inference_crop(sample: Sample, spec: InputSpec, stride: int) -> Evaluat
         DataError: the image cannot be read.
     """
     whole = sample.image.read()
-    image, transform = crop_for(spec, whole, sample.get_box(whole))
+    if isinstance(sample, DetectionSample):
+        image, transform = letterbox(spec, whole)
+    else:
+        image, transform = crop_for(spec, whole, sample.box)
     if spec.mask:
         image = np.dstack([image, sample.mask.warped(transform, spec.size)])
     return EvaluationCrop(image, image_from_heatmap(transform, stride))

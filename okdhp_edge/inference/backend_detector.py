@@ -4,7 +4,7 @@ import numpy as np
 
 from okdhp_edge.backends.base import Backend
 from okdhp_edge.inference.person_detector import Detection
-from okdhp_edge.inference.top_down import crop_for, image_from_heatmap
+from okdhp_edge.inference.top_down import image_from_heatmap, letterbox
 from okdhp_edge.pose.crop import apply
 from okdhp_edge.pose.preprocess import Image
 
@@ -28,13 +28,12 @@ class BackendDetector:
     def __call__(self, frame: Image) -> list[Detection]:
         """Persons, the surest first; boxes end at the image's borders."""
         card = self._backend.card
-        whole = np.array([0.0, 0.0, frame.shape[1], frame.shape[0]])
-        crop = crop_for(card.input, frame, whole)
+        crop = letterbox(card.input, frame)
         found = card.decoder.decode(self._backend.infer_all(crop.image[None]))
         corners = apply(
             image_from_heatmap(crop.crop_from_image, card.decoder.stride), found.xy_BK2[0]
         )
-        inside = np.clip(corners, 0, whole[2:]).reshape(-1, 4)
+        inside = np.clip(corners, 0, frame.shape[1::-1]).reshape(-1, 4)
         return [
             Detection(np.concatenate([box[:2], box[2:] - box[:2]]), float(score))
             for box, score in zip(inside, found.score_BK[0, ::2], strict=True)

@@ -20,7 +20,7 @@ from okdhp_edge.pose.crop import (
     heatmap_from_crop,
     invert,
 )
-from okdhp_edge.pose.preprocess import Image, warp
+from okdhp_edge.pose.preprocess import Image, resize_region, warp
 
 
 class Crop(NamedTuple):
@@ -63,6 +63,13 @@ def crop_person(
 def crop_for(spec: InputSpec, image: Image, box: Box) -> Crop:
     """As `crop_person`, in the way that a model's card says."""
     return crop_person(image, box, spec.size, spec.box_padding, spec.border)
+
+
+def letterbox(spec: InputSpec, image: Image) -> Crop:
+    """The whole image as a detector sees it, resized and with borders."""
+    whole = np.array([0.0, 0.0, image.shape[1], image.shape[0]])
+    transform = crop_from_frame(whole, spec.size, spec.box_padding)
+    return Crop(*resize_region(image, transform, spec.size, spec.border))
 
 
 def to_image(crop_from_image: Affine, xy_crop: NDArray[np.floating]) -> Points:

@@ -1,9 +1,11 @@
 """Affine transforms between frame, crop and heatmap.
 
 Pixel centres lie at whole numbers in every image. A transform is a (2, 3) float64 matrix named
-`<to>_from_<from>` and applied with `apply(to_from_from, xy_from)`.
+`<to>_from_<from>` and applied with `apply(to_from_from, xy_from)`. They are made in plain Python:
+for six numbers it takes a fifth of NumPy's time, and each person of each frame needs several.
 """
 
+import math
 from enum import StrEnum
 
 import numpy as np
@@ -13,6 +15,9 @@ Affine = NDArray[np.float64]
 Points = NDArray[np.float64]
 Box = NDArray[np.float64]
 """(4,) x, y, width, height in frame pixels."""
+
+# An empty box shows a point.
+_MIN_BOX_SIDE_PX = 1e-6
 
 
 def crop_from_frame(
@@ -37,17 +42,19 @@ def crop_from_frame(
         mirror: augmentation, flip left and right after the rotation.
     """
     width, height = input_size
-    centre = box[:2] + box[2:] / 2
-    aspect = width / height
-    frame_width = max(box[2], box[3] * aspect) * padding / scale
-    pixels = width / frame_width
-    angle = np.deg2rad(rotation_deg)
-    cos, sin = np.cos(angle) * pixels, np.sin(angle) * pixels
-    linear = np.array([[cos, sin], [-sin, cos]]) @ np.diag([stretch, 1 / stretch])
-    if mirror:
-        linear[0] = -linear[0]
-    offset = np.array([(width - 1) / 2, (height - 1) / 2]) - linear @ centre
-    return np.hstack([linear, offset[:, None]])
+    left, top, box_width, box_height = map(float, box)
+    x, y = left + box_width / 2, top + box_height / 2
+    shown = max(box_width, box_height * width / height, _MIN_BOX_SIDE_PX)
+    pixels = width * scale / (shown * padding)
+    angle = math.radians(rotation_deg)
+    cos, sin = math.cos(angle) * pixels, math.sin(angle) * pixels
+    side = -1.0 if mirror else 1.0
+    xx, xy = side * cos * stretch, side * sin / stretch
+    yx, yy = -sin * stretch, cos / stretch
+    return np.array([
+        [xx, xy, (width - 1) / 2 - (xx * x + xy * y)],
+        [yx, yy, (height - 1) / 2 - (yx * x + yy * y)],
+    ])  # fmt: skip
 
 
 def heatmap_from_crop(stride: int) -> Affine:
@@ -80,14 +87,22 @@ class HeatmapGrid(StrEnum):
 
 def invert(transform: Affine) -> Affine:
     """The transform back: `frame_from_crop = invert(crop_from_frame)`."""
-    linear = np.linalg.inv(transform[:, :2])
-    return np.hstack([linear, -linear @ transform[:, 2:]])
+    (a, b, c), (d, e, f) = transform.tolist()
+    determinant = a * e - b * d
+    return np.array([
+        [e / determinant, -b / determinant, (b * f - c * e) / determinant],
+        [-d / determinant, a / determinant, (c * d - a * f) / determinant],
+    ])  # fmt: skip
 
 
 def compose(outer: Affine, inner: Affine) -> Affine:
     """`compose(c_from_b, b_from_a)` is c_from_a."""
-    linear = outer[:, :2] @ inner[:, :2]
-    return np.hstack([linear, outer[:, :2] @ inner[:, 2:] + outer[:, 2:]])
+    (a, b, c), (d, e, f) = outer.tolist()
+    (g, h, i), (j, k, m) = inner.tolist()
+    return np.array([
+        [a * g + b * j, a * h + b * k, a * i + b * m + c],
+        [d * g + e * j, d * h + e * k, d * i + e * m + f],
+    ])  # fmt: skip
 
 
 def apply(transform: Affine, xy: NDArray[np.floating]) -> Points:
