@@ -59,7 +59,7 @@ slow: setup
 	$(BIN)/pytest $(PARALLEL) -m slow
 
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/zensical build --strict
 	@echo "build/docs/index.html"
 
 # PYTHONS=... names others; in each an empty folder and the package index as it is.
