@@ -31,7 +31,7 @@ from okdhp_edge.network.config import ENCODERS
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.recipe.distillation import METHODS
 from okdhp_edge.run.sinks.registry import SINKS
-from okdhp_edge.train.methods.build import build_method
+from okdhp_edge.train.methods import build_method
 from tests.conftest import REPOSITORY
 from tests.helpers.fixed_net import made_batch
 from tests.helpers.made_detector import constant_detector

@@ -49,7 +49,7 @@ from okdhp_edge.evaluation.evaluate import score
 from okdhp_edge.evaluation.paired import compute_gain, count_hits
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.inference.external_pose_model import ExternalPoseModel
-from okdhp_edge.inference.onnx_model import OnnxModel
+from okdhp_edge.inference.onnx_model import open_onnx_model
 from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.inference.top_down import crop_person, to_image
 from okdhp_edge.label.negatives import sample_negative_boxes
@@ -125,7 +125,7 @@ class External:
         self._model = ExternalPoseModel(path, threads)
         width, height = self._model.size
         self.name, self.megabytes = f"{name}, {width}x{height}", path.stat().st_size / 1e6
-        self._net = OnnxModel(path, threads, self._model.spec.output)
+        self._net = open_onnx_model(path, threads, self._model.spec.output)
         self._input = self._model.spec.to_input(np.zeros((height, width, 3), np.uint8))
 
     def estimate(self, frame: Image, box: Box) -> Pose:

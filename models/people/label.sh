@@ -19,6 +19,7 @@ label stanford40 --boxes none --detector "$detector" --min-height 64 --negatives
 label actions --boxes none --detector "$detector" --min-height 64 "${@}"
 label sports --boxes none --detector "$detector" --min-height 64 "${@}"
 label sports100 --boxes none --detector "$detector" --min-height 64 "${@}"
+label coco2014 --boxes none --detector "$detector" --min-height 48 "${@}"
 label captions --boxes none --detector "$detector" --min-height 64 "${@}"
 label sites --boxes none --detector "$detector" --min-height 64 "${@}"
 label gatherings --person-class 0 --negatives 1 --min-height 64 --detector "$detector" "${@}"

@@ -34,7 +34,6 @@ class OnnxRuntimeBackend(Backend):
     def __init__(self, request: BackendConfig) -> None:
         super().__init__(request)
         options = _make_model_options(request)
-        self._threads = request.threads
         self._precision = request.precision
         try:
             self._session = ort.InferenceSession(
@@ -65,7 +64,7 @@ class OnnxRuntimeBackend(Backend):
     def describe(self) -> BackendInfo:
         """The runtime, version, device, precision and threads that really run."""
         precision = "int8 (u8s8 or s8s8 Q/DQ), rest fp32" if self._precision == "int8" else "fp32"
-        return BackendInfo(self.name, ort.__version__, "CPU", precision, self._threads)
+        return BackendInfo(self.name, ort.__version__, "CPU", precision, self.threads)
 
     @classmethod
     def layer_times(cls, config: BackendConfig, crop_1HWC: NDArray[np.uint8]) -> list[LayerTime]:

@@ -20,12 +20,11 @@ class OpenCvBackend(Backend):
 
     def __init__(self, config: BackendConfig) -> None:
         super().__init__(config)
-        self._threads = config.threads
         self._net = _read(config)
 
     def _infer(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
-        if self._threads:
-            cv2.setNumThreads(self._threads)  # of the process, which others may have set since
+        if self.threads:
+            cv2.setNumThreads(self.threads)  # of the process, which others may have set since
         self._net.setInput(images_BHWC)
         return np.array(self._net.forward(), dtype=np.float32)
 

@@ -5,6 +5,7 @@ import json
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -277,14 +278,11 @@ def _read_length(source: BatchSource) -> _Length:
     if "://" in source.url:
         return _Length(0.0, None)
     try:
-        reader = VideoReader(Path(source.url))
+        with closing(VideoReader(Path(source.url))) as reader:
+            seconds = reader.duration_s if reader.is_rate_known else 0.0
+            return _Length(seconds, reader.count_frames() or None)
     except DataError:
         return _Length(0.0, 0)  # the worker says what is wrong with it
-    try:
-        seconds = reader.duration_s if reader.is_rate_known else 0.0
-        return _Length(seconds, reader.count_frames() or None)
-    finally:
-        reader.close()
 
 
 def _mark_name(part: str) -> str:

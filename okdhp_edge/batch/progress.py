@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from okdhp_edge.system.progress import Report
 
@@ -102,8 +101,3 @@ def watch_progress(report: Report, expected: int, folder: str | None) -> Iterato
         ended.set()
         if folder:
             thread.join()
-
-
-def make_progress_folder() -> TemporaryDirectory[str]:
-    """Where workers of this machine count their frames."""
-    return TemporaryDirectory(prefix="okdhp-edge-batch-")

@@ -112,12 +112,9 @@ def _load_detector(model: str, backend: str, threads: int) -> Detector:
 
 def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
     backend = _load(options.model, options.backend, options.precision, options.threads)
-    has_detector = options.detector not in (None, NO_DETECTOR)
-    detector = (
-        _load_detector(str(options.detector), options.backend, options.threads)
-        if has_detector
-        else None
-    )
+    detector = None
+    if options.detector not in (None, NO_DETECTOR):
+        detector = _load_detector(str(options.detector), options.backend, options.threads)
     started, cpu_started = time.perf_counter(), time.process_time()
     rows = RowCollector(segment.source.url, backend.card.skeleton.skeleton())
     decode_ns = infer_ns = 0

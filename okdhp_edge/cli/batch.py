@@ -5,6 +5,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -79,7 +80,6 @@ def batch(
     """
     from okdhp_edge.backends.selection import choose_model, load_backend
     from okdhp_edge.batch.driver import Batch, make_key
-    from okdhp_edge.batch.progress import make_progress_folder
     from okdhp_edge.batch.sources import find_sources
     from okdhp_edge.batch.worker import BatchOptions, process_segment
     from okdhp_edge.run.assemble import TrackingConfig
@@ -92,7 +92,9 @@ def batch(
     workers = workers or max(1, count_usable_cores() // threads)
     path = choose_model(model)
     executor = make_executor(cluster, workers, threads, preload=process_segment.__module__)
-    with make_progress_folder() as counts, closing(executor), progress() as report:
+    # Where workers of this machine count their frames.
+    folder = TemporaryDirectory(prefix="okdhp-edge-batch-")
+    with folder as counts, closing(executor), progress() as report:
         loaded = load_backend(str(path), backend, precision, threads, say)
         name, card = loaded.backend.name, loaded.backend.card
         loaded.backend.close()

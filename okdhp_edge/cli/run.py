@@ -80,11 +80,11 @@ def run(
     named = {"save": save, "json": json_lines, "coco": coco, "csv": csv}
     outputs = assembly.Outputs(_collect_files(named, write), window, watchdog)
     controls = Controls(threshold)
-    _check(report, wanted := source or _DEFAULT_SOURCES, outputs)
+    images = _check(report, wanted := source or _DEFAULT_SOURCES, outputs)
     with ExitStack() as closing:
         loaded, _, selection = load_backend(
             model, backend, precision, threads, say, engine=engine, trust_engine=trust_engine,
-            retime=retime, images=_count(wanted), detail=_say_if(verbose), tune_threads=True,
+            retime=retime, images=images, detail=_say_if(verbose), tune_threads=True,
         )  # fmt: skip
         who = who.resolve(closing.enter_context(loaded).card)
         sources = assembly.open_sources(wanted, CameraSettings(_parse_size(size), fps), closing)
@@ -96,13 +96,6 @@ def run(
     _tell(results, report, outputs, failure)
 
 
-def _count(sources: Sequence[str]) -> int | None:
-    """Still images to be read; None where there is a stream."""
-    from okdhp_edge.run.sources.open import count_images
-
-    return count_images(sources)
-
-
 def _check_selection(selection: "Selection", results: "Sequence[RunReport]", people: str) -> None:
     """Only with one person per frame: several crops take longer than the single one measured."""
     for result in results:
@@ -111,12 +104,6 @@ def _check_selection(selection: "Selection", results: "Sequence[RunReport]", peo
         judged = people == "one" and 2 * result.frames_with_people > result.frames
         if judged and infer is not None and infer.n >= _MIN_FRAMES_TO_JUDGE:
             selection.check_against(infer.p50, say)
-
-
-def _report_crowd(left_out: int, max_people: int) -> None:
-    if left_out:
-        say(f"more than {max_people} people in a frame: the nearest were estimated, up to "
-            f"{left_out} left out; raise --max-people")  # fmt: skip
 
 
 def _report_files(results: "Sequence[RunReport]", outputs: "Outputs") -> None:
@@ -154,10 +141,11 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _check(path: Path | None, sources: Sequence[str], outputs: "Outputs") -> None:
-    """Check sources and outputs before a model is loaded and timed."""
+def _check(path: Path | None, sources: Sequence[str], outputs: "Outputs") -> int | None:
+    """Check sources and outputs before a model is loaded and timed; returns the number of still
+    images to be read, None where there is a stream."""
     from okdhp_edge.run.sinks.base import check_writable
-    from okdhp_edge.run.sources.open import check_source
+    from okdhp_edge.run.sources.open import check_source, count_images
     from okdhp_edge.system.outputs import check_outputs
 
     for source in sources:
@@ -172,6 +160,7 @@ def _check(path: Path | None, sources: Sequence[str], outputs: "Outputs") -> Non
         named |= {f"--{kind} of source {i}": file for kind, file in files.items()}
     read = [p for p in (Path(text).expanduser() for text in sources) if p.is_file() or p.is_dir()]
     check_outputs(named, read)
+    return count_images(sources)
 
 
 def _run_with_progress(
@@ -214,7 +203,9 @@ def _run_with_progress(
         for feed, reader in zip(feeds, pipeline.readers, strict=True)
     ]  # fmt: skip
     _check_selection(selection, results, who.mode)
-    _report_crowd(pipeline.most_left_out, who.max_people)
+    if pipeline.most_left_out:
+        say(f"more than {who.max_people} people in a frame: the nearest were estimated, up to "
+            f"{pipeline.most_left_out} left out; raise --max-people")  # fmt: skip
     return results, failure
 
 

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -47,9 +48,7 @@ def load_coco(path: Path, split: str) -> PoseDataset:
     samples = list(poses.samples)
     if is_divided(path, split):
         samples = select_split(files[0], samples, split)
-    return PoseDataset(
-        make_source("coco", path), split, poses.skeleton, samples, "oks", poses.notes
-    )
+    return replace(poses, split=split, samples=samples)
 
 
 def is_divided(path: Path, split: str) -> bool:
@@ -62,7 +61,7 @@ def _join_parts(parts: list[PoseDataset]) -> PoseDataset:
     samples = [s for part in (first, *(o.with_skeleton(first.skeleton) for o in others))
                for s in part.samples]  # fmt: skip
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
-    return PoseDataset(first.source, first.split, first.skeleton, samples, first.metric, notes)
+    return replace(first, samples=samples, notes=notes)
 
 
 def _find_annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:

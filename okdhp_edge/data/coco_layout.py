@@ -1,5 +1,6 @@
 """Locate the images of a COCO file."""
 
+import os.path
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,9 +31,8 @@ class ImageLocator:
         most = 0
         for root in _iterate_roots(file, path):
             for bare in (False, True):
-                found = sum(
-                    _exists(root / (PurePosixPath(name).name if bare else name)) for name in probes
-                )
+                places = (root / (PurePosixPath(name).name if bare else name) for name in probes)
+                found = sum(map(os.path.isfile, places))
                 if found > most:
                     most, self._root, self._bare = found, root, bare
                 if most == len(probes):
@@ -41,13 +41,6 @@ class ImageLocator:
     def of(self, file_name: str) -> Path:
         """The image's path, whether or not it is there."""
         return self._root / (PurePosixPath(file_name).name if self._bare else file_name)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that no file system takes
-        return False
 
 
 def _iterate_roots(file: Path, path: Path) -> Iterator[Path]:

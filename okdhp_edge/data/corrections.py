@@ -36,11 +36,7 @@ class Corrections(BaseModel):
 
 
 def make_corrections(
-    poses: PoseDataset,
-    model: str,
-    swapped_N: NDArray[np.bool_],
-    wrong_NK: NDArray[np.bool_],
-    moved: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
+    poses: PoseDataset, model: str, swapped_N: NDArray[np.bool_], wrong_NK: NDArray[np.bool_]
 ) -> Corrections:
     """What was found in a set of N persons with K joints, by the ids of its samples."""
     ids = [sample.id for sample in poses.samples]
@@ -54,7 +50,6 @@ def make_corrections(
             for i, row in zip(ids, wrong_NK, strict=True)
             if row.any()
         },
-        moved=moved or {},
     )
 
 

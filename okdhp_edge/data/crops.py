@@ -24,7 +24,6 @@ from okdhp_edge.system.files import stage_folder
 ANNOTATIONS = "annotations.json"
 _QUALITY_FLAGS = {".webp": cv2.IMWRITE_WEBP_QUALITY, ".avif": cv2.IMWRITE_AVIF_QUALITY,
             ".jpg": cv2.IMWRITE_JPEG_QUALITY}  # fmt: skip
-CROP_SUFFIXES = tuple(_QUALITY_FLAGS)
 # Crops encoded ahead of the one that is written: enough for the threads, little memory.
 _MAX_QUEUED_CROPS = 64
 
@@ -37,7 +36,7 @@ class CropOptions:
         side: pixels of the longer side of a person's box; smaller ones are not enlarged.
         crop_scale: side of the square around the box's centre, in longer sides of the box. Must
             hold what augmentation shows: the network's `box_padding` divided by the least scale.
-        suffix: one of SUFFIXES.
+        suffix: .webp, .avif or .jpg.
         quality: of the encoder, 1..100.
         threads: that encode.
     """

@@ -1,6 +1,7 @@
 """Unlabelled images from a folder or a video, each treated as one whole person."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +27,9 @@ class VideoFrame:
         Raises:
             DataError: the video has no such frame.
         """
-        reader = VideoReader(self.path)
-        try:
+        with closing(VideoReader(self.path)) as reader:
             reader.seek(self.number / reader.fps)
             found = reader.read()
-        finally:
-            reader.close()
         if found is None:
             raise DataError(
                 f"frame {self.number} of {self.path} cannot be decoded", "re-encode the video"
@@ -58,9 +56,8 @@ def _list_folder(path: Path) -> list[tuple[str, LazyImage]]:
 
 
 def _list_video(path: Path) -> list[tuple[str, LazyImage]]:
-    reader = VideoReader(path)
-    count = reader.count_frames()
-    reader.close()
+    with closing(VideoReader(path)) as reader:
+        count = reader.count_frames()
     return [(f"{path.name}#{n}", VideoFrame(path, n)) for n in range(count)]
 
 

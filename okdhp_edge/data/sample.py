@@ -121,9 +121,7 @@ class PoseDataset:
                 f"({self.split}), first '{missing[0]}'",
                 "use a list created for this data set",
             )
-        return PoseDataset(
-            self.source, self.split, self.skeleton, [by_id[i] for i in ids], self.metric, self.notes
-        )
+        return replace(self, samples=[by_id[i] for i in ids])
 
     def list_input_paths(self) -> list[Path]:
         """The files that hold the annotations, and the folders of the images."""
@@ -158,17 +156,12 @@ class PoseDataset:
 
 def _reorder_joints(sample: Sample, source_K: NDArray[np.int64]) -> Sample:
     """With the joints at these places; -1 for those it does not have."""
-    known = source_K >= 0
+    known, absent = source_K >= 0, sample.absent
     return replace(
         sample,
         xy=np.where(known[:, None], sample.xy[source_K], np.float32(0)),
         labelled=known & sample.labelled[source_K],
-        absent=None if sample.absent is None else _reorder_absence(sample, source_K),
+        # Where nobody is, joints that the set does not know are absent too.
+        absent=None if absent is None else np.where(known, absent[source_K], sample.is_negative),
         spread=None if sample.spread is None else sample.spread[source_K],
     )
-
-
-def _reorder_absence(sample: Sample, source_K: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Where nobody is, joints that the set does not know are absent too."""
-    assert sample.absent is not None
-    return np.where(source_K >= 0, sample.absent[source_K], sample.is_negative)

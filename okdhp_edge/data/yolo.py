@@ -19,7 +19,7 @@ from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import COCO17, MAX_JOINTS, Skeleton, skeleton_from_names
 from okdhp_edge.system.reading import read_text, read_yaml
 
-_SPLIT_KEYS = {"train": "train", "val": "val", "test": "test"}
+_SPLITS = ("train", "val", "test")
 _UNNAMED_JOINT_FORMAT = "point_{}"
 
 
@@ -60,7 +60,7 @@ def load_yolo(path: Path, split: str, person_class: str | None = None) -> PoseDa
     file = find_yaml(path)
     facts = _read_facts(file)
     left_out: Counter[str] = Counter()
-    named = [s for s in _SPLIT_KEYS if facts.folders.get(s)]
+    named = [s for s in _SPLITS if facts.folders.get(s)]
     if split != "all" and split not in named and named != ["train"]:
         raise DataError(
             f"{file} names no '{split}', only {', '.join(named)}",
@@ -104,9 +104,7 @@ def _read_facts(file: Path) -> _Facts:
     root = root if root.is_absolute() and root.is_dir() else file.parent / root
     if not root.is_dir():
         root = file.parent
-    folders = {
-        split: _find_places(file, root, content.get(key)) for split, key in _SPLIT_KEYS.items()
-    }
+    folders = {split: _find_places(file, root, content.get(split)) for split in _SPLITS}
     if not any(folders.values()):
         raise DataError(f"{file} lists no images", "it needs `train:` and `val:`")
     skeleton = _make_skeleton(file, content, shape[0])
@@ -234,8 +232,7 @@ def _make_samples(
     facts: _Facts, found: _Labelled, person_class: int, left_out: Counter[str]
 ) -> Iterator[Sample]:
     image, rows = found
-    width, height = _read_size(image)
-    scale = np.array([width, height], dtype=np.float64)
+    scale = np.array(read_image(image).shape[1::-1], dtype=np.float64)  # turned by EXIF
     name = image.relative_to(facts.root) if image.is_relative_to(facts.root) else image
     for number, row in enumerate(rows):
         if int(row[0]) != person_class:
@@ -273,9 +270,3 @@ def _read_rows(facts: _Facts, labels: Path) -> list[np.ndarray]:
     except (OSError, ValueError) as error:
         raise DataError(f"invalid YOLO labels {labels} ({error})", "fix or remove it") from error
     return rows
-
-
-def _read_size(image: Path) -> tuple[int, int]:
-    """(width, height) as it is shown, turned by EXIF."""
-    height, width = read_image(image).shape[:2]
-    return width, height

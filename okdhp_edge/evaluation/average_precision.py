@@ -24,6 +24,12 @@ from okdhp_edge.data.coco_truth import read_coco_truth
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.sample import PoseDataset, split_sources
 from okdhp_edge.errors import DataError
+from okdhp_edge.evaluation.box_average_precision import (
+    average_precisions,
+    bootstrap_images,
+    index_content,
+    run_evaluator,
+)
 from okdhp_edge.pose.metrics import Score
 from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
 from okdhp_edge.system.files import write_text
@@ -35,7 +41,6 @@ CROWD_METRIC_NAMES = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP-easy", "AP
 # Below the first a image is easy, from the second on it is hard.
 _MEDIUM_MIN_CROWD_INDEX, _HARD_MIN_CROWD_INDEX = 0.2, 0.8
 _OKS_50_INDEX, _OKS_75_INDEX = 0, 5
-_BOOTSTRAP_ROUNDS = 200
 _MAX_ABS_VALUE = 1e9
 # The score of a person is the mean of its joints' scores above this (Xiao et al., ECCV 2018, and
 # every top-down code since), times that of its box.
@@ -62,7 +67,7 @@ def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
     _check(results, skeleton)
     # It prints to stdout, which belongs to the command's JSON line.
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _index(content)
+        truth = index_content(content)
         ids = sorted(content["images"][i]["id"] for i in _find_evaluated_images(poses, content))
         wanted = [r for r in results if r["image_id"] in set(ids)]
         if not wanted:
@@ -109,29 +114,11 @@ def _bootstrap_ap_interval(poses: PoseDataset, results: Results) -> tuple[float,
     skeleton = _make_skeleton(file, content)
     ids = sorted(read_image_ids(poses).values())
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _index(content)
+        truth = index_content(content)
         if _is_crowd_pose({i: truth.imgs[i].get("crowdIndex") for i in ids}):
             _set_crowd_areas(truth)
         evaluator = _run_coco_eval(truth, results, skeleton, ids, sizes=False)
-        images = evaluator.evalImgs
-        rng = np.random.default_rng(0)
-        values = []
-        for _ in range(_BOOTSTRAP_ROUNDS):
-            evaluator.evalImgs = [images[i] for i in rng.integers(0, len(images), len(images))]
-            evaluator.accumulate()
-            values.append(_mean(evaluator.eval["precision"]))
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _index(content: dict[str, Any]) -> Any:
-    """The evaluator's own object of a file's content."""
-    from pycocotools.coco import COCO
-
-    truth = COCO()
-    truth.dataset = content
-    truth.createIndex()
-    return truth
+        return bootstrap_images(evaluator, average_precisions)
 
 
 def _run_coco_eval(
@@ -142,12 +129,7 @@ def _run_coco_eval(
     evaluator = COCOeval(truth, truth.loadRes([dict(r) for r in results]), "keypoints")
     evaluator.params.imgIds = list(ids)
     evaluator.params.kpt_oks_sigmas = skeleton.sigmas
-    if not sizes:
-        evaluator.params.areaRng = evaluator.params.areaRng[:1]
-        evaluator.params.areaRngLbl = evaluator.params.areaRngLbl[:1]
-    evaluator.evaluate()
-    evaluator.accumulate()
-    return evaluator
+    return run_evaluator(evaluator, sizes=sizes)
 
 
 def _is_crowd_pose(crowd: Mapping[Any, float | None]) -> bool:
@@ -168,7 +150,7 @@ def _evaluate_crowd(
     # (thresholds, recalls, categories, areas, detections), the same without recalls; area 0: all.
     precision, recall = found["precision"][..., 0, :], found["recall"][..., 0, :]
     points = [
-        _mean(part)
+        average_precisions(part)
         for each in (precision, recall)
         for part in (each, each[_OKS_50_INDEX], each[_OKS_75_INDEX])
     ]
@@ -178,16 +160,11 @@ def _evaluate_crowd(
     for group in groups:
         some = [r for r in results if r["image_id"] in set(group)]
         points.append(
-            _mean(_run_coco_eval(truth, some, skeleton, group).eval["precision"][..., 0, :])
-            if some else -100.0
+            average_precisions(
+                _run_coco_eval(truth, some, skeleton, group).eval["precision"][..., 0, :]
+            ) if some else -100.0
         )  # fmt: skip
     return dict(zip(CROWD_METRIC_NAMES, points, strict=True))
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    """In points; -100 where nothing counts, as COCO's evaluator says it."""
-    counted = values[values > -1]
-    return 100 * float(counted.mean()) if len(counted) else -100.0
 
 
 def to_coco_results(

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,46 +29,62 @@ def box_average_precision_score(
         boxes_ND4: x, y, width, height of D detections an image, in its pixels.
         score_ND: their scores in 0..1; 0 where there is none.
     """
-    evaluator = _run_coco_eval(samples, boxes_ND4, score_ND)
-    value = _compute_mean(evaluator)
+    from pycocotools.cocoeval import COCOeval
+
+    images = [{"id": number} for number in range(1, len(samples) + 1)]
+    categories = [{"id": _CATEGORY, "name": "person"}]
+    # It prints to stdout, which belongs to the command's JSON line.
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth, found = (
+            index_content({"images": images, "categories": categories, "annotations": annotations})
+            for annotations in (_list_annotations(samples), _list_detections(boxes_ND4, score_ND))
+        )
+        evaluator = run_evaluator(COCOeval(truth, found, "bbox"), sizes=False)
+        value = _average(evaluator.eval["precision"])
+        low, high = bootstrap_images(evaluator, _average)
+    persons = sum(len(s.persons) for s in samples)
+    return Score(value, low, high, persons, np.array([value]))
+
+
+def index_content(content: dict[str, Any]) -> Any:
+    """The evaluator's own object of a file's content."""
+    from pycocotools.coco import COCO
+
+    truth = COCO()
+    truth.dataset = content
+    truth.createIndex()
+    return truth
+
+
+def run_evaluator(evaluator: Any, *, sizes: bool) -> Any:
+    """The evaluator once it has run: over all sizes together, or also by size."""
+    if not sizes:
+        evaluator.params.areaRng = evaluator.params.areaRng[:1]
+        evaluator.params.areaRngLbl = evaluator.params.areaRngLbl[:1]
+    evaluator.evaluate()
+    evaluator.accumulate()
+    return evaluator
+
+
+def bootstrap_images(
+    evaluator: Any, average: Callable[[NDArray[np.float64]], float]
+) -> tuple[float, float]:
+    """95 % of the average precision of as many images drawn with replacement."""
     images = evaluator.evalImgs
     rng = np.random.default_rng(0)
     values = []
-    with contextlib.redirect_stdout(io.StringIO()):
-        for _ in range(_BOOTSTRAP_ROUNDS):
-            evaluator.evalImgs = [images[i] for i in rng.integers(0, len(images), len(images))]
-            evaluator.accumulate()
-            values.append(_compute_mean(evaluator))
-    low, high = np.percentile(values, [2.5, 97.5])
-    persons = sum(len(s.persons) for s in samples)
-    return Score(value, float(low), float(high), persons, np.array([value]))
-
-
-def _run_coco_eval(
-    samples: Sequence[DetectionSample],
-    boxes_ND4: NDArray[np.floating],
-    score_ND: NDArray[np.floating],
-) -> Any:
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    # It prints to stdout, which belongs to the command's JSON line.
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth, found = COCO(), COCO()
-        images = [{"id": number} for number in range(1, len(samples) + 1)]
-        for side, annotations in (
-            (truth, _list_annotations(samples)),
-            (found, _list_detections(boxes_ND4, score_ND)),
-        ):
-            side.dataset = {"images": images, "categories": [{"id": _CATEGORY, "name": "person"}],
-                            "annotations": annotations}  # fmt: skip
-            side.createIndex()
-        evaluator = COCOeval(truth, found, "bbox")
-        evaluator.params.areaRng = evaluator.params.areaRng[:1]
-        evaluator.params.areaRngLbl = evaluator.params.areaRngLbl[:1]
-        evaluator.evaluate()
+    for _ in range(_BOOTSTRAP_ROUNDS):
+        evaluator.evalImgs = [images[i] for i in rng.integers(0, len(images), len(images))]
         evaluator.accumulate()
-    return evaluator
+        values.append(average(evaluator.eval["precision"]))
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def average_precisions(values: NDArray[np.float64]) -> float:
+    """In points; -100 where nothing counts, as COCO's evaluator says it."""
+    counted = values[values > -1]
+    return 100 * float(counted.mean()) if len(counted) else -100.0
 
 
 def _list_annotations(samples: Sequence[DetectionSample]) -> list[dict[str, Any]]:
@@ -96,9 +112,7 @@ def _make_entry(image: int, box: NDArray[np.floating], **more: float) -> dict[st
             "area": float(box[2] * box[3]), "iscrowd": 0} | more  # fmt: skip
 
 
-def _compute_mean(evaluator: Any) -> float:
+def _average(precision: NDArray[np.float64]) -> float:
     """In points; 0 where nobody is to be found."""
     # (thresholds, recalls, categories, areas, numbers of detections), the last: 100 of them.
-    precision = evaluator.eval["precision"][..., -1]
-    counted = precision[precision > -1]
-    return 100 * float(counted.mean()) if len(counted) else 0.0
+    return max(average_precisions(precision[..., -1]), 0.0)

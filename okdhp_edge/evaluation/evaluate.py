@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypedDict, Unpack
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from okdhp_edge.errors import DataError
 from okdhp_edge.evaluation.average_precision import average_precision_score, has_annotation_file
 from okdhp_edge.evaluation.box_average_precision import box_average_precision_score
 from okdhp_edge.inference.flip_test import Predict
-from okdhp_edge.inference.top_down import crop_for, image_from_heatmap, letterbox
+from okdhp_edge.inference.top_down import crop_for, image_from_heatmap, letterbox_for
 from okdhp_edge.pose.crop import Affine, apply
 from okdhp_edge.pose.heatmap import Decoded
 from okdhp_edge.pose.metrics import Score, oks, pck, torso_diagonals
@@ -43,7 +43,7 @@ def make_inference_crop(sample: Sample, spec: InputSpec, stride: int) -> Evaluat
     """
     whole = sample.image.read()
     if isinstance(sample, DetectionSample):
-        image, transform = letterbox(spec, whole)
+        image, transform = letterbox_for(spec, whole)
     else:
         image, transform = crop_for(spec, whole, sample.box)
     if spec.mask:
@@ -51,27 +51,16 @@ def make_inference_crop(sample: Sample, spec: InputSpec, stride: int) -> Evaluat
     return EvaluationCrop(image, image_from_heatmap(transform, stride))
 
 
-class Batching(TypedDict, total=False):
-    """How samples go through the network.
-
-    Attributes:
-        batch_size: crops in a batch; default 32.
-        progress: called with the number of samples done.
-    """
-
-    batch_size: int
-    progress: Progress | None
-
-
 def predict_joints(
     poses: PoseDataset,
     spec: InputSpec,
     decoder: DecoderSpec,
     predict: Predict,
-    **options: Unpack[Batching],
+    *,
+    progress: Progress | None = None,
 ) -> dict[str, NDArray[np.float32]]:
     """Joints (N, K, 2) in image pixels, for each of `predict`'s outputs."""
-    found = predict_with_scores(poses, spec, decoder, predict, **options)
+    found = predict_with_scores(poses, spec, decoder, predict, progress=progress)
     return {name: decoded.xy_BK2 for name, decoded in found.items()}
 
 
@@ -108,7 +97,9 @@ def evaluate(
     decoder: DecoderSpec,
     predict: Predict,
     metric: str,
-    **options: Unpack[Batching],
+    *,
+    batch_size: int = 32,
+    progress: Progress | None = None,
 ) -> dict[str, Score]:
     """The metric of each of `predict`'s outputs over all samples.
 
@@ -120,7 +111,9 @@ def evaluate(
         DataError: the metric is unknown or the set lacks what it needs.
     """
     check_metric(metric)
-    found = predict_with_scores(poses, spec, decoder, predict, **options)
+    found = predict_with_scores(
+        poses, spec, decoder, predict, batch_size=batch_size, progress=progress
+    )
     return {n: score(poses, d.xy_BK2, metric, d.score_BK) for n, d in found.items()}
 
 

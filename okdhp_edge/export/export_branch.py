@@ -13,7 +13,6 @@ from okdhp_edge import __version__
 from okdhp_edge.artifacts.card import (
     CARD_NAME,
     RANGES_FILE_NAME,
-    InputSpec,
     MetricResult,
     ModelCard,
     compute_sha256,
@@ -118,7 +117,8 @@ def _export_branch(checkpoint: Path, options: ExportOptions) -> Path:
             write_learned_ranges(checkpoint, recipe, net, file, folder / RANGES_FILE_NAME)
         card = _make_card(checkpoint, facts, branch, options, simplified=simplified)
         set_metadata(file, make_metadata(card))
-        card = _add_hashes(card, folder)
+        files = {p.name: compute_sha256(p) for p in sorted(folder.iterdir())}
+        card = card.model_copy(update={"files": files})
         options.report("export", 1, 3, "parity with PyTorch")
         shift = _measure_parity(card, folder, single, val)
         metric = choose_metric(facts.metric, val)
@@ -141,27 +141,18 @@ def _make_card(
 ) -> ModelCard:
     recipe = facts.recipe
     network = make_branch_config(recipe.network, branch).model_dump(mode="json")
+    spec = recipe.input_spec()
+    if options.box_padding is not None:
+        spec = spec.model_copy(update={"box_padding": options.box_padding})
     return ModelCard(
         name=recipe.name, format="onnx", profile="float", precision="fp32",
-        input=_make_deployed_spec(recipe.input_spec(), options), decoder=recipe.decoder_spec(),
-        skeleton=facts.skeleton,
+        input=spec, decoder=recipe.decoder_spec(), skeleton=facts.skeleton,
         files={}, model_file=MODEL_FILE_NAME, branch=branch, batch=options.batch,
         parent_sha256=compute_sha256(checkpoint), training_data=list_kinds(facts.data),
         terms=recipe.terms, simplified=simplified,
         network=network if options.pytorch else None,
         command=options.command, version=__version__,
     )  # fmt: skip
-
-
-def _make_deployed_spec(spec: InputSpec, options: ExportOptions) -> InputSpec:
-    if options.box_padding is None:
-        return spec
-    return spec.model_copy(update={"box_padding": options.box_padding})
-
-
-def _add_hashes(card: ModelCard, folder: Path) -> ModelCard:
-    files = {p.name: compute_sha256(p) for p in sorted(folder.iterdir())}
-    return card.model_copy(update={"files": files})
 
 
 def _measure_parity(card: ModelCard, folder: Path, single: nn.Module, val: PoseDataset) -> float:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from okdhp_edge.artifacts.card import InputSpec
-from okdhp_edge.artifacts.onnx_graph import drop_unused_initializers
 from okdhp_edge.errors import ModelError
+from okdhp_edge.network.graph_view import drop_unused_initializers
 
 OPSET = 20
 """TensorRT 11 parses up to 25; fp16 Q/DQ scales need 19; 20 is read by all three runtimes."""

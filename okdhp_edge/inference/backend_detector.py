@@ -4,7 +4,7 @@ import numpy as np
 
 from okdhp_edge.backends.base import Backend
 from okdhp_edge.inference.person_detector import Detection
-from okdhp_edge.inference.top_down import image_from_heatmap, letterbox
+from okdhp_edge.inference.top_down import image_from_heatmap, letterbox_for
 from okdhp_edge.pose.crop import apply
 from okdhp_edge.pose.preprocess import Image
 
@@ -28,7 +28,7 @@ class BackendDetector:
     def __call__(self, frame: Image) -> list[Detection]:
         """Persons, the surest first; boxes end at the image's borders."""
         card = self._backend.card
-        crop = letterbox(card.input, frame)
+        crop = letterbox_for(card.input, frame)
         found = card.decoder.decode(self._backend.infer_all(crop.image[None]))
         corners = apply(
             image_from_heatmap(crop.crop_from_image, card.decoder.stride), found.xy_BK2[0]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from okdhp_edge.artifacts.card import compute_sha256
 from okdhp_edge.artifacts.external_model import read_pose_spec
 from okdhp_edge.errors import ModelError
-from okdhp_edge.inference.onnx_model import OnnxModel, list_weight_files
+from okdhp_edge.inference.onnx_model import list_weight_files, open_onnx_model
 from okdhp_edge.inference.top_down import Crop, crop_person, to_image
 from okdhp_edge.pose.crop import Affine, Box, apply
 from okdhp_edge.pose.heatmap import decode
@@ -76,7 +76,7 @@ class ExternalPoseModel:
     def __init__(self, path: Path, threads: int | None = None, precision: str = "fp32") -> None:
         self.path = path
         self.spec = read_pose_spec(path)
-        self._file = OnnxModel(path, threads, self.spec.output, precision)
+        self._file = open_onnx_model(path, threads, self.spec.output, precision)
         self.size = self.spec.size or self._read_input_size()
         if np.shape(self.spec.offset) not in ((2,), (len(self.skeleton), 2)):
             raise ModelError(

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from okdhp_edge.artifacts.external_model import ExternalInputSpec, read_description
 from okdhp_edge.errors import ModelError
-from okdhp_edge.inference.onnx_model import OnnxModel
+from okdhp_edge.inference.onnx_model import open_onnx_model
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
 
@@ -64,7 +64,7 @@ class PersonDetector:
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        self._file = OnnxModel(path, threads)
+        self._file = open_onnx_model(path, threads)
         shape = self._file.input_shape
         if len(shape) == 4 and shape[3] == 3:
             raise ModelError(

@@ -20,7 +20,7 @@ from okdhp_edge.pose.crop import (
     heatmap_from_crop,
     invert,
 )
-from okdhp_edge.pose.preprocess import Image, resize_region, warp
+from okdhp_edge.pose.preprocess import Image, letterbox, warp
 
 
 class Crop(NamedTuple):
@@ -65,11 +65,9 @@ def crop_for(spec: InputSpec, image: Image, box: Box) -> Crop:
     return crop_person(image, box, spec.size, spec.box_padding, spec.border)
 
 
-def letterbox(spec: InputSpec, image: Image) -> Crop:
-    """The whole image as a detector sees it, resized and with borders."""
-    whole = np.array([0.0, 0.0, image.shape[1], image.shape[0]])
-    transform = crop_from_frame(whole, spec.size, spec.box_padding)
-    return Crop(*resize_region(image, transform, spec.size, spec.border))
+def letterbox_for(spec: InputSpec, image: Image) -> Crop:
+    """The whole image, in the way that a detector's card says."""
+    return Crop(*letterbox(image, spec.size, spec.box_padding, spec.border))
 
 
 def to_image(crop_from_image: Affine, xy_crop: NDArray[np.floating]) -> Points:

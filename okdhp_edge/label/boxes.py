@@ -6,9 +6,9 @@ its VOC XML or YOLO text; a COCO JSON names many images.
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from defusedxml.ElementTree import ParseError, fromstring
@@ -31,12 +31,8 @@ BOX_FILE_FOLDERS = ("", "../labels", "../Annotations", "../annotations", "../XML
 _MIN_BOX_SIDE_PX = 2.0
 
 
-class BoxFinder(Protocol):
-    """Boxes (x, y, width, height) of the persons in an image; None where it is not known."""
-
-    def __call__(self, path: Path, image: Image) -> list[Box] | None:
-        """Boxes (x, y, w, h) of the image's persons; None where no file says."""
-        ...
+BoxFinder = Callable[[Path, Image], list[Box] | None]
+"""Boxes (x, y, width, height) of the persons in an image; None where no file says."""
 
 
 def make_sidecar_reader(person_class: str) -> BoxFinder:

@@ -63,7 +63,11 @@ def calibrate_teacher(
         raise ModelError(f"teacher {teacher.path} has no heatmaps to calibrate", "omit --calibrate")
     known = poses.with_skeleton(teacher.skeleton)
     truth_NK2, cells_NK2, found_NK = _collect(teacher, known, report)
-    residuals = {grid: _to_cells(teacher, grid, truth_NK2) - cells_NK2 for grid in HeatmapGrid}
+    sizes = teacher.size, teacher.heatmap_size
+    residuals = {
+        grid: apply(invert(grid.input_from_heatmap(*sizes)), truth_NK2) - cells_NK2
+        for grid in HeatmapGrid
+    }
     medians = {grid: _compute_median_error(r, found_NK) for grid, r in residuals.items()}
     grid = min(HeatmapGrid, key=lambda g: medians[g])
     if not np.isfinite(medians[grid]):
@@ -103,12 +107,6 @@ def _collect(
         found.append(sample.labelled & (places.score >= _MIN_SCORE))
         report(number)
     return np.stack(truth), np.stack(cells), np.stack(found)
-
-
-def _to_cells(
-    teacher: ExternalPoseModel, grid: HeatmapGrid, xy_input: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    return apply(invert(grid.input_from_heatmap(teacher.size, teacher.heatmap_size)), xy_input)
 
 
 def _is_near(residual_NK2: NDArray[np.float64], found_NK: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from okdhp_edge.data.image_file import IMAGE_SUFFIXES, read_image
 from okdhp_edge.data.video import VideoReader
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.preprocess import Image
-from okdhp_edge.system.files import write_bytes
+from okdhp_edge.system.files import wrap_write_errors, write_bytes
 
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v"}
 _HASH_SIDE_PX = 8
@@ -71,12 +72,10 @@ def _list_source_items(source: Path, every: int) -> list[ImageItem]:
 
 def _count_frames(file: Path) -> int:
     try:
-        reader = VideoReader(file)
+        with closing(VideoReader(file)) as reader:
+            return max(reader.count_frames(), 1)
     except DataError:
         return 1  # it is reported as broken when it is read
-    count = reader.count_frames()
-    reader.close()
-    return max(count, 1)
 
 
 def read_images(items: Sequence[ImageItem]) -> Iterator[tuple[ImageItem, Image | DataError]]:
@@ -160,7 +159,8 @@ class DuplicateFilter:
 
 def save_frame(image: Image, file: Path) -> None:
     """Keep a video's frame as an image file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    with wrap_write_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
     encoded = cv2.imencode(file.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
     write_bytes(file, encoded.tobytes())
 

@@ -17,7 +17,6 @@ from okdhp_edge.label.progress_log import ProgressLog, Record
 from okdhp_edge.label.worker import LabelTask, label_image, make_worker_options
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.system.executors import Executor, SerialExecutor, make_executor
-from okdhp_edge.system.files import wrap_write_errors
 
 
 def label(options: LabelOptions) -> LabelResult:
@@ -76,8 +75,9 @@ def _iterate_records(
         if done.result is None:
             raise DataError(f"labelling {done.task.item.key} failed: {done.error}",
                             "the same command continues")  # fmt: skip
-        if done.task.item.frame is not None and _is_kept(done.result):
-            _save_frame(options, done.task)
+        is_kept = done.result.get("persons") or done.result.get("empty")
+        if done.task.item.frame is not None and is_kept:
+            save_frame(done.task.image, get_frame_path(options.out, done.task.item))
         yield done.task.item, done.result
         yield from unreadable
         unreadable.clear()
@@ -90,13 +90,3 @@ def _make_task(options: LabelOptions, item: ImageItem, image: Image | DataError)
     if options.no_people:
         return LabelTask(item, image, [])
     return LabelTask(item, image, options.find(item.path, image) if options.find else None)
-
-
-def _is_kept(record: Record) -> bool:
-    return bool(record.get("persons") or record.get("empty"))
-
-
-def _save_frame(options: LabelOptions, task: LabelTask) -> None:
-    file = get_frame_path(options.out, task.item)
-    with wrap_write_errors(file):
-        save_frame(task.image, file)

@@ -4,7 +4,7 @@ OKDHP, ICCV 2021, section 3.2; SKNet's selective kernels applied to heatmaps. Ne
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class FeatureAggregationUnit(nn.Module):
 
     def weights(self, features_BCHW: Tensor) -> Tensor:
         """(B, T, K), summing to one over the branches."""
-        if isinstance(self.mixer, _NoMixer):
+        if isinstance(self.mixer, nn.Identity):
             shape = (len(features_BCHW), self.branches, self.joints)
             return features_BCHW.new_full(shape, 1 / self.branches)
         reduced = self.reduce(self.mixer(features_BCHW))
@@ -48,13 +48,7 @@ class FeatureAggregationUnit(nn.Module):
         return torch.einsum("btk,btkhw->bkhw", self.weights(features_BCHW), last_BTKHW)
 
 
-class _Mixer(nn.Module):
-    """Features (B, C, H, W) to a vector (B, channels)."""
-
-    channels: int
-
-
-class _SummedPaths(_Mixer):
+class _SummedPaths(nn.Module):
     """Sum of conv-BN-ReLU paths with kernels 3, 5, 7, pooled to a vector."""
 
     def __init__(self, channels: int, groups: int = 1) -> None:
@@ -66,7 +60,7 @@ class _SummedPaths(_Mixer):
         return cast(Tensor, sum(path(x_BCHW) for path in self.paths)).mean(dim=(2, 3))
 
 
-class _ConcatenatedPaths(_Mixer):
+class _ConcatenatedPaths(nn.Module):
     """The figure's form: every path behind its own 1x1, concatenated, with an average-pool path."""
 
     def __init__(self, channels: int) -> None:
@@ -85,24 +79,15 @@ class _ConcatenatedPaths(_Mixer):
         return torch.cat([*pooled, average], dim=1)
 
 
-class _NoMixer(_Mixer):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.channels = channels
-
-
 def _make_path(channels: int, kernel: int, groups: int) -> nn.Sequential:
     conv = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=groups)
     return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU())
 
 
-def _make_depthwise(channels: int) -> _SummedPaths:
-    return _SummedPaths(channels, groups=channels)
-
-
-_MIXERS: dict[str, Callable[[int], "_Mixer"]] = {
+# Features (B, C, H, W) to a vector (B, channels).
+_MIXERS: dict[str, Callable[[int], Any]] = {
     "released": _SummedPaths,
     "paper": _ConcatenatedPaths,
-    "depthwise": _make_depthwise,
-    "mean": _NoMixer,
+    "depthwise": lambda channels: _SummedPaths(channels, groups=channels),
+    "mean": nn.Identity,
 }

@@ -47,11 +47,11 @@ class UpsampleDecoder(Decoder):
         if before:
             stages.append(nn.ReLU())
             for _ in range(depth):
-                stages += _conv_bn_relu(channels_in, channels_in)
+                stages += conv_bn_relu(channels_in, channels_in)
         for width in channels:
             stages.append(nn.Upsample(scale_factor=2.0))
             for _ in range(depth):
-                stages += _conv_bn_relu(channels_in, width)
+                stages += conv_bn_relu(channels_in, width)
                 channels_in = width
         super().__init__(stages, nn.Conv2d(channels_in, joints, 1))
 
@@ -64,8 +64,8 @@ class DucDecoder(Decoder):
         stages: list[nn.Module] = [nn.Conv2d(channels_in, width, 1, bias=False)]
         for _ in range(upsamplings):
             for _ in range(depth - 1):
-                stages += _conv_bn_relu(width, width)
-            stages += [*_conv_bn_relu(width, 2 * width), nn.PixelShuffle(2)]
+                stages += conv_bn_relu(width, width)
+            stages += [*conv_bn_relu(width, 2 * width), nn.PixelShuffle(2)]
             width //= 2
         super().__init__(stages, nn.Conv2d(width, joints, 1, bias=False))
 
@@ -86,7 +86,8 @@ class ConvolutionBranch(Decoder):
         super().__init__(stages, nn.Conv2d(channels, joints, 3, padding=1))
 
 
-def _conv_bn_relu(channels_in: int, channels_out: int) -> list[nn.Module]:
+def conv_bn_relu(channels_in: int, channels_out: int) -> list[nn.Module]:
+    """A 3x3 convolution without bias, batch norm, ReLU."""
     return [
         nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
         nn.BatchNorm2d(channels_out),

@@ -6,8 +6,6 @@ from typing import Any
 import onnx
 from onnx import helper, numpy_helper
 
-from okdhp_edge.artifacts.onnx_graph import drop_unused_initializers
-
 CHANNEL_SHUFFLE = "ChannelShuffle"
 """An operator of our own: ShuffleNet's (Zhang et al., CVPR 2018), which ONNX writes as three."""
 
@@ -54,3 +52,11 @@ def replace_nodes(graph: onnx.GraphProto, replaced: Iterable[onnx.NodeProto]) ->
     del graph.node[:]
     graph.node.extend(nodes)
     drop_unused_initializers(graph)
+
+
+def drop_unused_initializers(graph: onnx.GraphProto) -> None:
+    """Initializers that no node reads go."""
+    used = {i for n in graph.node for i in n.input}
+    kept = [i for i in graph.initializer if i.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)

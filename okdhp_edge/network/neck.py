@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from okdhp_edge.network.decoder import conv_bn_relu
 from okdhp_edge.network.encoders import Encoder, count_output_channels
 
 
@@ -38,7 +39,9 @@ class TopDownNeck(nn.Module):
         self.across = nn.ModuleList(
             _make_unit(a, b) for a, b in zip(reversed(widths), channels, strict=True)
         )
-        self.between = nn.ModuleList(_make_block(width) for width in channels[:-1])
+        self.between = nn.ModuleList(
+            nn.Sequential(nn.ReLU(), *conv_bn_relu(width, width)) for width in channels[:-1]
+        )
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """(B, channels, H / stride, W / stride)."""
@@ -69,13 +72,4 @@ def _upsample(coarse_BCHW: Tensor, fine_BCHW: Tensor) -> Tensor:
 def _make_unit(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.BatchNorm2d(channels_out)
-    )
-
-
-def _make_block(width: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.ReLU(),
-        nn.Conv2d(width, width, 3, padding=1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
     )

@@ -5,32 +5,19 @@ they are filtered, so that the same settings suit people near and far.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-@dataclass(frozen=True)
-class OneEuroSettings:
-    """Of the paper, section 3; speeds in person sizes per second.
-
-    Attributes:
-        min_cutoff: Hz at rest; lower trembles less and lags more.
-        beta: by how much the cut-off rises with speed; higher lags less.
-        speed_cutoff: Hz at which the speed itself is filtered.
-    """
-
-    min_cutoff: float = 1.5
-    beta: float = 4.0
-    speed_cutoff: float = 1.0
+# Of the paper, section 3; speeds in person sizes per second. At rest: lower trembles less and lags
+# more; by how much the cut-off rises with speed: higher lags less; of the speed itself.
+_MIN_CUTOFF_HZ, _BETA, _SPEED_CUTOFF_HZ = 1.5, 4.0, 1.0
 
 
 class OneEuro:
     """Filters the joints of one person; times may be uneven."""
 
-    def __init__(self, settings: OneEuroSettings | None = None) -> None:
-        self._settings = settings or OneEuroSettings()
+    def __init__(self) -> None:
         self._seconds: float | None = None
         self._xy: NDArray[np.float64]
         self._speed: NDArray[np.float64]
@@ -50,13 +37,10 @@ class OneEuro:
         if elapsed <= 0:
             self._xy, self._speed = xy, np.zeros_like(xy)
         else:
-            settings, size = self._settings, max(size, 1.0)
             speed = (xy - self._xy) / elapsed
-            self._speed = _blend(
-                self._speed, speed, _compute_weight(settings.speed_cutoff, elapsed)
-            )
-            fast = np.linalg.norm(self._speed, axis=1, keepdims=True) / size
-            cutoff = settings.min_cutoff + settings.beta * fast
+            self._speed = _blend(self._speed, speed, _compute_weight(_SPEED_CUTOFF_HZ, elapsed))
+            fast = np.linalg.norm(self._speed, axis=1, keepdims=True) / max(size, 1.0)
+            cutoff = _MIN_CUTOFF_HZ + _BETA * fast
             self._xy = _blend(self._xy, xy, _compute_weight(cutoff, elapsed))
         self._seconds = seconds
         return self._xy.astype(np.float32)

@@ -4,20 +4,16 @@ import math
 import statistics
 import time
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 _NS_PER_MS = 1e6
 
 
-class Clock(Protocol):
-    """Nanoseconds that never run backwards."""
-
-    def __call__(self) -> int:
-        """Nanoseconds on a monotonic clock."""
-        ...
+Clock = Callable[[], int]
+"""Nanoseconds that never run backwards."""
 
 
 @dataclass(frozen=True)

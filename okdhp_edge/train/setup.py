@@ -144,7 +144,9 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     check_batch(recipe, train_set)
     if recipe.augmentation.flip and not recipe.is_detector:
         options.say(train_set.skeleton.mirroring)
-    val_set = load_validation_set(recipe, data, options, train_set.skeleton)
+    # The `val` of a set of its own, or else the data's.
+    val_set = load_for(recipe.kind, options.val_data or data, "val")
+    val_set = val_set.with_skeleton(train_set.skeleton)
     if recipe.corrections:
         train_set = apply_corrections(
             train_set, read_corrections(Path(recipe.corrections).expanduser())
@@ -182,17 +184,6 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
         model=model, optimizer=optimizer,
         average=make_average(net, recipe.optimizer.average) if recipe.optimizer.average else None,
     )  # fmt: skip
-
-
-def load_validation_set(
-    recipe: Recipe, data: str, options: TrainingOptions, skeleton: Skeleton
-) -> PoseDataset:
-    """What the run is evaluated on: the `val` of a set of its own, or else the data's.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    return load_for(recipe.kind, options.val_data or data, "val").with_skeleton(skeleton)
 
 
 def _check_joints(path: Path, facts: checkpoint.CheckpointInfo, skeleton: Skeleton) -> None:

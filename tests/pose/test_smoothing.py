@@ -3,13 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from okdhp_edge.pose.smoothing import OneEuro, OneEuroSettings
+from okdhp_edge.pose import smoothing
+from okdhp_edge.pose.smoothing import OneEuro
 
 SIZE = 100.0
 
 
-def _filtered(path_T2, fps=30.0, settings=None):
-    smooth = OneEuro(settings)
+def _filtered(path_T2, fps=30.0):
+    smooth = OneEuro()
     return np.array([smooth(xy[None], t / fps, SIZE)[0] for t, xy in enumerate(path_T2)])
 
 
@@ -19,11 +20,12 @@ def test_somebody_who_stands_still_stops_trembling():
     assert _filtered(seen)[60:].std() < 0.5 * seen[60:].std()
 
 
-def test_somebody_who_moves_is_followed_closely():
+def test_somebody_who_moves_is_followed_closely(monkeypatch):
     path = np.stack([np.linspace(0, 900, 90), np.zeros(90)], 1)  # three sizes a second
     lag = path[45:, 0] - _filtered(path)[45:, 0]
     assert 0 <= lag.max() < 0.15 * SIZE
-    slow = _filtered(path, settings=OneEuroSettings(beta=0.0))
+    monkeypatch.setattr(smoothing, "_BETA", 0.0)
+    slow = _filtered(path)
     assert (path[45:, 0] - slow[45:, 0]).min() > 2 * lag.max()
 
 
@@ -53,10 +55,12 @@ def test_a_time_that_does_not_pass_starts_afresh():
 
 
 @pytest.mark.parametrize(("beta", "moved"), [(0.0, 5.0), (2.0, 7.5)])
-def test_a_step_is_followed_by_the_share_of_the_papers_equations(beta, moved):
+def test_a_step_is_followed_by_the_share_of_the_papers_equations(monkeypatch, beta, moved):
     """With 2 pi dt = 1 a cut-off of f Hz takes f / (f + 1) of the new value. The speed of 20 pi is
     halved by its own filter and is one size a second: the cut-off is 1 + beta."""
-    smooth = OneEuro(OneEuroSettings(min_cutoff=1.0, beta=beta, speed_cutoff=1.0))
+    monkeypatch.setattr(smoothing, "_MIN_CUTOFF_HZ", 1.0)
+    monkeypatch.setattr(smoothing, "_BETA", beta)
+    smooth = OneEuro()
     smooth(np.zeros((1, 2)), 0.0, 10 * np.pi)
     found = smooth(np.array([[6.0, 8.0]]), 1 / (2 * np.pi), 10 * np.pi)
     np.testing.assert_allclose(found, [[0.6 * moved, 0.8 * moved]], rtol=1e-6)

@@ -1,13 +1,14 @@
 """The COCO file that an import writes: where its images lie, and its records."""
 
 import json
+import os.path
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from okdhp_edge.data.annotation_tools.annotations import AnnotatedImage, AnnotatedPerson
+from okdhp_edge.data.annotation_tools import AnnotatedImage, AnnotatedPerson
 from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO, PERSON_CATEGORY, make_box_around
 from okdhp_edge.data.coco_layout import make_portable_name
 from okdhp_edge.data.image_file import IMAGE_SUFFIXES
@@ -29,7 +30,7 @@ class ImageFinder:
             return self._frames / image.names[0]
         for name in image.names:
             for place in (self._root / name, self._root / "images" / name):
-                if _is_file(place):
+                if os.path.isfile(place):  # noqa: PTH113 - False for what no file system takes
                     return place
         return self._find_anywhere(image.names)
 
@@ -41,13 +42,6 @@ class ImageFinder:
                     self._by_name.setdefault(file.name, []).append(file)
         found = [self._by_name.get(Path(name).name, []) for name in names]
         return next((files[0] for files in found if len(files) == 1), None)
-
-
-def _is_file(place: Path) -> bool:
-    try:
-        return place.is_file()
-    except (OSError, ValueError):  # a name that no file system takes
-        return False
 
 
 class CocoWriter:

@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from okdhp_edge.data.annotation_tools import cvat, label_studio, sleap, supervisely
-from okdhp_edge.data.annotation_tools.annotations import (
+from okdhp_edge.data.annotation_tools import (
     AnnotatedImage,
     AnnotatedPerson,
     AnnotationSet,
     Point,
+    cvat,
+    label_studio,
+    sleap,
+    supervisely,
 )
 from okdhp_edge.data.annotation_tools.coco_file import (
     CocoWriter,

@@ -13,12 +13,7 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 from defusedxml.ElementTree import ParseError, fromstring
 
-from okdhp_edge.data.annotation_tools.annotations import (
-    AnnotatedImage,
-    AnnotatedPerson,
-    AnnotationSet,
-    Point,
-)
+from okdhp_edge.data.annotation_tools import AnnotatedImage, AnnotatedPerson, AnnotationSet, Point
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.system.files import write_text

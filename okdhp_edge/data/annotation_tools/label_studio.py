@@ -16,12 +16,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from okdhp_edge.data.annotation_files import read_json
-from okdhp_edge.data.annotation_tools.annotations import (
-    AnnotatedImage,
-    AnnotatedPerson,
-    AnnotationSet,
-    Point,
-)
+from okdhp_edge.data.annotation_tools import AnnotatedImage, AnnotatedPerson, AnnotationSet, Point
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.system.files import write_text

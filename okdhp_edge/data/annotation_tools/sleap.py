@@ -11,12 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from okdhp_edge.data.annotation_tools.annotations import (
-    AnnotatedImage,
-    AnnotatedPerson,
-    AnnotationSet,
-    Point,
-)
+from okdhp_edge.data.annotation_tools import AnnotatedImage, AnnotatedPerson, AnnotationSet, Point
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.preprocess import Image
 

@@ -30,35 +30,19 @@ class Encoder(nn.Module):
 
     State dict names below `layers` follow the published weights of each family, so that those
     load as they are. Input channels are BGR: `first_conv` names the weight to turn round when
-    weights trained on RGB are loaded.
+    weights trained on RGB are loaded. `ignored` are prefixes in the published state dict that the
+    encoder leaves out (classifiers).
     """
 
+    layers_type: type[Layers]
     channels: int
     stride: int
     first_conv: str
     ignored: tuple[str, ...]
-    _layers_type: type[Layers]
-
-    def __init_subclass__(
-        cls, *, layers: type[Layers], channels: int, stride: int, first_conv: str,
-        ignored: tuple[str, ...],
-    ) -> None:  # fmt: skip
-        """Facts of a family, as class arguments.
-
-        Args:
-            ignored: prefixes in the published state dict that the encoder leaves out (classifiers).
-        """
-        cls.channels, cls.stride, cls.first_conv, cls.ignored = (
-            channels,
-            stride,
-            first_conv,
-            ignored,
-        )
-        cls._layers_type = layers
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = self._layers_type()
+        self.layers = self.layers_type()
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """Features (B, C, H/stride, W/stride) of normalised images."""

@@ -94,12 +94,8 @@ class _Layers(Layers):
         return [nn.Sequential(self._conv_stem, self._bn0, nn.ReLU6()), *self._blocks]
 
 
-class EfficientNetLite0(
-    Encoder,
-    layers=_Layers,
-    channels=320,
-    stride=32,
-    first_conv="_conv_stem.weight",
-    ignored=("_conv_head", "_bn1.", "_fc"),
-):
+class EfficientNetLite0(Encoder):
     """Up to the 320 channels at stride 32, before the wide classification head: 2.96 M weights."""
+
+    layers_type, channels, stride = _Layers, 320, 32
+    first_conv, ignored = "_conv_stem.weight", ("_conv_head", "_bn1.", "_fc")

@@ -52,12 +52,8 @@ class _Layers(Layers):
         self.features = nn.Sequential(*features)
 
 
-class MobileNetV2(
-    Encoder,
-    layers=_Layers,
-    channels=1280,
-    stride=32,
-    first_conv="features.0.0.weight",
-    ignored=("classifier",),
-):
+class MobileNetV2(Encoder):
     """With its last 1280-wide convolution, as MobilePose has it."""
+
+    layers_type, channels, stride = _Layers, 1280, 32
+    first_conv, ignored = "features.0.0.weight", ("classifier",)

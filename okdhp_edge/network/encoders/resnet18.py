@@ -43,7 +43,8 @@ def _make_stage(width_in: int, width: int, stride: int) -> nn.Sequential:
     return nn.Sequential(_BasicBlock(width_in, width, stride), _BasicBlock(width, width, 1))
 
 
-class ResNet18(
-    Encoder, layers=_Layers, channels=512, stride=32, first_conv="conv1.weight", ignored=("fc.",)
-):
+class ResNet18(Encoder):
     """Without pooling and classifier."""
+
+    layers_type, channels, stride = _Layers, 512, 32
+    first_conv, ignored = "conv1.weight", ("fc.",)

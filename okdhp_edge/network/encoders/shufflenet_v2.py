@@ -59,7 +59,8 @@ class _Layers(Layers):
         return [self.conv1, nn.MaxPool2d(3, 2, 1), *stages, self.conv5]
 
 
-class ShuffleNetV2(
-    Encoder, layers=_Layers, channels=1024, stride=32, first_conv="conv1.0.weight", ignored=("fc.",)
-):
+class ShuffleNetV2(Encoder):
     """With its last 1024-wide convolution, as MobilePose has it."""
+
+    layers_type, channels, stride = _Layers, 1024, 32
+    first_conv, ignored = "conv1.0.weight", ("fc.",)

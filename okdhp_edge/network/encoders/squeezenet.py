@@ -40,12 +40,8 @@ class _Layers(Layers):
         )
 
 
-class SqueezeNet11(
-    Encoder,
-    layers=_Layers,
-    channels=512,
-    stride=16,
-    first_conv="features.0.weight",
-    ignored=("classifier",),
-):
+class SqueezeNet11(Encoder):
     """Without the classifier; its map is at stride 16."""
+
+    layers_type, channels, stride = _Layers, 512, 16
+    first_conv, ignored = "features.0.weight", ("classifier",)

@@ -12,7 +12,11 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from okdhp_edge.artifacts.onnx_graph import drop_unused_initializers
+from okdhp_edge.network.graph_view import (
+    drop_unused_initializers,
+    get_attributes,
+    replace_nodes,
+)
 
 _DEFAULT_BN_EPSILON = 1e-5
 
@@ -31,7 +35,7 @@ def convert_batch_norms_to_convolutions(source: Path, target: Path) -> None:
             nodes.append(node)
             continue
         gamma, beta, mean, variance = (numpy_helper.to_array(values[n]) for n in node.input[1:5])
-        epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), _DEFAULT_BN_EPSILON)
+        epsilon = get_attributes(node).get("epsilon", _DEFAULT_BN_EPSILON)
         gain = gamma / np.sqrt(variance + epsilon)
         weight, bias = f"{node.name}_gain", f"{node.name}_offset"
         graph.initializer.extend(
@@ -50,9 +54,7 @@ def convert_batch_norms_to_convolutions(source: Path, target: Path) -> None:
                 kernel_shape=[1, 1],
             )
         )
-    del graph.node[:]
-    graph.node.extend(nodes)
-    drop_unused_initializers(graph)
+    replace_nodes(graph, nodes)
     onnx.save(model, str(target))
 
 
@@ -168,7 +170,7 @@ def upsample_by_concat(path: Path) -> None:
 
 
 def _is_doubling(resize: onnx.NodeProto, dims: list[int], doubled: list[int]) -> bool:
-    facts = {a.name: helper.get_attribute_value(a) for a in resize.attribute}
+    facts = get_attributes(resize)
     nearest = (facts.get("mode"), facts.get("coordinate_transformation_mode"),
                facts.get("nearest_mode")) == (b"nearest", b"asymmetric", b"floor")  # fmt: skip
     return nearest and 0 not in dims and doubled == [dims[0], 2 * dims[1], 2 * dims[2]]

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from okdhp_edge.artifacts.onnx_graph import drop_unused_initializers
+from okdhp_edge.network.graph_view import drop_unused_initializers
 
 _QDQ_OPS = ("QuantizeLinear", "DequantizeLinear")
 

@@ -6,8 +6,8 @@ project's version: whatever changes, the key does, and no stale entry can be use
 
 import contextlib
 import hashlib
+import io
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge import __version__
 from okdhp_edge.artifacts.model_store import get_cache_folder
+from okdhp_edge.errors import OutputError
 from okdhp_edge.quantize.ranges.calibrators import Range
 from okdhp_edge.quantize.ranges.observe import (
     Histogram,
@@ -26,6 +27,7 @@ from okdhp_edge.quantize.ranges.observe import (
     TensorStatistics,
     observe,
 )
+from okdhp_edge.system.files import write_bytes
 from okdhp_edge.system.progress import Report
 
 _SCALAR_FIELDS = ("low", "high", "mean_low", "mean_high")
@@ -84,23 +86,19 @@ def _make_key(model: Path, crops: Iterable[NDArray[np.uint8]]) -> str:
 
 def _write(statistics: StatisticsByTensor, path: Path) -> None:
     """Atomically. A cache that cannot be written is done without."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    seen = list(statistics.values())
-    try:
+    seen, content = list(statistics.values()), io.BytesIO()
+    np.savez_compressed(
+        content,
+        names=np.array(json.dumps(list(statistics))),
+        scalars=np.array([[getattr(s, name) for name in _SCALAR_FIELDS] for s in seen]),
+        limits=np.array([s.histogram.limit for s in seen]),
+        counts=np.stack([s.histogram.counts for s in seen]),
+        channels=np.array([len(s.channel_mean) for s in seen]),
+        means=np.concatenate([s.channel_mean for s in seen]),
+    )
+    with contextlib.suppress(OSError, OutputError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(
-            temporary,
-            names=np.array(json.dumps(list(statistics))),
-            scalars=np.array([[getattr(s, name) for name in _SCALAR_FIELDS] for s in seen]),
-            limits=np.array([s.histogram.limit for s in seen]),
-            counts=np.stack([s.histogram.counts for s in seen]),
-            channels=np.array([len(s.channel_mean) for s in seen]),
-            means=np.concatenate([s.channel_mean for s in seen]),
-        )
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        write_bytes(path, content.getvalue())
 
 
 def _read(path: Path) -> StatisticsByTensor:

@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def measure_sensitivity(
 ) -> list[LayerSensitivity]:
     """Every convolution but the head, worst first; the worst twelve with the metric they cost."""
     crops = [crop for crop, _ in zip(inputs.crops, range(_NUM_CROPS), strict=False)]
-    reference = np.stack(list(_predict_heatmaps(inputs.float_model, crops)))
+    reference = _predict_heatmaps(inputs.float_model, crops)
     names = find_convolutions(inputs.float_model)
     found = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -52,11 +51,8 @@ def measure_sensitivity(
         for number, name in enumerate(names):
             report("sensitivity", number, len(names), name)
             write_qdq(inputs.float_model, file, ranges, profile, only=[name])
-            found.append(
-                LayerSensitivity(
-                    name, sqnr_db(reference, np.stack(list(_predict_heatmaps(file, crops))))
-                )
-            )
+            noisy = _predict_heatmaps(file, crops)
+            found.append(LayerSensitivity(name, sqnr_db(reference, noisy)))
         found.sort(key=lambda layer: layer.sqnr_db)
         for number, layer in enumerate(found[:_MAX_EVALUATED_LAYERS]):
             report("sensitivity", number, _MAX_EVALUATED_LAYERS, f"metric of {layer.name}")
@@ -72,11 +68,11 @@ def sqnr_db(reference: NDArray[np.float32], noisy: NDArray[np.float32]) -> float
     return 10 * float(np.log10(signal / noise)) if noise > signal * 1e-20 else 200.0
 
 
-def _predict_heatmaps(file: Path, crops: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+def _predict_heatmaps(file: Path, crops: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
     session = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     source = session.get_inputs()[0]
-    for crop in crops:
-        yield session.run(None, {source.name: fill_batch(crop, source.shape[0])})[0][:1]
+    batches = (fill_batch(crop, source.shape[0]) for crop in crops)
+    return np.concatenate([session.run(None, {source.name: b})[0][:1] for b in batches])
 
 
 def _measure_drop(inputs: QuantizationInputs, file: Path) -> float:

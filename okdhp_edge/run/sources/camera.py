@@ -56,21 +56,16 @@ class CameraSource(Source):
     Args:
         open_capture: a fresh capture, opened or not.
         remedy: tells what a person can do if it does not open.
-        patience_s: how long a lost camera is waited for.
     """
 
     live = True
 
     def __init__(
-        self,
-        name: str,
-        open_capture: Callable[[], Capture],
-        remedy: Callable[[], str],
-        patience_s: float = _RECONNECT_TIMEOUT_S,
+        self, name: str, open_capture: Callable[[], Capture], remedy: Callable[[], str]
     ) -> None:
         super().__init__()
         self.name = name
-        self._open, self._remedy, self._patience_s = open_capture, remedy, patience_s
+        self._open, self._remedy, self._patience_s = open_capture, remedy, _RECONNECT_TIMEOUT_S
         self._capture = open_capture()
         if not self._capture.isOpened():
             raise SourceError(f"{name} cannot be opened", remedy())
