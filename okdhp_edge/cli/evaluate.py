@@ -75,7 +75,8 @@ def evaluate(
     check_outputs({"--predictions": predictions, "--record": record}, read)
     if results is not None:
         unused = {"--record": record, "--predictions": predictions, "--detector": detector,
-                  "--model": model, "--flip-test": flip_test}  # fmt: skip
+                  "--model": model, "--flip-test": flip_test,
+                  f"--metric {metric}": metric not in (None, _AP)}  # fmt: skip
         if given := [name for name, value in unused.items() if value]:
             raise DataError(f"{', '.join(given)} cannot be used with --results", "omit them")
         evaluate_results(data, split, results)

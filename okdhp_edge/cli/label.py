@@ -137,7 +137,8 @@ def label(
     with progress() as report:
         result = run(LabelOptions(
             sources=sources or (), out=out, teachers=teacher, rules=rules,
-            find=_make_box_finder(boxes, person_class), boxes=f"{boxes} {person_class}",
+            find=_make_box_finder(boxes, person_class),
+            boxes=_describe_boxes(boxes, person_class),
             detector=detector, every=every,
             max_negatives=negatives, no_people=no_people, min_box_height=min_height, views=views,
             duplicates=None if duplicates < 0 else duplicates, exclude=exclude or (),
@@ -153,16 +154,17 @@ def label(
 def _check_outputs(
     out: Path, sheet: Path | None, tools: Sequence[str], read: Sequence[Path]
 ) -> None:
+    import cv2
+
     from okdhp_edge.data.annotation_tools.convert import check_tool
     from okdhp_edge.data.image_file import IMAGE_SUFFIXES
     from okdhp_edge.system.outputs import check_outputs
 
     for tool in tools:
         check_tool(tool)
-    if sheet is not None and (sheet.suffix.lower() or ".png") not in IMAGE_SUFFIXES:
-        raise OutputError(
-            f"{sheet} is no image file", f"use one of {', '.join(sorted(IMAGE_SUFFIXES))}"
-        )
+    writable = [suffix for suffix in sorted(IMAGE_SUFFIXES) if cv2.haveImageWriter(f"x{suffix}")]
+    if sheet is not None and (sheet.suffix.lower() or ".png") not in writable:
+        raise OutputError(f"{sheet} is no image file", f"use one of {', '.join(writable)}")
     check_outputs({"--out": out, "the progress file of --out": out.with_suffix(".partial"),
                    "--sheet": sheet}, read)  # fmt: skip
 
@@ -202,10 +204,20 @@ def _show(result: "LabelResult") -> None:
 def _write_pre_annotations(labels: Path, tools: Sequence[str]) -> None:
     from okdhp_edge.data.annotation_tools.convert import export_pre_annotations
     from okdhp_edge.data.load import load
+    from okdhp_edge.data.sample import make_source
 
     for tool in tools:
-        for file in export_pre_annotations(load(f"coco:{labels}", "all"), tool, labels):
+        poses = load(make_source("coco", labels), "all")
+        for file in export_pre_annotations(poses, tool, labels):
             say(f"pre-annotations: {file}")
+
+
+def _describe_boxes(boxes: str, person_class: str) -> str:
+    """What a stopped run went on with: a file that changed since makes another."""
+    from okdhp_edge.artifacts.card import compute_sha256
+
+    content = f" {compute_sha256(Path(boxes))}" if Path(boxes).is_file() else ""
+    return f"{boxes} {person_class}{content}"
 
 
 def _make_box_finder(boxes: str, person_class: str) -> "BoxFinder | None":

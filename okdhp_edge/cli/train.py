@@ -77,7 +77,8 @@ def train(
 def _choose_recipe(recipe: str | None, start: str | None, data: str | None) -> "Recipe":
     """The requested recipe, or one for fine-tuning `start` on this many persons."""
     from okdhp_edge.artifacts import model_store
-    from okdhp_edge.data.load import load
+    from okdhp_edge.data.detection import load_for
+    from okdhp_edge.recipe.checkpoint import read_info
     from okdhp_edge.recipe.recipe import read_recipe
     from okdhp_edge.train.finetune import make_finetuning_recipe
 
@@ -86,7 +87,8 @@ def _choose_recipe(recipe: str | None, start: str | None, data: str | None) -> "
         return chosen if start is None else chosen.model_copy(update={"start": start})
     if data is None:
         raise OkdhpError("--start without --recipe needs a data set", "add --data coco:PATH")
-    persons = len(load(data, "train"))
+    kind = read_info(model_store.resolve_weights(start)).recipe.kind
+    persons = len(load_for(kind, data, "train"))
     chosen = make_finetuning_recipe(start, persons)
     frozen = chosen.freeze
     parts = [f"the encoder up to stride {frozen.to_stride}"] if frozen.to_stride else []

@@ -12,6 +12,8 @@ from okdhp_edge.system import reading
 T = TypeVar("T")
 
 SPLITS = ("train", "val", "test", "all")
+SPLITS_FOLDER = "splits"
+"""Beside a set's annotations; `train.txt`, `val.txt` and `test.txt` there list images by name."""
 # Shares in percent of a set that comes as one file without split lists.
 _SPLIT_PERCENT_RANGES = {"train": range(80), "val": range(80, 90), "test": range(90, 100)}
 

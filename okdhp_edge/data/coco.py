@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from okdhp_edge.data import coco_annotation as read
-from okdhp_edge.data.annotation_files import SPLITS, read_json, split_by_name
+from okdhp_edge.data.annotation_files import SPLITS, SPLITS_FOLDER, read_json, split_by_name
 from okdhp_edge.data.coco_layout import ImageLocator, get_file_name
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.sample import PoseDataset, Sample, make_source
@@ -82,8 +82,8 @@ def _find_annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
     found = [f for d in folders for f in sorted(d.glob("*.json")) if "_det_" not in f.name]
     # COCO's own folder holds captions and outlines of things beside the joints.
     files = [f for f in found if "keypoints" in f.stem] or found
-    named = [file for file in files if _names_a_split(file)] or [
-        file for file in files if any(split in file.stem for split in SPLITS[:-1])
+    named = [
+        file for file in files if _names_a_split(file) or _is_of_splits_without_file(file, files)
     ]
     if split == "all" and len(files) > 1 and named:
         return [(file, False) for file in named]
@@ -94,9 +94,9 @@ def _find_annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
     for file in files:
         if _names_a_split(file, (split,)):
             return [(file, False)]
-    for file in files:  # `cocotrain.json`
+    for file in files:  # `cocotrain.json`; one that names two splits, `trainval`, is divided
         if split in file.stem:
-            return [(file, False)]
+            return [(file, len(_list_splits_in_name(file)) > 1)]
     raise DataError(
         f"no *{split}*.json under {path}" if files else f"no annotation file under {path}",
         "point coco: to the JSON file or a folder with annotations/",
@@ -122,6 +122,18 @@ def _find_files_by_folder(path: Path) -> dict[str, Path]:
         there = [file for file in files if file.is_file()]
         found |= {split: there[0]} if there else {}
     return found
+
+
+def _list_splits_in_name(file: Path) -> set[str]:
+    """Of `trainval`, both."""
+    return {split for split in SPLITS[:-1] if split in file.stem}
+
+
+def _is_of_splits_without_file(file: Path, files: Sequence[Path]) -> bool:
+    """Whether a name without a word for a split contains one that has no file of its own."""
+    own = {split for split in SPLITS[:-1] if any(_names_a_split(f, (split,)) for f in files)}
+    inside = _list_splits_in_name(file)
+    return bool(inside) and not inside & own
 
 
 def _names_a_split(file: Path, splits: Sequence[str] = SPLITS[:-1]) -> bool:
@@ -309,8 +321,11 @@ def select_split(file: Path, samples: list[AnySample], split: str) -> list[AnySa
     Raises:
         DataError: the list cannot be read.
     """
-    listing = file.parent / "splits" / f"{split}.txt"
+    listing = file.parent / SPLITS_FOLDER / f"{split}.txt"
     if not listing.is_file():
+        if any(listing.with_name(f"{other}.txt").is_file() for other in SPLITS[:-1]):
+            # Shares by name would overlap with what the other list names.
+            raise DataError(f"{listing} does not exist", "list the split's file names, one a line")
         return split_by_name(samples, split, key=lambda s: s.image_name)
     try:
         wanted = {line.strip() for line in read_text(listing).splitlines()}

@@ -5,7 +5,7 @@ decodes no more than what it trains on.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from okdhp_edge.data.annotation_files import SPLITS, SPLITS_FOLDER, split_by_name
 from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError, OutputError
 from okdhp_edge.pose.crop import Box
@@ -58,6 +59,10 @@ def write_crops(
         DataError: an image cannot be read, or this OpenCV cannot write such images.
         OutputError: the place cannot be written.
     """
+    if options.suffix not in _QUALITY_FLAGS:
+        raise DataError(
+            f"crops cannot be {options.suffix}", f"use --suffix {', '.join(_QUALITY_FLAGS)}"
+        )
     if not cv2.haveImageWriter(f"x{options.suffix}"):
         raise DataError(f"OpenCV cannot write {options.suffix}", "choose another --suffix")
     if out.is_dir() and any(out.iterdir()) and not (out / ANNOTATIONS).is_file():
@@ -84,7 +89,19 @@ def write_crops(
         content = {"images": images, "annotations": annotations, "categories": [category]}
         text = json.dumps(content, separators=(",", ":")) + "\n"
         (folder / ANNOTATIONS).write_text(text, encoding="utf-8")
+        _write_splits(folder / SPLITS_FOLDER, poses, [image["file_name"] for image in images])
     return written
+
+
+def _write_splits(folder: Path, poses: PoseDataset, names: Sequence[str]) -> None:
+    """Divide the crops as their images are divided: persons of one image stay together, and a model
+    trained on the crops is not evaluated on persons that it was trained on."""
+    folder.mkdir()
+    crops = list(zip(names, poses.samples, strict=True))
+    for split in SPLITS[:-1]:
+        kept = split_by_name(crops, split, key=lambda crop: crop[1].image_name)
+        text = "".join(f"{name}\n" for name, _ in kept)
+        (folder / f"{split}.txt").write_text(text, encoding="utf-8")
 
 
 _Encoded = tuple[bytes, tuple[int, int], dict[str, Any]]

@@ -88,7 +88,8 @@ def _load_part(source: str, split: str) -> list[DetectionSample]:
     kind, _, path = place.partition(":")
     wanted = named or split
     if kind != "coco":
-        return _group_by_image(read_annotations(place, wanted).samples)
+        escaped = place.replace(",", "\\,")
+        return _group_by_image(read_annotations(escaped, wanted).samples)
     folder = Path(path).expanduser()
     return [s for name, part in parse_split(wanted) for s in _read_coco(folder, name)[part]]
 

@@ -66,8 +66,10 @@ def read_annotations(source: str, split: str) -> PoseDataset:
     added = [
         _load_source(part, own or _ALL_SPLIT).with_skeleton(poses.skeleton) for part, own in parts
     ]
+    places = list(dict.fromkeys(other.source for other in added))  # one that is named twice is one
+    names = [f"{list_kinds(place)}{index or ''}" for index, place in enumerate(places)]
     samples = [
-        replace(sample, id=f"{list_kinds(other.source)}:{sample.id}")
+        replace(sample, id=f"{names[places.index(other.source)]}:{sample.id}")
         for other in added
         for sample in other.samples
         if sample.labelled.any() or sample.is_negative  # a face alone has none of a body's joints

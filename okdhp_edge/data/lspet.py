@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.data.annotation_files import split_by_name
+from okdhp_edge.data.annotation_files import SPLITS_FOLDER, split_by_name
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.matlab import read_matlab
 from okdhp_edge.data.sample import PoseDataset, Sample, make_source
@@ -45,7 +45,7 @@ def _read_names(path: Path, split: str, count: int) -> list[str]:
     every = [f"im{number:05d}" for number in range(1, count + 1)]
     if split == "all":
         return every
-    listing = path / "splits" / f"{split}.txt"
+    listing = path / SPLITS_FOLDER / f"{split}.txt"
     if not listing.parent.is_dir():
         return split_by_name(every, split, key=str)
     if not listing.is_file():

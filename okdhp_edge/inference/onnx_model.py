@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.backends.registry import REGISTRY, is_installed
-from okdhp_edge.errors import BackendError, ModelError
+from okdhp_edge.errors import BackendError, ModelError, OkdhpError
 
 _RUNTIMES = ("openvino", "onnxruntime")
 _OPENVINO_IR_SUFFIX = ".xml"
@@ -53,6 +53,8 @@ def open_onnx_model(
     module: Any = importlib.import_module(REGISTRY[name].module)
     try:
         model: OnnxModel = module.open_onnx(path, threads, output, precision)
+    except OkdhpError:
+        raise
     except Exception as error:  # each runtime has its own kinds
         raise ModelError(
             f"{path} cannot be read ({' '.join(str(error).split())[:160]})",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.data.annotation_files import read_json
 from okdhp_edge.data.coco import to_key
-from okdhp_edge.data.coco_annotation import is_person
+from okdhp_edge.data.coco_annotation import is_crowd, is_person
 from okdhp_edge.data.coco_layout import get_file_name
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
@@ -129,7 +129,7 @@ def make_coco_reader(file: Path) -> BoxFinder:
         by_id: dict[str, list[Box]] = {}
         for annotation in content["annotations"]:
             wanted = not people or to_key(annotation.get("category_id")) in people
-            if wanted and not annotation.get("iscrowd", 0):
+            if wanted and not is_crowd(annotation):
                 by_id.setdefault(to_key(annotation["image_id"]), []).extend(
                     _filter_boxes([annotation["bbox"]])
                 )

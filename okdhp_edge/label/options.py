@@ -87,4 +87,5 @@ class LabelOptions:
         if self.detector is None:
             return None
         path = Path(self.detector)
-        return compute_sha256(path) if path.is_file() else str(self.detector)
+        files = [file for file in (path, path.with_suffix(".toml")) if file.is_file()]
+        return ":".join(map(compute_sha256, files)) or str(self.detector)

@@ -90,7 +90,7 @@ class Skeleton:
         return f"flipping swaps {both}" if both else "flipping swaps no joints"
 
     def with_twins(self, pairs: Sequence[tuple[str, str]]) -> "Skeleton":
-        """The same joints, with these pairs exchanged by mirroring besides those that names tell.
+        """The same joints, with these pairs exchanged by mirroring besides those that are known.
 
         Raises:
             DataError: a pair names no joint, or one joint is in two pairs.
@@ -98,7 +98,8 @@ class Skeleton:
         named = [joint for pair in pairs for joint in pair]
         if len(set(named)) != len(named):
             raise DataError(f"skeleton.pairs lists a joint twice: {named}", "list each joint once")
-        return replace(self, twins=tuple((a, b) for a, b in pairs)) if pairs else self
+        kept = tuple(twin for twin in self.twins if not set(twin) & set(named))
+        return replace(self, twins=(*kept, *((a, b) for a, b in pairs))) if pairs else self
 
     def __len__(self) -> int:
         return len(self.joints)

@@ -1,5 +1,6 @@
 """The training loop: epochs, validation of every branch, the best branch kept."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -68,7 +69,8 @@ def _train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     if options.resume and last.is_file():
         resume(run, last)
     elif run.fabric.is_global_zero:
-        _begin(options.out)
+        with wrap_write_errors(options.out):
+            options.out.mkdir(parents=True, exist_ok=True)
     metrics_logger = (
         MetricsLogger(options.out, run.epochs_done) if run.fabric.is_global_zero else None
     )
@@ -101,10 +103,10 @@ def _train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     return options.out / BEST_CHECKPOINT_NAME
 
 
-def _begin(out: Path) -> None:
-    """Make the folder; weights of an earlier run are no result of this one."""
+def _remove_earlier_weights(out: Path) -> None:
+    """Those of an earlier run are no result of this one; until its first checkpoint they stay, so
+    that the earlier one can be resumed."""
     with wrap_write_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
         for name in (BEST_CHECKPOINT_NAME, SHIPPED_WEIGHTS_NAME):
             (out / name).unlink(missing_ok=True)
 
@@ -204,10 +206,12 @@ def _validate_and_checkpoint(
         counter(options.report, "validate", len(run.val)), run.get_int8_branch(epoch),
     )  # fmt: skip
     branch, score = _choose_branch(recipe, found.scores)
+    if run.best_score == -math.inf:
+        _remove_earlier_weights(options.out)
     improved = score > run.best_score
     run.best_score = max(score, run.best_score)
     facts = CheckpointInfo(
-        recipe=recipe, data=run.train.source, val_data=run.val_data, metric=run.metric,
+        recipe=recipe, data=run.data, val_data=run.val_data, metric=run.metric,
         skeleton=SkeletonSpec.of(run.train.skeleton), epochs_done=epoch + 1, scores=found.scores,
         best_branch=branch, best_score=run.best_score, version=__version__,
     )  # fmt: skip

@@ -65,6 +65,7 @@ class Run:
 
     recipe: Recipe
     fabric: Fabric
+    data: str
     train: PoseDataset
     val: PoseDataset
     val_data: str | None
@@ -123,9 +124,15 @@ def make_training_set(run: Run) -> CropDataset | DetectionDataset:
         run.train.samples, run.train.skeleton, spec, recipe.decoder_spec().stride,
         recipe.augmentation, recipe.seed,
         # Of the first set alone: all persons of those added to it are there already.
-        unlabelled=load(split_sources(run.train.source)[0], extra).samples if extra else (),
+        unlabelled=_load_first_set(run.data, extra).samples if extra else (),
         large=run.method.large,
     )  # fmt: skip
+
+
+def _load_first_set(data: str, split: str) -> PoseDataset:
+    """A split of the first set, whatever split of it is trained on."""
+    place, _ = split_off_suffix(split_sources(data)[0])
+    return load(place.replace(",", "\\,"), split)
 
 
 def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
@@ -179,7 +186,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
         fabric.all_reduce(count, reduce_op="mean"),
     )
     return Run(
-        recipe=recipe, fabric=fabric, train=train_set, val=val_set, metric=metric,
+        recipe=recipe, fabric=fabric, data=data, train=train_set, val=val_set, metric=metric,
         val_data=options.val_data, net=net, method=method, quantization=quantization,
         model=model, optimizer=optimizer,
         average=make_average(net, recipe.optimizer.average) if recipe.optimizer.average else None,
@@ -234,6 +241,10 @@ def _launch(options: TrainingOptions) -> Fabric:
         )
         fabric.launch()
     except (RuntimeError, ValueError, MisconfigurationException) as error:
+        if str(error).startswith("Precision"):
+            raise OkdhpError(
+                f"unknown precision '{options.precision}'", "use --precision 32-true or bf16-mixed"
+            ) from error
         raise OkdhpError(
             f"device '{options.device}' cannot be used ({str(error).splitlines()[0]})",
             "choose --device cpu, or see `okdhp-edge doctor`",
@@ -241,10 +252,10 @@ def _launch(options: TrainingOptions) -> Fabric:
     return fabric
 
 
-def _describe_set(data: str | None) -> tuple[str, str | None]:
-    """Kinds and split, without the place, which may have moved."""
-    source, split = split_off_suffix(data or "")
-    return list_kinds(source), split
+def _describe_sets(data: str) -> str:
+    """Kinds and splits, without the places, which may have moved."""
+    sets = [split_off_suffix(part) for part in split_sources(data)]
+    return "+".join(list_kinds(place) + (f"@{split}" if split else "") for place, split in sets)
 
 
 def resume(run: Run, last: Path) -> None:
@@ -255,7 +266,7 @@ def resume(run: Run, last: Path) -> None:
     """
     facts = checkpoint.read_info(last)
     _check_joints(last, facts, run.train.skeleton)
-    before, now = list_kinds(facts.data), list_kinds(run.train.source)
+    before, now = _describe_sets(facts.data), _describe_sets(run.data)
     if before != now:
         raise OkdhpError(
             f"{last} was trained on {before}, not on {now}",
@@ -266,7 +277,7 @@ def resume(run: Run, last: Path) -> None:
             f"{last} was trained with another recipe",
             "resume with the recipe it was started with, or train into another --out",
         )
-    if _describe_set(facts.val_data) != _describe_set(run.val_data):
+    if _describe_sets(facts.val_data or "") != _describe_sets(run.val_data or ""):
         raise OkdhpError(
             f"{last} was evaluated on {facts.val_data or 'the val of its data'}, not on "
             f"{run.val_data or 'that of its data'}",

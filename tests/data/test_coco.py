@@ -94,3 +94,31 @@ def test_captions_beside_the_joints_are_passed_over(tmp_path):
         coco_file(tmp_path).rename(tmp_path / f"annotations/person_keypoints_{split}2017.json")
         (tmp_path / f"annotations/captions_{split}2017.json").write_text("{}")
     assert len(load(f"coco:{tmp_path}", "train")) == 2
+
+
+def test_lists_of_some_splits_alone_give_no_other(tmp_path):
+    """A share by name would overlap with what is listed."""
+    file = coco_file(tmp_path)
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits" / "val.txt").write_text("a.jpg\n")
+    with pytest.raises(DataError, match=r"train.txt does not exist"):
+        load(f"coco:{file}", "train")
+
+
+def test_a_file_of_train_and_val_beside_one_of_test_is_divided(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    file = coco_file(tmp_path)
+    content = json.loads(file.read_text())
+    content["images"] = [{"id": n, "file_name": f"{n}.jpg"} for n in range(30)]
+    content["annotations"] = [{**content["annotations"][0], "id": n, "image_id": n}
+                              for n in range(30)]  # fmt: skip
+    for n in range(30):
+        (tmp_path / "images" / f"{n}.jpg").write_bytes((tmp_path / "images/a.jpg").read_bytes())
+    (tmp_path / "annotations" / "crowdpose_trainval.json").write_text(json.dumps(content))
+    file.rename(tmp_path / "annotations" / "crowdpose_test.json")
+    train, val = ({s.id for s in load(f"coco:{tmp_path}", p).samples} for p in ("train", "val"))
+    assert train
+    assert val
+    assert not train & val
+    assert len(load(f"coco:{tmp_path}", "test")) == 2
+    assert len(load(f"coco:{tmp_path}", "all")) == 32

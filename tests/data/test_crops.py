@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from okdhp_edge.data.annotation_files import split_by_name
 from okdhp_edge.data.augment import NO_AUGMENTATION, make_training_crop
 from okdhp_edge.data.crops import ANNOTATIONS, CropOptions, write_crops
 from okdhp_edge.data.load import load
@@ -65,7 +66,7 @@ def test_other_files_are_not_replaced_but_older_crops_are(tmp_path):
     poses = load("synthetic:4", "train")
     for _ in range(2):
         write_crops(poses, tmp_path / "crops", CropOptions(), lambda _: None)
-    assert len(list((tmp_path / "crops").iterdir())) == len(poses) + 2
+    assert len(list((tmp_path / "crops").iterdir())) == len(poses) + 3
     (tmp_path / "crops" / "notes.txt").write_text("mine")
     write_crops(poses, tmp_path / "crops", CropOptions(), lambda _: None)
     assert (tmp_path / "crops" / "notes.txt").read_text() == "mine"
@@ -83,3 +84,28 @@ def test_pairs_that_names_do_not_tell_are_kept(tmp_path):
     write_crops(replace(poses, skeleton=unnamed), tmp_path, CropOptions(), lambda _: None)
     again = load(f"coco:{tmp_path / ANNOTATIONS}@all", "train")
     np.testing.assert_array_equal(again.skeleton.flip_index, poses.skeleton.flip_index)
+
+
+def test_crops_are_divided_as_the_images_they_are_cut_from(tmp_path):
+    """Persons of one image in two splits would be trained on and evaluated on."""
+    poses = load("synthetic:40", "all")
+    several = replace(
+        poses, samples=[replace(s, id=f"{s.image_name}#{n}") for s in poses.samples for n in (1, 2)]
+    )
+    write_crops(several, tmp_path, CropOptions(), lambda _: None)
+    images = {f"{n:06d}.webp": s.image_name for n, s in enumerate(several.samples, start=1)}
+    parts = [
+        {images[s.image_name] for s in load(f"coco:{tmp_path / ANNOTATIONS}", split).samples}
+        for split in ("train", "val", "test")
+    ]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == len(poses)
+    assert parts[1] == {s.image_name for s in split_by_name(poses.samples, "val", _get_image_name)}
+
+
+def _get_image_name(sample):
+    return sample.image_name
+
+
+def test_a_suffix_without_a_quality_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"crops cannot be .png"):
+        write_crops(load("synthetic:2", "train"), tmp_path, CropOptions(suffix=".png"), print)

@@ -113,3 +113,13 @@ def test_an_unknown_split_and_entries_that_are_none_are_one_line(tmp_path):
     (tmp_path / "boxes.json").write_text(json.dumps({"images": [], "annotations": [3]}))
     with pytest.raises(DataError, match="must be a list of objects"):
         load_detection(source, "all")
+
+
+def test_a_path_with_a_comma_is_one_set(tmp_path):
+    folder = tmp_path / "a,b"
+    folder.mkdir()
+    (folder / "train.jpg").write_bytes(cv2.imencode(".jpg", np.zeros((40, 60, 3), np.uint8))[1])
+    (folder / "train.txt").write_text("0 0.5 0.5 0.4 0.4 0.4 0.4 2\n")
+    (folder / "data.yaml").write_text("train: .\nkpt_shape: [1, 3]\nnames: [person]\n")
+    source = f"yolo:{folder}".replace(",", "\\,")
+    assert len(load_detection(source, "all")) == len(load_for("pose", source, "all")) == 1

@@ -166,3 +166,15 @@ def test_places_that_are_no_numbers_count_for_nothing_where_nothing_is_labelled(
     assert np.isfinite(xy).all()
     assert score(poses, xy, "oks").value == pytest.approx(100)
     assert write_crops(poses, tmp_path / "crops", CropOptions(suffix=".jpg"), lambda _: None)
+
+
+def test_persons_of_every_further_set_have_ids_of_their_own(tmp_path):
+    """Corrections find persons by them."""
+    places = []
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        places.append(f"coco:{coco_file(tmp_path / name)}@all")
+    samples = load(",".join([*places, places[1]]), "all").samples
+    ids = [s.id for s in samples]
+    assert len(ids) == 8
+    assert len(set(ids)) == 6  # one that is named twice is one

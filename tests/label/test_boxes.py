@@ -54,7 +54,7 @@ def test_coco_boxes_by_file_name_without_crowds(tmp_path):
     file.write_text(json.dumps({
         "images": [{"id": 1, "file_name": "x/a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
         "annotations": [
-            {"image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40]},
+            {"image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40], "iscrowd": "0"},
             {"image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40], "iscrowd": 1},
             {"image_id": 1, "category_id": 2, "bbox": [5, 5, 9, 9]},
         ],

@@ -124,3 +124,9 @@ def test_sigmas_are_those_of_cocos_own_evaluation():
 
     np.testing.assert_allclose(COCO17.sigmas, Params("keypoints").kpt_oks_sigmas)
     assert LSP14.sigmas[[LSP14.index("neck"), LSP14.index("head_top")]].tolist() == [0.079] * 2
+
+
+def test_given_pairs_leave_the_sets_own():
+    own = Skeleton("horse", ("p0", "p1", "p2", "p3"), twins=(("p0", "p1"),))
+    assert own.with_twins([("p2", "p3")]).flip_index.tolist() == [1, 0, 3, 2]
+    assert own.with_twins([("p1", "p2")]).flip_index.tolist() == [0, 2, 1, 3]

@@ -438,3 +438,30 @@ def test_mixed_precision_leaves_the_labels_as_exact_as_they_are(tmp_path, monkey
     for heatmaps, xy, weight in seen:
         assert heatmaps == torch.bfloat16
         assert xy == weight == torch.float32
+
+
+def test_a_run_stopped_in_its_first_epoch_leaves_the_earlier_one_whole(trained, tmp_path):
+    """Who forgot --resume, stops, and resumes."""
+    folder = shutil.copytree(trained.parent, tmp_path / "m")
+
+    def kill(stage: str, done: int, total: int, text: str) -> None:
+        if stage == "epoch 1":
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        train(tiny_recipe(), DATA, _options(folder, report=kill))
+    best = train(tiny_recipe(), DATA, _options(folder, resume=True))
+    assert best.read_bytes() == trained.read_bytes()
+
+
+def test_the_split_of_the_data_is_kept_and_another_cannot_resume(tmp_path):
+    recipe = tiny_recipe(optimizer={"epochs": 1, "batch_size": 16})
+    best = train(recipe, "synthetic:40@train[:32]", _options(tmp_path / "m"))
+    assert read_info(best).data == "synthetic:40@train[:32]"
+    with pytest.raises(OkdhpError, match="was trained on"):
+        train(recipe, "synthetic:40", _options(tmp_path / "m", resume=True))
+
+
+def test_an_unknown_precision_is_not_the_devices_fault(tmp_path):
+    with pytest.raises(OkdhpError, match="unknown precision 'fp16'"):
+        train(tiny_recipe(), DATA, _options(tmp_path / "m", precision="fp16"))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.artifacts.card import Calibration, DecoderSpec, InputSpec
-from okdhp_edge.data.detection import load_for
+from okdhp_edge.data.detection import DetectionSample, load_for
 from okdhp_edge.data.frames import unlabelled
 from okdhp_edge.data.load import DATASET_LOADERS
 from okdhp_edge.data.sample import PoseDataset, Sample, list_kinds
@@ -70,6 +70,8 @@ def load_calibration_set(
     kind, _, path = (wanted or data).partition(":")
     if wanted and kind in _UNLABELLED_FORMATS:
         samples = unlabelled(kind, Path(path).expanduser(), DEFAULT_NUM_SAMPLES)
+        if decoder.model_kind == "detector":  # which is shown images in another way than crops
+            samples = [DetectionSample(**vars(sample)) for sample in samples]
     elif wanted and kind not in DATASET_LOADERS:
         kind = list_kinds(data)
         samples = (

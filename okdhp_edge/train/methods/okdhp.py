@@ -105,7 +105,8 @@ class Okdhp(Method):
         weight = batch.weight
         if self.table.own_view and stack.branch is not None:
             view = torch.arange(len(weight), device=weight.device) * self.views // len(weight)
-            weight = weight * (view == stack.branch)[:, None]
+            own = (view == stack.branch)[:, None]
+            weight, batch = weight * own, batch._replace(absent=batch.absent * own)
         return self.hard(stack.heatmaps, batch, weight, stack.sigma)
 
     def _compute_peer_loss(self, finer: Tensor, batch: Batch) -> Tensor:

@@ -16,12 +16,13 @@ from tests.helpers.fixed_net import JOINTS, SIDE, FixedNet, made_batch, recipe_w
 FLIP = torch.tensor(LSP14.flip_index.tolist())
 
 
-def _method(branches=2, views=1, network=None, **distillation):
+def _method(branches=2, views=1, network=None, presence=0.0, **distillation):
     recipe = recipe_with(
         {"method": "okdhp", **distillation},
         network=network
         or {"kind": "hourglass", "width": 8, "shared_stacks": 0, "branches": [1] * branches},
         augmentation={"views": views},
+        heatmap={"hard_loss": "ce", "sigma": 1.0, "presence": presence},
     )
     return build_method(recipe, LSP14)
 
@@ -102,6 +103,17 @@ def test_all_views_teach_each_view():
 def test_own_views_keep_a_branch_from_the_others_labels():
     net, batch = FixedNet(own=(1, 1), crops=4), made_batch(4)
     hard = _method(views=2, own_view=True)(net, batch, 0.0).terms["hard"]
+    first, second = torch.autograd.grad(hard, net.outputs.branches)
+    assert first[:2].any() and not first[2:].any()
+    assert second[2:].any() and not second[:2].any()
+
+
+def test_own_views_keep_a_branch_from_the_others_absent_joints():
+    net, batch = FixedNet(own=(1, 1), crops=4), made_batch(4)
+    absent = torch.ones_like(batch.weight)
+    batch = batch._replace(weight=torch.zeros_like(absent), absent=absent)
+    method = _method(views=2, presence=0.3, own_view=True)
+    hard = method(net, batch, 0.0).terms["hard"]
     first, second = torch.autograd.grad(hard, net.outputs.branches)
     assert first[:2].any() and not first[2:].any()
     assert second[2:].any() and not second[:2].any()
