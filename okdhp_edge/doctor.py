@@ -155,8 +155,11 @@ def _check_packages() -> list[CheckResult]:
 
 
 def _check_opencv() -> CheckResult:
-    import cv2
-
+    try:
+        import cv2
+    except ImportError as error:  # a library of windows, on a machine without them
+        return CheckResult("opencv", f"cannot be imported ({error})",
+                           "pip install opencv-python-headless instead of it")  # fmt: skip
     build = cv2.getBuildInformation()
     readers = {"FFmpeg": "FFMPEG", "GStreamer": "GStreamer", "V4L2": "v4l/v4l2"}
     found = [name for name, key in readers.items() if f"{key}:".ljust(29) + "YES" in build]
@@ -183,11 +186,13 @@ def _check_cameras() -> CheckResult:
 
 
 def _check_display() -> CheckResult:
-    from okdhp_edge.run.sinks.window import is_window_possible
-
+    try:
+        from okdhp_edge.run.sinks.window import has_display, is_window_possible
+    except ImportError:
+        return CheckResult("window", "OpenCV cannot be imported", "see opencv above")
     if is_window_possible():
         return CheckResult("window", "possible")
-    lacking = "no display" if not os.environ.get("DISPLAY") else "OpenCV was built without windows"
+    lacking = "OpenCV was built without windows" if has_display() else "no display"
     return CheckResult("window", lacking, "use --save, or pip install opencv-python on a desktop")
 
 

@@ -1,3 +1,5 @@
+import sys
+
 from okdhp_edge import doctor
 from okdhp_edge.backends.registry import REGISTRY
 from okdhp_edge.system import hardware
@@ -52,3 +54,17 @@ def test_a_library_that_breaks_its_process_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{REPOSITORY}")
     found = doctor._ask_devices("openvino")
     assert "crashes when queried (exit code -11)" in found.state and found.remedy
+
+
+def test_an_opencv_that_does_not_load_is_a_line_and_not_the_end(monkeypatch):
+    """The one with windows, on a server without libGL."""
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.delitem(sys.modules, "okdhp_edge.run.sinks.window", raising=False)
+    assert "opencv-python-headless" in doctor._check_opencv().remedy
+    assert doctor._check_display().state == "OpenCV cannot be imported"
+
+
+def test_a_wayland_display_is_one(monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
+    assert doctor._check_display().state in ("possible", "OpenCV was built without windows")

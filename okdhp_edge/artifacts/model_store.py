@@ -210,7 +210,8 @@ def list_precisions(model: Path, backend: str) -> list[str]:
     """What can be run: int8 first where it exists."""
     direct = _find_direct_folder(model)
     if direct is not None:
-        return [read_card(direct).precision]
+        card = read_card(direct)
+        return [] if card.format == "openvino" and backend != "openvino" else [card.precision]
     found = ["int8"] if (model / INT8 / backend / CARD_NAME).is_file() else []
     return found + (["fp32"] if (model / FP32 / CARD_NAME).is_file() else [])
 

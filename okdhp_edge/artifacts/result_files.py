@@ -24,11 +24,9 @@ def add_result(path: Path, result: Mapping[str, Any]) -> None:
         OutputError: it cannot be written.
     """
     kept = [r for r in _read(path) if _make_key(r) != _make_key(result)]
-    content = {
-        "version": __version__,
-        "machine": describe_machine(),
-        "results": sorted([*kept, dict(result)], key=_make_key),
-    }
+    # Each with its own: others may have been measured elsewhere, where INT8 is another.
+    added = {**result, "version": __version__, "machine": describe_machine()}
+    content = {"results": sorted([*kept, added], key=_make_key)}
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 

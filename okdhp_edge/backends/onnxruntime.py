@@ -23,7 +23,11 @@ _ERROR_SEVERITY = 3
 _SPIN_US = 100
 _NUM_PROFILED_RUNS = 30
 
-_NUMPY_DTYPES = {"tensor(int32)": np.int32, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64}
+NUMPY_DTYPES = {
+    "tensor(int32)": np.int32, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64,
+    "tensor(float16)": np.float16, "tensor(double)": np.float64,
+}  # fmt: skip
+"""By the runtime's name of an input's type; float32 is not named."""
 
 
 class OnnxRuntimeBackend(Backend):
@@ -96,7 +100,7 @@ class _OnnxModel:
             str(path), _make_options(threads), providers=[_PROVIDER]
         )
         taken = self._session.get_inputs()[0]
-        self._input, self._type = taken.name, _NUMPY_DTYPES.get(taken.type, np.float32)
+        self._input, self._type = taken.name, NUMPY_DTYPES.get(taken.type, np.float32)
         given = {port.name: port for port in self._session.get_outputs()}
         self._output = output or next(iter(given))
         self.input_shape = _to_sizes(taken.shape)

@@ -164,7 +164,7 @@ def _set_input(request: Any, images_BHWC: NDArray[np.uint8]) -> NDArray[np.uint8
     A tensor that is set costs 0.07 ms less than images handed to `infer`, which looks for the
     input's name and type in Python: one part in sixteen of a small network's time.
     """
-    images = np.ascontiguousarray(images_BHWC)
+    images = np.require(images_BHWC, requirements=["C", "W"])  # it shares no read-only memory
     request.set_input_tensor(ov.Tensor(images, shared_memory=True))
     return images
 

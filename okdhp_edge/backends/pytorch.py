@@ -28,7 +28,7 @@ class PyTorchBackend(Backend):
         if request.card.network is None or not weights.is_file():
             raise BackendError(
                 f"no PyTorch weights in {request.folder}",
-                "use the fp32 folder written by `okdhp-edge export`",
+                "use the fp32 folder of an export without --no-pytorch, or another --backend",
             )
         if request.threads:
             torch.set_num_threads(request.threads)

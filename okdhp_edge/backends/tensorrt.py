@@ -70,7 +70,7 @@ class TensorRtBackend(Backend):
         if engine is None:
             raise BackendError(
                 f"TensorRT cannot load the engine ({' '.join(self._log[-2:])})",
-                "delete it to have it rebuilt",
+                f"delete it, or else {get_cache_folder(ENGINE_CACHE_FOLDER)}, to have it rebuilt",
             )
         return engine
 
@@ -96,7 +96,7 @@ class TensorRtBackend(Backend):
         for path in fitting:
             if path.is_file():
                 return read_engine(path, wanted)
-        with suppress(BackendError):  # what no longer matches is built again
+        with suppress(BackendError, OSError):  # what no longer matches is built again
             if kept.is_file():
                 return read_engine(kept, wanted)
         plan = build(self._trt, request.model_file.read_bytes(), request.model_file.name)

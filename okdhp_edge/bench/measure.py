@@ -1,6 +1,5 @@
 """Load all candidates, time them alternately and evaluate them on the same samples."""
 
-import importlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from okdhp_edge.artifacts.card import ModelCard, read_card
 from okdhp_edge.artifacts.model_store import find_artifact
 from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo, predict_with
-from okdhp_edge.backends.registry import REGISTRY, is_installed, open_backend
+from okdhp_edge.backends.registry import REGISTRY, get_backend_class, is_installed, open_backend
 from okdhp_edge.backends.timing import time_interleaved
 from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.errors import BackendError, ModelError
@@ -144,9 +143,9 @@ def _load(tried: Sequence[Candidate], threads: int | None) -> tuple[_Loaded, lis
     left_out = []
     for candidate in tried:
         request = BackendConfig(candidate.folder, candidate.card, candidate.precision, threads)
-        importlib.import_module(REGISTRY[candidate.backend].module)  # no part of loading a model
-        start = time.perf_counter_ns()
         try:
+            get_backend_class(candidate.backend)  # its import is no part of loading a model
+            start = time.perf_counter_ns()
             backend = open_backend(candidate.backend, request)
         except BackendError as error:
             left_out.append(f"{candidate.backend} {candidate.precision}: {error}")

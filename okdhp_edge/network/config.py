@@ -165,12 +165,13 @@ class OnnxConfig(_Network):
     @classmethod
     def _read_file(cls, content: Any) -> Any:
         file = content.get("file") if isinstance(content, dict) else None
-        if not file or content.get("graph") or not Path(file).is_file():
+        if not file or content.get("graph") or not (path := Path(file).expanduser()).is_file():
             return content
         from okdhp_edge.network.onnx_network import describe_onnx_network
 
         boxes = bool(content.get("boxes"))
-        return content | describe_onnx_network(Path(file), content.get("features"), boxes=boxes)
+        described = describe_onnx_network(path, content.get("features"), boxes=boxes)
+        return content | {"file": str(path)} | described
 
     @model_validator(mode="after")
     def _check_input(self) -> "OnnxConfig":

@@ -172,7 +172,11 @@ class _Insertion:
 
     def run(self) -> None:
         aten = torch.ops.aten
-        adds = self._find_nodes(aten.add.Tensor)
+        # Additions of constants, such as a HardSwish's, are no places for quantizers in the file.
+        adds = [
+            node for node in self._find_nodes(aten.add.Tensor)
+            if all(cast(fx.Node, argument).op != "get_attr" for argument in node.args[:2])
+        ]  # fmt: skip
         for number, node in enumerate(adds):
             fused = self._find_fused_argument(node) if self._branch.placement.fused else None
             for argument in (0, 1):

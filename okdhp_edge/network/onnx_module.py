@@ -4,6 +4,7 @@ Only the operators of convolutional pose networks. ONNX Runtime's CPU build is t
 graph with other operators is left to it.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,14 @@ _STATIC_INPUTS = {
 }  # fmt: skip
 # Of linear interpolation, in torch's words.
 _ALIGN_CORNERS = {b"half_pixel": False, b"pytorch_half_pixel": False, b"align_corners": True}
+# Before it, Softmax is over all values from its axis on.
+_SOFTMAX_OPSET = 13
+# From a place in the input to the value that is taken; of halves, towards the lower and the higher.
+_ROUNDINGS: dict[bytes, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    b"floor": np.floor, b"ceil": np.ceil,
+    b"round_prefer_floor": lambda place: np.ceil(place - 0.5),
+    b"round_prefer_ceil": lambda place: np.floor(place + 0.5),
+}  # fmt: skip
 _Attributes = dict[str, Any]
 _Operator = Callable[[Sequence[Tensor | None], _Attributes], Tensor | Sequence[Tensor]]
 
@@ -59,10 +68,11 @@ class OnnxModule(nn.Module):
             n.output[0]: _get_constant(n) for n in graph.node if n.op_type == _CONSTANT_OP
         }
         operations = [node for node in graph.node if node.op_type != _CONSTANT_OP]
+        opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
         self._nodes = [
             (
                 _OPERATORS[node.op_type], tuple(node.input), tuple(node.output),
-                {"outputs": len(node.output)} | _get_static_inputs(node, constants)
+                {"outputs": len(node.output), "opset": opset} | _get_static_inputs(node, constants)
                 | {a.name: helper.get_attribute_value(a) for a in node.attribute},
             )
             for node in operations
@@ -148,6 +158,17 @@ def _clip(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
     return x if high is None else torch.minimum(x, high)
 
 
+def _repeats(ratio: float, how: bytes, rounding: bytes) -> bool:
+    """Whether a nearest Resize only repeats each value, as PyTorch's does."""
+    if not float(ratio).is_integer():
+        return False
+    index = np.arange(int(ratio))
+    half_pixel = (index + 0.5) / ratio - 0.5
+    place = {b"half_pixel": half_pixel, b"pytorch_half_pixel": half_pixel,
+             b"tf_half_pixel_for_nn": half_pixel + 0.5}.get(how, index / ratio)  # fmt: skip
+    return not _ROUNDINGS[rounding](place).any()
+
+
 def _resize(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
     x = inputs[0]
     assert x is not None
@@ -162,9 +183,27 @@ def _resize(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
     if mode == b"linear" and how in _ALIGN_CORNERS:
         return F.interpolate(x, size, factors, mode="bilinear", align_corners=_ALIGN_CORNERS[how])
     ratios = factors or tuple(n / o for n, o in zip(size or (), x.shape[2:], strict=True))
-    if mode == b"nearest" and all(float(ratio).is_integer() for ratio in ratios):
+    rounding = attributes.get("nearest_mode", b"round_prefer_floor")
+    if mode == b"nearest" and all(_repeats(ratio, how, rounding) for ratio in ratios):
         return F.interpolate(x, size, factors, mode="nearest")
     raise UnknownOperatorError(f"Resize {mode.decode()} {how.decode()}")
+
+
+def _reshape(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
+    x = inputs[0]
+    assert x is not None
+    shape = [x.shape[i] if size == 0 else size for i, size in enumerate(attributes["shape"])]
+    if -1 not in shape and math.prod(shape) != x.numel():
+        raise UnknownOperatorError("Reshape to a fixed batch size")
+    return x.reshape(shape)
+
+
+def _softmax(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
+    x = inputs[0]
+    assert x is not None
+    if attributes["opset"] >= _SOFTMAX_OPSET:
+        return x.softmax(attributes.get("axis", -1))
+    return x.flatten(attributes.get("axis", 1)).softmax(-1).reshape(x.shape)
 
 
 def _split(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Sequence[Tensor]:
@@ -237,11 +276,11 @@ _OPERATORS: dict[str, _Operator] = {
     "MatMul": _wrap_function(torch.matmul),
     "Mul": _wrap_function(torch.mul),
     "Relu": _wrap_function(torch.relu),
-    "Reshape": lambda inputs, attributes: inputs[0].reshape(attributes["shape"]),  # type: ignore[union-attr]
+    "Reshape": _reshape,
     "Resize": _resize,
     "Sigmoid": _wrap_function(torch.sigmoid),
     "Split": _split,
-    "Softmax": lambda inputs, attributes: inputs[0].softmax(attributes.get("axis", -1)),  # type: ignore[union-attr]
+    "Softmax": _softmax,
     "Sqrt": _wrap_function(torch.sqrt),
     "Sub": _wrap_function(torch.sub),
     "Transpose": lambda inputs, attributes: inputs[0].permute(attributes["perm"]),  # type: ignore[union-attr]

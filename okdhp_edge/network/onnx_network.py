@@ -190,7 +190,8 @@ def build_trunk(graph: str) -> tuple[OnnxModule, int]:
     """
     model = decode_graph(graph)
     for tensor in model.graph.initializer:
-        if not tensor.raw_data and tensor.data_type == onnx.TensorProto.FLOAT:
+        taken = not (tensor.raw_data or tensor.float_data)
+        if taken and tensor.data_type == onnx.TensorProto.FLOAT:
             tensor.raw_data = bytes(_FLOAT_BYTES * int(np.prod(tensor.dims)))
     trunk = OnnxModule(model, model.graph.output[0].name, trainable=True)
     for parameter in trunk.parameters():

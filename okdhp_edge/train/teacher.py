@@ -27,7 +27,6 @@ from okdhp_edge.train.teacher_maps import move_to_grid, normalize_peaks, resize_
 from okdhp_edge.train.validate import INT8_NAME
 
 _FATAL_SEVERITY = 4
-_NUMPY_DTYPES = {"tensor(int32)": np.int32, "tensor(uint8)": np.uint8}
 
 
 class TeacherTargets(NamedTuple):
@@ -218,7 +217,9 @@ def _open_onnx_teacher(
 
 def _make_onnxruntime_runner(session: Any, output: str) -> Callable[[Tensor], Tensor]:
     source = session.get_inputs()[0]
-    dtype = _NUMPY_DTYPES.get(source.type, np.float32)
+    from okdhp_edge.backends.onnxruntime import NUMPY_DTYPES
+
+    dtype = NUMPY_DTYPES.get(source.type, np.float32)
     batch = source.shape[0] if isinstance(source.shape[0], int) else None
 
     def run(fed: Tensor) -> Tensor:

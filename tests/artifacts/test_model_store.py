@@ -64,6 +64,7 @@ def test_artefacts_are_found_by_backend_and_precision(quantized):
 def test_an_artefact_named_directly_is_what_its_card_says(quantized, workplace):
     moved = shutil.copytree(quantized / "openvino", workplace / "pose")
     assert model_store.list_precisions(moved, "openvino") == ["int8"]
+    assert not model_store.list_precisions(moved, "onnxruntime")  # which reads no IR
     assert model_store.find_artifact(moved / "model.xml", "openvino", "int8") == moved
     with pytest.raises(ModelError, match="is int8, not fp32"):
         model_store.find_artifact(moved, "openvino", "fp32")

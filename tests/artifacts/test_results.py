@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from okdhp_edge.artifacts import result_files
 from okdhp_edge.artifacts.result_files import add_result
 from okdhp_edge.errors import DataError
 
@@ -15,6 +16,15 @@ def test_a_measurement_replaces_its_elder_and_stands_beside_others(tmp_path):
         add_result(file, {**ONE, **change})
     results = json.loads(file.read_text())["results"]
     assert [(r["split"], r["value"]) for r in results] == [("test", 50.0), ("val", 51.0)]
+
+
+def test_each_result_names_the_machine_that_it_was_measured_on(tmp_path, monkeypatch):
+    file = tmp_path / "results.json"
+    for machine, split in (("first", "val"), ("second", "test")):
+        monkeypatch.setattr(result_files, "describe_machine", lambda machine=machine: machine)
+        add_result(file, {**ONE, "split": split})
+    results = json.loads(file.read_text())["results"]
+    assert {r["split"]: r["machine"] for r in results} == {"val": "first", "test": "second"}
 
 
 def test_a_file_of_something_else_is_not_overwritten(tmp_path):

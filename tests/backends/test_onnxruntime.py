@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper
 
 from okdhp_edge.backends import onnxruntime as module
 from okdhp_edge.backends.base import BackendConfig
@@ -38,3 +41,18 @@ def test_constants_of_a_tensorrt_file_are_not_folded():
     levels = ort.GraphOptimizationLevel
     assert _make_options(profile="tensorrt").graph_optimization_level == levels.ORT_DISABLE_ALL
     assert _make_options(profile="onnxruntime").graph_optimization_level == levels.ORT_ENABLE_ALL
+
+
+def test_a_network_that_takes_half_precision_gets_it(tmp_path):
+    """As YOLO exports have it."""
+    node = helper.make_node("Identity", ["x"], ["y"])
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT16, [1, 3, 4, 4]) for n in "xy"]
+    graph = helper.make_graph([node], "g", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 10
+    onnx.save(model, tmp_path / "half.onnx")
+    loaded = module.open_onnx(tmp_path / "half.onnx", 1, None, "fp32")
+    assert (
+        loaded(np.full((1, 3, 4, 4), 0.5, np.float32)).tolist()
+        == np.full((1, 3, 4, 4), 0.5).tolist()
+    )

@@ -79,3 +79,56 @@ def test_padding_that_differs_by_side_is_as_in_onnx():
     expected = ort.InferenceSession(model.SerializeToString()).run(None, {"x": crops})[0]
     found = OnnxModule(model, "y")(torch.from_numpy(crops))
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
+def _compare(model, crops):
+    """An OnnxModule against ONNX Runtime."""
+    model.ir_version = 10
+    expected = ort.InferenceSession(model.SerializeToString()).run(None, {"x": crops})[0]
+    found = OnnxModule(model, "y")(torch.from_numpy(crops))
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
+def _resize_model(scale, **attributes):
+    scales = numpy_helper.from_array(np.array([1, 1, scale, scale], np.float32), "scales")
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="nearest", **attributes)
+    values = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 8, 8]),
+              helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]  # fmt: skip
+    graph = helper.make_graph([node], "g", values[:1], values[1:], [scales])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("rounding", ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"])
+@pytest.mark.parametrize("how", ["asymmetric", "half_pixel", "tf_half_pixel_for_nn"])
+def test_enlarging_by_the_nearest_is_as_in_onnx_or_left_to_onnxruntime(scale, rounding, how):
+    crops = np.random.default_rng(0).normal(size=(1, 2, 8, 8)).astype(np.float32)
+    model = _resize_model(scale, nearest_mode=rounding, coordinate_transformation_mode=how)
+    try:
+        _compare(model, crops)
+    except UnknownOperatorError:
+        assert (rounding, how) not in (
+            ("floor", "asymmetric"),
+            ("round_prefer_floor", "half_pixel"),
+        )
+
+
+@pytest.mark.parametrize(("opset", "attributes"), [(11, {}), (11, {"axis": 2}), (17, {"axis": 1})])
+def test_softmax_before_and_after_its_change(opset, attributes):
+    model = _one_node("Softmax", **attributes)
+    model.opset_import[0].version = opset
+    _compare(model, np.random.default_rng(0).normal(size=(1, 2, 8, 8)).astype(np.float32))
+
+
+def _reshape_model(shape):
+    target = numpy_helper.from_array(np.array(shape), "shape")
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("x", "y")]
+    graph = helper.make_graph([node], "g", values[:1], values[1:], [target])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+
+def test_a_reshape_keeps_sizes_and_one_to_a_fixed_batch_is_left_to_onnxruntime():
+    _compare(_reshape_model([0, 2, -1]), np.ones((3, 2, 4, 4), np.float32))
+    with pytest.raises(UnknownOperatorError, match="fixed batch size"):
+        OnnxModule(_reshape_model([1, 2, 16]), "y")(torch.ones(3, 2, 4, 4))

@@ -9,7 +9,7 @@ import torch
 from okdhp_edge.errors import ModelError, RecipeError
 from okdhp_edge.network.build import build_network
 from okdhp_edge.network.config import OnnxConfig
-from okdhp_edge.network.onnx_network import read_onnx_network
+from okdhp_edge.network.onnx_network import build_trunk, encode_graph, read_onnx_network
 from okdhp_edge.pose.heatmap import HeatmapKind
 from okdhp_edge.pose.skeleton import LSP14, Skeleton
 from okdhp_edge.train.initialize import initialize_from_onnx
@@ -132,3 +132,22 @@ def test_a_missing_file_is_one_line(tmp_path):
     config = OnnxConfig(kind="onnx", file=str(tmp_path / "gone.onnx"))
     with pytest.raises(RecipeError, match="does not exist"):
         build_network(config, 14)
+
+
+def test_constants_that_a_file_holds_as_numbers_are_kept(tmp_path):
+    """`onnx.helper.make_tensor` writes them so; only what was taken out is filled anew."""
+    gain = onnx.helper.make_tensor("gain", onnx.TensorProto.FLOAT, [1], [2.5])
+    node = onnx.helper.make_node("Mul", ["x", "gain"], ["y"])
+    values = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 3, 8, 8])
+              for n in ("x", "y")]  # fmt: skip
+    graph = onnx.helper.make_graph([node], "g", values[:1], values[1:], [gain])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    trunk, _ = build_trunk(encode_graph(model))
+    assert torch.equal(trunk(torch.ones(1, 3, 8, 8)), torch.full((1, 3, 8, 8), 2.5))
+
+
+def test_a_file_in_the_home_folder_is_found(file, monkeypatch):
+    monkeypatch.setenv("HOME", str(file.parent))
+    config = OnnxConfig(kind="onnx", file=f"~/{file.name}", branches=(1,))
+    assert config.graph
+    assert config.file == str(file)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from okdhp_edge.errors import DataError
 from okdhp_edge.inference.flip_test import Predict
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.quantize.ranges.observe import fill_batch
@@ -78,7 +79,10 @@ class _ValidationMetric:
         # The brackets: other images of the set are not to be found in it.
         chosen = replace(gate, samples=[gate.samples[n] for n in numbers], split=f"{gate.split}[:]")
         predict = _predict(compiled, self._inputs.card.batch)
-        return evaluate_metric(predict, self._inputs, chosen).value / 100, None
+        try:
+            return evaluate_metric(predict, self._inputs, chosen).value / 100, None
+        except DataError:  # NNCF also asks for single samples, and one alone may count for nothing
+            return 0.0, None
 
 
 def _predict(compiled: Any, batch: int | None) -> Predict:

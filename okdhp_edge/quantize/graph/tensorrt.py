@@ -113,8 +113,9 @@ def write_engines(folder: Path, targets: Sequence[str], report: Report = ignore_
         library=describe_library(trt), targets=tuple(targets),
     )  # fmt: skip
     paths = [folder / ENGINE_CACHE_FOLDER / f"{target}.engine" for target in targets]
+    files = [file for path in paths for file in (path, path.with_suffix(SIDECAR_SUFFIX))]
+    # First: of what is cut short, nothing is taken for a file of the user's.
+    add_to_manifest(folder.parent, files)
     for path in paths:
         write_engine(plan, path, facts)
-    files = [file for path in paths for file in (path, path.with_suffix(SIDECAR_SUFFIX))]
-    add_to_manifest(folder.parent, files)
     return paths[0]

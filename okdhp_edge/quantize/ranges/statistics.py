@@ -41,11 +41,10 @@ def get_statistics(
 ) -> StatisticsByTensor:
     """From the cache, or observed now and put there."""
     path = get_cache_folder("calibration") / f"{_make_key(model, crops)}.npz"
-    if path.is_file():
-        # One that was cut short, by a full disk for one, is made anew.
-        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile,
-                                 zlib.error, IndexError, TypeError):  # fmt: skip
-            return _read(path)
+    # One that is not there, or was cut short, by a full disk for one, is made anew.
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile,
+                             zlib.error, IndexError, TypeError):  # fmt: skip
+        return _read(path)
     found = observe(model, _Reported(crops, count, report))
     _write(found, path)
     return found

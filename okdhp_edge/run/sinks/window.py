@@ -26,9 +26,11 @@ class WindowSink:
         cv2.destroyAllWindows()
 
 
+def has_display() -> bool:
+    """Whether windows could be shown: of Windows, X or Wayland."""
+    return os.name == "nt" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
 def is_window_possible() -> bool:
     """Whether there is a display, and an OpenCV build that can open windows."""
-    display = os.name == "nt" or bool(
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    )
-    return display and "GUI:                           NONE" not in cv2.getBuildInformation()
+    return has_display() and "GUI:                           NONE" not in cv2.getBuildInformation()

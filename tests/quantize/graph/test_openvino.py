@@ -1,5 +1,8 @@
 """What OpenVINO really runs of our file."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import openvino as ov
 
@@ -7,9 +10,10 @@ from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.openvino import OpenVinoBackend
 from okdhp_edge.backends.registry import get_profile
+from okdhp_edge.data.load import load
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize.graph.onnx_qdq import write_qdq
-from okdhp_edge.quantize.graph.openvino import convert
+from okdhp_edge.quantize.graph.openvino import _ValidationMetric, convert
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
 from okdhp_edge.quantize.ranges.calibrators import compute_ranges
 from okdhp_edge.quantize.ranges.observe import observe
@@ -50,3 +54,15 @@ def test_the_ir_computes_what_the_qdq_file_does(exported, tmp_path):
     a, b = (core.compile_model(str(path), "CPU", config)(crop)[0] for path in (ir, qdq))
     np.testing.assert_allclose(a, b, atol=1e-5)
     assert core.read_model(str(ir)).get_rt_info(["model_info", "made_by"]).value == "okdhp-edge"
+
+
+def test_a_single_sample_that_counts_for_nothing_does_not_end_accuracy_control(quantized):
+    """NNCF asks for the metric of samples one by one; PCK needs a torso."""
+    folder = quantized.parent / "fp32"
+    poses = load(DATA, "val")
+    without = replace(poses.samples[0], labelled=np.zeros(len(poses.skeleton), bool))
+    inputs = SimpleNamespace(
+        gate=replace(poses, samples=[without]), card=read_card(folder), metric="pck@0.2"
+    )
+    compiled = ov.Core().compile_model(str(folder / "model.onnx"), "CPU")
+    assert _ValidationMetric(inputs)(compiled, [0]) == (0.0, None)
