@@ -104,6 +104,9 @@ def _expand(texts: Sequence[str]) -> Iterator[str]:
 def _list_files(fs: Any, path: str) -> Iterator[str]:
     files = sorted(fs.find(path)) if fs.isdir(path) else [path]
     for file in files:
+        # Hidden ones in a folder, such as macOS leaves beside each file on other disks.
+        if file != path and posixpath.basename(file).startswith("."):
+            continue
         yield file if is_local(fs) else fs.unstrip_protocol(file)
 
 

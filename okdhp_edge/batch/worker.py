@@ -179,7 +179,8 @@ class VideoPart(VideoSource):
     def __init__(self, path: Path, begin: float, end: float | None) -> None:
         super().__init__(path)
         self._end = end
-        if begin > 0 or end is not None:
+        self._is_cut = begin > 0 or end is not None
+        if self._is_cut:
             try:
                 self._reader.seek(begin)
             except DataError as error:
@@ -193,6 +194,14 @@ class VideoPart(VideoSource):
             self._check_end()
             return None
         return found.image if self._reader.seconds < self._end else None
+
+    def _check_end(self) -> None:
+        """One frame may be shown for long, so a part may end early or be empty. Whether the file is
+        cut off is found with its last part, by what it holds."""
+        reader = self._reader
+        whole = self._end is not None or not reader.is_cut_off or reader.has_announced_packets()
+        if not self._is_cut or reader.error or not whole:
+            super()._check_end()
 
 
 class ImageListSource(ImageSource):

@@ -82,10 +82,13 @@ def batch(
     from okdhp_edge.batch.driver import Batch, make_key
     from okdhp_edge.batch.sources import find_sources
     from okdhp_edge.batch.worker import BatchOptions, process_segment
+    from okdhp_edge.inference.open_detector import identify_detector
     from okdhp_edge.run.assemble import TrackingConfig
     from okdhp_edge.system.executors import make_executor
     from okdhp_edge.system.hardware import count_usable_cores
 
+    # Workers elsewhere have another working directory.
+    out = out if "://" in out else str(Path(out).expanduser().resolve())
     found = find_sources(sources)
     for suffix, count in found.skipped.items():
         say(f"skipped: {count} files of kind {suffix}")
@@ -99,8 +102,8 @@ def batch(
         name, card = loaded.backend.name, loaded.backend.card
         loaded.backend.close()
         who = TrackingConfig(mode=people, detector=detector).resolve(card)
-        choices = {"people": who.mode, "detector": str(who.detector), "smooth": smooth,
-                   "stride": stride}  # fmt: skip
+        choices = {"people": who.mode, "detector": identify_detector(str(who.detector)),
+                   "smooth": smooth, "stride": stride}  # fmt: skip
         started = time.perf_counter()
         options = BatchOptions(
             out=out, model=str(path.resolve()), backend=name, precision=loaded.precision,

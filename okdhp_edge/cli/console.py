@@ -193,7 +193,7 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
     """Print a table to stderr."""
     from rich.table import Table
 
-    shown = Table(*headings, title=title, title_justify="left")
+    shown = Table(*map(_escape_markup, headings), title=_escape_markup(title), title_justify="left")
     for row in rows:
         shown.add_row(*(_escape_markup(cell) for cell in row))
     console.print(shown)

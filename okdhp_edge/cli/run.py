@@ -145,6 +145,7 @@ def _check(path: Path | None, sources: Sequence[str], outputs: "Outputs") -> int
     """Check sources and outputs before a model is loaded and timed; returns the number of still
     images to be read, None where there is a stream."""
     from okdhp_edge.run.sinks.base import check_writable
+    from okdhp_edge.run.sinks.records import STDOUT_PATH
     from okdhp_edge.run.sources.open import check_source, count_images
     from okdhp_edge.system.outputs import check_outputs
 
@@ -158,6 +159,15 @@ def _check(path: Path | None, sources: Sequence[str], outputs: "Outputs") -> int
     for i in range(len(sources)):
         files = outputs.get_files(i if len(sources) > 1 else None)
         named |= {f"--{kind} of source {i}": file for kind, file in files.items()}
+    streams = [name for name, file in named.items() if str(file) == STDOUT_PATH]
+    if len(streams) > 1:
+        raise OutputError(
+            f"{' and '.join(streams)} would share stdout", "write all but one to files"
+        )
+    for file in named.values():
+        # What is there is left alone until the run begins.
+        if file and file != path and str(file) != STDOUT_PATH and not file.exists():
+            check_writable(file)
     read = [p for p in (Path(text).expanduser() for text in sources) if p.is_file() or p.is_dir()]
     check_outputs(named, read)
     return count_images(sources)
@@ -199,13 +209,14 @@ def _run_with_progress(
         build_report(feed.source, reader, feed.stats, pipeline.backend, last.precision, measured,
                   switches=pipeline.switches, selection=selection,
                   detector=None if str(who.detector) == NO_DETECTOR else str(who.detector),
-                  left_out=pipeline.most_left_out)
-        for feed, reader in zip(feeds, pipeline.readers, strict=True)
+                  left_out=left_out)
+        for feed, reader, left_out in zip(feeds, pipeline.readers, pipeline.left_out, strict=True)
     ]  # fmt: skip
-    _check_selection(selection, results, who.mode)
-    if pipeline.most_left_out:
+    if not pipeline.switches:  # else the times are of several
+        _check_selection(selection, results, who.mode)
+    if most := max(pipeline.left_out):
         say(f"more than {who.max_people} people in a frame: the nearest were estimated, up to "
-            f"{pipeline.most_left_out} left out; raise --max-people")  # fmt: skip
+            f"{most} left out; raise --max-people")  # fmt: skip
     return results, failure
 
 

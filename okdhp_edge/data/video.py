@@ -170,6 +170,15 @@ class VideoReader:
             )
         return self._ends_early()
 
+    def has_announced_packets(self) -> bool:
+        """Whether the file holds the frames that it announces, whatever they show and for how long.
+
+        Nothing can be read afterwards.
+        """
+        self._container.seek(0)
+        found = sum(1 for packet in self._container.demux(self._stream) if packet.size)
+        return 0 < self.frame_count * (1 - _MAX_MISSING_END_SHARE) <= found
+
     def _ends_early(self) -> bool:
         missing = self.duration_s - self.seconds - sum(gap for _, gap in self.jumps)
         return missing > max(_MAX_MISSING_END_S, _MAX_MISSING_END_SHARE * self.duration_s)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from okdhp_edge.artifacts import model_store
-from okdhp_edge.artifacts.card import CARD_NAME, ModelCard
+from okdhp_edge.artifacts.card import CARD_NAME, ModelCard, compute_sha256
 from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR
 from okdhp_edge.backends.selection import AUTO, load_backend
 from okdhp_edge.errors import ModelError
@@ -75,6 +75,14 @@ def open_detector(
             f"use --detector {SHIPPED_DETECTOR}, or an ONNX detector",
         )
     return BackendDetector(loaded, MIN_DETECTION_SCORE if min_score is None else min_score)
+
+
+def identify_detector(detector: str) -> str:
+    """A name as it is, a file by its content and its description's: results of another one are not
+    gone on with."""
+    path = Path(detector)
+    files = [path, path.with_suffix(".toml")] if path.is_file() else []
+    return ":".join(compute_sha256(file) for file in files if file.is_file()) or detector
 
 
 def _is_foreign(path: Path) -> bool:

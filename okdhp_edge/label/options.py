@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from okdhp_edge import __version__
-from okdhp_edge.artifacts.card import compute_sha256
 from okdhp_edge.errors import DataError
 from okdhp_edge.inference.external_pose_model import VIEWS, fingerprint
+from okdhp_edge.inference.open_detector import identify_detector
 from okdhp_edge.label.boxes import BoxFinder
 from okdhp_edge.label.consensus import ConsensusRules
 
@@ -86,6 +86,4 @@ class LabelOptions:
     def _describe_detector(self) -> str | None:
         if self.detector is None:
             return None
-        path = Path(self.detector)
-        files = [file for file in (path, path.with_suffix(".toml")) if file.is_file()]
-        return ":".join(map(compute_sha256, files)) or str(self.detector)
+        return identify_detector(str(self.detector))

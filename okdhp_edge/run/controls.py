@@ -32,7 +32,7 @@ class Controls:
     paused: bool = False
     trouble: str = ""
     while_paused: list[Callable[[], None]] = field(default_factory=list)
-    _loaded: Backend | None = None
+    _loaded: tuple[Backend, RuntimeChoice] | None = None
     _loading: threading.Thread | None = None
 
     def switch(self, choice: RuntimeChoice) -> bool:
@@ -52,11 +52,9 @@ class Controls:
     def _load(self, choice: RuntimeChoice) -> None:
         assert self.open_choice is not None
         try:
-            self._loaded = self.open_choice(choice)
+            self._loaded = self.open_choice(choice), choice
         except OkdhpError as error:
             self.trouble = str(error)
-        else:
-            self.current = choice
 
     def wait_while_paused(self, poll_s: float) -> None:
         """Return when the run goes on, or ends."""
@@ -66,12 +64,15 @@ class Controls:
 
     def take_loaded(self) -> Backend | None:
         """The model that has been loaded since the last call; for the loop alone."""
-        loaded, self._loaded = self._loaded, None
+        if self._loaded is None:
+            return None
+        (loaded, self.current), self._loaded = self._loaded, None
         return loaded
 
     def close(self) -> None:
         """Wait for what is loading, and let go of it."""
         if self._loading is not None:
             self._loading.join()
-        if (loaded := self.take_loaded()) is not None:
-            loaded.close()
+        if self._loaded is not None:  # nothing ran it
+            self._loaded[0].close()
+            self._loaded = None

@@ -9,6 +9,7 @@ one, and the network waits for nothing. Which joints a box comes from depends on
 not on how fast they came, so that a file gives the same poses each time.
 """
 
+import math
 import queue
 import threading
 import time
@@ -98,9 +99,15 @@ class Pipeline:
         return self._estimator.backend
 
     @property
-    def most_left_out(self) -> int:
-        """People found in one frame beyond those whose poses are estimated."""
-        return max(tracker.most_left_out for tracker in self._trackers)
+    def left_out(self) -> list[int]:
+        """Of each source, most people found in one frame beyond those whose poses are estimated."""
+        return [tracker.most_left_out for tracker in self._trackers]
+
+    @property
+    def frame_interval_s(self) -> float:
+        """Seconds between frames that are asked for, of the slowest source that says its rate."""
+        intervals = [self._policy.stride / source.fps for source in self._sources if source.fps]
+        return max(1 / (self._policy.max_fps or math.inf), *intervals, 0.0)
 
     @property
     def readers(self) -> Sequence[FrameReader]:

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import fsspec
 import numpy as np
@@ -473,3 +475,34 @@ def test_each_frame_of_a_video_is_in_one_segment(exported, tmp_path, container):
     whole = [frame.seconds for frame in iter(reader.read, None)]
     reader.close()
     np.testing.assert_allclose(times, whole, atol=2e-3)
+
+
+def test_hidden_files_of_a_folder_are_no_sources(tmp_path):
+    for name in ("clip.mp4", "._clip.mp4"):
+        (tmp_path / name).write_bytes(b"")
+    assert [s.url for s in find_sources([str(tmp_path)]).sources] == [str(tmp_path / "clip.mp4")]
+
+
+def _write_video(path, times):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for seconds in times:
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="bgr24")
+            frame.pts, frame.time_base = round(seconds * 1000), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def test_a_video_whose_last_frame_stands_still_is_whole_in_segments(exported, tmp_path):
+    """As in recordings of screens: parts of it have no frame of their own."""
+    path = tmp_path / "slides.mp4"
+    _write_video(path, [*np.arange(0, 10, 0.1), 59.9])
+    options = BatchOptions(
+        out=str(tmp_path / "out"), model=str(exported), backend="onnxruntime", precision="fp32",
+        threads=1, key="k", people="one",
+    )  # fmt: skip
+    plan = plan_segments(BatchSource(str(path), "slides"), 60.0, 10.0)
+    assert len(plan) == 6
+    assert [process_segment(options, segment).error for segment in plan] == [""] * 6

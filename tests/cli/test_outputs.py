@@ -79,6 +79,23 @@ def test_a_run_that_cannot_start_leaves_former_outputs_as_they_are(tmp_path, own
     assert former.read_text() == "former\n"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("--coco", "-", "--csv", "-"), ("--source", "own/images/a.jpg", "--json", "-"),
+     ("--json", "old.json", "--csv", "gone/x.csv")],
+    ids=["two kinds", "two sources", "a folder that is not there"],
+)  # fmt: skip
+def test_outputs_that_cannot_all_be_written_are_refused_before_any_is(tmp_path, own, words):
+    (tmp_path / "old.json").write_text("of an earlier run")
+    before = _contents(tmp_path)
+    done = _run(tmp_path, "run", "--source", "own/images/a.jpg", *words)
+    assert done.returncode == 1, done.stdout
+    (line,) = done.stderr.strip().splitlines()
+    assert "share stdout" in line or "does not exist" in line
+    assert not done.stdout
+    assert _contents(tmp_path) == before
+
+
 def test_a_document_on_stdout_is_followed_by_nothing(tmp_path, own):
     done = _run(tmp_path, "run", "--source", "own/images/a.jpg", "--coco", "-", "--no-window")
     assert done.returncode == 0, done.stderr

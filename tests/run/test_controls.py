@@ -78,6 +78,7 @@ def test_closing_lets_go_of_what_nobody_took(taken):
     if taken:
         controls.take_loaded()
     controls.close()
+    assert controls.current == (FAST if taken else None)
     assert backend._open == taken
 
 

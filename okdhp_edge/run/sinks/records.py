@@ -108,6 +108,15 @@ class JsonSink(RecordSink):
         return json.dumps(record) + "\n"
 
 
+def _appends(descriptor: int) -> bool:
+    """Whether all that is written goes to the end, as in a file that a shell opened with `>>`."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    return bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND)
+
+
 class CocoSink(RecordSink):
     """A list of detections as COCO's evaluation reads them; a file is a whole list at any time.
 
@@ -117,7 +126,7 @@ class CocoSink(RecordSink):
 
     def _begin(self) -> str:
         self._between = "[\n"
-        self._ends = self._file.seekable()
+        self._ends = self._file.seekable() and not _appends(self._file.fileno())
         return "[]\n" if self._ends else ""
 
     def _record(self, frame: Frame, poses: list[Pose]) -> str:

@@ -11,6 +11,7 @@ import av
 import cv2
 import numpy as np
 from av.container import OutputContainer
+from av.video.frame import PictureType
 
 from okdhp_edge.errors import OutputError
 from okdhp_edge.pose.preprocess import Image
@@ -23,6 +24,7 @@ _CODECS = {
     ".avi": ("mjpeg", "yuvj420p"),
 }  # fmt: skip
 _MAX_MPEG4_PX = 8191
+_MAX_FRAGMENT_S = 1.0
 # Of a container's rate; the frames stand at their own times whatever it is.
 _MIN_FPS, _MAX_FPS = 0.01, 1000.0
 _FRAGMENTED_MP4_OPTIONS = {
@@ -55,7 +57,7 @@ class VideoSink:
         self._closed = False
         self._size = (0, 0)
         self._last = -1
-        self._keyframes = 0
+        self._keyframes, self._key_s = 0, 0.0
         # A pipe or device is written into as it is.
         replaceable = not path.exists() or path.is_file()
         hidden = path.with_name(f".{os.getpid()}-{path.name}")
@@ -77,6 +79,8 @@ class VideoSink:
         # Times never stand still, whatever a source says of its frames.
         self._last = max(self._last + 1, round(result.frame.seconds / self._step))
         frame.pts, frame.time_base = self._last, self._step
+        if result.frame.seconds - self._key_s >= _MAX_FRAGMENT_S:  # also of a slow loop's frames
+            frame.pict_type, self._key_s = PictureType.I, result.frame.seconds
         self._mux(frame)
         return True
 
@@ -119,6 +123,13 @@ class VideoSink:
             self._growing.replace(self._path)
             self._growing = self._path
 
+    def _show_or_drop(self) -> None:
+        """A file without a frame takes no other's place."""
+        if self._keyframes:
+            self._show()
+        elif self._growing != self._path:
+            self._growing.unlink(missing_ok=True)
+
     def close(self, *, success: bool) -> None:
         """Flush the encoder and close the file; what was recorded stays, whatever ended the run."""
         if self._closed or self._container is None:
@@ -131,8 +142,10 @@ class VideoSink:
                 raise
         finally:
             with _wrap_ffmpeg_errors(self._path):
-                self._container.close()
-                self._show()
+                try:
+                    self._container.close()
+                finally:
+                    self._show_or_drop()
 
 
 @contextmanager

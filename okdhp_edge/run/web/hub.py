@@ -105,7 +105,9 @@ class Hub:
         lasts = [channel.recent[-1].at_ns for channel in self.channels if channel.recent]
         if self.controls.paused or not lasts:
             return self.controls.paused or time.monotonic() - self._started < _MAX_HEALTHY_AGE_S
-        return (time.perf_counter_ns() - max(lasts)) / 1e9 < _MAX_HEALTHY_AGE_S
+        interval_s = self._pipeline.frame_interval_s if self._pipeline else 0.0
+        age_s = (time.perf_counter_ns() - max(lasts)) / 1e9
+        return age_s < max(_MAX_HEALTHY_AGE_S, 2 * interval_s)
 
     def get_numbers(self) -> dict[str, Any]:
         """What page and metrics show, JSON-ready; collected once for all who ask at a time."""

@@ -2,6 +2,8 @@ import csv
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from okdhp_edge.errors import OutputError
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.run.sinks.records import CocoSink, CsvSink, JsonSink
+from tests.conftest import REPOSITORY
 from tests.helpers.running import frame_result
 
 POSE = Pose(LSP14, np.ones((14, 2), np.float32), np.full(14, 0.5, np.float32), id=3)
@@ -152,3 +155,17 @@ def test_an_image_is_called_by_its_number_as_coco_does(tmp_path, name, image_id)
     sink.write(frame_result(7, [POSE], name=name), None)
     sink.close(success=True)
     assert json.loads((tmp_path / "p").read_text())[0]["image_id"] == image_id
+
+
+def test_a_list_that_is_appended_to_a_file_is_whole(tmp_path):
+    """`--coco - >> file`: what is written goes to the end, wherever one seeks."""
+    code = (
+        "import numpy as np; from pathlib import Path; from okdhp_edge.run.sinks.records import *;"
+        "from tests.helpers.running import frame_result;"
+        "from tests.run.sinks.test_records import POSE;"
+        "sink = CocoSink(Path('-')); [sink.write(frame_result(n, [POSE]), None) for n in range(3)];"
+        "sink.close(success=True)"
+    )
+    with (tmp_path / "list").open("ab") as file:
+        subprocess.run([sys.executable, "-c", code], stdout=file, check=True, cwd=REPOSITORY)
+    assert len(json.loads((tmp_path / "list").read_text())) == 3

@@ -110,6 +110,24 @@ def test_an_old_video_stays_where_no_frame_came(tmp_path):
     assert (tmp_path / "v.mp4").read_bytes() == b"old"
 
 
+def test_an_old_video_stays_where_none_could_be_written(tmp_path):
+    """On a full disk, for one: a header alone takes its place not."""
+    (tmp_path / "v.mp4").write_bytes(b"old")
+    sink = VideoSink(tmp_path / "v.mp4", 25.0)
+    sink._open((64, 48))
+    sink.close(success=False)
+    assert (tmp_path / "v.mp4").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
+
+
+def test_slow_frames_make_short_fragments_too(tmp_path):
+    sink = VideoSink(tmp_path / "v.mp4", 30.0)
+    for number in range(6):
+        sink.write(frame_result(number, seconds=number * 2.0), IMAGE)
+    assert len(_playable(tmp_path / "v.mp4")) >= 3  # though the run goes on
+    sink.close(success=True)
+
+
 def test_pictures_of_other_sizes_are_fitted_in(tmp_path):
     sink = VideoSink(tmp_path / "v.mp4", 25.0)
     for shape in ((48, 64, 3), (96, 64, 3), (20, 300, 3)):
