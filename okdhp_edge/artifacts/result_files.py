@@ -38,7 +38,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        results = read_json(path)["results"]
-        return [dict(result) for result in results]
+        content = read_json(path)
+        # Formerly once for all.
+        common = {name: content[name] for name in ("version", "machine") if name in content}
+        return [common | dict(result) for result in content["results"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not a results file", "choose another --record") from error

@@ -231,9 +231,8 @@ def read_engine(path: Path, wanted: EngineKey) -> bytes:
         f"was built on {facts.gpu}, not {wanted.gpu}": facts.gpu not in (None, wanted.gpu),
         "has changed since it was built": hashlib.sha256(plan).hexdigest() != facts.engine_sha256,
     }
-    # `export --sm` builds with TensorRT-RTX.
     remedy = "delete it to have one built here"
-    if facts.library.split()[0] == wanted.library.split()[0]:
+    if wanted.library.startswith("tensorrt_rtx"):  # with which `export --sm` builds
         remedy = f"rebuild it with `okdhp-edge export --sm`, or {remedy}"
     for what, true in differs.items():
         if true:

@@ -144,7 +144,7 @@ def crops(
     Train on it with `train --data coco:OUT/annotations.json`. The margin must cover the
     augmentation: --crop-scale is at least the recipe's box_padding divided by its smallest scale.
     """
-    from okdhp_edge.data.crops import ANNOTATIONS, CropOptions, write_crops
+    from okdhp_edge.data.crops import ANNOTATIONS, CropOptions, find_held_out_ids, write_crops
     from okdhp_edge.data.load import load
     from okdhp_edge.system.outputs import check_outputs
 
@@ -152,7 +152,8 @@ def crops(
     check_outputs({"--out": out}, poses.list_input_paths())
     options = CropOptions(side, crop_scale, suffix, quality, threads)
     with progress() as report:
-        written = write_crops(poses, out, options, counter(report, "cut", len(poses)))
+        counted = counter(report, "cut", len(poses))
+        written = write_crops(poses, out, options, counted, find_held_out_ids(data))
     say(f"{len(poses)} persons, {written / 1e6:.1f} MB: {out / ANNOTATIONS}")
     print_json({"file": str(out / ANNOTATIONS), "persons": len(poses), "bytes": written})
 

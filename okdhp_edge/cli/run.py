@@ -1,6 +1,7 @@
 """`okdhp-edge run`."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -165,9 +166,13 @@ def _check(path: Path | None, sources: Sequence[str], outputs: "Outputs") -> int
             f"{' and '.join(streams)} would share stdout", "write all but one to files"
         )
     for file in named.values():
+        if file is None or file == path or str(file) == STDOUT_PATH:
+            continue
         # What is there is left alone until the run begins.
-        if file and file != path and str(file) != STDOUT_PATH and not file.exists():
+        if not file.exists():
             check_writable(file)
+        elif file.is_file() and not os.access(file, os.W_OK):
+            raise OutputError(f"{file} cannot be written", "check its permissions")
     read = [p for p in (Path(text).expanduser() for text in sources) if p.is_file() or p.is_dir()]
     check_outputs(named, read)
     return count_images(sources)

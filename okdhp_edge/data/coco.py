@@ -82,8 +82,8 @@ def _find_annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
     found = [f for d in folders for f in sorted(d.glob("*.json")) if "_det_" not in f.name]
     # COCO's own folder holds captions and outlines of things beside the joints.
     files = [f for f in found if "keypoints" in f.stem] or found
-    named = [
-        file for file in files if _names_a_split(file) or _is_of_splits_without_file(file, files)
+    named = [file for file in files if _names_a_split(file) or _is_joined(file, files)] or [
+        file for file in files if any(split in file.stem for split in SPLITS[:-1])
     ]
     if split == "all" and len(files) > 1 and named:
         return [(file, False) for file in named]
@@ -91,12 +91,14 @@ def _find_annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
     # or test are never trained on.
     if len(files) == 1 and (split == "all" or not _names_a_split(files[0], ("val", "test"))):
         return [(files[0], True)]
-    for file in files:
-        if _names_a_split(file, (split,)):
-            return [(file, False)]
-    for file in files:  # `cocotrain.json`; one that names two splits, `trainval`, is divided
-        if split in file.stem:
-            return [(file, len(_list_splits_in_name(file)) > 1)]
+    candidates = [
+        *((file, False) for file in files if _names_a_split(file, (split,))),
+        *((f, True) for f in files if split in _list_joined_splits(f) and _is_joined(f, files)),
+        # `cocotrain.json`
+        *((f, False) for f in files if split in f.stem and not _list_joined_splits(f)),
+    ]
+    if candidates:
+        return candidates[:1]
     raise DataError(
         f"no *{split}*.json under {path}" if files else f"no annotation file under {path}",
         "point coco: to the JSON file or a folder with annotations/",
@@ -124,16 +126,18 @@ def _find_files_by_folder(path: Path) -> dict[str, Path]:
     return found
 
 
-def _list_splits_in_name(file: Path) -> set[str]:
-    """Of `trainval`, both."""
-    return {split for split in SPLITS[:-1] if split in file.stem}
+def _list_joined_splits(file: Path) -> set[str]:
+    """The splits of a word such as `trainval`."""
+    words = re.split(r"[^a-z]+", file.stem.lower())
+    joined = [word for word in words if re.fullmatch("(train|val|test){2,}", word)]
+    return {split for word in joined for split in SPLITS[:-1] if split in word}
 
 
-def _is_of_splits_without_file(file: Path, files: Sequence[Path]) -> bool:
-    """Whether a name without a word for a split contains one that has no file of its own."""
+def _is_joined(file: Path, files: Sequence[Path]) -> bool:
+    """Whether it holds several splits of which none has a file of its own, which would overlap."""
     own = {split for split in SPLITS[:-1] if any(_names_a_split(f, (split,)) for f in files)}
-    inside = _list_splits_in_name(file)
-    return bool(inside) and not inside & own
+    joined = _list_joined_splits(file)
+    return bool(joined) and not joined & own
 
 
 def _names_a_split(file: Path, splits: Sequence[str] = SPLITS[:-1]) -> bool:

@@ -5,17 +5,19 @@ decodes no more than what it trains on.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import cv2
 import numpy as np
 
-from okdhp_edge.data.annotation_files import SPLITS, SPLITS_FOLDER, split_by_name
+from okdhp_edge.data.annotation_files import SPLITS_FOLDER, split_by_name
+from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError, OutputError
 from okdhp_edge.pose.crop import Box
@@ -49,11 +51,30 @@ class CropOptions:
     threads: int = 2
 
 
+def find_held_out_ids(data: str) -> dict[str, set[str]]:
+    """The persons of a set's `val` and `test`; none of a split that it lacks."""
+    found = {}
+    for split in ("val", "test"):
+        try:
+            found[split] = {sample.id for sample in load(data, split).samples}
+        except DataError:
+            found[split] = set()
+    return found
+
+
 def write_crops(
-    poses: PoseDataset, out: Path, options: CropOptions, report: Callable[[int], None]
+    poses: PoseDataset,
+    out: Path,
+    options: CropOptions,
+    report: Callable[[int], None],
+    held_out: Mapping[str, Container[str]] = MappingProxyType({}),
 ) -> int:
     """Write `out/annotations.json` and an image for each person, or nothing; returns the bytes
     written. Crops that were there are replaced.
+
+    Args:
+        held_out: ids of the persons of `val` and of `test`, see `find_held_out_ids`; where either
+            has none here, the crops are divided by the names of their images.
 
     Raises:
         DataError: an image cannot be read, or this OpenCV cannot write such images.
@@ -89,18 +110,31 @@ def write_crops(
         content = {"images": images, "annotations": annotations, "categories": [category]}
         text = json.dumps(content, separators=(",", ":")) + "\n"
         (folder / ANNOTATIONS).write_text(text, encoding="utf-8")
-        _write_splits(folder / SPLITS_FOLDER, poses, [image["file_name"] for image in images])
+        names = [image["file_name"] for image in images]
+        _write_splits(folder / SPLITS_FOLDER, poses, names, held_out)
     return written
 
 
-def _write_splits(folder: Path, poses: PoseDataset, names: Sequence[str]) -> None:
-    """Divide the crops as their images are divided: persons of one image stay together, and a model
+def _write_splits(
+    folder: Path, poses: PoseDataset, names: Sequence[str], held_out: Mapping[str, Container[str]]
+) -> None:
+    """Divide the crops as their set is divided: persons of one image stay together, and a model
     trained on the crops is not evaluated on persons that it was trained on."""
     folder.mkdir()
     crops = list(zip(names, poses.samples, strict=True))
-    for split in SPLITS[:-1]:
-        kept = split_by_name(crops, split, key=lambda crop: crop[1].image_name)
-        text = "".join(f"{name}\n" for name, _ in kept)
+    parts = {
+        split: [name for name, sample in crops if sample.id in ids]
+        for split, ids in held_out.items()
+    }
+    if not parts or not all(parts.values()):
+        parts = {
+            split: [n for n, _ in split_by_name(crops, split, key=lambda crop: crop[1].image_name)]
+            for split in ("val", "test")
+        }
+    others = {name for part in parts.values() for name in part}
+    parts["train"] = [name for name in names if name not in others]
+    for split, kept in parts.items():
+        text = "".join(f"{name}\n" for name in kept)
         (folder / f"{split}.txt").write_text(text, encoding="utf-8")
 
 

@@ -4,7 +4,6 @@ Only the operators of convolutional pose networks. ONNX Runtime's CPU build is t
 graph with other operators is left to it.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -164,9 +163,12 @@ def _repeats(ratio: float, how: bytes, rounding: bytes) -> bool:
         return False
     index = np.arange(int(ratio))
     half_pixel = (index + 0.5) / ratio - 0.5
-    place = {b"half_pixel": half_pixel, b"pytorch_half_pixel": half_pixel,
-             b"tf_half_pixel_for_nn": half_pixel + 0.5}.get(how, index / ratio)  # fmt: skip
-    return not _ROUNDINGS[rounding](place).any()
+    places = {
+        b"half_pixel": half_pixel, b"pytorch_half_pixel": half_pixel,
+        b"tf_half_pixel_for_nn": half_pixel + 0.5, b"asymmetric": index / ratio,
+    }  # fmt: skip
+    place = places.get(how)
+    return place is not None and not _ROUNDINGS[rounding](place).any()
 
 
 def _resize(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
@@ -193,7 +195,8 @@ def _reshape(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor
     x = inputs[0]
     assert x is not None
     shape = [x.shape[i] if size == 0 else size for i, size in enumerate(attributes["shape"])]
-    if -1 not in shape and math.prod(shape) != x.numel():
+    # One that is fixed to the exported batch would mix the crops of another.
+    if attributes["shape"][0] not in (0, -1, len(x)):
         raise UnknownOperatorError("Reshape to a fixed batch size")
     return x.reshape(shape)
 

@@ -200,8 +200,8 @@ def build_trunk(graph: str) -> tuple[OnnxModule, int]:
     height, width = (d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim[2:])
     try:
         with torch.no_grad():
-            channels = trunk(torch.zeros(1, 3, height, width)).shape[1]
-    except UnknownOperatorError as error:  # an attribute that is met when it runs
+            channels = trunk(torch.zeros(2, 3, height, width)).shape[1]
+    except UnknownOperatorError as error:  # an attribute or a fixed batch, met when it runs
         raise ModelError(
             f"the network has operators that cannot be trained here ({error})",
             "use it as a teacher, or with --detector",

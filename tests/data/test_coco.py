@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -122,3 +123,6 @@ def test_a_file_of_train_and_val_beside_one_of_test_is_divided(tmp_path):
     assert not train & val
     assert len(load(f"coco:{tmp_path}", "test")) == 2
     assert len(load(f"coco:{tmp_path}", "all")) == 32
+    shutil.copy(tmp_path / "annotations/crowdpose_test.json", tmp_path / "annotations/train.json")
+    with pytest.raises(DataError, match=r"no \*val\*.json"):  # it would overlap with train.json
+        load(f"coco:{tmp_path}", "val")

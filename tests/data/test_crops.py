@@ -8,11 +8,12 @@ import pytest
 
 from okdhp_edge.data.annotation_files import split_by_name
 from okdhp_edge.data.augment import NO_AUGMENTATION, make_training_crop
-from okdhp_edge.data.crops import ANNOTATIONS, CropOptions, write_crops
+from okdhp_edge.data.crops import ANNOTATIONS, CropOptions, find_held_out_ids, write_crops
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError, OutputError
 from okdhp_edge.pose.skeleton import skeleton_from_names
 from okdhp_edge.system.files import MANIFEST
+from tests.helpers.made_data import lspet_folder
 from tests.helpers.tiny_models import tiny_recipe
 
 
@@ -109,3 +110,16 @@ def _get_image_name(sample):
 def test_a_suffix_without_a_quality_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"crops cannot be .png"):
         write_crops(load("synthetic:2", "train"), tmp_path, CropOptions(suffix=".png"), print)
+
+
+def test_crops_of_a_set_with_lists_are_divided_by_them(tmp_path):
+    folder = tmp_path / "lspet"
+    folder.mkdir()
+    source = f"lspet:{lspet_folder(folder, 6)}"
+    for split, numbers in {"train": (1, 2, 3), "val": (4,), "test": (5, 6)}.items():
+        text = "".join(f"im{n:05d}\n" for n in numbers)
+        (folder / "splits" / f"{split}.txt").write_text(text)
+    poses, out = load(source, "all"), tmp_path / "crops"
+    write_crops(poses, out, CropOptions(), lambda _: None, find_held_out_ids(source))
+    sizes = [len(load(f"coco:{out / ANNOTATIONS}", s)) for s in ("train", "val", "test")]
+    assert sizes == [3, 1, 2]

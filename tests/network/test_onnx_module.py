@@ -100,7 +100,9 @@ def _resize_model(scale, **attributes):
 
 @pytest.mark.parametrize("scale", [2, 4])
 @pytest.mark.parametrize("rounding", ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"])
-@pytest.mark.parametrize("how", ["asymmetric", "half_pixel", "tf_half_pixel_for_nn"])
+@pytest.mark.parametrize(
+    "how", ["asymmetric", "half_pixel", "tf_half_pixel_for_nn", "align_corners"]
+)
 def test_enlarging_by_the_nearest_is_as_in_onnx_or_left_to_onnxruntime(scale, rounding, how):
     crops = np.random.default_rng(0).normal(size=(1, 2, 8, 8)).astype(np.float32)
     model = _resize_model(scale, nearest_mode=rounding, coordinate_transformation_mode=how)
@@ -129,6 +131,9 @@ def _reshape_model(shape):
 
 
 def test_a_reshape_keeps_sizes_and_one_to_a_fixed_batch_is_left_to_onnxruntime():
-    _compare(_reshape_model([0, 2, -1]), np.ones((3, 2, 4, 4), np.float32))
-    with pytest.raises(UnknownOperatorError, match="fixed batch size"):
-        OnnxModule(_reshape_model([1, 2, 16]), "y")(torch.ones(3, 2, 4, 4))
+    crops = np.random.default_rng(0).normal(size=(3, 2, 4, 4)).astype(np.float32)
+    for shape in ([0, 2, -1], [-1, 2, 16], [3, 2, 16]):
+        _compare(_reshape_model(shape), crops)
+    for shape in ([1, 2, 16], [1, 2, -1]):
+        with pytest.raises(UnknownOperatorError, match="fixed batch size"):
+            OnnxModule(_reshape_model(shape), "y")(torch.from_numpy(crops))

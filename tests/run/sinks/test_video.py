@@ -111,7 +111,7 @@ def test_an_old_video_stays_where_no_frame_came(tmp_path):
 
 
 def test_an_old_video_stays_where_none_could_be_written(tmp_path):
-    """On a full disk, for one: a header alone takes its place not."""
+    """On a full disk, for one: a header alone does not replace it."""
     (tmp_path / "v.mp4").write_bytes(b"old")
     sink = VideoSink(tmp_path / "v.mp4", 25.0)
     sink._open((64, 48))
