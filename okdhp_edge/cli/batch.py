@@ -87,8 +87,6 @@ def batch(
     from okdhp_edge.system.executors import make_executor
     from okdhp_edge.system.hardware import count_usable_cores
 
-    # Workers elsewhere have another working directory.
-    out = out if "://" in out else str(Path(out).expanduser().resolve())
     found = find_sources(sources)
     for suffix, count in found.skipped.items():
         say(f"skipped: {count} files of kind {suffix}")
@@ -106,7 +104,7 @@ def batch(
                    "smooth": smooth, "stride": stride}  # fmt: skip
         started = time.perf_counter()
         options = BatchOptions(
-            out=out, model=str(path.resolve()), backend=name, precision=loaded.precision,
+            out=_locate(out), model=str(path.resolve()), backend=name, precision=loaded.precision,
             threads=threads, key=make_key(path, name, loaded.precision, choices), people=who.mode,
             detector=_make_absolute(str(who.detector)), smooth=smooth, stride=stride,
             progress=None if cluster else counts,
@@ -119,6 +117,11 @@ def batch(
     _show(summary, len(found.sources), time.perf_counter() - started, out)
     if summary.failed:
         raise typer.Exit(3)
+
+
+def _locate(out: str) -> str:
+    """An absolute path: workers elsewhere have another working directory."""
+    return out if "://" in out else str(Path(out).expanduser().resolve())
 
 
 def _make_absolute(detector: str) -> str:

@@ -1,8 +1,7 @@
 """COCO person keypoints, and any data set in COCO format with its own joints."""
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -11,6 +10,7 @@ import numpy as np
 
 from okdhp_edge.data import coco_annotation as read
 from okdhp_edge.data.annotation_files import SPLITS, SPLITS_FOLDER, read_json, split_by_name
+from okdhp_edge.data.coco_files import find_annotation_files, is_divided
 from okdhp_edge.data.coco_layout import ImageLocator, get_file_name
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.sample import PoseDataset, Sample, make_source
@@ -21,15 +21,7 @@ from okdhp_edge.system.reading import read_text
 # A category without keypoint names (MPII-TRB and others) cannot be matched by name.
 _UNNAMED_JOINT_FORMAT = "point_{}"
 _JOINTS_PER_LIMB = 2
-# Roboflow's folders are named by split, its files alike.
-_ROBOFLOW_FILE_NAME = "_annotations.coco.json"
 AnySample = TypeVar("AnySample", bound=Sample)
-_SPLIT_WORDS = {
-    "train": {"train", "training", "trainset"},
-    "val": {"val", "valid", "validation", "valset", "minival"},
-    "test": {"test", "testing", "testset"},
-}  # fmt: skip
-_SPLIT_FOLDERS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
 
 
 def load_coco(path: Path, split: str) -> PoseDataset:
@@ -43,17 +35,12 @@ def load_coco(path: Path, split: str) -> PoseDataset:
     Raises:
         DataError: a file is missing or not what the format says.
     """
-    files = [file for file, _ in _find_annotation_files(path, split)]
+    files = [file for file, _ in find_annotation_files(path, split)]
     poses = _join_parts([_load_file(file, path) for file in files])
     samples = list(poses.samples)
     if is_divided(path, split):
         samples = select_split(files[0], samples, split)
     return replace(poses, split=split, samples=samples)
-
-
-def is_divided(path: Path, split: str) -> bool:
-    """Whether a split is a part of the one file there, and not a file of its own."""
-    return split != "all" and any(divided for _, divided in _find_annotation_files(path, split))
 
 
 def _join_parts(parts: list[PoseDataset]) -> PoseDataset:
@@ -62,88 +49,6 @@ def _join_parts(parts: list[PoseDataset]) -> PoseDataset:
                for s in part.samples]  # fmt: skip
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
     return replace(first, samples=samples, notes=notes)
-
-
-def _find_annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
-    """Each with whether it has to be divided."""
-    if path.is_file():
-        return [(path, True)]
-    by_split = _find_files_by_folder(path)
-    if by_split:
-        wanted = by_split if split == "all" else {split: by_split.get(split)}
-        files = [file for file in wanted.values() if file]
-        if files:
-            return [(file, False) for file in files]
-        raise DataError(
-            f"{path} has no folder for split '{split}', only {', '.join(by_split)}",
-            "add one, or select a split with --val-data KIND:PATH@SPLIT",
-        )
-    folders = [d for d in (path / "annotations", path) if d.is_dir()]
-    found = [f for d in folders for f in sorted(d.glob("*.json")) if "_det_" not in f.name]
-    # COCO's own folder holds captions and outlines of things beside the joints.
-    files = [f for f in found if "keypoints" in f.stem] or found
-    named = [file for file in files if _names_a_split(file) or _is_joined(file, files)] or [
-        file for file in files if any(split in file.stem for split in SPLITS[:-1])
-    ]
-    if split == "all" and len(files) > 1 and named:
-        return [(file, False) for file in named]
-    # A file for training alone is divided, since something has to be evaluated on; persons of val
-    # or test are never trained on.
-    if len(files) == 1 and (split == "all" or not _names_a_split(files[0], ("val", "test"))):
-        return [(files[0], True)]
-    candidates = [
-        *((file, False) for file in files if _names_a_split(file, (split,))),
-        *((f, True) for f in files if split in _list_joined_splits(f) and _is_joined(f, files)),
-        # `cocotrain.json`
-        *((f, False) for f in files if split in f.stem and not _list_joined_splits(f)),
-    ]
-    if candidates:
-        return candidates[:1]
-    raise DataError(
-        f"no *{split}*.json under {path}" if files else f"no annotation file under {path}",
-        "point coco: to the JSON file or a folder with annotations/",
-    )
-
-
-def find_annotation_file(path: Path, split: str) -> Path:
-    """The one file that a split of a set is read from.
-
-    Raises:
-        DataError: there is none, or there are several.
-    """
-    files = [file for file, _ in _find_annotation_files(path, split)]
-    if len(files) != 1:
-        raise DataError(f"{path} has several annotation files", "select one of them")
-    return files[0]
-
-
-def _find_files_by_folder(path: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for split, names in _SPLIT_FOLDERS.items():
-        files = [path / name / _ROBOFLOW_FILE_NAME for name in names]
-        there = [file for file in files if file.is_file()]
-        found |= {split: there[0]} if there else {}
-    return found
-
-
-def _list_joined_splits(file: Path) -> set[str]:
-    """The splits of a word such as `trainval`."""
-    words = re.split(r"[^a-z]+", file.stem.lower())
-    joined = [word for word in words if re.fullmatch("(train|val|test){2,}", word)]
-    return {split for word in joined for split in SPLITS[:-1] if split in word}
-
-
-def _is_joined(file: Path, files: Sequence[Path]) -> bool:
-    """Whether it holds several splits of which none has a file of its own, which would overlap."""
-    own = {split for split in SPLITS[:-1] if any(_names_a_split(f, (split,)) for f in files)}
-    joined = _list_joined_splits(file)
-    return bool(joined) and not joined & own
-
-
-def _names_a_split(file: Path, splits: Sequence[str] = SPLITS[:-1]) -> bool:
-    """Whether the name has a word for one of them: `person_val2017`, but not `validated`."""
-    words = set(re.split(r"[^a-z]+", file.stem.lower()))
-    return any(words & _SPLIT_WORDS.get(split, set()) for split in splits)
 
 
 class Content(NamedTuple):

@@ -10,13 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.data import coco_annotation as read
-from okdhp_edge.data.coco import (
-    find_annotation_file,
-    is_divided,
-    read_content,
-    select_split,
-    to_key,
-)
+from okdhp_edge.data.coco import read_content, select_split, to_key
+from okdhp_edge.data.coco_files import find_annotation_file, is_divided
 from okdhp_edge.data.coco_layout import ImageLocator, get_file_name
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.load import load, parse_split, read_annotations, split_off_suffix

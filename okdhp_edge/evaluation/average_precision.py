@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.data.annotation_files import read_json
-from okdhp_edge.data.coco import find_annotation_file, is_divided
 from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO
+from okdhp_edge.data.coco_files import find_annotation_file, is_divided
 from okdhp_edge.data.coco_layout import ImageLocator, get_file_name
 from okdhp_edge.data.coco_truth import read_coco_truth
 from okdhp_edge.data.image_file import ImageFile

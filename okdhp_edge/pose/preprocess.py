@@ -41,7 +41,8 @@ def letterbox(
 ) -> tuple[Image, Affine]:
     """The whole frame in the middle of the input, as detectors see it, and its crop_from_frame.
 
-    It is resized to whole pixels, which takes a third of a warp's time.
+    It is resized to whole pixels, which takes a third of a warp's time. The transform is of boxes,
+    which count from the frame's edge, and not of pixel centers: half a pixel apart.
     """
     width, height = frame.shape[1::-1]
     scale = min(input_size[0] / width, input_size[1] / height) / padding
@@ -56,7 +57,7 @@ def letterbox(
     right, bottom = input_size[0] - shown[0] - left, input_size[1] - shown[1] - top
     crop = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_CONSTANT, value=border)
     scale_x, scale_y = shown[0] / read[0], shown[1] / read[1]
-    transform = [[scale_x, 0, left + (scale_x - 1) / 2], [0, scale_y, top + (scale_y - 1) / 2]]
+    transform = [[scale_x, 0, left - 0.5], [0, scale_y, top - 0.5]]
     return np.asarray(crop, dtype=np.uint8), np.array(transform)
 
 

@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from okdhp_edge.data.coco import find_annotation_file
+from okdhp_edge.data.coco_files import find_annotation_file
 from okdhp_edge.data.load import load
 from okdhp_edge.data.sample import split_sources
 from okdhp_edge.errors import DataError

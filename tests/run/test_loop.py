@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from typing_extensions import override
 
+from okdhp_edge.backends.registry import RuntimeChoice
 from okdhp_edge.errors import OutputError, SourceError
 from okdhp_edge.inference.open_detector import NO_DETECTOR
 from okdhp_edge.inference.person_detector import Detection
@@ -398,7 +399,7 @@ def test_a_switch_of_models_is_told(monkeypatch):
     class _Switches(Picturing):
         def write(self, result, annotated):
             if result.frame.number == 15:
-                controls._loaded = second
+                controls._loaded = second, RuntimeChoice("fake", "int8")
             return super().write(result, annotated)
 
     report = run_on([ScriptedSource(60)], first, [_Switches()], controls=controls)[0]

@@ -149,8 +149,8 @@ def test_controls_act(hub, server):
     hub.controls.open_choice = lambda _: backend
     switch = {"switch": {"backend": "fake", "precision": "int8"}}
     assert _ask(server, "/control", switch).status == 200
-    _wait_for(lambda: hub.controls.current == RuntimeChoice("fake", "int8"))
-    assert hub.controls.take_loaded() is backend
+    _wait_for(lambda: hub.controls.take_loaded() is backend)
+    assert hub.controls.current == RuntimeChoice("fake", "int8")
 
 
 @pytest.mark.parametrize(
