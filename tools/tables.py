@@ -319,6 +319,17 @@ def batch() -> str:
     )  # fmt: skip
 
 
+def cluster() -> str:
+    """The same clips by processes and by Ray."""
+    rows = read("batch.json")["cluster"]
+    alone = rows["processes"]["seconds"]
+    return table(
+        ("two workers, `full`", "seconds", "times processes", "peak memory, MiB"),
+        [(name, f"{row['seconds']:.1f}", f"{row['seconds'] / alone:.2f}", f"{row['peak_mib']:.0f}")
+         for name, row in rows.items()],
+    )  # fmt: skip
+
+
 def archive() -> str:
     """What an archive of 10,000 hours at 30 frames per second costs, from one worker's CPU time."""
     frames, ms_per_hour = 10_000 * 3600 * 30, 3_600_000
@@ -339,7 +350,7 @@ def main() -> None:
         "fresh": fresh,
         "reliability": reliability, "start": start, "end-to-end": end_to_end,
         "detectors": detectors, "finetuning": finetuning, "tracking": tracking, "batch": batch,
-        "archive": archive, "instructions": instructions,
+        "cluster": cluster, "archive": archive, "instructions": instructions,
     }  # fmt: skip
     shared = {name: make() for name, make in makers.items()}
     pages = dict.fromkeys((ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))), shared)

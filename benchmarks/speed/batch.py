@@ -1,26 +1,25 @@
 """What an archive costs: workers against one process, Ray against the pool, memory, kills.
 
     pip install okdhp-edge[batch,cluster]
-    python benchmarks/speed/batch.py --video FILE [--clips 200] [--kills 50] [--cluster]
-        [--full-size FILE ...] [--only executors long overhead full_size kills]
+    python benchmarks/speed/batch.py --video FILE [--clips 200] [--rounds 2] [--kills 50]
+        [--cluster] [--full-size FILE ...] [--only executors cluster long overhead full_size kills]
 
 `--clips` short videos are cut from FILE. Each of these is a process of its own, timed from its
-start to its end: one, two and four workers, two workers on a local Ray instance (`--cluster`), and
-`okdhp-edge run` on one long video beside `okdhp-edge batch` on it. Memory is that of the whole
-process tree, sampled once a second. `--full-size` videos are processed as they are by one worker
-with `lite` and with `full`: frames per second, the decoder's share of its time, and the CPU time of
-a frame. Overhead is what a task costs that does nothing. `--only` measures some parts anew and
-keeps the others of the result. CPU seconds do not contain those of Ray's own processes. `--kills`
-ends the driver, or one of its workers, by SIGKILL after a random time and goes on with the same
-command, as often as it takes; the tables that come out must equal those of the batch that was left
-alone.
+start to its end, in turns: one, two and four workers of one core each; two workers with `full`, in
+processes and on a local Ray instance (`--cluster`); `okdhp-edge run` on one long video and
+`okdhp-edge batch` on it. Memory is that of the whole process tree, sampled once a second.
+`--full-size` videos are processed as they are by one worker with `lite` and with `full`: frames per
+second, the decoder's share of its time, and the CPU time of a frame. Overhead is what a task costs
+that does nothing. `--only` measures some parts anew and keeps the others of the result. CPU seconds
+are those of segments, without loading models and without Ray's own processes. `--kills` ends the
+driver, or one of its workers, by SIGKILL after a random time and goes on with the same command, as
+often as it takes; the tables that come out must equal those of the batch that was left alone.
 The result goes to `results/batch.json`.
 """
 
 import argparse
 import json
 import random
-import resource
 import shutil
 import statistics
 import subprocess
@@ -45,20 +44,20 @@ from okdhp_edge.system.hardware import describe_machine
 
 RESULTS = Path(__file__).parent.parent / "results"
 CLIP_SIZE, LONG_CLIPS = (640, 360), 40
-WORKERS = {"one worker": 1, "two workers": 2, "four workers": 4}
+WORKERS = {"one worker": ["--workers", "1"], "two workers": ["--workers", "2"],
+           "four workers": ["--workers", "4"]}  # fmt: skip
+CLUSTER = {"processes": ["--workers", "2"], "Ray": ["--workers", "2", "--cluster", "local"]}
 SAMPLE_INTERVAL_S, LONGEST_LIFE_S = 1.0, 6.0
 SEGMENT_S = 20
 FULL_SIZE_ROUNDS, EMPTY_TASKS = 3, 1000
-PARTS = ("executors", "long", "overhead", "full_size", "kills")
+PARTS = ("executors", "cluster", "long", "overhead", "full_size", "kills")
 
 
 class Run(NamedTuple):
-    """How a command ended: its JSON, wall seconds, seconds of all cores, and the peak memory of its
-    processes in MiB."""
+    """How a command ended: its JSON, wall seconds, and the peak memory of its processes in MiB."""
 
     json: dict[str, Any]
     seconds: float
-    cpu_s: float
     peak_mib: float
 
 
@@ -88,7 +87,7 @@ def _copy_frame(capture: cv2.VideoCapture, writer: cv2.VideoWriter) -> None:
 
 def run_command(words: Sequence[str]) -> Run:
     """Run `okdhp-edge` to its end, and watch its memory."""
-    started, cpu_before = time.perf_counter(), _count_cpu_seconds()
+    started = time.perf_counter()
     process = subprocess.Popen(
         _command(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -98,14 +97,7 @@ def run_command(words: Sequence[str]) -> Run:
     out, errors = process.communicate()
     seconds = time.perf_counter() - started
     assert process.returncode == 0, errors
-    cpu_s = _count_cpu_seconds() - cpu_before
-    return Run(json.loads(out.splitlines()[-1]), round(seconds, 2), cpu_s, round(peak[0], 1))
-
-
-def _count_cpu_seconds() -> float:
-    """Of all children that have ended, and of theirs."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return Run(json.loads(out.splitlines()[-1]), round(seconds, 2), round(peak[0], 1))
 
 
 def _command(words: Sequence[str]) -> list[str]:
@@ -133,31 +125,41 @@ def _list_tree(pid: int) -> list[psutil.Process]:
         return []
 
 
-def time_executors(clips: Path, out: Path, model: list[str], cluster: bool) -> dict[str, Any]:
-    """One worker, two, four, two on Ray; the same work."""
-    kinds = {name: ["--workers", str(count)] for name, count in WORKERS.items()}
-    if cluster:
-        kinds["two workers, Ray"] = ["--workers", "2", "--cluster", "local"]
-    rows = {}
-    for name, options in kinds.items():
-        done = run_command(["batch", str(clips), "--out", str(out / name), *model, *options])
-        rows[name] = {"seconds": done.seconds, "cpu_s": round(done.cpu_s, 1),
-                      "work_seconds": done.json["seconds"],
-                      "frames": done.json["frames"], "persons": done.json["persons"],
-                      "peak_mib": done.peak_mib, "limit": done.json["limit"]}  # fmt: skip
-        print(name, json.dumps(rows[name]))
-    return rows
+def time_executors(
+    clips: Path, out: Path, model: str, kinds: dict[str, list[str]], rounds: int
+) -> dict[str, Any]:
+    """The same work by workers of one core each, in turns; medians."""
+    common = ["--model", model, "--backend", "openvino", "--threads", "1"]
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in kinds}
+    for _ in range(rounds):
+        for name, options in kinds.items():
+            done = run_command(["batch", str(clips), "--out", str(out / name), *common, *options])
+            shutil.rmtree(out / name)
+            runs[name].append({
+                "seconds": done.seconds, "cpu_s": round(done.json["cpu_s"], 1),
+                "work_seconds": done.json["seconds"], "peak_mib": done.peak_mib,
+                "frames": done.json["frames"], "persons": done.json["persons"],
+                "limit": done.json["limit"],
+            })  # fmt: skip
+            print(name, json.dumps(runs[name][-1]), flush=True)
+    return {name: _take_medians(found) for name, found in runs.items()}
+
+
+def _take_medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of each number; what is equal in all runs stays."""
+    values = {key: [run[key] for run in runs] for key in runs[0]}
+    return {key: value[0] if len(set(value)) == 1 or isinstance(value[0], str)
+            else round(statistics.median(value), 2) for key, value in values.items()}  # fmt: skip
 
 
 def compare_with_run(long: Path, out: Path, model: list[str], rounds: int = 3) -> dict[str, Any]:
-    """Frames per second of `run` and of `batch` on one long video, in turns: with one thread each,
-    and as they are when nothing is said but the length of a segment."""
+    """Frames per second of `run` and of `batch` on one long video, in turns, as they are when
+    nothing is said but the length of a segment."""
     run = ["run", "--source", str(long), "--no-window", "--json", str(out / "poses.jsonl"), *model]
     batch = ["batch", str(long), *model]
     commands = {
-        "run": [*run, "--threads", "1"],
-        "batch": [*batch, "--workers", "1"],
-        "run, defaults": run,
+        "run": run,
+        "batch": batch,
         "batch, segments": [*batch, "--segment-seconds", str(SEGMENT_S)],
     }
     rates: dict[str, list[float]] = {name: [] for name in commands}
@@ -180,8 +182,8 @@ def measure_full_size(video: Path, out: Path) -> dict[str, Any]:
         rates, cpu_ms, busy = [], [], Counter[str]()
         for turn in range(FULL_SIZE_ROUNDS):
             done = run_command(["batch", str(video), "--out", str(out / f"{model}-{turn}"),
-                                "--workers", "1", "--model", model, "--backend",
-                                "openvino"]).json  # fmt: skip
+                                "--workers", "1", "--threads", "1", "--model", model,
+                                "--backend", "openvino"]).json  # fmt: skip
             cpu_ms.append(1e3 * done["cpu_s"] / done["frames"])
             rates.append(done["frames"] / done["work_s"])
             busy.update(done["busy_s"])
@@ -217,7 +219,7 @@ def kill_at_random(clips: Path, out: Path, model: list[str], kills: int, seed: i
     chance = random.Random(seed)
     killed = 0
     while True:
-        words = ["batch", str(clips), "--out", str(out), "--workers", "2", *model]
+        words = ["batch", str(clips), "--out", str(out), "--workers", "2", "--threads", "1", *model]
         process = subprocess.Popen(
             _command(words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -247,7 +249,7 @@ def kill_and_compare(root: Path, model: list[str], kills: int, seed: int) -> dic
     """What the tables of a batch that was killed and continued differ in from those of another."""
     killed = kill_at_random(root / "clips", root / "killed", model, kills, seed)
     alone = root / "alone"
-    run_command(["batch", str(root / "clips"), "--out", str(alone), *model])
+    run_command(["batch", str(root / "clips"), "--out", str(alone), "--threads", "1", *model])
     return {"kills": killed, "seed": seed} | count_differences(alone, root / "killed")
 
 
@@ -278,10 +280,12 @@ def main() -> None:
     parser.add_argument("--cluster", action="store_true", help="Ray too")
     parser.add_argument("--full-size", type=Path, nargs="*", default=[], metavar="FILE")
     parser.add_argument("--model", default="lite")
+    parser.add_argument("--rounds", type=int, default=2, help="of executors and cluster")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     only = set(options.only) - (set() if options.kills else {"kills"})
+    only -= set() if options.cluster else {"cluster"}
     model = ["--model", options.model, "--backend", "openvino"]
     content: dict[str, Any] = {}
     if set(options.only) != set(PARTS) and (RESULTS / "batch.json").is_file():
@@ -294,7 +298,10 @@ def main() -> None:
         cut_clips(options.video, root / "long", 1, options.frames * LONG_CLIPS)
         parts: dict[str, Callable[[], Any]] = {
             "executors": lambda: time_executors(
-                root / "clips", root / "out", model, options.cluster
+                root / "clips", root / "out", options.model, WORKERS, options.rounds
+            ),
+            "cluster": lambda: time_executors(
+                root / "clips", root / "out", "full", CLUSTER, options.rounds
             ),
             "long": lambda: compare_with_run(next((root / "long").iterdir()), root, model),
             "overhead": lambda: measure_overhead(options.cluster),

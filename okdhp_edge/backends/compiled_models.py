@@ -12,14 +12,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import openvino as ov
-
 from okdhp_edge.artifacts.card import ModelCard
 from okdhp_edge.artifacts.model_store import get_cache_folder
 from okdhp_edge.errors import OkdhpError
 from okdhp_edge.system.files import write_bytes
 from okdhp_edge.system.hardware import read_cpu_flags
 from okdhp_edge.system.reading import read_file
+from okdhp_edge.system.telemetry import block_telemetry
+
+with block_telemetry():
+    import openvino as ov
 
 _CACHE_FOLDER = "openvino"
 _MAX_BYTES = 1 << 30

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo, LayerTime
@@ -15,6 +14,10 @@ from okdhp_edge.backends.compiled_models import compile_model
 from okdhp_edge.errors import BackendError
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.system.hardware import detect_int8_units
+from okdhp_edge.system.telemetry import block_telemetry
+
+with block_telemetry():
+    import openvino as ov
 
 _DEVICE = "CPU"
 # The CPU plugin's default is bf16 where the CPU has it, which would hide behind "fp32".

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from okdhp_edge import __version__
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.artifacts.card import ModelCard, read_card
-from okdhp_edge.batch.join import join_parts
+from okdhp_edge.batch.join import count_own_frames, join_parts
 from okdhp_edge.batch.plan import Segment, plan_segments
 from okdhp_edge.batch.progress import watch_progress
 from okdhp_edge.batch.sources import BatchSource, compute_fingerprint
 from okdhp_edge.batch.storage import Storage
-from okdhp_edge.batch.table import read_metadata, to_parquet
+from okdhp_edge.batch.table import read_metadata, write_parquet
 from okdhp_edge.batch.worker import (
     BatchOptions,
     SegmentResult,
@@ -120,6 +120,14 @@ class Batch:
         Raises:
             OutputError: the folder cannot be written.
         """
+        with self._storage.lock():
+            try:
+                self._do(sources, executor, report)
+            finally:
+                self._write_failed()
+        return self.summary
+
+    def _do(self, sources: Sequence[BatchSource], executor: Executor, report: Report) -> None:
         for source in sources:
             self._plan(source)
         if self._uncut:
@@ -135,8 +143,6 @@ class Batch:
             for part in executor.run(process_segment, self._options, missing):
                 self._take(part.result or SegmentResult(part.task, 0, error=part.error))
                 progress.update(self.summary.frames)
-        self._write_failed()
-        return self.summary
 
     def _plan(self, source: BatchSource) -> None:
         try:
@@ -179,8 +185,7 @@ class Batch:
             if suffix != _RESULT_SUFFIX:
                 continue
             try:
-                with self._storage.open(file) as opened:
-                    metadata = read_metadata(opened)
+                metadata = self._read_metadata(file)
             except (OSError, ValueError) as error:
                 raise OutputError(
                     f"{file} in {self._storage.url} is not a result ({error})",
@@ -239,17 +244,26 @@ class Batch:
             return
         plan = self._plans[url]
         names = [get_part_name(self._options, segment) for segment in plan]
-        contents = [self._storage.read(name) for name in names]
-        table, frames = join_parts(plan, contents, has_ids=self._options.people == "many")
+        frames = sum(
+            count_own_frames(segment, self._read_metadata(name))
+            for segment, name in zip(plan, names, strict=True)
+        )
         if not frames and (images := plan[0].source.images):
             self._fail(url, f"none of the {len(images)} images in {url} can be read")
             return
         metadata = self._described | {
             "source": url, "fingerprint": self._fingerprints[url], "frames": frames,
         }  # fmt: skip
-        self._storage.write(plan[0].source.name + _RESULT_SUFFIX, to_parquet(table, metadata))
+        contents = (self._storage.read(name) for name in names)  # one in memory at a time
+        tables = join_parts(plan, contents, has_ids=self._options.people == "many")
+        with self._storage.create(plan[0].source.name + _RESULT_SUFFIX) as file:
+            write_parquet(file, tables, metadata)
         self._storage.remove(names[0].rpartition("/")[0])
         self.summary.done += 1
+
+    def _read_metadata(self, name: str) -> dict[str, Any]:
+        with self._storage.open(name) as opened:
+            return read_metadata(opened)
 
     def _write_failed(self) -> None:
         """The list of sources that failed; none where none did."""

@@ -5,7 +5,7 @@ coincide there are one and keep the earlier segment's id; others get new ids.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,21 +39,23 @@ class _Part(NamedTuple):
     @property
     def own(self) -> NDArray[np.bool_]:
         """Which of the frames that were read are the segment's, and not of its overlap."""
-        if self.segment.source.images:
-            return np.ones(len(self.times), bool)
-        return self.times >= self.segment.start
+        return _find_own(self.segment, self.times)
+
+
+def count_own_frames(segment: Segment, metadata: Mapping[str, Any]) -> int:
+    """Frames of a segment, without those of its overlap; from the metadata of its file."""
+    return int(_find_own(segment, np.array(metadata["times"], np.float64)).sum())
 
 
 def join_parts(
-    segments: Sequence[Segment], contents: Sequence[bytes], *, has_ids: bool
-) -> tuple[pa.Table, int]:
-    """All rows of a source, and its number of frames.
+    segments: Sequence[Segment], contents: Iterable[bytes], *, has_ids: bool
+) -> Iterator[pa.Table]:
+    """All rows of a source, a table for each segment.
 
     Args:
-        contents: the files of the segments, in order.
+        contents: the files of the segments, in order; two are held at a time.
         has_ids: whether persons are tracked, so that ids have to be matched.
     """
-    tables: list[pa.Table] = []
     first_frame = next_id = 0
     before: _Part | None = None
     for segment, content in zip(segments, contents, strict=True):
@@ -74,10 +76,14 @@ def join_parts(
         index = first_frame + np.cumsum(part.own) - 1 if counted else part.numbers
         frames = index[part.row_frames]
         table = _replace_column(part.table, "frame", frames.astype(np.int64))
-        tables.append(table.filter(pa.array(kept)))
+        yield table.filter(pa.array(kept))
         first_frame += int(part.own.sum())
         before = part
-    return pa.concat_tables(tables), first_frame
+
+
+def _find_own(segment: Segment, times: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of the frames that were read are the segment's, and not of its overlap."""
+    return np.ones(len(times), bool) if segment.source.images else times >= segment.start
 
 
 def _read_part(segment: Segment, content: bytes) -> _Part:

@@ -1,7 +1,9 @@
 """A source to segments of equal work."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from okdhp_edge.batch.sources import BatchSource
 
@@ -34,6 +36,41 @@ class Segment:
     def name(self) -> str:
         """Of its file."""
         return f"{self.index:06d}.parquet"
+
+
+class WorkerPlan(NamedTuple):
+    """How many processes do the work.
+
+    Attributes:
+        threads: of each one's inference; None: to be found by timing, up to `cores`.
+        cores: that each one may use.
+    """
+
+    workers: int
+    threads: int | None
+    cores: int
+
+
+def plan_workers(
+    sources: Sequence[BatchSource],
+    workers: int | None,
+    threads: int | None,
+    segment_s: float | None,
+    usable_cores: int,
+) -> WorkerPlan:
+    """One worker a core, or fewer with more cores each where there is less to share.
+
+    Args:
+        workers, threads: as asked for; None: chosen here.
+        segment_s: as for `plan_segments`.
+        usable_cores: of the machine that the work is done on.
+    """
+    if workers is None:
+        pieces = sum(math.ceil(len(s.images) / MAX_IMAGES_PER_SEGMENT) or 1 for s in sources)
+        workers = max(1, usable_cores // (threads or 1))
+        workers = workers if segment_s else min(workers, pieces)
+    cores = threads or max(1, usable_cores // workers)
+    return WorkerPlan(workers, threads if workers == 1 else cores, cores)
 
 
 def plan_segments(

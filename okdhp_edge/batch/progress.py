@@ -7,7 +7,7 @@ when they are whole.
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def _read_count(file: Path) -> int:
 
 
 class BatchProgress:
-    """Reports frames done of those expected, and the workers' mean rate.
+    """Reports frames done of those expected, and the workers' rates.
 
     Args:
         expected: frames in all; 0: not known.
@@ -69,17 +69,20 @@ class BatchProgress:
         Args:
             done: frames of segments that are whole.
         """
-        counts = [_read_count(file) for file in self._folder.iterdir()] if self._folder else []
+        files = sorted(self._folder.iterdir()) if self._folder else []
+        counts = [_read_count(file) for file in files]
         with self._lock:
             self._done = max(self._done, done, sum(counts))
             if self._expected:
                 self._done = min(self._done, self._expected)
-            self._report("frames", self._done, self._expected, self._describe_rate(len(counts)))
+            self._report("frames", self._done, self._expected, self._describe_rate(counts))
 
-    def _describe_rate(self, workers: int) -> str:
-        rate = self._done / max(time.monotonic() - self._started, 1e-3)
-        each = f" on each of {workers} workers" if workers > 1 else ""
-        return f"{rate / max(workers, 1):.0f} FPS{each}"
+    def _describe_rate(self, counts: Sequence[int]) -> str:
+        """Of all workers, and of each."""
+        seconds = max(time.monotonic() - self._started, 1e-3)
+        whole, *each = (f"{count / seconds:.0f}" for count in (self._done, *counts))
+        by_worker = f" ({' + '.join(each)} by worker)" if len(each) > 1 else ""
+        return f"{whole} FPS{by_worker}"
 
 
 @contextmanager

@@ -17,7 +17,7 @@ VIDEO_SUFFIXES = {".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpe
                   ".wmv", ".flv", ".gif"}  # fmt: skip
 _LIST_SUFFIX = ".txt"
 _GLOB_LETTERS = "*?["
-_SAMPLE_BYTES = 1 << 20
+_SAMPLE_BYTES, _IMAGE_SAMPLE_BYTES = 1 << 20, 1 << 16
 # Of 255 that file systems allow; suffixes and prefixes are added. A longer one becomes its hash.
 _MAX_NAME_BYTES = 200
 
@@ -42,11 +42,11 @@ class FoundSources:
     """What was found.
 
     Attributes:
-        skipped: count of files of other kinds, by suffix.
+        skipped: files of other kinds, by suffix.
     """
 
     sources: tuple[BatchSource, ...]
-    skipped: dict[str, int]
+    skipped: dict[str, list[str]]
 
 
 def find_sources(texts: Sequence[str]) -> FoundSources:
@@ -58,7 +58,7 @@ def find_sources(texts: Sequence[str]) -> FoundSources:
         SourceError: a path does not exist, a glob matches nothing, nothing usable was found, or a
             file system is unknown.
     """
-    skipped: Counter[str] = Counter()
+    skipped: dict[str, list[str]] = {}
     videos: list[str] = []
     folders: dict[str, list[str]] = {}
     for url in _expand(texts):
@@ -68,7 +68,7 @@ def find_sources(texts: Sequence[str]) -> FoundSources:
         elif suffix in IMAGE_SUFFIXES:
             folders.setdefault(posixpath.dirname(url), []).append(url)
         else:
-            skipped[suffix or posixpath.basename(url)] += 1
+            skipped.setdefault(suffix or posixpath.basename(url), []).append(url)
     unique = list(dict.fromkeys(videos))
     names = _make_names([*unique, *folders])
     sources = [BatchSource(url, names[url]) for url in unique]
@@ -78,7 +78,7 @@ def find_sources(texts: Sequence[str]) -> FoundSources:
     ]
     if not sources:
         raise SourceError("no video and no image was found", "check the paths")
-    return FoundSources(tuple(sources), dict(skipped))
+    return FoundSources(tuple(sources), skipped)
 
 
 def _expand(texts: Sequence[str]) -> Iterator[str]:
@@ -102,7 +102,15 @@ def _expand(texts: Sequence[str]) -> Iterator[str]:
 
 
 def _list_files(fs: Any, path: str) -> Iterator[str]:
-    files = sorted(fs.find(path)) if fs.isdir(path) else [path]
+    # Without it fsspec leaves out folders that cannot be read.
+    strict = {"on_error": "raise"} if is_local(fs) else {}
+    try:
+        files = sorted(fs.find(path, **strict)) if fs.isdir(path) else [path]
+    except OSError as error:
+        raise SourceError(
+            f"{error.filename or path} cannot be read ({error.strerror or error})",
+            "check its permissions",
+        ) from error
     for file in files:
         # Hidden ones in a folder, such as macOS leaves beside each file on other disks.
         if file != path and posixpath.basename(file).startswith("."):
@@ -126,7 +134,7 @@ def _make_names(urls: Sequence[str]) -> dict[str, str]:
 
 def compute_fingerprint(source: BatchSource) -> str:
     """Tells a source from what it was before: sizes, and the bytes of its beginning, middle and
-    end.
+    end; of images the beginning alone.
 
     Raises:
         SourceError: it cannot be read.
@@ -137,11 +145,12 @@ def compute_fingerprint(source: BatchSource) -> str:
         try:
             size = int(fs.size(path) or 0)
             digest.update(f"{posixpath.basename(path)} {size}\n".encode())
-            starts = {0, max(0, size // 2), max(0, size - _SAMPLE_BYTES)}
-            # Of an image among thousands its size has to do.
-            for start in () if source.images else sorted(starts):
+            # Of an image among thousands its size and beginning have to do.
+            sample = _IMAGE_SAMPLE_BYTES if source.images else _SAMPLE_BYTES
+            starts = {0} if source.images else {0, max(0, size // 2), max(0, size - sample)}
+            for start in sorted(starts):
                 # By name: s3fs has another argument before them.
-                end = min(size, start + _SAMPLE_BYTES)
+                end = min(size, start + sample)
                 digest.update(fs.cat_file(path, start=start, end=end))
         except OSError as error:
             raise SourceError(f"{url} cannot be read ({error.strerror or error})",

@@ -1,14 +1,20 @@
 """Folders on any file system that fsspec knows; a file appears whole or not at all."""
 
 import posixpath
-from collections.abc import Sequence
+import secrets
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import fsspec
 
 from okdhp_edge.errors import OkdhpError, OutputError
-from okdhp_edge.system.files import write_bytes
+from okdhp_edge.system.files import create_file, lock_folder
+
+# An upload appears when it is complete.
+_ATOMIC_UPLOADS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"}
 
 
 def find_file_system(url: str, refusal: type[OkdhpError]) -> tuple[Any, str]:
@@ -66,8 +72,18 @@ class Storage:
         return cast(BinaryIO, self._fs.open(self._path(name), "rb"))
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file. On object stores the upload completes at its end; elsewhere the file is
-        written under another name and renamed.
+        """Write a file.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with self.create(name) as file:
+            file.write(content)
+
+    @contextmanager
+    def create(self, name: str) -> Iterator[BinaryIO]:
+        """A file for writing, which appears whole when the block succeeds. On object stores the
+        upload completes at its end; elsewhere it is written under another name and renamed.
 
         Raises:
             OutputError: it cannot be written.
@@ -76,14 +92,40 @@ class Storage:
         try:
             self._fs.makedirs(posixpath.dirname(path), exist_ok=True)
             if self._local:
-                write_bytes(Path(path), content)
-            else:
-                self._fs.pipe_file(path, content)
+                with create_file(Path(path)) as file:
+                    yield file
+                return
+            with tempfile.NamedTemporaryFile() as copy:
+                yield cast(BinaryIO, copy)
+                copy.flush()
+                self._upload(copy.name, path)
         except OSError as error:
             raise OutputError(
                 f"{path} cannot be written ({error.strerror or error})",
                 "check permissions and free space",
             ) from error
+
+    def _upload(self, local: str, path: str) -> None:
+        protocols = (
+            (self._fs.protocol,) if isinstance(self._fs.protocol, str) else self._fs.protocol
+        )
+        if _ATOMIC_UPLOADS & set(protocols):
+            self._fs.put_file(local, path)
+            return
+        temporary = f"{path}.{secrets.token_hex(8)}.tmp"
+        self._fs.put_file(local, temporary)
+        if self._fs.exists(path):  # not all rename onto a file
+            self._fs.rm_file(path)
+        self._fs.mv(temporary, path)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """While it is held no other process of this machine that asks writes here; other file
+        systems have no locks.
+
+        Raises:
+            OutputError: another one does.
+        """
+        return lock_folder(Path(self._root)) if self._local else nullcontext()
 
     def list(self, name: str) -> Sequence[str]:
         """Names of the files in a folder, sorted; none where it does not exist."""

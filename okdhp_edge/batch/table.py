@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -117,10 +118,22 @@ class RowCollector:
 
 def to_parquet(table: pa.Table, metadata: Mapping[str, Any]) -> bytes:
     """A Parquet file with JSON under the key `okdhp_edge`."""
-    described = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata).encode()})
     buffer = io.BytesIO()
-    pq.write_table(described, buffer, compression="zstd")
+    write_parquet(buffer, [table], metadata)
     return buffer.getvalue()
+
+
+def write_parquet(file: BinaryIO, tables: Iterable[pa.Table], metadata: Mapping[str, Any]) -> None:
+    """Write tables of one schema, at least one, as `to_parquet` does, one after the other."""
+    described = {METADATA_KEY: json.dumps(metadata).encode()}
+    with ExitStack() as closing:
+        writer: pq.ParquetWriter | None = None
+        for table in tables:
+            schema = table.schema.with_metadata(described)
+            writer = writer or closing.enter_context(
+                pq.ParquetWriter(file, schema, compression="zstd")
+            )
+            writer.write_table(table.cast(schema))
 
 
 def read_metadata(content: bytes | BinaryIO) -> dict[str, Any]:

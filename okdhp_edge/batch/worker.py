@@ -1,6 +1,7 @@
 """One segment to a Parquet file of its rows; runs in a process of its own."""
 
 import contextlib
+import errno
 import os
 import posixpath
 import tempfile
@@ -19,7 +20,7 @@ from okdhp_edge.batch.plan import Segment
 from okdhp_edge.batch.progress import FrameCounter
 from okdhp_edge.batch.storage import Storage, find_file_system
 from okdhp_edge.batch.table import FrameRecord, RowCollector, to_parquet
-from okdhp_edge.errors import DataError, OkdhpError, SourceError
+from okdhp_edge.errors import DataError, OkdhpError, OutputError, SourceError
 from okdhp_edge.inference.open_detector import NO_DETECTOR, Detector, open_detector
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.run.assemble import TrackingConfig, assemble
@@ -36,7 +37,8 @@ class BatchOptions:
 
     Attributes:
         out: folder of the results, a path or URL.
-        threads: CPU threads of one worker.
+        threads: CPU threads of a worker's inference.
+        cores: that a worker may use; with one, frames are read and estimated in turn.
         key: hash of model and options, which results carry.
         stride: every n-th frame.
         progress: folder on this machine in which workers count their frames; None for none.
@@ -47,6 +49,7 @@ class BatchOptions:
     backend: str
     precision: str
     threads: int
+    cores: int
     key: str
     people: Literal["auto", "one", "many"] = "auto"
     detector: str | None = None
@@ -88,11 +91,20 @@ def get_part_name(options: BatchOptions, segment: Segment) -> str:
 
 
 def process_segment(options: BatchOptions, segment: Segment) -> SegmentResult:
-    """Estimate a segment's poses and write them; errors of the source are in the result."""
+    """Estimate a segment's poses and write them; errors of the source are in the result.
+
+    Raises:
+        OutputError: the results cannot be written, and so no other segment's.
+    """
     try:
         return _process(options, segment)
+    except OutputError:
+        raise
     except OkdhpError as error:
-        return SegmentResult(segment, os.getpid(), error=str(error))
+        text = str(error)
+    except Exception as error:  # one source must not end the batch of an archive
+        text = f"{segment.source.url}: {type(error).__name__}: {error}; please report this"
+    return SegmentResult(segment, os.getpid(), error=text)
 
 
 @lru_cache(maxsize=1)
@@ -121,12 +133,12 @@ def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
     with ExitStack() as closing:
         frames = closing.enter_context(contextlib.closing(FrameCounter(options.progress)))
         begun = time.perf_counter()
-        source = open_segment(segment, closing)
+        source = open_segment(segment, closing, options.cores)
         storage_s = time.perf_counter() - begun
         people = TrackingConfig(
             mode=options.people, smooth=options.smooth, detector=options.detector
         )
-        policy = FramePolicy(live=False, stride=options.stride)
+        policy = FramePolicy(live=False, stride=options.stride, overlap=options.cores > 1)
         pipeline = assemble([source], backend, people, policy, Controls(), closing, detector)
         for result in closing.enter_context(pipeline):
             frame = result.frame
@@ -150,14 +162,19 @@ def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
     )  # fmt: skip
 
 
-def open_segment(segment: Segment, closing: ExitStack) -> Source:
-    """The segment's frames, from a local copy where the source lies elsewhere."""
+def open_segment(segment: Segment, closing: ExitStack, threads: int) -> Source:
+    """The segment's frames, from a local copy where the source lies elsewhere.
+
+    Args:
+        threads: of the decoder.
+    """
     copies = Path(closing.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
     if segment.source.images:
         first = int(segment.start)
         chosen = segment.source.images[first : int(segment.end or 0)]
         return ImageListSource([_fetch(url, copies) for url in chosen], first)
-    return VideoPart(_fetch(segment.source.url, copies), segment.begin, segment.end)
+    video = _fetch(segment.source.url, copies)
+    return VideoPart(video, segment.begin, segment.end, threads)
 
 
 def _fetch(url: str, folder: Path) -> Path:
@@ -169,6 +186,10 @@ def _fetch(url: str, folder: Path) -> Path:
     try:
         fs.get_file(path, str(copy))
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OutputError(
+                f"no space for a copy of {url} in {folder.parent}", "set TMPDIR to another disk"
+            ) from error
         raise SourceError(f"{url} cannot be read ({error})", "check the address") from error
     return copy
 
@@ -176,8 +197,8 @@ def _fetch(url: str, folder: Path) -> Path:
 class VideoPart(VideoSource):
     """The frames of a video between two times."""
 
-    def __init__(self, path: Path, begin: float, end: float | None) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, begin: float, end: float | None, threads: int) -> None:
+        super().__init__(path, threads)
         self._end = end
         self._is_cut = begin > 0 or end is not None
         if self._is_cut:

@@ -21,6 +21,10 @@ from okdhp_edge.cli.console import (
     table,
 )
 
+# Not imported here: that is what its processes begin with.
+_WORKER = "okdhp_edge.batch.worker"
+_MAX_NAMED_FILES = 5
+
 if TYPE_CHECKING:
     from okdhp_edge.batch.driver import BatchSummary
     from okdhp_edge.system.progress import Report
@@ -43,9 +47,13 @@ Detector = Annotated[
 Smooth = Annotated[bool, typer.Option("--smooth", help="Filter joints over time (One-Euro).")]
 Stride = Annotated[int, typer.Option(min=1, help="Process every n-th frame.")]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Processes. Default: as many as cores may be used.")
+    int | None,
+    typer.Option(min=1, help="Processes. Default: one per core, or per source if there are fewer."),
 ]
-Threads = Annotated[int, typer.Option(min=1, help="CPU threads per worker.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="CPU cores per worker. Default: all cores, shared among the workers."),
+]
 SegmentSeconds = Annotated[
     float | None,
     typer.Option(min=10, help="Cut long videos into segments of this length, processed at once."),
@@ -68,7 +76,7 @@ def batch(
     smooth: Smooth = False,
     stride: Stride = 1,
     workers: Workers = None,
-    threads: Threads = 1,
+    threads: Threads = None,
     segment_seconds: SegmentSeconds = None,
     cluster: Cluster = None,
     json_progress: JsonProgress = False,
@@ -78,25 +86,31 @@ def batch(
     A batch that was stopped continues where it was. Sources that fail are listed in failed.json,
     and the exit code is 3.
     """
-    from okdhp_edge.backends.selection import choose_model, load_backend
-    from okdhp_edge.batch.driver import Batch, make_key
+    from okdhp_edge.batch.plan import plan_workers
     from okdhp_edge.batch.sources import find_sources
-    from okdhp_edge.batch.worker import BatchOptions, process_segment
-    from okdhp_edge.inference.open_detector import identify_detector
-    from okdhp_edge.run.assemble import TrackingConfig
     from okdhp_edge.system.executors import make_executor
     from okdhp_edge.system.hardware import count_usable_cores
 
     found = find_sources(sources)
-    for suffix, count in found.skipped.items():
-        say(f"skipped: {count} files of kind {suffix}")
-    workers = workers or max(1, count_usable_cores() // threads)
-    path = choose_model(model)
-    executor = make_executor(cluster, workers, threads, preload=process_segment.__module__)
+    for suffix, files in found.skipped.items():
+        say(f"skipped: {len(files)} files of kind {suffix}: {_name_some(files)}")
+    length_s = segment_seconds if stride == 1 else None  # only then videos are cut
+    plan = plan_workers(
+        found.sources, workers, threads or (1 if cluster else None), length_s, count_usable_cores()
+    )
+    executor = make_executor(cluster, plan.workers, plan.cores, preload=_WORKER)
+    # Imported while the workers start.
+    from okdhp_edge.backends.selection import choose_model, load_backend
+    from okdhp_edge.batch.driver import Batch, make_key
+    from okdhp_edge.batch.worker import BatchOptions
+    from okdhp_edge.inference.open_detector import identify_detector
+    from okdhp_edge.run.assemble import TrackingConfig
+
     # Where workers of this machine count their frames.
     folder = TemporaryDirectory(prefix="okdhp-edge-batch-")
     with folder as counts, closing(executor), progress() as report:
-        loaded = load_backend(str(path), backend, precision, threads, say)
+        path = choose_model(model)
+        loaded = load_backend(str(path), backend, precision, plan.threads, say, tune_threads=True)
         name, card = loaded.backend.name, loaded.backend.card
         loaded.backend.close()
         who = TrackingConfig(mode=people, detector=detector).resolve(card)
@@ -105,7 +119,8 @@ def batch(
         started = time.perf_counter()
         options = BatchOptions(
             out=_locate(out), model=str(path.resolve()), backend=name, precision=loaded.precision,
-            threads=threads, key=make_key(path, name, loaded.precision, choices), people=who.mode,
+            threads=loaded.backend.threads or plan.cores, cores=plan.cores,
+            key=make_key(path, name, loaded.precision, choices), people=who.mode,
             detector=_make_absolute(str(who.detector)), smooth=smooth, stride=stride,
             progress=None if cluster else counts,
         )  # fmt: skip
@@ -117,6 +132,12 @@ def batch(
     _show(summary, len(found.sources), time.perf_counter() - started, out)
     if summary.failed:
         raise typer.Exit(3)
+
+
+def _name_some(files: list[str]) -> str:
+    """The first few names."""
+    names = ", ".join(Path(file).name for file in files[:_MAX_NAMED_FILES])
+    return names + (", ..." if len(files) > _MAX_NAMED_FILES else "")
 
 
 def _locate(out: str) -> str:
@@ -146,16 +167,16 @@ def _print_json_lines() -> "Report":
 
 def _show(summary: "BatchSummary", sources: int, seconds: float, out: str) -> None:
     rate = summary.frames / seconds if seconds else 0.0
-    headings = ("done", "skipped", "failed", "video", "frames", "FPS", "persons")
+    headings = ("done", "skipped", "failed", "video", "frames", "FPS", "persons", "limited by")
     row = (
         str(summary.done), str(summary.skipped), str(len(summary.failed)),
         f"{summary.video_s / 3600:.2f} h", str(summary.frames), f"{rate:.1f}",
-        str(summary.persons),
+        str(summary.persons), summary.limit or "-",
     )  # fmt: skip
     table(f"{sources} sources", headings, [row])
     if summary.frames:
         rates = ", ".join(f"{n / seconds:.1f}" for n in summary.frames_per_worker.values() if n)
-        say(f"FPS by worker: {rates}; most of the time went to the {summary.limit}")
+        say(f"FPS by worker: {rates}")
     for url, error in list(summary.failed.items())[:5]:
         say(f"failed: {url}: {error}")
     say(f"results: {out}")

@@ -50,6 +50,7 @@ class VideoReader:
     Args:
         place: a file, or an address.
         live: the address is a camera's.
+        threads: of the decoder; None: as many as FFmpeg finds cores.
 
     Attributes:
         fps: the stream's rate.
@@ -65,7 +66,9 @@ class VideoReader:
         DataError: no video, or frames larger than 8K.
     """
 
-    def __init__(self, place: Path | str, *, live: bool = False) -> None:
+    def __init__(
+        self, place: Path | str, *, live: bool = False, threads: int | None = None
+    ) -> None:
         self._name = str(place)
         try:
             # Under a locale without UTF-8 its letters are surrogates in Python.
@@ -93,6 +96,7 @@ class VideoReader:
         self._check_size(self._stream.codec_context.width, self._stream.codec_context.height)
         # Threads that decode frames side by side hold back as many.
         self._stream.thread_type = "SLICE" if live else "AUTO"
+        self._stream.codec_context.thread_count = threads or 0
         self._stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
         self._convert = VideoReformatter()
         self._frames = self._decode()

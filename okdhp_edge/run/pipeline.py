@@ -7,24 +7,26 @@ go through the network one after another; what overlaps is everything around it.
 comes from the joints before last: then the next frame is queued while the network works on this
 one, and the network waits for nothing. Which joints a box comes from depends on the frames alone,
 not on how fast they came, so that a file gives the same poses each time.
+
+Where the policy asks for no overlap all of this happens in the thread of whoever iterates, with the
+same boxes and so the same poses.
 """
 
 import math
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
 from okdhp_edge.backends.base import Backend
-from okdhp_edge.inference.pose_estimator import PoseEstimator, PreparedCrop
+from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.inference.tracking.single_person import SinglePersonTracker, Tracker
 from okdhp_edge.inference.tracking.smoothing import Smoother
-from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.controls import Controls
+from okdhp_edge.run.in_flight import BoxHistory, InFlightRequest
 from okdhp_edge.run.reader import (
     DEFAULT_POLICY,
     FramePolicy,
@@ -84,7 +86,7 @@ class Pipeline:
         self._readers = FrameReaders(sources, policy)
         self._results: queue.SimpleQueue[FrameResult | BaseException | None] = queue.SimpleQueue()
         live = any(policy.drops_frames(source) for source in sources)
-        self._boxes = [_BoxHistory() for _ in sources]
+        self._boxes = [BoxHistory() for _ in sources]
         self._room = threading.Semaphore(_RESULT_QUEUE_SIZE if live else _RESULT_QUEUE_SIZE_FILES)
         self._has_room = False
         self._due_ns = 0
@@ -116,12 +118,14 @@ class Pipeline:
 
     def __enter__(self) -> Self:
         self._readers.__enter__()
-        self._thread.start()
+        if self._policy.overlap:
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._controls.stop.set()
-        self._thread.join()
+        if self._policy.overlap:
+            self._thread.join()
         self._readers.__exit__()
 
     def __iter__(self) -> Iterator[FrameResult]:
@@ -131,11 +135,16 @@ class Pipeline:
             OkdhpError: whatever broke a source, a tracker or the backend, after the results
                 before it.
         """
+        for result in self._receive() if self._policy.overlap else self._estimate_in_order():
+            yield result
+            self._room.release()
+
+    def _receive(self) -> Iterator[FrameResult]:
+        """What the estimator's thread hands over."""
         while (result := self._results.get()) is not None:
             if isinstance(result, BaseException):
                 raise result
             yield result
-            self._room.release()
 
     def _estimate_all(self) -> None:
         try:
@@ -149,7 +158,7 @@ class Pipeline:
     def _estimate_in_order(self) -> Iterator[FrameResult]:
         """Results in order. While the network works on a frame, the one before it is decoded, and
         the next one is prepared and queued."""
-        in_flight: _InFlightRequest | None = None
+        in_flight: InFlightRequest | None = None
         while True:
             if in_flight and self._would_wait():
                 yield self._finish(in_flight, in_flight.result(None))
@@ -191,7 +200,7 @@ class Pipeline:
             self._due_ns = max(self._due_ns, now - step) + step
         return not stop.is_set()
 
-    def _begin(self, source_frame: SourceFrame) -> "_InFlightRequest | None":
+    def _begin(self, source_frame: SourceFrame) -> InFlightRequest | None:
         """Queue the inference of a frame, if it is of one person in a file: a live frame would only
         age beside the one before it."""
         if (loaded := self._controls.take_loaded()) is not None:
@@ -205,9 +214,11 @@ class Pipeline:
             return None
         self._boxes[index].begin()
         prepared = self._estimator.prepare(source_frame.frame.image, box)
-        return _InFlightRequest(source_frame, prepared, self._estimator)
+        return InFlightRequest(
+            source_frame, prepared, self._estimator, overlap=self._policy.overlap
+        )
 
-    def _finish(self, in_flight: "_InFlightRequest", heatmaps: Heatmaps) -> FrameResult:
+    def _finish(self, in_flight: "InFlightRequest", heatmaps: Heatmaps) -> FrameResult:
         """Finish a frame that was begun."""
         began = self._estimator.clock.now()
         source_frame, prepared = in_flight.source_frame, in_flight.prepared
@@ -266,50 +277,3 @@ class Pipeline:
         named = sum(stages.get(name, 0) for name in STAGES_TO_POSES)
         stages |= {"capture": frame.read_ns, "track": done - frame.captured_ns - named}
         return FrameResult(source_frame.source_index, frame, poses, stages, done)
-
-
-class _BoxHistory:
-    """Where a source's person was after its last two frames."""
-
-    def __init__(self) -> None:
-        self._boxes: deque[Box | None] = deque([None, None], maxlen=2)
-        self._was_queued = False
-        self._in_flight = 0
-
-    def begin(self) -> None:
-        """A frame is queued."""
-        self._in_flight += 1
-
-    def add(self, box: Box | None, *, was_queued: bool) -> None:
-        """A frame is finished; `was_queued` behind the one before it."""
-        self._boxes.append(box)
-        self._was_queued = was_queued
-        self._in_flight -= was_queued
-
-    @property
-    def next_box(self) -> Box | None:
-        """The box of the next frame: that of the joints before last, whether or not the last joints
-        are there already; of the last joints where their frame was waited for."""
-        if self._was_queued and not self._in_flight:
-            return self._boxes[0]
-        return self._boxes[1]
-
-
-class _InFlightRequest:
-    """A frame whose inference is queued or under way."""
-
-    def __init__(
-        self, source_frame: SourceFrame, prepared: PreparedCrop, estimator: PoseEstimator
-    ) -> None:
-        self.source_frame, self.prepared = source_frame, prepared
-        self._clock = estimator.clock
-        self.begun_ns = self.done_ns = estimator.clock.now()
-        self._wait = estimator.backend.infer_async(prepared.crop.image[None])
-
-    def result(self, following: "_InFlightRequest | None") -> Heatmaps:
-        """Wait for it; the one queued behind it begins then."""
-        heatmaps = self._wait()
-        self.done_ns = self._clock.now()
-        if following is not None:
-            following.begun_ns = self.done_ns
-        return heatmaps

@@ -23,11 +23,15 @@ class FramePolicy:
         live: keep the newest frame only (True), every one (False), or as the source is (None).
         stride: every n-th.
         max_fps: no more than so many a second.
+        overlap: read, estimate and hand out frames at the same time, in threads of their own; else
+            in turn, in the caller's thread: slower by itself, and cheaper for whoever fills the
+            other cores.
     """
 
     live: bool | None = None
     stride: int = 1
     max_fps: float | None = None
+    overlap: bool = True
 
     def drops_frames(self, source: Source) -> bool:
         """Whether only the newest frame of this source is looked at."""
@@ -87,18 +91,28 @@ class FrameReader:
         self._stop.set()
         self._source.stop()
 
+    def read_if_empty(self) -> None:
+        """Read a frame in the caller's thread, unless one waits or there is none."""
+        if not self._buffer and not self.ended:
+            self._read_one()
+
     def _read_all(self) -> None:
+        while not self.ended:
+            self._read_one()
+
+    def _read_one(self) -> None:
+        """Read a frame into the buffer, or find that there is none."""
         try:
-            while not self._stop.is_set() and (frame := self._source.read()) is not None:
+            if not self._stop.is_set() and (frame := self._source.read()) is not None:
                 self.captured += 1
                 self._publish(frame)
                 self._skip_stride()
+                return
         except BaseException as error:
             self.error = error
-        finally:
-            with self._changed:
-                self.ended = True
-                self._changed.notify_all()
+        with self._changed:
+            self.ended = True
+            self._changed.notify_all()
 
     def _skip_stride(self) -> None:
         for _ in range(self._stride - 1):
@@ -122,7 +136,7 @@ class FrameReaders:
     """All sources together. Use as a context manager; leaving it stops threads and sources."""
 
     def __init__(self, sources: Sequence[Source], policy: FramePolicy = DEFAULT_POLICY) -> None:
-        self._sources = sources
+        self._sources, self._reads_ahead = sources, policy.overlap
         self._changed = threading.Condition()
         self.each = [
             FrameReader(source, self._changed, policy.stride, live=policy.drops_frames(source))
@@ -131,8 +145,9 @@ class FrameReaders:
         self._next = 0
 
     def __enter__(self) -> Self:
-        for reader in self.each:
-            reader.thread.start()
+        if self._reads_ahead:
+            for reader in self.each:
+                reader.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -140,7 +155,8 @@ class FrameReaders:
             reader.stop()
         deadline = time.monotonic() + _JOIN_TIMEOUT_S
         for reader, source in zip(self.each, self._sources, strict=True):
-            reader.thread.join(timeout=max(0.0, deadline - time.monotonic()))
+            if self._reads_ahead:
+                reader.thread.join(timeout=max(0.0, deadline - time.monotonic()))
             source.close()
 
     def take(
@@ -160,6 +176,8 @@ class FrameReaders:
                 for step in range(len(self.each)):
                     source_index = (self._next + step) % len(self.each)
                     reader = self.each[source_index]
+                    if not self._reads_ahead:
+                        reader.read_if_empty()
                     if frame := reader.take():
                         self._next = source_index + 1
                         return SourceFrame(source_index, frame)

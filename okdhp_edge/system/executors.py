@@ -75,7 +75,7 @@ def make_executor(
         OutputError: Ray is not installed, or there is no such cluster.
     """
     if cluster:
-        return RayExecutor(cluster, workers, threads)
+        return RayExecutor(cluster, workers, threads, preload)
     return ProcessExecutor(workers, preload)
 
 
@@ -192,14 +192,18 @@ class RayExecutor:
 
     Args:
         address: of the cluster, or `local` for one on this machine.
+        preload: see `make_executor`.
 
     Raises:
         OutputError: Ray is not installed, or there is no such cluster.
     """
 
-    def __init__(self, address: str, workers: int, threads: int) -> None:
+    def __init__(
+        self, address: str, workers: int, threads: int, preload: str | None = None
+    ) -> None:
         if importlib.util.find_spec("ray") is None:
             raise OutputError("--cluster needs Ray", "pip install okdhp-edge[cluster]")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or it reports them
         import ray
 
         self._ray, self._threads = ray, threads
@@ -213,6 +217,9 @@ class RayExecutor:
             cause = " ".join(str(error).split())[:100]
             raise OutputError(f"no Ray cluster at {address} ({cause})",
                               "start it with `ray start --head`") from error  # fmt: skip
+        if preload is not None:
+            begin = ray.remote(num_cpus=threads)(_import_module)
+            self._preloads = [begin.remote(preload) for _ in range(workers)]
 
     def run(
         self, function: "Function[Shared, Task, Result]", shared: Shared, tasks: Iterable[Task]

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -34,11 +35,23 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OutputError: no permission, no space.
     """
+    with create_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def create_file(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears at `path` when the block succeeds; else nothing changes.
+
+    Raises:
+        OutputError: no permission, no space.
+    """
     # Not made of the file's name, to which a file system allows no further letter.
     temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(8)}.tmp")
     with wrap_write_errors(path):
         try:
-            temporary.write_bytes(content)
+            with temporary.open("wb") as file:
+                yield file
             replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

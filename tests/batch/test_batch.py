@@ -1,6 +1,8 @@
 """An archive to Parquet: nothing lost, nothing twice, whatever ends."""
 
+import errno
 import importlib.util
+import io
 import itertools
 import json
 import os
@@ -10,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,14 +20,19 @@ import av
 import cv2
 import fsspec
 import numpy as np
+import psutil
 import pytest
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
 pytest.importorskip("pyarrow", reason="needs pyarrow: pip install okdhp-edge[batch]")
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from okdhp_edge.batch import join
-from okdhp_edge.batch.plan import OVERLAP_S, Segment, plan_segments
+from okdhp_edge.batch import join, worker
+from okdhp_edge.batch.plan import OVERLAP_S, Segment, plan_segments, plan_workers
+from okdhp_edge.batch.progress import BatchProgress
 from okdhp_edge.batch.sources import BatchSource, compute_fingerprint, find_sources
 from okdhp_edge.batch.storage import Storage
 from okdhp_edge.batch.table import FrameRecord, RowCollector, make_table, read_metadata, to_parquet
@@ -69,27 +76,42 @@ def batch(archive, exported, *more):
                "--precision", "fp32", "--workers", 1, *more)  # fmt: skip
 
 
-def test_a_batch_gives_the_poses_of_run_and_lists_what_failed(archive, exported):
+def make_options(model, folder, **changes):
+    """For the tiny model and one person."""
+    return BatchOptions(
+        out=str(folder / "out"), model=str(model), backend="onnxruntime", threads=1, key="k",
+        **{"cores": 1, "people": "one", "precision": "fp32"} | changes,
+    )  # fmt: skip
+
+
+def test_a_batch_lists_what_failed(archive, exported):
     done = batch(archive, exported)
     assert done.exit_code == 3, done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
     assert (summary["done"], summary["frames"]) == (2, 65)
     assert list(summary["failed"]) == [str(archive / "broken.mp4")]
     assert json.loads(Path("out/failed.json").read_text()) == summary["failed"]
-    assert "1 files of kind .doc" in done.stderr
+    assert "1 files of kind .doc: notes.doc" in done.stderr
+    metadata = read_metadata(Path("out/a.mp4.parquet").read_bytes())
+    assert metadata["frames"] == 40 and metadata["card"]["name"] == "tiny"
 
-    run("run", "--source", archive / "a.mp4", "--model", exported, "--backend", "onnxruntime",
-        "--precision", "fp32", "--no-window", "--json", "a.jsonl")  # fmt: skip
+
+def test_a_batch_gives_the_poses_of_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_photo_video(Path("a.mp4"), np.arange(40) / 30)
+    words = ("--model", "lite", "--backend", "onnxruntime")
+    done = run("batch", "a.mp4", "--out", "out", *words)
+    assert done.exit_code == 0, done.stderr
+    run("run", "--source", "a.mp4", "--no-window", "--json", "a.jsonl", *words)
     lines = [json.loads(line) for line in Path("a.jsonl").read_text().splitlines()]
     found = [(line["frame"], pose) for line in lines for pose in line["people"]]
+    assert len(found) >= 40
     table = pq.read_table("out/a.mp4.parquet").to_pylist()
     assert [row["frame"] for row in table] == [frame for frame, _ in found]
     for row, (_, pose) in zip(table, found, strict=True):
         for joint, (x, y, score) in pose["joints"].items():
             values = [row[f"{joint}_{part}"] for part in ("x", "y", "score")]
             np.testing.assert_allclose(values, [x, y, score], atol=0.006)
-    metadata = read_metadata(Path("out/a.mp4.parquet").read_bytes())
-    assert metadata["frames"] == 40 and metadata["card"]["name"] == "tiny"
 
 
 def test_progress_counts_frames_with_the_time_to_go(archive, exported):
@@ -233,6 +255,57 @@ def test_a_killed_driver_continues_where_it_was(archive, exported):
         assert read_metadata(Path(f"out/{name}.mp4.parquet").read_bytes())["frames"] == frames
 
 
+@pytest.mark.parametrize("victim", ["worker", "driver"])
+def test_a_kill_between_segments_costs_no_frame_and_gives_none_twice(tmp_path, monkeypatch, victim):
+    """A video in three segments; one process is ended by SIGKILL once the first is done."""
+    monkeypatch.chdir(tmp_path)
+    write_photo_video(Path("long.mp4"), np.arange(120) / 4)
+    words = ["batch", "long.mp4", "--out", "out", "--model", "lite", "--backend", "onnxruntime",
+             "--workers", "1", "--threads", "1", "--segment-seconds", "10"]  # fmt: skip
+    whole = run(*words)
+    assert whole.exit_code == 0, whole.stderr
+    expected = pq.read_table("out/long.mp4.parquet")
+    assert set(expected["frame"].to_pylist()) == set(range(120))
+    assert set(expected["person"].to_pylist()) == {0}
+    shutil.rmtree("out")
+
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "okdhp_edge", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    while driver.poll() is None and not list(Path("out").rglob("*.source")):
+        time.sleep(0.005)
+    assert driver.poll() is None
+    if victim == "worker":
+        for child in psutil.Process(driver.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
+        output, errors = driver.communicate(timeout=120)
+        assert driver.returncode == 0, errors
+        assert json.loads(output.splitlines()[-1])["failed"] == {}
+    else:
+        driver.kill()
+        driver.communicate()
+        again = run(*words)
+        assert again.exit_code == 0, again.stderr
+    assert pq.read_table("out/long.mp4.parquet").equals(expected)
+
+
+def write_photo_video(path, times):
+    """A person in a photo, past whom the camera moves."""
+    photo = cv2.imread(str(REPOSITORY / "docs" / "person.jpg"))
+    photo = cv2.resize(photo, (360, round(360 * photo.shape[0] / photo.shape[1]) // 2 * 2))
+    shifts = np.linspace(0, 40, len(times)).round().astype(int)
+    write_video(path, times, [photo[:, shift : shift + 320] for shift in shifts])
+
+
+def make_long_video(path, model):
+    """Half a minute in sixty frames."""
+    saved = run("run", "--source", "synthetic:60@2", "--model", model, "--backend",
+                "onnxruntime", "--precision", "fp32", "--no-window", "--save", path)  # fmt: skip
+    assert saved.exit_code == 0, saved.stderr
+    return path
+
+
 def pose(x: float, identity: int) -> Pose:
     xy = np.full((14, 2), x, np.float32) + np.linspace(0, 40, 28).reshape(14, 2)
     return Pose(LSP14, xy.astype(np.float32), np.full(14, 0.9, np.float32), identity)
@@ -242,6 +315,14 @@ def make_part(segment: Segment, times: list[float], people, numbers=None) -> byt
     records = [FrameRecord(t, "", people(t)) for t in times]
     table = make_table("v.mp4", list(enumerate(records)), LSP14)
     return to_parquet(table, {"times": times, "numbers": numbers or list(range(len(times)))})
+
+
+def join_whole(segments, parts):
+    frames = sum(
+        join.count_own_frames(segment, read_metadata(part))
+        for segment, part in zip(segments, parts, strict=True)
+    )
+    return pa.concat_tables(join.join_parts(segments, iter(parts), has_ids=True)), frames
 
 
 def test_ids_stay_whole_across_a_cut_and_each_frame_comes_once():
@@ -255,13 +336,47 @@ def test_ids_stay_whole_across_a_cut_and_each_frame_comes_once():
         make_part(second, late, lambda t: [pose(200, 0), pose(0, 1)]
                   + ([pose(500, 2)] if t > 6 else [])),
     ]  # fmt: skip
-    table, frames = join.join_parts([first, second], parts, has_ids=True)
+    table, frames = join_whole([first, second], parts)
     rows = table.to_pylist()
     assert frames == 50 + 20
     assert sorted({r["frame"] for r in rows}) == list(range(70))
     for row in rows:
         expected = {0: 0, 200: 1, 500: 2}[round(row["box_x"] / 100) * 100]
         assert row["person"] == expected
+
+
+@pytest.mark.parametrize("people", ["one", "many"])
+def test_a_worker_of_one_core_gives_the_poses_of_one_with_more(tmp_path, people):
+    write_photo_video(tmp_path / "v.mp4", np.arange(40) / 30)
+    (segment,) = plan_segments(BatchSource(str(tmp_path / "v.mp4"), "v"), 0.0, None)
+    tables = []
+    for cores in (1, 2):
+        options = make_options(
+            "lite", tmp_path / str(cores), cores=cores, precision="int8", people=people,
+            detector="person",
+        )  # fmt: skip
+        assert process_segment(options, segment).frames == 40
+        part = Storage(options.out).read(get_part_name(options, segment))
+        tables.append(pq.read_table(io.BytesIO(part)))
+    assert tables[0].num_rows > 30
+    assert tables[0].equals(tables[1])
+
+
+@pytest.mark.parametrize(
+    ("asked", "cores", "expected"),
+    [
+        ((None, None, None), 4, (3, 1, 1)),
+        ((None, None, 20.0), 4, (4, 1, 1)),
+        ((None, 2, None), 4, (2, 2, 2)),
+        ((2, None, None), 4, (2, 2, 2)),
+        ((1, None, None), 4, (1, None, 4)),
+        ((1, 1, None), 4, (1, 1, 1)),
+        ((8, None, None), 4, (8, 1, 1)),
+    ],
+)
+def test_cores_are_shared_among_no_more_workers_than_there_is_work(asked, cores, expected):
+    sources = [BatchSource("a.mp4", "a"), BatchSource("f", "f", ("i.jpg",) * 501)]
+    assert plan_workers(sources, *asked, cores) == expected
 
 
 def test_segments_cover_a_video_once():
@@ -285,7 +400,7 @@ def test_people_of_different_images_are_never_one():
         make_part(s, [s.start, s.start + 2], lambda t: [pose(0, int(t))], [s.start, s.start + 2])
         for s in segments
     ]
-    table, frames = join.join_parts(segments, parts, has_ids=True)
+    table, frames = join_whole(segments, parts)
     assert frames == 4
     assert table["person"].to_pylist() == [0, 1, 2, 3]
     assert table["frame"].to_pylist() == [0, 2, 3, 5]
@@ -299,7 +414,7 @@ def test_sources_come_from_folders_globs_and_lists(tmp_path):
     (tmp_path / "list.txt").write_text(f"{tmp_path}/a/x.mp4\n\n{tmp_path}/c\n")
     found = find_sources([str(tmp_path / "list.txt"), str(tmp_path / "b" / "*")])
     assert [s.name for s in found.sources] == ["a__x.mp4", "b__x.mp4", "y.MKV", "c"]
-    assert found.skipped == {".md": 1}
+    assert found.skipped == {".md": [f"{tmp_path}/c/readme.md"]}
     with pytest.raises(SourceError, match="does not exist"):
         find_sources([str(tmp_path / "gone")])
     with pytest.raises(SourceError, match="no video and no image"):
@@ -326,13 +441,21 @@ def test_images_elsewhere_keep_their_names_and_numbers():
         "memory:///photos", "photos", tuple(f"memory:///photos/{n}" for n in names)
     )
     with ExitStack() as closing:
-        opened = open_segment(Segment(source, 1, 2, 4), closing)
+        opened = open_segment(Segment(source, 1, 2, 4), closing, 1)
         frames = [opened.read(), opened.read()]
         assert opened.read() is None
     assert [(f.name, f.number, f.seconds) for f in frames] == [
         (names[2], 2, 2.0),
         (names[3], 3, 3.0),
     ]
+
+
+def test_a_fingerprint_changes_with_an_image_of_the_same_size(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"one")
+    source = BatchSource(str(tmp_path), "f", (str(tmp_path / "a.jpg"),))
+    before = compute_fingerprint(source)
+    (tmp_path / "a.jpg").write_bytes(b"two")
+    assert compute_fingerprint(source) != before
 
 
 def test_a_fingerprint_changes_with_the_file(tmp_path):
@@ -363,6 +486,82 @@ def test_what_cannot_be_reached_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         Storage(str(tmp_path / "file")).write("a.parquet", b"")
+
+
+def test_a_store_that_cannot_be_written_ends_the_batch_and_not_each_source(
+    exported, tmp_path, monkeypatch
+):
+    video = make_video(tmp_path / "v.mp4", 5, exported)
+    (segment,) = plan_segments(BatchSource(str(video), "v"), 0.0, None)
+    options = make_options(exported, tmp_path)
+
+    def refuse(self, name, content):
+        raise OutputError("no space left", "free some")
+
+    monkeypatch.setattr(Storage, "write", refuse)
+    with pytest.raises(OutputError, match="no space left"):
+        process_segment(options, segment)
+
+
+def test_an_error_that_is_not_foreseen_costs_its_source_alone(exported, tmp_path, monkeypatch):
+    video = make_video(tmp_path / "v.mp4", 5, exported)
+    (segment,) = plan_segments(BatchSource(str(video), "v"), 0.0, None)
+    monkeypatch.setattr(worker, "open_segment", lambda *_: 1 / 0)
+    result = process_segment(make_options(exported, tmp_path), segment)
+    assert "v.mp4: ZeroDivisionError: division by zero" in result.error
+
+
+class _Plain(MemoryFileSystem):
+    """A file system on which an upload appears before it is complete, as SFTP is."""
+
+    protocol = "plain"
+    store, pseudo_dirs, broken = {}, [""], False
+
+    def put_file(self, lpath, rpath, **options):
+        if self.broken:
+            self.pipe_file(rpath, b"ha")
+            raise OSError("connection lost")
+        super().put_file(lpath, rpath, **options)
+
+
+def test_an_upload_that_breaks_off_leaves_what_was_there(monkeypatch):
+    fsspec.register_implementation("plain", _Plain, clobber=True)
+    storage = Storage("plain://out")
+    storage.write("a.parquet", b"first")
+    storage.write("a.parquet", b"second")
+    monkeypatch.setattr(_Plain, "broken", True)
+    with pytest.raises(OutputError, match="connection lost"):
+        storage.write("a.parquet", b"third")
+    assert storage.read("a.parquet") == b"second"
+
+
+def test_two_batches_do_not_write_one_folder(archive, exported):
+    with Storage("out").lock():
+        done = batch(archive, exported)
+    assert done.exit_code == 1
+    assert "out is being written by another process" in done.stderr
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "a.mp4").write_text("")
+
+    def refuse(self, path, detail=True, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(LocalFileSystem, "ls", refuse)
+    with pytest.raises(SourceError, match="cannot be read .Permission denied"):
+        find_sources([str(tmp_path)])
+
+
+def test_progress_names_the_rate_of_each_worker(tmp_path):
+    notes = []
+    progress = BatchProgress(lambda *parts: notes.append(parts), 100, tmp_path)
+    progress.update()
+    (tmp_path / "1").write_text("30")
+    (tmp_path / "2").write_text("20")
+    progress.update()
+    assert notes[0][:3] == ("frames", 0, 100) and notes[1][:3] == ("frames", 50, 100)
+    assert re.fullmatch(r"\d+ FPS \(\d+ \+ \d+ by worker\)", notes[1][3])
 
 
 def test_people_many_needs_a_detector(archive, exported):
@@ -457,14 +656,8 @@ def test_the_result_is_read_as_the_page_shows(tmp_path, monkeypatch, library):
 
 @pytest.mark.parametrize("container", ["mp4", "mkv"])
 def test_each_frame_of_a_video_is_in_one_segment(exported, tmp_path, container):
-    path = tmp_path / f"long.{container}"
-    saved = run("run", "--source", "synthetic:60@2", "--model", exported, "--backend",
-                "onnxruntime", "--precision", "fp32", "--no-window", "--save", path)  # fmt: skip
-    assert saved.exit_code == 0, saved.stderr
-    options = BatchOptions(
-        out=str(tmp_path / "out"), model=str(exported), backend="onnxruntime", precision="fp32",
-        threads=1, key="k", people="one",
-    )  # fmt: skip
+    path = make_long_video(tmp_path / f"long.{container}", exported)
+    options = make_options(exported, tmp_path)
     times = []
     for segment in plan_segments(BatchSource(str(path), "long"), 30.0, 10.0):
         found = process_segment(options, segment)
@@ -483,13 +676,14 @@ def test_hidden_files_of_a_folder_are_no_sources(tmp_path):
     assert [s.url for s in find_sources([str(tmp_path)]).sources] == [str(tmp_path / "clip.mp4")]
 
 
-def _write_video(path, times):
+def write_video(path, times, images):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.height, stream.width, _ = images[0].shape
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 2_000_000
         stream.codec_context.time_base = Fraction(1, 1000)
-        for seconds in times:
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="bgr24")
+        for seconds, image in zip(times, images, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
             frame.pts, frame.time_base = round(seconds * 1000), Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -498,11 +692,9 @@ def _write_video(path, times):
 def test_a_video_whose_last_frame_stands_still_is_whole_in_segments(exported, tmp_path):
     """As in recordings of screens: parts of it have no frame of their own."""
     path = tmp_path / "slides.mp4"
-    _write_video(path, [*np.arange(0, 10, 0.1), 59.9])
-    options = BatchOptions(
-        out=str(tmp_path / "out"), model=str(exported), backend="onnxruntime", precision="fp32",
-        threads=1, key="k", people="one",
-    )  # fmt: skip
+    times = [*np.arange(0, 10, 0.1), 59.9]
+    write_video(path, times, [np.full((48, 64, 3), 90, np.uint8)] * len(times))
+    options = make_options(exported, tmp_path)
     plan = plan_segments(BatchSource(str(path), "slides"), 60.0, 10.0)
     assert len(plan) == 6
     assert [process_segment(options, segment).error for segment in plan] == [""] * 6

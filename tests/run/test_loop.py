@@ -176,12 +176,29 @@ def test_a_file_gives_the_same_poses_however_fast_frames_and_answers_come():
             return super()._next()
 
     runs = []
-    for seed in range(4):
-        sink = Picturing()
-        run_on([Irregular(60)], Drifting(random.Random(seed)), [sink])
+    for seed in range(5):
+        sink, policy = Picturing(), FramePolicy(overlap=seed > 0)
+        run_on([Irregular(60)], Drifting(random.Random(seed)), [sink], policy=policy)
         runs.append(np.array([s.poses[0].xy for s in sink.seen]))
     for other in runs[1:]:
         np.testing.assert_array_equal(other, runs[0])
+
+
+def test_without_overlap_everything_happens_in_the_caller_s_thread():
+    class Watched(ScriptedSource):
+        def _next(self):
+            threads.add(threading.get_ident())
+            return super()._next()
+
+    class Watching(FakeBackend):
+        def _infer(self, images):
+            threads.add(threading.get_ident())
+            return super()._infer(images)
+
+    threads = set()
+    report = run_on([Watched(30)], Watching(), policy=FramePolicy(overlap=False))[0]
+    assert (report.frames, report.captured, report.dropped) == (30, 30, 0)
+    assert threads == {threading.get_ident()}
 
 
 def test_a_backend_that_breaks_in_a_request_under_way_is_heard():

@@ -74,22 +74,38 @@ def test_the_policy_can_be_given(live):
     assert (readers.each[0].dropped > 0) == live
 
 
-def test_a_stride_passes_over_and_counts():
-    with FrameReaders([ScriptedSource(11)], FramePolicy(stride=3)) as readers:
+@pytest.mark.parametrize("overlap", [True, False])
+def test_a_stride_passes_over_and_counts(overlap):
+    policy = FramePolicy(stride=3, overlap=overlap)
+    with FrameReaders([ScriptedSource(11)], policy) as readers:
         numbers = [t.frame.number for t in _all(readers)]
     assert numbers == [0, 3, 6, 9]
     reader = readers.each[0]
     assert (reader.captured, reader.skipped, reader.dropped) == (11, 7, 0)
 
 
+@pytest.mark.parametrize("overlap", [True, False])
 @pytest.mark.parametrize("live", [False, True])
-def test_an_error_arrives_after_the_frames_before_it(live):
+def test_an_error_arrives_after_the_frames_before_it(live, overlap):
     source = ScriptedSource(1, live=live, error=SourceError("camera gone", "plug it in"))
-    with FrameReaders([source]) as readers:
+    with FrameReaders([source], FramePolicy(overlap=overlap)) as readers:
         assert readers.take().frame.number == 0
         with pytest.raises(SourceError, match="camera gone"):
             readers.take()
     assert source.closed
+
+
+def test_without_overlap_a_frame_is_read_when_it_is_asked_for():
+    source = ScriptedSource(3)
+    with FrameReaders([source], FramePolicy(overlap=False)) as readers:
+        reader = readers.each[0]
+        time.sleep(0.05)
+        assert reader.captured == 0
+        assert readers.take().frame.number == 0
+        assert reader.captured == 1
+        assert [t.frame.number for t in _all(readers)] == [1, 2]
+    assert source.closed
+    assert not reader.thread.is_alive()
 
 
 def test_several_sources_take_turns_and_all_of_each_is_seen():

@@ -22,6 +22,7 @@ from okdhp_edge.pose.heatmap import Heatmaps
 from okdhp_edge.quantize.ranges.observe import fill_batch
 from okdhp_edge.quantize.search.inputs import QuantizationInputs
 from okdhp_edge.quantize.search.verify import evaluate_metric
+from okdhp_edge.system.telemetry import block_telemetry
 
 
 def convert(source: Path, target: Path) -> None:
@@ -36,7 +37,8 @@ def _get_core() -> Any:
 
 
 def _save(model: Any, target: Path) -> None:
-    import openvino as ov
+    with block_telemetry():
+        import openvino as ov
 
     model.set_rt_info("okdhp-edge", ["model_info", "made_by"])
     ov.save_model(model, str(target), compress_to_fp16=False)
@@ -50,7 +52,8 @@ def quantize_with_accuracy_control(
     Args:
         max_drop: points of the metric that may be lost.
     """
-    import nncf
+    with block_telemetry():
+        import nncf
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
     # NNCF draws its progress on stdout, which belongs to the command's JSON line.

@@ -12,13 +12,17 @@ _MAX_SHOWN_JUMPS = 3
 
 
 class VideoSource(Source):
-    """A video file or the address of one, every frame."""
+    """A video file or the address of one, every frame.
 
-    def __init__(self, place: Path | str) -> None:
+    Args:
+        threads: of the decoder; None: as many as there are cores.
+    """
+
+    def __init__(self, place: Path | str, threads: int | None = None) -> None:
         super().__init__()
         self.name = redact_address(str(place))
         try:
-            self._reader = VideoReader(place)
+            self._reader = VideoReader(place, threads=threads)
         except DataError as error:
             # The cause names the place as it was given, with its password.
             raise SourceError(error.cause.replace(str(place), self.name), error.remedy) from error
