@@ -146,7 +146,7 @@ def _ask_devices(name: str) -> CheckResult:
 def _check_packages() -> list[CheckResult]:
     """Tools of the stages that a device does not need, and extras of the loop."""
     stages = {"train": "lightning_fabric", "export": "onnxsim", "quantize": "nncf",
-              "web": "uvicorn", "screen": "mss"}  # fmt: skip
+              "batch": "pyarrow", "web": "uvicorn", "screen": "mss"}  # fmt: skip
     return [
         CheckResult(stage, _find_version(module)) if _find_version(module)
         else CheckResult(stage, "not installed", f"pip install okdhp-edge[{stage}]")

@@ -76,6 +76,10 @@ COMMANDS = (
         "--no-window", "--save", str(out / "v.mp4"), "--json", str(out / "p.jsonl"),
         "--report", str(out / "r.json"),
     ]),
+    Command("batch", lambda b, out: [
+        "batch", str(b.pictures), "--model", str(b.model), *_MODEL, "--people", "one",
+        "--workers", "1", "--threads", "1", "--out", str(out / "poses"),
+    ]),
     Command("eval", lambda b, out: [
         "eval", "--data", "synthetic:32", "--model", str(b.model), *_MODEL, "--threads", "1",
         "--record", str(out / "results.json"),

@@ -54,7 +54,10 @@ def mark_newest(file: Path) -> None:
     folder: the default goes by it, and a clock may have been set back in between."""
     others = [p for p in file.parents if p.name == MODELS.name][:1]
     rivals = [
-        p for root in others for p in (*_list_checkpoints(root), *_list_cards(root)) if p != file
+        p
+        for root in others
+        for p in (*_list_checkpoints(root), *_list_all_cards(root))
+        if p != file
     ]
     newest = max((p.stat().st_mtime_ns for p in rivals), default=0)
     if newest >= file.stat().st_mtime_ns:
@@ -65,8 +68,15 @@ def _list_checkpoints(models: Path) -> list[Path]:
     return list(models.glob(f"*/{BEST_CHECKPOINT_NAME}"))
 
 
-def _list_cards(models: Path) -> list[Path]:
-    return [*models.glob(f"*/{FP32}/{CARD_NAME}"), *models.glob(f"*/{INT8}/*/{CARD_NAME}")]
+def _list_all_cards(models: Path) -> list[Path]:
+    return [card for folder in models.glob("*/") for card in list_cards(folder)]
+
+
+def list_cards(model: Path) -> list[Path]:
+    """The cards of what can be run of a model, given as `resolve_model` returns it."""
+    if (direct := _find_direct_folder(model)) is not None:
+        return [direct / CARD_NAME] if (direct / CARD_NAME).is_file() else []
+    return sorted([*model.glob(f"{FP32}/{CARD_NAME}"), *model.glob(f"{INT8}/*/{CARD_NAME}")])
 
 
 def find_default_model() -> Path:
@@ -75,7 +85,7 @@ def find_default_model() -> Path:
     Raises:
         ModelError: neither exists.
     """
-    mine = [card for card in _list_cards(MODELS) if not _is_shipped(_find_root(card))]
+    mine = [card for card in _list_all_cards(MODELS) if not _is_shipped(_find_root(card))]
     newest = sorted(mine, key=lambda p: p.stat().st_mtime_ns, reverse=True)
     chosen = next((card for card in newest if not _is_detector(card)), None)
     return find_shipped_folder(SHIPPED_MODELS[0]) if chosen is None else _find_root(chosen)
@@ -83,6 +93,8 @@ def find_default_model() -> Path:
 
 def _is_shipped(root: Path) -> bool:
     """Whether a folder of a checkout's `models/` holds what came with it, and no export of it."""
+    if root.resolve().parent != (_CHECKOUT_ROOT / MODELS).resolve():
+        return False
     if root.name in SHIPPED_FLOAT_MODELS:
         return not (root / INT8).is_dir()
     return (
@@ -117,15 +129,27 @@ def find_shipped_folder(name: str) -> Path:
 
 
 def resolve_model(model: str) -> Path:
-    """A model given as a path, or by name from `models/` or the package.
+    """A model given as a path, or by name from `models/` or the package. A folder of that name in
+    which there is no model is passed over.
 
     Raises:
         ModelError: neither exists.
     """
-    for path in (Path(model).expanduser(), MODELS / model):
-        if path.exists():
+    there = [path for path in (Path(model).expanduser(), MODELS / model) if path.exists()]
+    for path in there:
+        if path.is_file() or _holds_model(path):
             return path
-    return find_shipped_folder(model)
+    try:
+        return find_shipped_folder(model)
+    except ModelError:
+        if there:
+            return there[0]  # whoever reads it says what is missing
+        raise
+
+
+def _holds_model(folder: Path) -> bool:
+    weights = (BEST_CHECKPOINT_NAME, SHIPPED_WEIGHTS_NAME)
+    return bool(list_cards(folder)) or any((folder / name).is_file() for name in weights)
 
 
 def resolve_weights(model: str) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from okdhp_edge import __version__
-from okdhp_edge.errors import DataError
+from okdhp_edge.errors import DataError, OutputError
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.system.reading import read_json
@@ -23,7 +23,7 @@ def add_result(path: Path, result: Mapping[str, Any]) -> None:
         DataError: the file holds something else.
         OutputError: it cannot be written.
     """
-    kept = [r for r in _read(path) if _make_key(r) != _make_key(result)]
+    kept = [r for r in read_results_file(path) if _make_key(r) != _make_key(result)]
     # Each with its own: others may have been measured elsewhere, where INT8 is another.
     added = {**result, "version": __version__, "machine": describe_machine()}
     content = {"results": sorted([*kept, added], key=_make_key)}
@@ -34,7 +34,15 @@ def _make_key(result: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(result.get(name) or "") for name in _KEY_FIELDS)
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def read_results_file(path: Path) -> list[dict[str, Any]]:
+    """The results in a file; none where there is no file yet.
+
+    Raises:
+        DataError: it holds something else.
+        OutputError: it is a folder, or its folder does not exist.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}", "name a file in a folder that exists")
     if not path.is_file():
         return []
     try:

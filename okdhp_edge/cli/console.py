@@ -54,6 +54,9 @@ def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+# Where a package is not one of the extra `all`.
+_EXTRAS = {"pyarrow": "batch", "fsspec": "batch", "ray": "cluster", "sleap_io": "import",
+           "mss": "screen", "pillow_heif": "heif"}  # fmt: skip
 # numpy raises MemoryError; C++ libraries only say so in their messages.
 _OUT_OF_MEMORY_PHRASES = (
     "bad_alloc", "allocate memory", "Insufficient memory", "can't start new thread",
@@ -77,8 +80,9 @@ def _describe_missing_package(error: ModuleNotFoundError) -> str | None:
     package = (error.name or "").split(".")[0]
     if package == __package__.split(".")[0]:
         return None
+    extra = _EXTRAS.get(package, "all")
     return (f"package '{package}' is not installed; install the extra this command needs "
-            "(see `okdhp-edge doctor`), or run pip install okdhp-edge[all]")  # fmt: skip
+            f"(see `okdhp-edge doctor`), or run pip install okdhp-edge[{extra}]")  # fmt: skip
 
 
 def _describe_os_error(error: Exception) -> str | None:
@@ -210,6 +214,8 @@ def _redact_path(word: str) -> str:
 
 def _redact_part(word: str) -> str:
     option, equals, value = word.rpartition("=") if word.startswith("-") else ("", "", word)
-    kind, colon, path = value.rpartition(":")
-    redacted = f"{kind}{colon}PATH" if path.startswith(("/", "~", "..")) else value
+    parts = value.split(":")
+    outside = (i for i, part in enumerate(parts) if part.startswith(("/", "~", "..", "\\")))
+    first = next(outside, None)
+    redacted = value if first is None else ":".join([*parts[:first], "PATH"])
     return f"{option}{equals}{redacted}"

@@ -65,7 +65,7 @@ def evaluate(
     record: Record = None,
 ) -> None:
     """Evaluate a model's accuracy, with a 95 % bootstrap interval over persons."""
-    from okdhp_edge.artifacts.result_files import add_result
+    from okdhp_edge.artifacts.result_files import add_result, read_results_file
     from okdhp_edge.backends.selection import load_backend
     from okdhp_edge.data.load import split_off_suffix
     from okdhp_edge.system.outputs import check_outputs
@@ -73,6 +73,8 @@ def evaluate(
     place = Path(split_off_suffix(data.partition(":")[2])[0]).expanduser()
     read = [path for path in (results, Path(detector or ""), place) if path and path.is_file()]
     check_outputs({"--predictions": predictions, "--record": record}, read)
+    if record:
+        read_results_file(record)  # refused now, and not once everything is measured
     if results is not None:
         unused = {"--record": record, "--predictions": predictions, "--detector": detector,
                   "--model": model, "--flip-test": flip_test,
@@ -97,9 +99,9 @@ def evaluate(
             "runs": loaded.describe().to_dict(), "sha256": card.files[card.model_file],
             "command": format_command_line(),
         }  # fmt: skip
+    print_json(result)
     if record:
         add_result(record, result)
-    print_json(result)
 
 
 def _evaluate_with_metric(

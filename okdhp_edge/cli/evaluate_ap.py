@@ -49,8 +49,10 @@ def evaluate_with_coco(
     )
     from okdhp_edge.evaluation.evaluate import predict_with_scores
     from okdhp_edge.inference.flip_test import Predict, add_flip_test
+    from okdhp_edge.system.outputs import check_outputs
 
     truth = load(data, split)
+    check_outputs({"--predictions": predictions}, truth.list_input_paths())
     card = loaded.card
     skeleton = card.skeleton.skeleton()
     truth.with_skeleton(skeleton)  # raises if the joints do not match

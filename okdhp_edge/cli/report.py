@@ -17,13 +17,13 @@ def report(
     html: Annotated[Path | None, typer.Option(help="Self-contained HTML report to write.")] = None,
 ) -> None:
     """Compare runs and hardware targets side by side, with 95 % intervals."""
-    from okdhp_edge.report.compare import compare_reports, read_report
+    from okdhp_edge.report.compare import compare_reports, read_reports
     from okdhp_edge.report.pages import render_report_page
     from okdhp_edge.system.files import write_text
     from okdhp_edge.system.outputs import check_outputs
 
     check_outputs({"--html": html}, files)
-    reports = [read_report(path) for path in files]
+    reports = read_reports(files)
     rows = compare_reports(reports)
     table("side by side", ("", *(r["label"] for r in reports)),
           [(row["what"], *row["cells"]) for row in rows])  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from okdhp_edge.cli.console import say
-from okdhp_edge.errors import OutputError
+from okdhp_edge.errors import ModelError, OutputError
 
 if TYPE_CHECKING:
     import socket
@@ -82,11 +82,19 @@ def _offer(
     """Offer viewers every available backend and precision of the model."""
     from okdhp_edge.backends.selection import choose_model, list_available_choices, load_backend
 
+    # Found once: a model that is exported meanwhile is another one.
+    folder = choose_model(model)
+    skeleton = pipeline.backend.card.skeleton
+
     def load_choice(choice: "RuntimeChoice") -> "Backend":
         threads = pipeline.backend.describe().threads
-        return load_backend(model, choice.backend, choice.precision, threads, say).backend
+        loaded = load_backend(str(folder), choice.backend, choice.precision, threads, say).backend
+        if loaded.card.skeleton != skeleton:
+            loaded.close()
+            raise ModelError(f"{folder} has other joints now", "start the run again")
+        return loaded
 
-    controls.choices = list_available_choices(choose_model(model))
+    controls.choices = list_available_choices(folder)
     controls.current = selection.choice
     controls.open_choice = load_choice
     closing.callback(controls.close)

@@ -53,6 +53,7 @@ def train(
     from okdhp_edge.artifacts import model_store
     from okdhp_edge.recipe.checkpoint import read_info
     from okdhp_edge.train.loop import train as run_training
+    from okdhp_edge.train.processes import read_process_layout
     from okdhp_edge.train.setup import TrainingOptions
 
     chosen = _choose_recipe(recipe, start, data).changed(epochs=epochs, seed=seed)
@@ -66,6 +67,8 @@ def train(
             out=folder, resume=resume, val_data=val_data,
             device=device, precision=precision, workers=workers,
             report=report, say=say))  # fmt: skip
+    if not best.is_file() and read_process_layout().rank:
+        return  # the first process writes, on its own disk
     if not best.is_file():
         raise OkdhpError(f"training in {folder} is already complete", "drop --resume to start over")
     facts = read_info(best)

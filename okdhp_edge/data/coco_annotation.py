@@ -66,14 +66,14 @@ def parse_keypoints(annotation: Mapping[str, Any], name: str) -> NDArray[np.floa
 
 def is_crowd(annotation: Mapping[str, Any]) -> bool:
     """Whether the annotation marks a group (COCO's `iscrowd`)."""
-    return str(annotation.get("iscrowd", 0)).strip().lower() in ("1", "true")
+    return str(annotation.get("iscrowd", 0)).strip().lower() in ("1", "1.0", "true")
 
 
 def parse_box(annotation: Mapping[str, Any], labelled_xy: NDArray[np.float64], name: str) -> Box:
     """Of the annotation; round its joints where it has none."""
     given = parse_numbers(annotation.get("bbox"), "bbox", name)
     # CVAT gives a single point a box of no size.
-    empty = given.size == 4 and not given[2:].any() and len(labelled_xy) > 0
+    empty = given.size == 4 and not given[2:].all() and len(labelled_xy) > 0
     if empty:
         return make_box_around(labelled_xy)
     if given.size == 4:
@@ -86,7 +86,8 @@ def parse_box(annotation: Mapping[str, Any], labelled_xy: NDArray[np.float64], n
         return np.concatenate([centre - side / 2, [side, side]])
     if not len(labelled_xy):
         raise DataError(f"annotation {name} has neither `bbox` nor labelled joints", "remove it")
-    return box_around(labelled_xy)
+    box = box_around(labelled_xy)
+    return box if box[2:].all() else make_box_around(labelled_xy)
 
 
 def make_box_around(xy: NDArray[np.float64]) -> Box:

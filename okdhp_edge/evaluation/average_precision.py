@@ -65,6 +65,7 @@ def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
     content = read_coco_truth(file)
     skeleton = _make_skeleton(file, content)
     _check(results, skeleton)
+    _check_categories(results, {a["category_id"] for a in content["annotations"]})
     # It prints to stdout, which belongs to the command's JSON line.
     with contextlib.redirect_stdout(io.StringIO()):
         truth = index_content(content)
@@ -283,6 +284,25 @@ def _check(results: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> None:
             raise DataError(f"result {number} has no category_id", "add it: 1 for persons")
         if not all(map(_is_number, points)):
             raise DataError(f"a keypoint of result {number} is not a number", "fix the file")
+
+
+def _check_categories(results: Sequence[Mapping[str, Any]], wanted: set[int | str]) -> None:
+    """Raise DataError where the evaluator would find no result of the set's category, or fail."""
+    found = {result["category_id"] for result in results}
+    if wanted and found and not found & wanted:
+        raise DataError(
+            f"results have category_id {min(map(str, found))}, the data set has "
+            f"{min(map(str, wanted))}",
+            "use the annotation file's id",
+        )
+    if any("bbox" in result for result in results):
+        for number, result in enumerate(results):
+            box = result.get("bbox")
+            if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+                raise DataError(
+                    f"result {number} has no valid `bbox`, others have one",
+                    "give x, y, width and height in all results, or in none",
+                )
 
 
 def _is_number(value: object) -> bool:

@@ -1,6 +1,7 @@
 """Open a person detector: the shipped one, another of this project, or any ONNX file."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -78,11 +79,20 @@ def open_detector(
 
 
 def identify_detector(detector: str) -> str:
-    """A name as it is, a file by its content and its description's: results of another one are not
-    gone on with."""
+    """By the content of its file and its description, or of its cards: results of another one are
+    not gone on with. `none` stays."""
     path = Path(detector)
-    files = [path, path.with_suffix(".toml")] if path.is_file() else []
+    if _is_foreign(path):
+        files = [path, path.with_suffix(".toml")]
+    else:
+        files = [] if detector == NO_DETECTOR else _list_cards(detector)
     return ":".join(compute_sha256(file) for file in files if file.is_file()) or detector
+
+
+def _list_cards(detector: str) -> list[Path]:
+    with suppress(ModelError):  # said where it is opened
+        return model_store.list_cards(model_store.resolve_model(detector))
+    return []
 
 
 def _is_foreign(path: Path) -> bool:

@@ -93,10 +93,8 @@ def decode(
     maps = flat.reshape(-1, height, width)
     searched = _smooth(maps, kind, smooth) if smooth else maps
     peak = searched.reshape(len(flat), -1).argmax(axis=1)
-    row, column = np.divmod(peak, width)
-    x = column + _estimate_offset(searched, row, column, axis=1, kind=kind)
-    y = row + _estimate_offset(searched, row, column, axis=0, kind=kind)
-    xy = np.stack([x, y], axis=1).astype(np.float32)
+    xy = np.stack(np.divmod(peak, width)[::-1]) + _estimate_offsets(searched, peak, kind)
+    xy = np.ascontiguousarray(xy.T, dtype=np.float32)
     score = (
         np.clip(flat[np.arange(len(flat)), peak], 0.0, 1.0)
         if kind is HeatmapKind.GAUSSIAN
@@ -126,21 +124,24 @@ def _make_convolution(length: int, sigma: float) -> NDArray[np.float32]:
     return np.asarray(np.stack(rows) / bell.sum(), dtype=np.float32)
 
 
-def _estimate_offset(
-    maps: Heatmaps, row: NDArray[np.intp], column: NDArray[np.intp], axis: int, kind: HeatmapKind
+def _estimate_offsets(
+    maps_NHW: Heatmaps, peak_N: NDArray[np.intp], kind: HeatmapKind
 ) -> NDArray[np.float32]:
-    """Vertex of the parabola through peak - 1, peak, peak + 1 along `axis`, within half a pixel."""
-    index = np.arange(len(maps))
-    position, last = (row, maps.shape[1] - 1) if axis == 0 else (column, maps.shape[2] - 1)
-    inside = (position > 0) & (position < last)
-    step = np.where(inside, 1, 0)
-    rows, columns = (step, 0) if axis == 0 else (0, step)
-    before = maps[index, row - rows, column - columns]
-    centre = maps[index, row, column]
-    after = maps[index, row + rows, column + columns]
+    """(2, N) x and y of the vertex of the parabola through a peak and its two neighbors, within
+    half a pixel; 0 on the border.
+
+    Args:
+        peak_N: flat index of each peak in its map.
+    """
+    count, height, width = maps_NHW.shape
+    row, column = np.divmod(peak_N, width)
+    inside = np.stack([(column > 0) & (column < width - 1), (row > 0) & (row < height - 1)])
+    step = inside * np.array([[1], [width]])
+    values, at = maps_NHW.reshape(-1), peak_N + np.arange(count) * (height * width)
+    before, center, after = values.take(at - step), values.take(at), values.take(at + step)
     if kind is HeatmapKind.GAUSSIAN:
-        before, centre, after = (np.log(np.maximum(v, _EPSILON)) for v in (before, centre, after))
-    curvature = 2 * centre - before - after
+        before, center, after = (np.log(np.maximum(v, _EPSILON)) for v in (before, center, after))
+    curvature = 2 * center - before - after
     flat_top = curvature <= _EPSILON
     vertex = 0.5 * (after - before) / np.where(flat_top, 1.0, curvature)
     return np.asarray(np.where(flat_top, 0.0, np.clip(vertex, -0.5, 0.5)), dtype=np.float32)
@@ -151,7 +152,8 @@ def _score_logits(
 ) -> NDArray[np.float32]:
     """(N,) expected similarities, times the probability of `presence` where that is asked for."""
     highest_N = maps_NHW.max(axis=(1, 2))
-    mass_NHW = np.exp(maps_NHW - highest_N[:, None, None])
+    mass_NHW = maps_NHW - highest_N[:, None, None]
+    np.exp(mass_NHW, out=mass_NHW)
     total_N = mass_NHW.sum(axis=(1, 2))
     score_N = np.minimum(_sum_similarity(mass_NHW, xy_N2, sigma) / total_N, 1.0)
     if presence:

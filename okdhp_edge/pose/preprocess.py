@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.pose.crop import Affine, apply, compose, invert
+from okdhp_edge.pose.crop import Affine, compose, invert
 
 Image = NDArray[np.uint8]
 """(H, W, 3) BGR."""
@@ -21,8 +21,9 @@ def warp(
     frame: Image, crop_from_frame: Affine, input_size: tuple[int, int], border: tuple[int, int, int]
 ) -> Image:
     """The crop (H, W, 3) uint8 BGR; outside the frame stands `border`, the network's zero."""
-    pixels_per_crop_pixel = 1 / np.sqrt(abs(np.linalg.det(crop_from_frame[:, :2])))
-    halvings = int(np.log2(max(pixels_per_crop_pixel, 1.0)))
+    (a, b, _), (c, d, _) = crop_from_frame.tolist()
+    pixels_per_crop_pixel = 1 / math.sqrt(abs(a * d - b * c))
+    halvings = int(math.log2(max(pixels_per_crop_pixel, 1.0)))
     if halvings:
         frame, crop_from_frame = _halve(frame, crop_from_frame, input_size, halvings)
     crop = cv2.warpAffine(
@@ -77,16 +78,26 @@ def _halve(
     Halving is what OpenCV averages fastest: four times quicker than one step of the same size.
     """
     factor = 2**times
-    corners = np.array([[0, 0], [input_size[0], 0], [0, input_size[1]], input_size], dtype=float)
-    shown = apply(invert(crop_from_frame), corners - 0.5)
-    limit = np.array([frame.shape[1], frame.shape[0]])
-    low = np.clip(np.floor(shown.min(axis=0)).astype(int) - factor, 0, limit)
-    size = (np.clip(np.ceil(shown.max(axis=0)).astype(int) + factor, 0, limit) - low) // factor
-    if (size < 1).any():
+    crop_corners = [
+        (x, y) for x in (-0.5, input_size[0] - 0.5) for y in (-0.5, input_size[1] - 0.5)
+    ]
+    frame_from_crop = invert(crop_from_frame).tolist()
+    (left, columns), (top, rows) = (
+        _cover([a * x + b * y + c for x, y in crop_corners], factor, limit)
+        for (a, b, c), limit in zip(frame_from_crop, frame.shape[1::-1], strict=True)
+    )
+    if columns < 1 or rows < 1:
         return frame, crop_from_frame
-    high = low + size * factor
-    region = frame[low[1] : high[1], low[0] : high[0]]
-    small = _average(region, (int(size[0]), int(size[1])), times)
+    region = frame[top : top + rows * factor, left : left + columns * factor]
+    small = _average(region, (columns, rows), times)
     middle = (factor - 1) / 2
-    frame_from_small = np.array([[factor, 0, low[0] + middle], [0, factor, low[1] + middle]], float)
+    frame_from_small = np.array([[factor, 0, left + middle], [0, factor, top + middle]], float)
     return small, compose(crop_from_frame, frame_from_small)
+
+
+def _cover(places: list[float], factor: int, limit: int) -> tuple[int, int]:
+    """The first pixel, and the number of blocks of `factor` pixels, that cover these places and one
+    block around them, as far as there are pixels."""
+    first = min(max(math.floor(min(places)) - factor, 0), limit)
+    last = min(max(math.ceil(max(places)) + factor, 0), limit)
+    return first, (last - first) // factor

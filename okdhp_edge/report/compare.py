@@ -1,5 +1,6 @@
 """Reports of several runs side by side, with intervals."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,6 +70,16 @@ def read_report(path: Path) -> dict[str, Any]:
             f"{path} is not a report with raw times ({describe_first_fault(error)})", _REMEDY
         ) from error
     return {**report, "label": path.stem}
+
+
+def read_reports(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """As `read_report`; files of one name are labelled by their folders too."""
+    names = Counter(path.stem for path in paths)
+    return [
+        report if names[path.stem] == 1
+        else report | {"label": f"{path.resolve().parent.name}/{path.stem}"}
+        for path, report in zip(paths, map(read_report, paths), strict=True)
+    ]  # fmt: skip
 
 
 def bootstrap_medians(samples_ms: Sequence[float], seed: int = 0) -> NDArray[np.float64]:

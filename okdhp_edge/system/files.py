@@ -18,6 +18,8 @@ MANIFEST = ".okdhp-edge-files"
 """In a folder that a command replaces as a whole: the names of the files it wrote, a line each."""
 _OLD_SUFFIX = "-old"
 _STAGING_MARKER = ".okdhp-edge-"
+# Names of files that are open already.
+_DESCRIPTORS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -41,11 +43,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def create_file(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears at `path` when the block succeeds; else nothing changes.
+    """A binary file that appears at `path` when the block succeeds; else nothing changes. What a
+    link leads to is replaced, and into a pipe or device is written.
 
     Raises:
-        OutputError: no permission, no space.
+        OutputError: no permission, no space, or a folder.
     """
+    if (path.exists() and not path.is_file()) or str(path).startswith(_DESCRIPTORS):
+        with wrap_write_errors(path), path.open("wb") as file:
+            yield file
+        return
+    path = Path(os.path.realpath(path))
     # Not made of the file's name, to which a file system allows no further letter.
     temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(8)}.tmp")
     with wrap_write_errors(path):

@@ -69,12 +69,40 @@ def count_usable_cores() -> int:
     return max(1, min(affinity, int(quota) if quota else affinity))
 
 
-def _read_cgroup_quota() -> float | None:
+def _read_cgroup_quota(
+    mount: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> float | None:
+    """Cores of the tightest quota of this process's control groups, of either version."""
     try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
-    except (OSError, ValueError):
+        lines = membership.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    quotas = []
+    for line in [*lines, "0::/"]:
+        _, controllers, place = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = mount / "cpu" if controllers else mount
+        group = top / place.lstrip("/")
+        for folder in (group, *group.parents):
+            quotas += [quota] if (quota := _read_quota(folder)) is not None else []
+            if folder == top:
+                break
+    return min(quotas, default=None)
+
+
+def _read_quota(folder: Path) -> float | None:
+    """Cores of one control group; None where it has no limit."""
+    try:
+        if (file := folder / "cpu.max").is_file():
+            limit, period = file.read_text(encoding="utf-8").split()
+        else:
+            limit, period = ((folder / f"cpu.cfs_{what}_us").read_text(encoding="utf-8").strip()
+                             for what in ("quota", "period"))  # fmt: skip
+        cores = float(limit) / float(period) if limit != "max" else -1.0
+    except (OSError, ValueError, ZeroDivisionError):
         return None
-    return None if limit == "max" else float(limit) / float(period)
+    return cores if cores > 0 else None
 
 
 def check_descriptors(workers: int) -> None:

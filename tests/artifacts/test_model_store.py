@@ -94,3 +94,16 @@ def test_models_are_found_by_path_or_name(workplace):
     assert model_store.resolve_model(str(workplace / "models/m")) == workplace / "models/m"
     with pytest.raises(ModelError, match="no pretrained model 'nobody'"):
         model_store.resolve_model("nobody")
+
+
+def test_a_folder_of_a_models_name_without_a_model_does_not_hide_the_shipped_one(workplace):
+    (workplace / "person").mkdir()
+    (workplace / "person" / "notes.txt").write_text("")
+    assert model_store.resolve_model("person") == model_store.find_shipped_folder("person")
+    (workplace / "mine").mkdir()
+    assert model_store.resolve_model("mine").name == "mine"  # whoever reads it says what it lacks
+
+
+def test_an_own_model_of_a_shipped_name_is_the_newest_export(workplace, quantized):
+    shutil.copytree(quantized, workplace / "models" / "lite" / "int8")
+    assert model_store.find_default_model() == model_store.MODELS / "lite"

@@ -12,7 +12,7 @@ moto_server = pytest.importorskip("moto.server", reason="needs moto: pip install
 import pyarrow.parquet as pq  # noqa: E402
 
 from okdhp_edge.batch.table import read_metadata  # noqa: E402
-from tests.batch.test_batch import make_video, run  # noqa: E402
+from tests.helpers.archives import make_video, run  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

@@ -77,6 +77,18 @@ def test_an_own_skeleton_and_a_file_without_areas_are_judged_too(tmp_path):
     assert numbers["AP"] > 0
 
 
+@pytest.mark.parametrize("area", [0, None])
+def test_an_area_of_nothing_is_that_of_the_box(tmp_path, area):
+    file = coco_file(tmp_path)
+    content = json.loads(file.read_text())
+    for annotation in content["annotations"]:
+        annotation["area"] = area
+    file.write_text(json.dumps(content))
+    poses = load(f"coco:{file}", "all")
+    results = to_coco_results(poses, *_noisy(poses, noise=0.001))
+    assert average_precision(poses, results)["AP"] == pytest.approx(100)
+
+
 def test_a_persons_score_is_that_of_the_joints_that_are_seen(tmp_path):
     poses = load(f"coco:{coco_file(tmp_path)}", "all")
     xy = np.stack([s.xy for s in poses.samples])
@@ -95,6 +107,14 @@ def test_a_persons_score_is_that_of_the_joints_that_are_seen(tmp_path):
         (
             '[{"image_id": 99, "category_id": 1, "score": 1, "keypoints": [1,1,1,1,1,1,1,1,1]}]',
             "matches an image of",
+        ),
+        (
+            '[{"image_id": 7, "category_id": 9, "score": 1, "keypoints": [1,1,1,1,1,1,1,1,1]}]',
+            "category_id 9, the data set has 1",
+        ),
+        (
+            '[{"image_id":7,"category_id":1,"score":1,"bbox":0,"keypoints":[1,1,1,1,1,1,1,1,1]}]',
+            "no valid `bbox`",
         ),
     ],
 )

@@ -6,7 +6,12 @@ import pytest
 from okdhp_edge.artifacts.card import ModelCard, SkeletonSpec, read_card
 from okdhp_edge.errors import ModelError
 from okdhp_edge.inference import open_detector as opening
-from okdhp_edge.inference.open_detector import choose_detector, is_human, open_detector
+from okdhp_edge.inference.open_detector import (
+    choose_detector,
+    identify_detector,
+    is_human,
+    open_detector,
+)
 from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
 from tests.helpers.made_detector import SIDE, constant_detector, yolox_rows
 
@@ -37,6 +42,16 @@ def test_the_shipped_detector_is_used_where_it_fits_the_model(exported, monkeypa
     assert choose_detector("mine.onnx", people) == "mine.onnx"
     assert choose_detector(None, _card(exported, HAND, "coco")) is None
     assert choose_detector(None, _card(exported, COCO17, "synthetic")) is None
+
+
+def test_results_of_a_detector_that_was_exported_again_are_another_ones(tmp_path, quantized):
+    assert identify_detector("none") == "none"
+    shutil.copytree(quantized / "onnxruntime", tmp_path / "mine" / "int8" / "onnxruntime")
+    before = identify_detector(str(tmp_path / "mine"))
+    assert before != str(tmp_path / "mine")
+    card = tmp_path / "mine" / "int8" / "onnxruntime" / "card.json"
+    card.write_text(card.read_text() + "\n")
+    assert identify_detector(str(tmp_path / "mine")) != before
 
 
 def test_other_peoples_onnx_detectors_open_by_their_path(tmp_path):

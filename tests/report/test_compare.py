@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from okdhp_edge.errors import DataError
-from okdhp_edge.report.compare import compare_reports, median, read_report
+from okdhp_edge.report.compare import compare_reports, median, read_report, read_reports
 from tests.helpers.fakes import ScriptedSource
 from tests.helpers.running import run_on
 
@@ -19,6 +19,15 @@ def _with(report, label, infer, seed=0):
     times = (infer + rng.normal(0, 0.05 * infer, 600)).tolist()
     samples = {**report["samples_ms"], "infer": times, "frame age": times}
     return {**report, "label": label, "samples_ms": samples}
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(report, tmp_path):
+    paths = [tmp_path / name for name in ("pi/run.json", "pc/run.json", "pc/other.json")]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(report))
+    labels = [found["label"] for found in read_reports(paths)]
+    assert labels == ["pi/run", "pc/run", "other"]
 
 
 def _cells(rows, what):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -11,8 +12,10 @@ from okdhp_edge.system.files import (
     MANIFEST,
     add_to_manifest,
     copy_listed,
+    create_file,
     lock_folder,
     stage_folder,
+    write_text,
 )
 
 KILLED_WHILE_WRITING = """
@@ -35,6 +38,37 @@ with stage_folder(Path({target!r})) as folder:
     (folder / "new").write_text("new")
     Path.rename = once
 """
+
+
+def test_a_link_is_followed_and_stays_one(tmp_path):
+    (tmp_path / "target.json").write_text("old")
+    (tmp_path / "link.json").symlink_to(tmp_path / "target.json")
+    write_text(tmp_path / "link.json", "new")
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "target.json").read_text() == "new"
+
+
+def test_a_pipe_is_written_into_and_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reading = threading.Thread(
+        target=lambda: read.append((tmp_path / "pipe").read_text()), daemon=True
+    )
+    read: list[str] = []
+    reading.start()
+    write_text(tmp_path / "pipe", "poses")
+    reading.join(10)
+    assert read == ["poses"]
+    with pytest.raises(OutputError, match="cannot write"):
+        write_text(tmp_path, "a folder")
+
+
+def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path):
+    (tmp_path / "f").write_text("old")
+    with pytest.raises(RuntimeError), create_file(tmp_path / "f") as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+    assert (tmp_path / "f").read_text() == "old"
 
 
 def _killed(code, target):

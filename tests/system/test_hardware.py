@@ -18,6 +18,29 @@ def test_a_containers_quota_counts_rather_than_the_hosts_cores(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("membership", "files", "cores"),
+    [
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, None),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "300000 100000\n"}, 3.0),
+        ("0::/elsewhere\n", {"cpu.max": "200000 100000\n"}, 2.0),
+        ("4:cpu,cpuacct:/d/x\n1:memory:/\n", {"cpu/d/x/cpu.cfs_quota_us": "50000\n",
+         "cpu/d/x/cpu.cfs_period_us": "100000\n"}, 0.5),
+        ("4:cpu:/d\n", {"cpu/d/cpu.cfs_quota_us": "-1\n", "cpu/d/cpu.cfs_period_us": "1000\n"},
+         None),
+        ("", {}, None),
+    ],
+)  # fmt: skip
+def test_quotas_of_both_versions_of_control_groups_are_found(tmp_path, membership, files, cores):
+    (tmp_path / "membership").write_text(membership)
+    for name, content in files.items():
+        (tmp_path / "mount" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mount" / name).write_text(content)
+    found = hardware._read_cgroup_quota(tmp_path / "mount", tmp_path / "membership")
+    assert found == cores
+
+
+@pytest.mark.parametrize(
     ("machine", "flags", "units", "saturates"),
     [
         ("x86_64", "avx2 avx512bw avx512_vnni amx_int8", "AMX", False),

@@ -18,6 +18,8 @@ MIN_PERSON_CONFIDENCE = 0.4
 # Of a person who is searched for; a skeleton of fewer joints has to be seen whole.
 _MIN_JOINTS = 4
 _MAX_REFINEMENTS = 2
+# Boxes of a detector that are tried for somebody to follow, the largest first.
+_MAX_TRIED_BOXES = 5
 # A box that overlaps the one before it by this much shows the network the same image again.
 _MIN_IOU_SAME_BOX = 0.97
 # Windows tried in a search, as shares of the frame's shorter side.
@@ -98,28 +100,30 @@ class SinglePersonTracker:
         if self._until_search > 0:
             self._until_search -= 1
             return []
-        return self._keep(frame, self._search(frame), None)
+        return self._keep(frame, *self._search(frame), was_searched=True)
 
     def update_from(self, frame: Image, box: Box, pose: Pose) -> list[Pose]:
         """As `update`, from the pose that was found in a box of the frame."""
         pose = self._try_wider_box(frame, box, pose)
         if is_person(pose):
             return self._keep(frame, pose, box)
-        return self._keep(frame, self._search(frame), None)
+        return self._keep(frame, *self._search(frame), was_searched=True)
 
-    def _keep(self, frame: Image, pose: Pose | None, followed: Box | None) -> list[Pose]:
-        """Store the next box if the pose is a person."""
+    def _keep(
+        self, frame: Image, pose: Pose | None, looked_in: Box, *, was_searched: bool = False
+    ) -> list[Pose]:
+        """Store the next box if the pose, found in the box `looked_in`, is a person."""
         if pose is None:
             self._box, self._until_search = None, SEARCH_INTERVAL_FRAMES - 1
             return []
         box = find_person_box(pose, frame) if is_person(pose) else None
         if box is None and is_person(pose) and has_few_joints(pose):
-            self._box = followed  # one point has no extent: it is looked for where it was
+            self._box = looked_in  # one point has no extent: it is looked for where it was
             return [pose]
         if box is None:
             self._box, self._until_search = None, SEARCH_INTERVAL_FRAMES - 1
             return []
-        self._box = box if followed is None else compute_next_box(box, followed)
+        self._box = box if was_searched else compute_next_box(box, looked_in)
         return [pose]
 
     def _try_wider_box(self, frame: Image, box: Box, pose: Pose) -> Pose:
@@ -131,24 +135,28 @@ class SinglePersonTracker:
         wider = self._estimator.estimate(frame, _scale_box(box, _WIDEN_FACTOR))
         return wider if wider.score.sum() >= pose.score.sum() + _MIN_SCORE_GAIN else pose
 
-    def _search(self, frame: Image) -> Pose | None:
-        """Of the nearest person that the detector finds; None where it finds nobody."""
+    def _search(self, frame: Image) -> tuple[Pose | None, Box]:
+        """Of the nearest person that the detector finds, and the box it is in; without a pose where
+        it finds nobody."""
         if self._detect is None:
             return self._search_windows(frame)
         with self._estimator.clock.stage("detect"):
             found = self._detect(frame)
-        if not found:
-            return None
-        box = max(found, key=lambda d: float(np.prod(d.box[2:]))).box
-        return self._refine_pose(frame, self._estimator.estimate(frame, box), box)
+        best: tuple[Pose | None, Box] = None, np.zeros(4)
+        nearest = sorted((d.box for d in found), key=lambda box: -float(np.prod(box[2:])))
+        for box in nearest[:_MAX_TRIED_BOXES]:
+            best = self._refine_pose(frame, self._estimator.estimate(frame, box), box)
+            if best[0] is not None and is_person(best[0]):
+                break  # else the detector was wrong
+        return best
 
-    def _search_windows(self, frame: Image) -> Pose:
+    def _search_windows(self, frame: Image) -> tuple[Pose, Box]:
         """The whole frame first; where nobody is found so, windows over it: all of them in a new
         scene, then a share of them in each search."""
         boxes = generate_search_boxes(frame)
         whole = next(boxes)
         best = self._refine_pose(frame, self._estimator.estimate(frame, whole), whole)
-        if is_person(best):
+        if is_person(best[0]):
             return best
         windows = list(boxes)
         if self._turn is None:
@@ -160,10 +168,11 @@ class SinglePersonTracker:
         likeliest, window = max(
             zip(others, windows, strict=True), key=lambda found: found[0].confidence
         )
-        return max(best, self._refine_pose(frame, likeliest, window), key=lambda p: p.confidence)
+        refined = self._refine_pose(frame, likeliest, window)
+        return max(best, refined, key=lambda found: found[0].confidence)
 
-    def _refine_pose(self, frame: Image, pose: Pose, seen_in: Box) -> Pose:
-        """A pose in boxes round its own joints, until the box stays where it is."""
+    def _refine_pose(self, frame: Image, pose: Pose, seen_in: Box) -> tuple[Pose, Box]:
+        """A pose in boxes round its own joints, until the box stays where it is; and that box."""
         for _ in range(_MAX_REFINEMENTS):
             box = find_person_box(pose, frame)
             if box is None or box_iou(box, seen_in) >= _MIN_IOU_SAME_BOX:
@@ -172,7 +181,7 @@ class SinglePersonTracker:
             if again.confidence <= pose.confidence:
                 break  # the same box would be looked at again
             pose, seen_in = again, box
-        return pose
+        return pose, seen_in
 
 
 def _scale_box(box: Box, factor: float) -> Box:

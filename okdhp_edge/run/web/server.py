@@ -163,7 +163,8 @@ def _make_page_endpoint(address: Address) -> Any:
             response = RedirectResponse("./", status_code=303)
             response.set_cookie(
                 get_cookie_name(address.token), quote(address.token, safe=""), httponly=True,
-                samesite="strict",
+                # Strict ones are held back when a link in a mail or chat leads here.
+                samesite="lax",
             )  # fmt: skip
             return response
         response = HTMLResponse(render_live_page())

@@ -13,7 +13,7 @@ from okdhp_edge.inference.tracking.single_person import (
 )
 from okdhp_edge.pose.crop import box_iou
 from okdhp_edge.pose.result import Pose
-from okdhp_edge.pose.skeleton import COCO17, LSP14
+from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
 from okdhp_edge.system.latency import StageClock
 from tests.helpers.fakes import _SPREAD_JOINTS_PX, FakeBackend
 
@@ -38,6 +38,45 @@ def test_a_found_person_is_followed_with_one_inference_a_frame():
     tracker = _tracker(backend)
     assert tracker.update(FRAME)
     assert _calls(backend, tracker, 100) == [1] * 100
+
+
+def test_the_largest_box_of_a_detector_that_shows_a_person_is_followed():
+    """A large box of low score may be a curtain."""
+    curtain, person = np.array([0.0, 0, 600, 470]), np.array([300.0, 100, 100, 200])
+    backend = FakeBackend()
+
+    class Estimator(PoseEstimator):
+        def estimate(self, frame, box):
+            backend.score = 0.05 if box_iou(box, curtain) > 0.9 else 0.9
+            return super().estimate(frame, box)
+
+    found = [Detection(curtain, 0.3), Detection(person, 0.9)]
+    tracker = SinglePersonTracker(Estimator(backend, StageClock()), lambda _: found)
+    (pose,) = tracker.update(FRAME)
+    assert 280 < pose.xy[:, 0].mean() < 420
+
+
+def test_a_model_of_one_joint_is_looked_for_where_it_was():
+    point = Skeleton("point", ("tip",))
+    pose = Pose(point, np.array([[100.0, 100.0]], np.float32), np.array([0.9], np.float32))
+
+    class Estimator(PoseEstimator):
+        calls = 0
+
+        def estimate(self, frame, box):
+            self.calls += 1
+            return pose
+
+        def estimate_many(self, frame, boxes):
+            self.calls += len(boxes)
+            return [pose] * len(boxes)
+
+    estimator = Estimator(FakeBackend(), StageClock())
+    tracker = SinglePersonTracker(estimator)
+    assert tracker.update(FRAME)
+    before = estimator.calls
+    assert tracker.update(FRAME)
+    assert estimator.calls == before + 1
 
 
 def test_a_lost_person_is_searched_for_at_once_and_then_now_and_then():
