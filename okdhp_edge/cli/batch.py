@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +27,7 @@ _WORKER = "okdhp_edge.batch.worker"
 _MAX_NAMED_FILES = 5
 
 if TYPE_CHECKING:
+    from okdhp_edge.backends.selection import LoadedModel
     from okdhp_edge.batch.driver import BatchSummary
     from okdhp_edge.system.progress import Report
 
@@ -98,9 +100,19 @@ def batch(
     plan = plan_workers(
         found.sources, workers, threads or (1 if cluster else None), length_s, count_usable_cores()
     )
-    executor = make_executor(cluster, plan.workers, plan.cores, preload=_WORKER)
-    # Imported while the workers start.
-    from okdhp_edge.backends.selection import choose_model, load_backend
+
+    def load() -> "tuple[Path, LoadedModel]":
+        from okdhp_edge.backends.selection import choose_model, load_backend
+
+        path = choose_model(model)
+        return path, load_backend(
+            str(path), backend, precision, plan.threads, say, tune_threads=True
+        )
+
+    # Side by side: workers import for a second, and Ray takes several to start.
+    with ThreadPoolExecutor(1) as beside:
+        loading = beside.submit(load)
+        executor = make_executor(cluster, plan.workers, plan.cores, preload=_WORKER)
     from okdhp_edge.batch.driver import Batch, make_key
     from okdhp_edge.batch.worker import BatchOptions
     from okdhp_edge.inference.open_detector import identify_detector
@@ -109,8 +121,7 @@ def batch(
     # Where workers of this machine count their frames.
     folder = TemporaryDirectory(prefix="okdhp-edge-batch-")
     with folder as counts, closing(executor), progress() as report:
-        path = choose_model(model)
-        loaded = load_backend(str(path), backend, precision, plan.threads, say, tune_threads=True)
+        path, loaded = loading.result()
         name, card = loaded.backend.name, loaded.backend.card
         loaded.backend.close()
         who = TrackingConfig(mode=people, detector=detector).resolve(card)
