@@ -5,10 +5,9 @@ import json
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from okdhp_edge import __version__
 from okdhp_edge.artifacts import model_store
@@ -16,7 +15,7 @@ from okdhp_edge.artifacts.card import ModelCard, read_card
 from okdhp_edge.batch.join import count_own_frames, join_parts
 from okdhp_edge.batch.plan import Segment, plan_segments
 from okdhp_edge.batch.progress import watch_progress
-from okdhp_edge.batch.sources import BatchSource, compute_fingerprint
+from okdhp_edge.batch.sources import BatchSource, compute_fingerprint, read_length
 from okdhp_edge.batch.storage import Storage
 from okdhp_edge.batch.table import read_metadata, write_parquet
 from okdhp_edge.batch.worker import (
@@ -25,8 +24,7 @@ from okdhp_edge.batch.worker import (
     get_part_name,
     process_segment,
 )
-from okdhp_edge.data.video import VideoReader
-from okdhp_edge.errors import DataError, OutputError, SourceError
+from okdhp_edge.errors import OutputError, SourceError
 from okdhp_edge.system.executors import Executor
 from okdhp_edge.system.progress import Report
 
@@ -155,7 +153,7 @@ class Batch:
             self.summary.skipped += 1
             return
         self._fingerprints[source.url] = fingerprint
-        length = _read_length(source)
+        length = read_length(source)
         self._uncut += bool(self._segment_s and not source.images and not length.seconds)
         self._plans[source.url] = plan_segments(
             source, length.seconds, self._segment_s, self._options.stride
@@ -272,31 +270,6 @@ class Batch:
             self._storage.write(FAILED, content.encode())
         else:
             self._storage.remove(FAILED)
-
-
-class _Length(NamedTuple):
-    """Of a source.
-
-    Attributes:
-        seconds: of a local video whose clock can be trusted to be cut by; else 0.
-        frames: None where it is not known.
-    """
-
-    seconds: float
-    frames: int | None
-
-
-def _read_length(source: BatchSource) -> _Length:
-    if source.images:
-        return _Length(0.0, len(source.images))
-    if "://" in source.url:
-        return _Length(0.0, None)
-    try:
-        with closing(VideoReader(Path(source.url))) as reader:
-            seconds = reader.duration_s if reader.is_rate_known else 0.0
-            return _Length(seconds, reader.count_frames() or None)
-    except DataError:
-        return _Length(0.0, 0)  # the worker says what is wrong with it
 
 
 def _mark_name(part: str) -> str:

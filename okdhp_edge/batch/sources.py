@@ -4,13 +4,14 @@ import hashlib
 import posixpath
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from okdhp_edge.batch.storage import find_file_system, is_local
 from okdhp_edge.data.image_file import IMAGE_SUFFIXES
-from okdhp_edge.errors import SourceError
+from okdhp_edge.errors import DataError, SourceError
 from okdhp_edge.system.reading import read_text
 
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts",
@@ -156,3 +157,31 @@ def compute_fingerprint(source: BatchSource) -> str:
             raise SourceError(f"{url} cannot be read ({error.strerror or error})",
                               "check the file and its permissions") from error  # fmt: skip
     return digest.hexdigest()
+
+
+class SourceLength(NamedTuple):
+    """How much there is of a source.
+
+    Attributes:
+        seconds: of a local video whose clock can be trusted to be cut by; else 0.
+        frames: None where it is not known.
+    """
+
+    seconds: float
+    frames: int | None
+
+
+def read_length(source: BatchSource) -> SourceLength:
+    """Without decoding it; of what lies elsewhere nothing is known."""
+    from okdhp_edge.data.video import VideoReader  # slow, and not needed to find sources
+
+    if source.images:
+        return SourceLength(0.0, len(source.images))
+    if "://" in source.url:
+        return SourceLength(0.0, None)
+    try:
+        with closing(VideoReader(Path(source.url))) as reader:
+            seconds = reader.duration_s if reader.is_rate_known else 0.0
+            return SourceLength(seconds, reader.count_frames() or None)
+    except DataError:
+        return SourceLength(0.0, 0)  # the worker says what is wrong with it

@@ -27,6 +27,8 @@ _WORKER = "okdhp_edge.batch.worker"
 _MAX_NAMED_FILES = 5
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from okdhp_edge.backends.selection import LoadedModel
     from okdhp_edge.batch.driver import BatchSummary
     from okdhp_edge.system.progress import Report
@@ -94,36 +96,23 @@ def batch(
     from okdhp_edge.system.hardware import count_usable_cores
 
     found = find_sources(sources)
-    for suffix, files in found.skipped.items():
-        say(f"skipped: {len(files)} files of kind {suffix}: {_name_some(files)}")
+    _name_skipped(found.skipped)
+    cores = threads or (1 if cluster else None)
     length_s = segment_seconds if stride == 1 else None  # only then videos are cut
-    plan = plan_workers(
-        found.sources, workers, threads or (1 if cluster else None), length_s, count_usable_cores()
-    )
-
-    def load() -> "tuple[Path, LoadedModel]":
-        from okdhp_edge.backends.selection import choose_model, load_backend
-
-        path = choose_model(model)
-        return path, load_backend(
-            str(path), backend, precision, plan.threads, say, tune_threads=True
-        )
-
+    plan = plan_workers(found.sources, workers, cores, length_s, count_usable_cores())
     # Side by side: workers import for a second, and Ray takes several to start.
     with ThreadPoolExecutor(1) as beside:
-        loading = beside.submit(load)
+        loading = beside.submit(_load, model, backend, precision, plan.threads)
         executor = make_executor(cluster, plan.workers, plan.cores, preload=_WORKER)
     from okdhp_edge.batch.driver import Batch, make_key
     from okdhp_edge.batch.worker import BatchOptions
     from okdhp_edge.inference.open_detector import identify_detector
     from okdhp_edge.run.assemble import TrackingConfig
 
-    # Where workers of this machine count their frames.
-    folder = TemporaryDirectory(prefix="okdhp-edge-batch-")
-    with folder as counts, closing(executor), progress() as report:
+    frame_counts = TemporaryDirectory(prefix="okdhp-edge-batch-")
+    with frame_counts as counts, closing(executor), progress() as report:
         path, loaded = loading.result()
         name, card = loaded.backend.name, loaded.backend.card
-        loaded.backend.close()
         who = TrackingConfig(mode=people, detector=detector).resolve(card)
         choices = {"people": who.mode, "detector": identify_detector(str(who.detector)),
                    "smooth": smooth, "stride": stride}  # fmt: skip
@@ -135,20 +124,30 @@ def batch(
             detector=_make_absolute(str(who.detector)), smooth=smooth, stride=stride,
             progress=None if cluster else counts,
         )  # fmt: skip
-        work = Batch(
-            options, card, segment_s=segment_seconds, command=format_command_line(), warn=say
-        )
+        command = format_command_line()
+        work = Batch(options, card, segment_s=segment_seconds, command=command, warn=say)
         shown = _print_json_lines() if json_progress else report
         summary = work.run(found.sources, executor, shown)
     _show(summary, len(found.sources), time.perf_counter() - started, out)
-    if summary.failed:
-        raise typer.Exit(3)
 
 
-def _name_some(files: list[str]) -> str:
-    """The first few names."""
-    names = ", ".join(Path(file).name for file in files[:_MAX_NAMED_FILES])
-    return names + (", ..." if len(files) > _MAX_NAMED_FILES else "")
+def _name_skipped(skipped: "Mapping[str, Sequence[str]]") -> None:
+    for suffix, files in skipped.items():
+        names = ", ".join(Path(file).name for file in files[:_MAX_NAMED_FILES])
+        more = ", ..." if len(files) > _MAX_NAMED_FILES else ""
+        say(f"skipped: {len(files)} files of kind {suffix}: {names}{more}")
+
+
+def _load(
+    model: str | None, backend: str, precision: str, threads: int | None
+) -> "tuple[Path, LoadedModel]":
+    """The model's folder, and what runs of it."""
+    from okdhp_edge.backends.selection import choose_model, load_backend
+
+    path = choose_model(model)
+    loaded = load_backend(str(path), backend, precision, threads, say, tune_threads=True)
+    loaded.backend.close()  # the workers have their own
+    return path, loaded
 
 
 def _locate(out: str) -> str:
@@ -197,3 +196,5 @@ def _show(summary: "BatchSummary", sources: int, seconds: float, out: str) -> No
           "work_s": round(summary.work_s, 3), "cpu_s": round(summary.cpu_s, 3),
           "busy_s": {what: round(spent, 3) for what, spent in summary.busy_s.items()},
           "limit": summary.limit})  # fmt: skip
+    if summary.failed:
+        raise typer.Exit(3)

@@ -51,9 +51,7 @@ def train(
 ) -> None:
     """Train all branches by online distillation and save a checkpoint of the best one."""
     from okdhp_edge.artifacts import model_store
-    from okdhp_edge.recipe.checkpoint import read_info
     from okdhp_edge.train.loop import train as run_training
-    from okdhp_edge.train.processes import read_process_layout
     from okdhp_edge.train.setup import TrainingOptions
 
     chosen = _choose_recipe(recipe, start, data).changed(epochs=epochs, seed=seed)
@@ -67,10 +65,19 @@ def train(
             out=folder, resume=resume, val_data=val_data,
             device=device, precision=precision, workers=workers,
             report=report, say=say))  # fmt: skip
+    _show(best)
+
+
+def _show(best: Path) -> None:
+    from okdhp_edge.recipe.checkpoint import read_info
+    from okdhp_edge.train.processes import read_process_layout
+
     if not best.is_file() and read_process_layout().rank:
         return  # the first process writes, on its own disk
     if not best.is_file():
-        raise OkdhpError(f"training in {folder} is already complete", "drop --resume to start over")
+        raise OkdhpError(
+            f"training in {best.parent} is already complete", "drop --resume to start over"
+        )
     facts = read_info(best)
     say(f"best branch {facts.best_branch}: {facts.metric} {facts.best_score:.2f} on val, {best}")
     print_json({"checkpoint": str(best), "metric": facts.metric, "best_branch": facts.best_branch,
