@@ -92,14 +92,22 @@ def find_default_model() -> Path:
 
 
 def _is_shipped(root: Path) -> bool:
-    """Whether a folder of a checkout's `models/` holds what came with it, and no export of it."""
-    if root.resolve().parent != (_CHECKOUT_ROOT / MODELS).resolve():
+    """Whether a folder of `models/` holds what came with the package, and no export of it."""
+    try:
+        shipped = find_shipped_folder(root.name)
+    except ModelError:
         return False
+    if root.resolve() != shipped.resolve():  # another checkout's, or an own one of that name
+        return _read_cards(root) == _read_cards(shipped)
     if root.name in SHIPPED_FLOAT_MODELS:
         return not (root / INT8).is_dir()
     return (
         root.name in (*SHIPPED_MODELS, SHIPPED_DETECTOR) and not (root / FP32 / CARD_NAME).is_file()
     )
+
+
+def _read_cards(root: Path) -> dict[str, bytes]:
+    return {card.relative_to(root).as_posix(): card.read_bytes() for card in list_cards(root)}
 
 
 def _is_detector(card: Path) -> bool:
@@ -112,8 +120,11 @@ def _is_detector(card: Path) -> bool:
 
 
 def _find_root(card: Path) -> Path:
-    """models/<name> of a card in its fp32 or int8/<profile> folder."""
-    return card.parent.parent if card.parent.name == FP32 else card.parent.parent.parent
+    """models/<name> of a card in its fp32 or int8/<profile> folder, or in that folder itself."""
+    folder = card.parent
+    if folder.name == FP32:
+        return folder.parent
+    return folder.parent.parent if folder.parent.name == INT8 else folder
 
 
 def find_shipped_folder(name: str) -> Path:

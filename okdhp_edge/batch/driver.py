@@ -5,6 +5,7 @@ import json
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,12 @@ class Batch:
         with self._storage.lock():
             try:
                 self._do(sources, executor, report)
-            finally:
-                self._write_failed()
+            except BaseException:
+                if self.summary.failed:
+                    with suppress(OutputError):
+                        self._write_failed()
+                raise
+            self._write_failed()
         return self.summary
 
     def _do(self, sources: Sequence[BatchSource], executor: Executor, report: Report) -> None:

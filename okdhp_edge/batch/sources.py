@@ -103,10 +103,9 @@ def _expand(texts: Sequence[str]) -> Iterator[str]:
 
 
 def _list_files(fs: Any, path: str) -> Iterator[str]:
-    # Without it fsspec leaves out folders that cannot be read.
-    strict = {"on_error": "raise"} if is_local(fs) else {}
+    find = _walk if is_local(fs) else type(fs).find
     try:
-        files = sorted(fs.find(path, **strict)) if fs.isdir(path) else [path]
+        files = sorted(find(fs, path)) if fs.isdir(path) else [path]
     except OSError as error:
         raise SourceError(
             f"{error.filename or path} cannot be read ({error.strerror or error})",
@@ -117,6 +116,15 @@ def _list_files(fs: Any, path: str) -> Iterator[str]:
         if file != path and posixpath.basename(file).startswith("."):
             continue
         yield file if is_local(fs) else fs.unstrip_protocol(file)
+
+
+def _walk(fs: Any, folder: str) -> Iterator[str]:
+    """All files below a folder; fsspec's own search leaves out folders that cannot be read."""
+    for entry in fs.ls(folder, detail=True):
+        if entry["type"] == "directory":
+            yield from _walk(fs, entry["name"])
+        else:
+            yield entry["name"]
 
 
 def _make_names(urls: Sequence[str]) -> dict[str, str]:

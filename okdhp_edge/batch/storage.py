@@ -4,7 +4,7 @@ import posixpath
 import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -28,6 +28,18 @@ def find_file_system(url: str, refusal: type[OkdhpError]) -> tuple[Any, str]:
     except (ValueError, ImportError) as error:
         raise refusal(f"{url} cannot be reached ({error})", "install its package") from error
     return fs, str(path)
+
+
+@contextmanager
+def _wrap_errors(path: str) -> Iterator[None]:
+    """Turn whatever a file system's package raises into one line: not all of it is an OSError."""
+    try:
+        yield
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(
+            f"{path} cannot be written ({reason})", "check permissions and free space"
+        ) from error
 
 
 def is_local(fs: Any) -> bool:
@@ -89,21 +101,17 @@ class Storage:
             OutputError: it cannot be written.
         """
         path = self._path(name)
-        try:
+        with _wrap_errors(path):
             self._fs.makedirs(posixpath.dirname(path), exist_ok=True)
-            if self._local:
-                with create_file(Path(path)) as file:
-                    yield file
-                return
-            with tempfile.NamedTemporaryFile() as copy:
-                yield cast(BinaryIO, copy)
+        if self._local:
+            with create_file(Path(path)) as file:
+                yield file
+            return
+        with tempfile.NamedTemporaryFile() as copy:
+            yield cast(BinaryIO, copy)
+            with _wrap_errors(path):
                 copy.flush()
                 self._upload(copy.name, path)
-        except OSError as error:
-            raise OutputError(
-                f"{path} cannot be written ({error.strerror or error})",
-                "check permissions and free space",
-            ) from error
 
     def _upload(self, local: str, path: str) -> None:
         protocols = (
@@ -113,10 +121,15 @@ class Storage:
             self._fs.put_file(local, path)
             return
         temporary = f"{path}.{secrets.token_hex(8)}.tmp"
-        self._fs.put_file(local, temporary)
-        if self._fs.exists(path):  # not all rename onto a file
-            self._fs.rm_file(path)
-        self._fs.mv(temporary, path)
+        try:
+            self._fs.put_file(local, temporary)
+            if self._fs.exists(path):  # not all rename onto a file
+                self._fs.rm_file(path)
+            self._fs.mv(temporary, path)
+        except Exception:
+            with suppress(Exception):
+                self._fs.rm_file(temporary)
+            raise
 
     def lock(self) -> AbstractContextManager[None]:
         """While it is held no other process of this machine that asks writes here; other file
@@ -125,7 +138,8 @@ class Storage:
         Raises:
             OutputError: another one does.
         """
-        return lock_folder(Path(self._root)) if self._local else nullcontext()
+        # Inside: what it lies in may be another's, such as a container's root.
+        return lock_folder(Path(self._root), inside=True) if self._local else nullcontext()
 
     def list(self, name: str) -> Sequence[str]:
         """Names of the files in a folder, sorted; none where it does not exist."""

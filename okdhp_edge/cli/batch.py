@@ -5,6 +5,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,17 +22,22 @@ from okdhp_edge.cli.console import (
     say,
     table,
 )
+from okdhp_edge.system.hardware import count_usable_cores
 
 # Not imported here: that is what its processes begin with.
 _WORKER = "okdhp_edge.batch.worker"
-_MAX_NAMED_FILES = 5
+_MAX_NAMED_FILES, _AUTO = 5, "auto"
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Future
 
     from okdhp_edge.backends.selection import LoadedModel
     from okdhp_edge.batch.driver import BatchSummary
+    from okdhp_edge.system.executors import Executor
     from okdhp_edge.system.progress import Report
+
+    Loaded = tuple[Path, LoadedModel]
 
 Sources = Annotated[
     list[str],
@@ -56,7 +62,9 @@ Workers = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="CPU cores per worker. Default: all cores, shared among the workers."),
+    typer.Option(
+        min=1, help="CPU cores per worker. Default: their share of all cores; 1 with --cluster."
+    ),
 ]
 SegmentSeconds = Annotated[
     float | None,
@@ -93,17 +101,17 @@ def batch(
     from okdhp_edge.batch.plan import plan_workers
     from okdhp_edge.batch.sources import find_sources
     from okdhp_edge.system.executors import make_executor
-    from okdhp_edge.system.hardware import count_usable_cores
 
     found = find_sources(sources)
     _name_skipped(found.skipped)
     cores = threads or (1 if cluster else None)
     length_s = segment_seconds if stride == 1 else None  # only then videos are cut
     plan = plan_workers(found.sources, workers, cores, length_s, count_usable_cores())
-    # Side by side: workers import for a second, and Ray takes several to start.
-    with ThreadPoolExecutor(1) as beside:
-        loading = beside.submit(_load, model, backend, precision, plan.threads)
-        executor = make_executor(cluster, plan.workers, plan.cores, preload=_WORKER)
+    loading, executor = _start(
+        partial(_load, model, backend, precision, plan.threads),
+        partial(make_executor, cluster, plan.workers, plan.cores, preload=_WORKER),
+        is_timed=backend == _AUTO or plan.threads is None,
+    )
     from okdhp_edge.batch.driver import Batch, make_key
     from okdhp_edge.batch.worker import BatchOptions
     from okdhp_edge.inference.open_detector import identify_detector
@@ -138,9 +146,19 @@ def _name_skipped(skipped: "Mapping[str, Sequence[str]]") -> None:
         say(f"skipped: {len(files)} files of kind {suffix}: {names}{more}")
 
 
-def _load(
-    model: str | None, backend: str, precision: str, threads: int | None
-) -> "tuple[Path, LoadedModel]":
+def _start(
+    load: "Callable[[], Loaded]", make: "Callable[[], Executor]", *, is_timed: bool
+) -> "tuple[Future[Loaded], Executor]":
+    """Side by side: workers import for a second, and Ray takes several to start. Where candidates
+    are timed nothing else runs meanwhile."""
+    with ThreadPoolExecutor(1) as beside:
+        loading = beside.submit(load)
+        if is_timed:
+            loading.exception()
+        return loading, make()
+
+
+def _load(model: str | None, backend: str, precision: str, threads: int | None) -> "Loaded":
     """The model's folder, and what runs of it."""
     from okdhp_edge.backends.selection import choose_model, load_backend
 

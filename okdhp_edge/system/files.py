@@ -112,16 +112,19 @@ def _finalize(folder: Path) -> None:
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path, *, inside: bool = False) -> Iterator[None]:
     """While the block runs, no other process that asks works in `folder`; the lock ends with the
     process, however that ends. It lies next to the folder, so that all who can write there see the
     same one, and a link in its place is refused.
+
+    Args:
+        inside: it lies in the folder, which is not replaced as a whole.
 
     Raises:
         OutputError: another process does, or the place cannot be written.
     """
     path = folder.resolve()
-    file = path.with_name(f".{path.name}.lock")
+    file = path / ".lock" if inside else path.with_name(f".{path.name}.lock")
     with wrap_write_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.is_symlink():

@@ -104,6 +104,17 @@ def test_a_folder_of_a_models_name_without_a_model_does_not_hide_the_shipped_one
     assert model_store.resolve_model("mine").name == "mine"  # whoever reads it says what it lacks
 
 
+def test_a_card_in_a_models_own_folder_is_found_there(workplace):
+    _touch(workplace / "models/m/card.json", age=0)
+    assert model_store.find_default_model() == model_store.MODELS / "m"
+
+
+def test_a_copy_of_a_shipped_model_is_no_export(workplace):
+    shipped = model_store.find_shipped_folder("lite")
+    shutil.copytree(shipped / "int8", workplace / "models" / "lite" / "int8")
+    assert model_store.find_default_model() == shipped
+
+
 def test_an_own_model_of_a_shipped_name_is_the_newest_export(workplace, quantized):
     shutil.copytree(quantized, workplace / "models" / "lite" / "int8")
     assert model_store.find_default_model() == model_store.MODELS / "lite"

@@ -58,12 +58,16 @@ def test_a_fingerprint_changes_with_the_file(tmp_path):
 
 def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "a.mp4").write_text("")
+    (tmp_path / "private").mkdir()
+    allowed = LocalFileSystem.ls
 
     def refuse(self, path, detail=True, **options):
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        if "private" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return allowed(self, path, detail, **options)
 
     monkeypatch.setattr(LocalFileSystem, "ls", refuse)
-    with pytest.raises(SourceError, match="cannot be read .Permission denied"):
+    with pytest.raises(SourceError, match="private cannot be read .Permission denied"):
         find_sources([str(tmp_path)])
 
 

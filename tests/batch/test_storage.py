@@ -50,3 +50,4 @@ def test_an_upload_that_breaks_off_leaves_what_was_there(monkeypatch):
     with pytest.raises(OutputError, match="connection lost"):
         storage.write("a.parquet", b"third")
     assert storage.read("a.parquet") == b"second"
+    assert storage.list("") == ["a.parquet"]
