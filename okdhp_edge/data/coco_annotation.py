@@ -73,7 +73,7 @@ def parse_box(annotation: Mapping[str, Any], labelled_xy: NDArray[np.float64], n
     """Of the annotation; round its joints where it has none."""
     given = parse_numbers(annotation.get("bbox"), "bbox", name)
     # CVAT gives a single point a box of no size.
-    empty = given.size == 4 and not given[2:].all() and len(labelled_xy) > 0
+    empty = given.size == 4 and not given[2:].any() and len(labelled_xy) > 0
     if empty:
         return make_box_around(labelled_xy)
     if given.size == 4:

@@ -209,7 +209,9 @@ class RayExecutor:
         self._ray, self._threads = ray, threads
         try:
             if address == LOCAL:
-                ray.init(num_cpus=workers * threads, include_dashboard=False, log_to_driver=False)
+                # `local`, or an instance that runs here already would be joined.
+                ray.init("local", num_cpus=workers * threads, include_dashboard=False,
+                         log_to_driver=False)  # fmt: skip
             else:
                 _check_reachable(address)
                 ray.init(address=address, log_to_driver=False)

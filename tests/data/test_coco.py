@@ -23,6 +23,16 @@ def test_crowds_and_persons_without_joints_are_left_out(tmp_path):
     assert len(load(f"coco:{coco_file(tmp_path, keypoints=[0] * 9)}", "all")) == 1
 
 
+@pytest.mark.parametrize("crowd", [1, 1.0, "1", "1.0", True, "true"])
+def test_a_crowd_is_known_however_it_is_written(tmp_path, crowd):
+    assert len(load(f"coco:{coco_file(tmp_path, iscrowd=crowd)}", "all")) == 1
+
+
+def test_one_joint_without_a_box_is_a_person(tmp_path):
+    poses = load(f"coco:{coco_file(tmp_path, bbox=None, keypoints=[9, 9, 2] + [0] * 6)}", "all")
+    assert all((sample.box[2:] > 0).all() for sample in poses.samples)
+
+
 def test_a_split_list_beside_the_file_decides(tmp_path):
     file = coco_file(tmp_path)
     (tmp_path / "splits").mkdir()

@@ -102,6 +102,7 @@ DIALECTS = {
     "no ids": each("id", None),
     "null area": each("area", lambda _: None),
     "crowd as text": each("iscrowd", str),
+    "crowd as a float": each("iscrowd", float),
     "a picture without persons": _picture_without_persons,
     "a second category": _other_category,
     "flat segmentation": lambda data: {

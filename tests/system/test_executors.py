@@ -111,6 +111,21 @@ def test_workers_of_a_killed_driver_end(tmp_path):
     assert not alive
 
 
+@pytest.mark.slow
+def test_a_local_cluster_is_started_beside_one_that_runs():
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("needs Ray: pip install okdhp-edge[cluster]")
+    from ray.cluster_utils import Cluster
+
+    other = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        made = make_executor("local", workers=1)
+        assert [done.result for done in made.run(add, 1, [1, 2])] == [2, 3]
+        made.close()
+    finally:
+        other.shutdown()
+
+
 def test_a_cluster_that_is_not_there_is_one_line():
     if importlib.util.find_spec("ray") is None:
         with pytest.raises(OutputError, match=r"needs Ray; pip install okdhp-edge\[cluster\]"):
