@@ -309,24 +309,29 @@ def tracking() -> str:
 
 
 def batch() -> str:
-    """The same clips by every executor."""
-    rows = read("batch.json")["executors"]
-    alone = rows["one worker"]["seconds"]
-    return table(
-        ("", "seconds", "times one worker", "peak memory, MiB"),
-        [(name, f"{row['seconds']:.1f}", f"{alone / row['seconds']:.2f}", f"{row['peak_mib']:.0f}")
-         for name, row in rows.items()],
-    )  # fmt: skip
+    """The same clips by one worker and more: how many times as fast."""
+    return _compare_executors(
+        "executors", ("", "seconds", "times one worker", "peak memory, MiB"), power=-1
+    )
 
 
 def cluster() -> str:
-    """The same clips by processes and by Ray."""
-    rows = read("batch.json")["cluster"]
-    alone = rows["processes"]["seconds"]
-    return table(
+    """The same clips by processes and by Ray: how many times as long."""
+    return _compare_executors(
+        "cluster",
         ("two workers, `full`", "seconds", "times processes", "peak memory, MiB"),
-        [(name, f"{row['seconds']:.1f}", f"{row['seconds'] / alone:.2f}", f"{row['peak_mib']:.0f}")
-         for name, row in rows.items()],
+        power=1,
+    )
+
+
+def _compare_executors(part: str, headings: tuple[str, ...], power: int) -> str:
+    """A part of batch.json, each row's seconds beside the first one's."""
+    rows = read("batch.json")[part]
+    first = next(iter(rows.values()))["seconds"]
+    return table(
+        headings,
+        [(name, f"{row['seconds']:.1f}", f"{(row['seconds'] / first) ** power:.2f}",
+          f"{row['peak_mib']:.0f}") for name, row in rows.items()],
     )  # fmt: skip
 
 

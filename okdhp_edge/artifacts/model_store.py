@@ -159,8 +159,12 @@ def resolve_model(model: str) -> Path:
 
 
 def _holds_model(folder: Path) -> bool:
-    weights = (BEST_CHECKPOINT_NAME, SHIPPED_WEIGHTS_NAME)
-    return bool(list_cards(folder)) or any((folder / name).is_file() for name in weights)
+    return bool(list_cards(folder)) or _find_weights(folder) is not None
+
+
+def _find_weights(folder: Path) -> Path | None:
+    files = (folder / name for name in (BEST_CHECKPOINT_NAME, SHIPPED_WEIGHTS_NAME))
+    return next((file for file in files if file.is_file()), None)
 
 
 def resolve_weights(model: str) -> Path:
@@ -172,9 +176,8 @@ def resolve_weights(model: str) -> Path:
     place = resolve_model(model)
     if place.is_file():
         return place
-    for name in (BEST_CHECKPOINT_NAME, SHIPPED_WEIGHTS_NAME):
-        if (place / name).is_file():
-            return place / name
+    if (weights := _find_weights(place)) is not None:
+        return weights
     raise ModelError(
         f"no float weights in {place}",
         f"use a folder with {BEST_CHECKPOINT_NAME} or {SHIPPED_WEIGHTS_NAME}",

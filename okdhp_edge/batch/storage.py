@@ -44,7 +44,11 @@ def _wrap_errors(path: str) -> Iterator[None]:
 
 def is_local(fs: Any) -> bool:
     """Whether a file system is this machine's."""
-    return "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+    return "file" in _get_protocols(fs)
+
+
+def _get_protocols(fs: Any) -> set[str]:
+    return {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
 
 
 class Storage:
@@ -114,10 +118,7 @@ class Storage:
                 self._upload(copy.name, path)
 
     def _upload(self, local: str, path: str) -> None:
-        protocols = (
-            (self._fs.protocol,) if isinstance(self._fs.protocol, str) else self._fs.protocol
-        )
-        if _ATOMIC_UPLOADS & set(protocols):
+        if _ATOMIC_UPLOADS & _get_protocols(self._fs):
             self._fs.put_file(local, path)
             return
         temporary = f"{path}.{secrets.token_hex(8)}.tmp"

@@ -97,12 +97,14 @@ def make_box_around(xy: NDArray[np.float64]) -> Box:
     return np.concatenate([extent[:2] - (size - extent[2:]) / 2, size])
 
 
-def parse_area(annotation: Mapping[str, Any], found: Box, name: str) -> float:
-    """Of the annotation; a share of the box's where it says none."""
+def parse_area(
+    annotation: Mapping[str, Any], found: Box, name: str, box_share: float = PERSON_BOX_AREA_RATIO
+) -> float:
+    """Of the annotation; a share of the box's where it says none, or 0 as some tools do."""
     given = parse_numbers(annotation.get("area"), "area", name)
     if given.size == 1 and np.isfinite(given[0]) and given[0] > 0:
         return float(given[0])
-    return float(found[2] * found[3]) * PERSON_BOX_AREA_RATIO
+    return float(found[2] * found[3]) * box_share
 
 
 def parse_absent(

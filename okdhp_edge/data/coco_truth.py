@@ -63,11 +63,9 @@ def _normalize(annotation: dict[str, Any], number: int, joints: int) -> dict[str
         if has_box or labelled.any()
         else np.zeros(4)
     )
-    area = read.parse_numbers(annotation.get("area"), "area", name)
-    has_area = area.size == 1 and area[0] > 0  # some tools write 0
     return annotation | {
         # 0 stands for "no match" in the evaluator.
         "id": number, "keypoints": points.ravel().tolist(), "num_keypoints": int(labelled.sum()),
         "bbox": box.tolist(), "iscrowd": int(read.is_crowd(annotation)),
-        "area": float(area[0]) if has_area else float(box[2] * box[3]),
+        "area": read.parse_area(annotation, box, name, box_share=1.0),
     }  # fmt: skip

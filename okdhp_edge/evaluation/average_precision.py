@@ -284,10 +284,11 @@ def _check(results: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> None:
             raise DataError(f"result {number} has no category_id", "add it: 1 for persons")
         if not all(map(_is_number, points)):
             raise DataError(f"a keypoint of result {number} is not a number", "fix the file")
+    _check_boxes(results)
 
 
 def _check_categories(results: Sequence[Mapping[str, Any]], wanted: set[int | str]) -> None:
-    """Raise DataError where the evaluator would find no result of the set's category, or fail."""
+    """Raise DataError where the evaluator would find no result of the set's category."""
     found = {result["category_id"] for result in results}
     if wanted and found and not found & wanted:
         raise DataError(
@@ -295,6 +296,9 @@ def _check_categories(results: Sequence[Mapping[str, Any]], wanted: set[int | st
             f"{min(map(repr, wanted))}",
             "use the annotation file's id",
         )
+
+
+def _check_boxes(results: Sequence[Mapping[str, Any]]) -> None:
     if results and results[0].get("bbox", []) != []:  # the evaluator looks at the first one
         for number, result in enumerate(results):
             box = result.get("bbox")

@@ -93,8 +93,7 @@ def decode(
     maps = flat.reshape(-1, height, width)
     searched = _smooth(maps, kind, smooth) if smooth else maps
     peak = searched.reshape(len(flat), -1).argmax(axis=1)
-    xy = np.stack(np.divmod(peak, width)[::-1]) + _estimate_offsets(searched, peak, kind)
-    xy = np.ascontiguousarray(xy.T, dtype=np.float32)
+    xy = _refine_peaks(searched, peak, kind)
     score = (
         np.clip(flat[np.arange(len(flat)), peak], 0.0, 1.0)
         if kind is HeatmapKind.GAUSSIAN
@@ -124,11 +123,11 @@ def _make_convolution(length: int, sigma: float) -> NDArray[np.float32]:
     return np.asarray(np.stack(rows) / bell.sum(), dtype=np.float32)
 
 
-def _estimate_offsets(
+def _refine_peaks(
     maps_NHW: Heatmaps, peak_N: NDArray[np.intp], kind: HeatmapKind
 ) -> NDArray[np.float32]:
-    """(2, N) x and y of the vertex of the parabola through a peak and its two neighbors, within
-    half a pixel; 0 on the border.
+    """(N, 2) x and y of the vertex of the parabola through each peak and its two neighbors, within
+    half a pixel of the peak; the peak itself on the border.
 
     Args:
         peak_N: flat index of each peak in its map.
@@ -144,7 +143,8 @@ def _estimate_offsets(
     curvature = 2 * center - before - after
     flat_top = curvature <= _EPSILON
     vertex = 0.5 * (after - before) / np.where(flat_top, 1.0, curvature)
-    return np.asarray(np.where(flat_top, 0.0, np.clip(vertex, -0.5, 0.5)), dtype=np.float32)
+    offset = np.where(flat_top, 0.0, np.clip(vertex, -0.5, 0.5)).astype(np.float32)
+    return np.ascontiguousarray((np.stack([column, row]) + offset).T, dtype=np.float32)
 
 
 def _score_logits(

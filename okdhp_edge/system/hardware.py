@@ -85,10 +85,10 @@ def _read_cgroup_quota(
         top = mount / "cpu" if controllers else mount
         group = top / place.lstrip("/")
         for folder in (group, *group.parents):
-            quotas += [quota] if (quota := _read_quota(folder)) is not None else []
+            quotas.append(_read_quota(folder))
             if folder == top:
                 break
-    return min(quotas, default=None)
+    return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def _read_quota(folder: Path) -> float | None:
@@ -99,7 +99,7 @@ def _read_quota(folder: Path) -> float | None:
         else:
             limit, period = ((folder / f"cpu.cfs_{what}_us").read_text(encoding="utf-8").strip()
                              for what in ("quota", "period"))  # fmt: skip
-        cores = float(limit) / float(period) if limit != "max" else -1.0
+        cores = float(limit) / float(period)  # `max` is no number, and -1 no limit
     except (OSError, ValueError, ZeroDivisionError):
         return None
     return cores if cores > 0 else None
