@@ -43,7 +43,7 @@ from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 
 RESULTS = Path(__file__).parent.parent / "results"
-CLIP_SIZE, LONG_CLIPS = (640, 360), 120
+CLIP_SIZE, LONG_CLIPS = (640, 360), 300
 WORKERS = {"one worker": ["--workers", "1"], "two workers": ["--workers", "2"],
            "four workers": ["--workers", "4"]}  # fmt: skip
 CLUSTER = {"processes": ["--workers", "2"], "Ray": ["--workers", "2", "--cluster", "local"]}
@@ -152,7 +152,7 @@ def _take_medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
             else round(statistics.median(value), 2) for key, value in values.items()}  # fmt: skip
 
 
-def compare_with_run(long: Path, out: Path, model: list[str], rounds: int = 3) -> dict[str, Any]:
+def compare_with_run(long: Path, out: Path, model: list[str], rounds: int = 5) -> dict[str, Any]:
     """Frames per second of `run` and of `batch` on one long video, in turns, as they are when
     nothing is said but the length of a segment."""
     run = ["run", "--source", str(long), "--no-window", "--json", str(out / "poses.jsonl"), *model]

@@ -44,11 +44,14 @@ class WorkerPlan(NamedTuple):
     Attributes:
         threads: of each one's inference; None: to be found by timing, up to `cores`.
         cores: that each one may use.
+        is_one_piece: whether there is one piece of work in all, which the driver can do itself:
+            a process of its own takes a second to start.
     """
 
     workers: int
     threads: int | None
     cores: int
+    is_one_piece: bool = False
 
 
 def plan_workers(
@@ -65,12 +68,13 @@ def plan_workers(
         segment_s: as for `plan_segments`.
         usable_cores: of the machine that the work is done on.
     """
+    pieces = sum(math.ceil(len(s.images) / MAX_IMAGES_PER_SEGMENT) or 1 for s in sources)
     if workers is None:
-        pieces = sum(math.ceil(len(s.images) / MAX_IMAGES_PER_SEGMENT) or 1 for s in sources)
         workers = max(1, usable_cores // (threads or 1))
         workers = workers if segment_s else min(workers, pieces)
     cores = threads or max(1, usable_cores // workers)
-    return WorkerPlan(workers, threads if workers == 1 else cores, cores)
+    is_one_piece = pieces == 1 and not segment_s
+    return WorkerPlan(workers, threads if workers == 1 else cores, cores, is_one_piece)
 
 
 def plan_segments(

@@ -100,16 +100,17 @@ def batch(
     """
     from okdhp_edge.batch.plan import plan_workers
     from okdhp_edge.batch.sources import find_sources
-    from okdhp_edge.system.executors import make_executor
+    from okdhp_edge.system.executors import SerialExecutor, make_executor
 
     found = find_sources(sources)
     _name_skipped(found.skipped)
     cores = threads or (1 if cluster else None)
     length_s = segment_seconds if stride == 1 else None  # only then videos are cut
     plan = plan_workers(found.sources, workers, cores, length_s, count_usable_cores())
+    make = partial(make_executor, cluster, plan.workers, plan.cores, preload=_WORKER)
     loading, executor = _start(
         partial(_load, model, backend, precision, plan.threads),
-        partial(make_executor, cluster, plan.workers, plan.cores, preload=_WORKER),
+        SerialExecutor if plan.is_one_piece and not cluster else make,
         is_timed=backend == _AUTO or plan.threads is None,
     )
     from okdhp_edge.batch.driver import Batch, make_key

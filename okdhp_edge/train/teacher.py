@@ -23,7 +23,13 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.checkpoint import CheckpointInfo
 from okdhp_edge.recipe.distillation import TeacherTable
-from okdhp_edge.train.teacher_maps import move_to_grid, normalize_peaks, resize_image
+from okdhp_edge.train.teacher_maps import (
+    Frame,
+    draw_in_frame,
+    make_frame,
+    move_to_grid,
+    normalize_peaks,
+)
 from okdhp_edge.train.validate import INT8_NAME
 
 _FATAL_SEVERITY = 4
@@ -49,7 +55,11 @@ class _TeacherOutput(NamedTuple):
 
 
 class Teacher:
-    """A frozen network. Nothing of it is learned, saved or given a gradient."""
+    """A frozen network. Nothing of it is learned, saved or given a gradient.
+
+    Args:
+        frame: the network's input, and where in it the student's crops are shown.
+    """
 
     def __init__(
         self,
@@ -58,7 +68,7 @@ class Teacher:
         name: str,
         joints: Sequence[str],
         kind: HeatmapKind,
-        size: tuple[int, int],
+        frame: Frame,
         student: Skeleton,
         reads_mask: bool = False,
         table: TeacherTable | None = None,
@@ -69,7 +79,7 @@ class Teacher:
         self._kind = kind
         self._power = table.power if table else 1.0
         self.window = table.window if table else None
-        self.size = size
+        self._frame = frame
         self.reads_mask = reads_mask
         self._all_joints = tuple(joints)
         index = {joint: i for i, joint in enumerate(joints)}
@@ -81,6 +91,11 @@ class Teacher:
         self._pick = torch.tensor([index.get(joint, 0) for joint in student.joints])
         self._joint_mask = torch.tensor([float(joint in index) for joint in student.joints])
 
+    @property
+    def crop_size(self) -> tuple[int, int]:
+        """(width, height) of the crops that need no resizing for this teacher."""
+        return self._frame.crop_size
+
     @torch.no_grad()
     def __call__(self, image_NHWC: Tensor, grid: tuple[int, int]) -> TeacherTargets:
         """Teach crops.
@@ -91,12 +106,12 @@ class Teacher:
         """
         if not self.reads_mask:
             image_NHWC = image_NHWC[..., :3]
-        answer = self._answer(resize_image(image_NHWC, self.size))
+        answer = self._answer(draw_in_frame(image_NHWC, self._frame))
         maps = answer.heatmaps.float()[:, self._pick.to(image_NHWC.device)]
         if self._foreign is not None:
             offset = np.broadcast_to(self._foreign.offset, (len(self._all_joints), 2))
             maps = move_to_grid(
-                maps, grid, self._foreign.grid, self.size, offset[self._pick.numpy()]
+                maps, grid, self._foreign.grid, self._frame, offset[self._pick.numpy()]
             )
         elif maps.shape[2:] != grid:
             maps = F.interpolate(maps, grid, mode="bilinear", align_corners=False)
@@ -130,8 +145,8 @@ def open_teacher(table: TeacherTable, student: Skeleton, spec: InputSpec) -> Tea
         return _TeacherOutput(maps, outputs.backbone_features)
 
     return Teacher(
-        predict_maps, name=str(path), joints=facts.skeleton.joints, size=theirs.size,
-        student=student, kind=facts.recipe.heatmap.kind,
+        predict_maps, name=str(path), joints=facts.skeleton.joints,
+        frame=Frame(theirs.size, theirs.size), student=student, kind=facts.recipe.heatmap.kind,
         reads_mask=facts.recipe.network.mask, table=table,
     )  # fmt: skip
 
@@ -174,7 +189,7 @@ def _check_crop(path: Path, teacher: InputSpec, student: InputSpec) -> None:
 class _OnnxInfo(NamedTuple):
     joints: Sequence[str]
     kind: HeatmapKind
-    size: tuple[int, int]
+    frame: Frame
     foreign: ExternalPoseSpec | None
     """How a network that is not ours is fed."""
 
@@ -188,6 +203,7 @@ def _open_onnx_teacher(
 
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_SEVERITY
+    options.intra_op_num_threads = torch.get_num_threads()  # they take turns with PyTorch's
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # pybind raises its own kinds
@@ -210,7 +226,7 @@ def _open_onnx_teacher(
         return _TeacherOutput((on_cpu(fed) if maps is None else maps).to(image.device), None)
 
     return Teacher(
-        predict_maps, name=str(path), joints=facts.joints, kind=facts.kind, size=facts.size,
+        predict_maps, name=str(path), joints=facts.joints, kind=facts.kind, frame=facts.frame,
         student=student, table=table, foreign=facts.foreign,
     )  # fmt: skip
 
@@ -261,7 +277,7 @@ def _read_onnx_facts(
         _check_crop(path, theirs, spec)
         joints = json.loads(metadata["okdhp_edge.skeleton"])["joints"]
         decoder = DecoderSpec.model_validate_json(metadata["okdhp_edge.decoder"])
-        return _OnnxInfo(joints, decoder.kind, theirs.size, foreign=None)
+        return _OnnxInfo(joints, decoder.kind, Frame(theirs.size, theirs.size), foreign=None)
     shape = session.get_inputs()[0].shape  # type: ignore[attr-defined]
     described = read_pose_spec(path)
     height, width = shape[1:3] if described.layout == "NHWC" else shape[2:4]
@@ -277,13 +293,8 @@ def _read_onnx_facts(
         raise RecipeError(
             f"teacher {path} returns keypoints, not heatmaps", "use a teacher that returns heatmaps"
         )
-    if size[0] * spec.height != size[1] * spec.width:
-        raise RecipeError(
-            f"teacher {path} takes crops of {size[0]}x{size[1]}, the student "
-            f"{spec.width}x{spec.height}",
-            "use an input.size of the same aspect ratio",
-        )
-    return _OnnxInfo(described.skeleton.joints, described.kind, size, foreign=described)
+    frame = make_frame(size, spec.size)
+    return _OnnxInfo(described.skeleton.joints, described.kind, frame, foreign=described)
 
 
 def _normalize_image(image_NHWC: Tensor, table: ExternalPoseSpec) -> Tensor:

@@ -3,6 +3,8 @@
 N crops, K joints.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,12 +14,44 @@ from torch.nn import functional as F
 from okdhp_edge.pose.crop import HeatmapGrid, apply, compose, invert
 from okdhp_edge.pose.heatmap import HeatmapKind
 
+_GREY = 128
+
+
+class Frame(NamedTuple):
+    """Where a crop lies in a teacher's input of another aspect ratio; whole pixels.
+
+    Attributes:
+        input_size: (width, height) of the teacher's input.
+        crop_size: (width, height) of the crop in it.
+    """
+
+    input_size: tuple[int, int]
+    crop_size: tuple[int, int]
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """(left, top) of the crop, which lies in the middle."""
+        (width, height), (inner_width, inner_height) = self
+        return (width - inner_width) // 2, (height - inner_height) // 2
+
+
+def make_frame(input_size: tuple[int, int], crop_size: tuple[int, int]) -> Frame:
+    """The frame in which a crop of this aspect ratio, to a pixel, is as large as can be.
+
+    Args:
+        input_size: (width, height) of the teacher's input.
+        crop_size: (width, height) of the student's crops.
+    """
+    (width, height), (crop_width, crop_height) = input_size, crop_size
+    scale = min(width / crop_width, height / crop_height)
+    return Frame(input_size, (round(crop_width * scale), round(crop_height * scale)))
+
 
 def move_to_grid(
     maps_NKHW: Tensor,
     size: tuple[int, int],
     grid: HeatmapGrid,
-    input_size: tuple[int, int],
+    frame: Frame,
     offset_K2: NDArray[np.floating],
 ) -> Tensor:
     """Heatmaps whose cells lie anywhere in the input, read where the student's cells lie.
@@ -25,12 +59,13 @@ def move_to_grid(
     Args:
         size: (height, width) of the student's heatmaps.
         grid: where the given cells lie.
-        input_size: (width, height) of the teacher's input.
+        frame: where the crop lies in the teacher's input.
         offset_K2: x and y, in the given cells, that decoded positions have added.
     """
     height, width = maps_NKHW.shape[2:]
-    cells_from_input = invert(grid.input_from_heatmap(input_size, (width, height)))
-    input_from_cells = HeatmapGrid.CENTERS.input_from_heatmap(input_size, size[::-1])
+    cells_from_input = invert(grid.input_from_heatmap(frame.input_size, (width, height)))
+    input_from_cells = HeatmapGrid.CENTERS.input_from_heatmap(frame.crop_size, size[::-1])
+    input_from_cells[:, 2] += frame.origin
     rows, columns = np.mgrid[: size[0], : size[1]]
     wanted = np.column_stack([columns.ravel(), rows.ravel()]).astype(np.float64)
     places = apply(compose(cells_from_input, input_from_cells), wanted).reshape(*size, 2)
@@ -60,3 +95,16 @@ def resize_image(image_NHWC: Tensor, size: tuple[int, int]) -> Tensor:
         image_NHWC.permute(0, 3, 1, 2).float(), size[::-1], mode="bilinear", antialias=True
     )
     return image.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def draw_in_frame(image_NHWC: Tensor, frame: Frame) -> Tensor:
+    """The crops in the teacher's input, grey beside them where its aspect ratio is another."""
+    image_NHWC = resize_image(image_NHWC, frame.crop_size)
+    if frame.input_size == frame.crop_size:
+        return image_NHWC
+    (left, top), (crop_width, crop_height) = frame.origin, frame.crop_size
+    width, height = frame.input_size
+    shape = (len(image_NHWC), height, width, image_NHWC.shape[3])
+    drawn = torch.full(shape, _GREY, dtype=torch.uint8, device=image_NHWC.device)
+    drawn[:, top : top + crop_height, left : left + crop_width] = image_NHWC
+    return drawn

@@ -24,7 +24,21 @@ from okdhp_edge.batch.sources import BatchSource
 )
 def test_cores_are_shared_among_no_more_workers_than_there_is_work(asked, cores, expected):
     sources = [BatchSource("a.mp4", "a"), BatchSource("f", "f", ("i.jpg",) * 501)]
-    assert plan_workers(sources, *asked, cores) == expected
+    assert plan_workers(sources, *asked, cores)[:3] == expected
+
+
+@pytest.mark.parametrize(
+    ("sources", "segment_s", "is_one"),
+    [
+        ([BatchSource("a.mp4", "a")], None, True),
+        ([BatchSource("f", "f", ("i.jpg",) * 500)], None, True),
+        ([BatchSource("f", "f", ("i.jpg",) * 501)], None, False),
+        ([BatchSource("a.mp4", "a"), BatchSource("b.mp4", "b")], None, False),
+        ([BatchSource("a.mp4", "a")], 20.0, False),
+    ],
+)
+def test_one_piece_of_work_is_known_as_such(sources, segment_s, is_one):
+    assert plan_workers(sources, None, None, segment_s, 2).is_one_piece is is_one
 
 
 def test_segments_cover_a_video_once():

@@ -13,7 +13,13 @@ from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
 from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.recipe.distillation import TeacherTable
 from okdhp_edge.train.teacher import load_checkpoint, open_teacher
-from okdhp_edge.train.teacher_maps import move_to_grid, normalize_peaks
+from okdhp_edge.train.teacher_maps import (
+    Frame,
+    draw_in_frame,
+    make_frame,
+    move_to_grid,
+    normalize_peaks,
+)
 from tests.helpers.tiny_models import tiny_recipe
 
 SPEC = tiny_recipe().input_spec()
@@ -57,8 +63,8 @@ class _Foreign(nn.Module):
         return image.mean((2, 3), keepdim=True).expand(-1, 3, 8, 8) + image.new_zeros(3, 8, 8)
 
 
-def _foreign(path):
-    torch.onnx.export(_Foreign(), (torch.zeros(1, 3, 32, 32),), path, dynamo=False)
+def _foreign(path, height=32, width=32):
+    torch.onnx.export(_Foreign(), (torch.zeros(1, 3, height, width),), path, dynamo=False)
     return path
 
 
@@ -137,7 +143,7 @@ def test_a_foreign_teachers_joints_stay_in_place_whatever_its_grid(grid):
     offset = np.array([[0.3, -0.2], [0.0, 0.4]])  # that decoding adds
     there = apply(invert(grid.input_from_heatmap(size, cells)), place) - offset
     maps = torch.from_numpy(gaussians(there, cells, 1.5))[None]
-    moved = move_to_grid(maps, ours[::-1], grid, size, offset)
+    moved = move_to_grid(maps, ours[::-1], grid, Frame(size, size), offset)
     mass = (moved[0] / moved[0].sum(dim=(1, 2), keepdim=True)).numpy()
     found = np.stack(
         [mass.sum(axis=1) @ np.arange(ours[0]), mass.sum(axis=2) @ np.arange(ours[1])], 1
@@ -146,12 +152,47 @@ def test_a_foreign_teachers_joints_stay_in_place_whatever_its_grid(grid):
     np.testing.assert_allclose(back, place, atol=0.15)
 
 
-def test_a_foreign_teacher_of_another_shape_or_without_heatmaps_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("crop_size", "inside", "origin"),
+    [((112, 160), (179, 256), (6, 0)), ((64, 64), (192, 192), (0, 32)),
+     ((96, 128), (192, 256), (0, 0)), ((384, 512), (192, 256), (0, 0))],
+)  # fmt: skip
+def test_a_crop_is_as_large_as_can_be_in_the_middle_of_a_teachers_input(crop_size, inside, origin):
+    frame = make_frame((192, 256), crop_size)
+    assert frame.crop_size == inside and frame.origin == origin
+    crop = torch.full((1, *crop_size[::-1], 3), 200, dtype=torch.uint8)
+    drawn = draw_in_frame(crop, frame)[0, ..., 0]
+    assert drawn.shape == (256, 192)
+    left, top = origin
+    shown = drawn[top : top + inside[1], left : left + inside[0]]
+    assert (shown == 200).all() and (drawn == 200).sum() == shown.numel()
+
+
+def test_joints_stay_in_place_where_a_teachers_input_has_another_shape():
+    frame = make_frame((64, 96), (32, 32))
+    assert frame == Frame((64, 96), (64, 64))
+    place = np.array([[26.0, 40.0]])
+    cells_from_input = invert(HeatmapGrid.CENTERS.input_from_heatmap((64, 96), (16, 24)))
+    there = apply(cells_from_input, place + frame.origin)
+    maps = torch.from_numpy(gaussians(there, (16, 24), 1.5))[None]
+    moved = move_to_grid(maps, (16, 16), HeatmapGrid.CENTERS, frame, np.zeros((1, 2)))[0, 0]
+    mass = (moved / moved.sum()).numpy()
+    found = np.array([mass.sum(axis=0) @ np.arange(16), mass.sum(axis=1) @ np.arange(16)])
+    back = apply(HeatmapGrid.CENTERS.input_from_heatmap((64, 64), (16, 16)), found)
+    np.testing.assert_allclose(back, place[0], atol=0.1)
+
+
+def test_a_foreign_teacher_of_another_shape_sees_the_whole_crop(tmp_path):
     student = Skeleton("s", ("nose", "neck", "head_top"), ())
-    joints = 'joints = ["head_top", "nose", "tail"]\n'
-    (tmp_path / "t.toml").write_text(joints + "size = [24, 32]\n")
-    with pytest.raises(RecipeError, match=r"crops of 24x32, the student 64x64"):
-        _open(_foreign(tmp_path / "t.onnx"), student)
-    (tmp_path / "t.toml").write_text(joints + 'reads = "keypoints"\n')
+    (tmp_path / "t.toml").write_text(
+        'joints = ["head_top", "nose", "tail"]\nstd = [255, 255, 255]\n'
+    )
+    teacher = _open(_foreign(tmp_path / "t.onnx", width=24), student)
+    assert teacher.crop_size == (24, 24)
+    assert teacher(CROPS, (16, 16)).heatmaps.shape == (3, 3, 16, 16)
+
+
+def test_a_foreign_teacher_without_heatmaps_is_refused(tmp_path):
+    (tmp_path / "t.toml").write_text('joints = ["head_top", "nose", "tail"]\nreads = "keypoints"\n')
     with pytest.raises(RecipeError, match="returns keypoints, not heatmaps"):
-        _open(tmp_path / "t.onnx", student)
+        _open(_foreign(tmp_path / "t.onnx"), Skeleton("s", ("nose", "neck", "head_top"), ()))

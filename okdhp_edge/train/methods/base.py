@@ -60,7 +60,7 @@ class Method(nn.Module):
     def use_teachers(self, *teachers: Teacher) -> None:
         """Have the crops made that these teachers need."""
         self.reads_mask = any(teacher.reads_mask for teacher in teachers)
-        widest = max(teacher.size for teacher in teachers)
+        widest = max(teacher.crop_size for teacher in teachers)
         self.large = widest if widest > self.recipe.input.size else None
 
     def prepare(self, net: PoseNet) -> None:
