@@ -104,6 +104,7 @@ def make_qat_recipe(
             "corrections": None,
             "metric": card.metrics[0].metric if card.metrics else recipe.metric,
             "network": drop_encoder_weights(recipe.network),
+            "distillation": recipe.distillation.without_trained_teachers(),
             "quantization": QuantizationTable.model_validate(table),
             "optimizer": recipe.optimizer.model_copy(update=optimizer),
         }

@@ -77,6 +77,15 @@ def test_the_short_run_starts_from_the_checkpoint_at_a_tenth_of_the_rate(trained
     assert (made.train_split, made.metric) == ("train", card.metrics[0].metric)
 
 
+@pytest.mark.parametrize("method", ["fpd", "okdhp"])
+def test_the_short_run_needs_no_trained_teacher(trained, exported, method):
+    table = {"method": method, "teacher": {"path": "gone.onnx"}}
+    recipe = tiny_recipe(distillation=table)
+    made = make_qat_recipe(recipe, trained, read_card(exported), "tensorrt", 3).distillation
+    assert made.method == ("supervised" if method == "fpd" else "okdhp")
+    assert getattr(made, "teacher", None) is None
+
+
 def test_data_of_other_joints_cannot_train_for_the_gate(copied, trained, tmp_path):
     other = f"coco:{coco_file(tmp_path)}@all"
     with pytest.raises(ModelError, match="--qat needs data with the model's"):

@@ -248,9 +248,9 @@ START_ROWS = {
     "load_s": '`okdhp_edge.load("lite")` with its imports, s',
     "call_ms": "a call of the loaded model on an image with one person, ms",
     "pose_network_ms": "the pose network alone, ms",
-    "call_over_networks_ms": "a call less its two networks, detector and pose model, ms",
-    "batch_of_eight_in_singles": "eight crops in one batch, in single inferences",
-    "limit_of_eight_in_singles": "the same, if cores shared the work without loss",
+    "call_over_networks_ms": "overhead of a call outside its two networks, ms",
+    "batch_of_eight_in_singles": "a batch of eight crops, as a multiple of one inference",
+    "limit_of_eight_in_singles": "its lower bound: eight inferences split over the cores",
     "run_video_mb": "`run` on a video, peak resident memory, MB",
     "help_s": "`--help`, s",
 }
@@ -270,7 +270,7 @@ def start() -> str:
 def instructions() -> str:
     """Of `instructions.py`."""
     return table(
-        ("model", "runtime", "a start", "detector", "pose network", "a call", "around them"),
+        ("model", "runtime", "a start", "detector", "pose network", "a call", "overhead"),
         [(row["model"], row["runtime"],
           *(f"{row[key]:,.1f}" for key in ("start", "detector", "pose", "call")),
           f"{row['around']:.1f} ({100 * row['around'] / row['call']:.0f} %)")
@@ -282,7 +282,7 @@ def end_to_end() -> str:
     """Whole images in, everybody's joints out."""
     rows = sorted(read("end_to_end.json")["rows"], key=lambda row: -row["ap"]["AP"])
     return table(
-        ("finds everybody itself", "COCO AP", "AP50", "AP75", "ms, one person", "three", "ten"),
+        ("whole-image pipeline", "COCO AP", "AP50", "AP75", "ms, one person", "three", "ten"),
         [(row["name"], *(f"{row['ap'][key]:.1f}" for key in ("AP", "AP50", "AP75")),
           *(f"{row['ms'][key]:.1f}" for key in ("one", "three", "ten"))) for row in rows],
     )  # fmt: skip
@@ -292,7 +292,7 @@ def detectors() -> str:
     """The detectors of `end_to_end.py`, alone."""
     rows = read("end_to_end.json")["detectors"]
     return table(
-        ("detector", "ms", "persons from 60 px found", "false boxes an image"),
+        ("detector", "ms", "recall, persons of 60 px or more", "false positives per image"),
         [(name, f"{row['ms']:.1f}", f"{row['found']:.2f}", f"{row['false_per_image']:.2f}")
          for name, row in rows.items()],
     )  # fmt: skip
@@ -301,7 +301,7 @@ def detectors() -> str:
 def tracking() -> str:
     """Ids of people who cross, beside kept trackers."""
     return table(
-        ("tracker", "IDF1", "MOTA", "id switches", "persons missed", "false persons", "ms a frame"),
+        ("tracker", "IDF1", "MOTA", "ID switches", "FN", "FP", "ms per frame"),
         [(row["tracker"], f"{row['IDF1']:.1f}", f"{row['MOTA']:.1f}", str(row["id_switches"]),
           str(row["misses"]), str(row["false_positives"]), f"{row['ms_per_frame']:.1f}")
          for row in read("tracking.json")["rows"]],
@@ -310,9 +310,7 @@ def tracking() -> str:
 
 def batch() -> str:
     """The same clips by one worker and more: how many times as fast."""
-    return _compare_executors(
-        "executors", ("", "seconds", "times one worker", "peak memory, MiB"), power=-1
-    )
+    return _compare_executors("executors", ("", "seconds", "speedup", "peak memory, MiB"), power=-1)
 
 
 def cluster() -> str:

@@ -49,7 +49,7 @@ BackendName = Annotated[str, typer.Option(help=f"auto, {', '.join(REGISTRY)}.")]
 Precision = Annotated[str, typer.Option(help="auto, int8, fp32 or bf16.")]
 PeopleCount = Annotated[
     Literal["auto", "one", "many"],
-    typer.Option(help="one: the nearest person; many: everybody; auto: many, if --detector fits."),
+    typer.Option(help="one: the nearest person; many: all people; auto: many if a detector fits."),
 ]
 Detector = Annotated[
     str | None, typer.Option(help="person (shipped), another detector, an ONNX file, or none.")

@@ -26,7 +26,7 @@ _AP = "ap"
 Metric = Annotated[
     str | None,
     typer.Option(
-        help="pck@0.2, pckh@0.5, oks, ap (COCO's); of detectors box_ap. Default: the data set's."
+        help="pck@0.2, pckh@0.5, oks, ap (COCO); for detectors box_ap. Default: by data set."
     ),
 ]
 FlipTest = Annotated[

@@ -37,7 +37,7 @@ MaxFps = Annotated[float | None, _input(min=0.1, help="Maximum frames processed 
 MaxFrames = Annotated[int | None, _input(min=1, help="Stop after N frames.")]
 PeopleCount = Annotated[
     Literal["auto", "one", "many"],
-    _people(help="one: the nearest person; many: everybody; auto: many, if --detector fits."),
+    _people(help="one: the nearest person; many: all people; auto: many if a detector fits."),
 ]
 Detector = Annotated[
     str | None,

@@ -49,7 +49,7 @@ def train(
     precision: Annotated[str, typer.Option(help="32-true or bf16-mixed.")] = "32-true",
     workers: Annotated[int, typer.Option(min=0, help="Data loading processes.")] = 1,
 ) -> None:
-    """Train all branches by online distillation and save a checkpoint of the best one."""
+    """Train a recipe's network, all branches at once, and save a checkpoint of the best one."""
     from okdhp_edge.artifacts import model_store
     from okdhp_edge.train.loop import train as run_training
     from okdhp_edge.train.setup import TrainingOptions

@@ -47,6 +47,10 @@ class MethodTable(StrictTable):
         """A split that is taught without labels."""
         return None
 
+    def without_trained_teachers(self) -> "MethodTable":
+        """For training that goes on where the files of trained teachers may be gone."""
+        return self
+
 
 class TeacherTable(StrictTable):
     """A trained network that teaches: one of our checkpoints, or any ONNX file of heatmaps, which a
@@ -120,6 +124,10 @@ class OkdhpTable(KlTable):
     teacher_share: Share = 0.5
     """Of the trained network's distribution in the teacher's."""
 
+    def without_trained_teachers(self) -> MethodTable:
+        """See `MethodTable.without_trained_teachers`."""
+        return self.model_copy(update={"teacher": None})
+
     def check(self, branches: int, views: int, size: tuple[int, int]) -> None:
         """See `MethodTable.check`."""
         if self.own_view and views != branches:
@@ -148,7 +156,15 @@ class OkddipTable(KlTable):
         return (0,)
 
 
-class FpdTable(MethodTable):
+class OfflineTable(MethodTable):
+    """What methods share whose teachers are trained already."""
+
+    def without_trained_teachers(self) -> MethodTable:
+        """See `MethodTable.without_trained_teachers`."""
+        return SupervisedTable(method="supervised")
+
+
+class FpdTable(OfflineTable):
     """FPD (Zhang et al., CVPR 2019): alpha * distance to the teacher + (1 - alpha) * hard."""
 
     method: Literal["fpd"]
@@ -166,7 +182,7 @@ class FpdTable(MethodTable):
         return self.unlabelled
 
 
-class OdkdTable(MethodTable):
+class OdkdTable(OfflineTable):
     """ODKD (Zhao et al., 2021), after its abstract, all that is public of it: a weaker primary
     teacher first, then a senior one that may also see the person's mask; binarised heatmaps."""
 
@@ -181,7 +197,7 @@ class OdkdTable(MethodTable):
     it as it is."""
 
 
-class SelfkdTable(MethodTable):
+class SelfkdTable(OfflineTable):
     """The second stage of DWPose (Yang et al., 2023): a trained model teaches a fresh head on its
     own frozen trunk; no hard loss."""
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from okdhp_edge.data.detection import DetectionSample
+from okdhp_edge.data.coco_truth import read_coco_truth
+from okdhp_edge.data.detection import BOX_METRIC, DetectionSample
 from okdhp_edge.data.sample import PoseDataset
 from okdhp_edge.errors import DataError, RecipeError
 from okdhp_edge.evaluation.average_precision import resolve_annotation_file
@@ -45,10 +46,12 @@ def check_metric_of(metric: str, val_set: PoseDataset) -> None:
     """Raise RecipeError, before an epoch is trained, where the set's own labels have no score."""
     check_metric(metric)
     if isinstance(val_set.samples[0], DetectionSample):
+        if metric != BOX_METRIC:
+            raise RecipeError(f"{metric} is no metric of detectors", f"use `metric = {BOX_METRIC}`")
         return
     try:
         if metric == "ap":
-            resolve_annotation_file(val_set)
+            read_coco_truth(resolve_annotation_file(val_set))
         else:
             score(val_set, np.stack([s.xy for s in val_set.samples]), metric)
     except DataError as error:

@@ -66,7 +66,7 @@ def train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
 def _train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     run = prepare(recipe, data, options)
     last = options.out / LAST
-    if options.resume and last.is_file():
+    if options.resume and _is_everywhere(run, last):
         resume(run, last)
     elif run.fabric.is_global_zero:
         with wrap_write_errors(options.out):
@@ -103,11 +103,28 @@ def _train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
     return options.out / BEST_CHECKPOINT_NAME
 
 
-def _remove_earlier_weights(out: Path) -> None:
+def _is_everywhere(run: Run, last: Path) -> bool:
+    """Whether each process finds the checkpoint.
+
+    Raises:
+        OkdhpError: some do, on disks of their own; they would go on from other weights.
+    """
+    here = run.fabric.to_device(torch.tensor(float(last.is_file())))
+    found = round(float(cast(torch.Tensor, run.fabric.all_reduce(here, reduce_op="sum"))))
+    if 0 < found < run.fabric.world_size:
+        raise OkdhpError(
+            f"{found} of {run.fabric.world_size} processes find {last}",
+            "copy it to every node, or train into a folder that they share",
+        )
+    return found > 0
+
+
+def _remove_earlier_weights(out: Path, *, begins: bool) -> None:
     """Those of an earlier run are no result of this one; until its first checkpoint they stay, so
     that the earlier one can be resumed."""
+    names = ((LAST,) if begins else ()) + (BEST_CHECKPOINT_NAME, SHIPPED_WEIGHTS_NAME)
     with wrap_write_errors(out):
-        for name in (BEST_CHECKPOINT_NAME, SHIPPED_WEIGHTS_NAME):
+        for name in names:
             (out / name).unlink(missing_ok=True)
 
 
@@ -207,7 +224,7 @@ def _validate_and_checkpoint(
     )  # fmt: skip
     branch, score = _choose_branch(recipe, found.scores)
     if run.best_score == -math.inf:
-        _remove_earlier_weights(options.out)
+        _remove_earlier_weights(options.out, begins=epoch <= 0)
     improved = score > run.best_score
     run.best_score = max(score, run.best_score)
     facts = CheckpointInfo(

@@ -24,7 +24,8 @@ class QuantizationAware(nn.Module):
     def forward(self, method: Method, losses: Losses, batch: Batch) -> dict[str, Tensor]:
         """Hard loss and KL of the INT8 heatmaps, by name."""
         heatmaps = self.branch(batch.image[..., :3])
-        sigma, total = method.recipe.heatmap.sigma, method.compute_total(batch.weight)
+        heatmap, total = method.recipe.heatmap, method.compute_total(batch.weight)
+        sigma = heatmap.branch_sigmas[self.table.branch] if heatmap.branch_sigmas else heatmap.sigma
         hard = method.hard(heatmaps, batch, batch.weight, sigma)
         kd = pixelwise_kl(
             heatmaps, losses.ensemble.detach(), batch.weight, total, self.table.temperature

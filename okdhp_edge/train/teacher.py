@@ -26,6 +26,7 @@ from okdhp_edge.recipe.distillation import TeacherTable
 from okdhp_edge.train.teacher_maps import (
     Frame,
     draw_in_frame,
+    find_confidences,
     make_frame,
     move_to_grid,
     normalize_peaks,
@@ -33,6 +34,9 @@ from okdhp_edge.train.teacher_maps import (
 from okdhp_edge.train.validate import INT8_NAME
 
 _FATAL_SEVERITY = 4
+_HEATMAP_DIMENSIONS = 4
+MIN_TEACHER_PEAK = 0.1
+"""Below it a teacher's heatmap shows no joint: normalized to peak 1 it would teach its noise."""
 
 
 class TeacherTargets(NamedTuple):
@@ -40,7 +44,7 @@ class TeacherTargets(NamedTuple):
 
     Attributes:
         heatmaps: (N, K, h, w), at least 0 and with peak 1, on the student's grid.
-        joint_mask: (K,) 1 for the joints that the teacher has.
+        joint_mask: (N, K) 1 for the joints that the teacher has and finds in the crop.
         features: (N, C, h, w) of its trunk; None where it does not show them.
     """
 
@@ -115,10 +119,11 @@ class Teacher:
             )
         elif maps.shape[2:] != grid:
             maps = F.interpolate(maps, grid, mode="bilinear", align_corners=False)
-        joint_mask = self._joint_mask.to(image_NHWC.device)
+        found = find_confidences(maps, self._kind) >= MIN_TEACHER_PEAK
         return TeacherTargets(
-            normalize_peaks(maps, self._kind) ** self._power, joint_mask, answer.features
-        )
+            normalize_peaks(maps, self._kind) ** self._power,
+            self._joint_mask.to(maps.device) * found, answer.features,
+        )  # fmt: skip
 
 
 def open_teacher(table: TeacherTable, student: Skeleton, spec: InputSpec) -> Teacher:
@@ -218,6 +223,7 @@ def _open_onnx_teacher(
         raise RecipeError(
             f"teacher {path} has no output {output}", f"use one of {', '.join(names)}"
         )
+    _check_output(session, output, path, facts)
     on_cpu, on_device = _make_onnxruntime_runner(session, output), _make_torch_runner(path, output)
 
     def predict_maps(image: Tensor) -> _TeacherOutput:
@@ -229,6 +235,23 @@ def _open_onnx_teacher(
         predict_maps, name=str(path), joints=facts.joints, kind=facts.kind, frame=facts.frame,
         student=student, table=table, foreign=facts.foreign,
     )  # fmt: skip
+
+
+def _check_output(session: Any, output: str, path: Path, facts: _OnnxInfo) -> None:
+    """Raise RecipeError where the output is no heatmaps of the joints that are described."""
+    shape = next(port.shape for port in session.get_outputs() if port.name == output)
+    count = len(facts.joints)
+    channels = shape[1] if len(shape) == _HEATMAP_DIMENSIONS else None
+    if channels != count and not isinstance(channels, str):
+        raise RecipeError(
+            f"teacher {path} returns {shape}, expected heatmaps of {count} joints",
+            f"fix `joints` or `output` in {path.with_suffix('.toml').name}",
+        )
+    if facts.foreign and np.shape(facts.foreign.offset) not in ((2,), (count, 2)):
+        raise RecipeError(
+            f"`offset` in {path.with_suffix('.toml')} has {len(facts.foreign.offset)} rows",
+            f"give one pair, or {count}",
+        )
 
 
 def _make_onnxruntime_runner(session: Any, output: str) -> Callable[[Tensor], Tensor]:

@@ -3,6 +3,7 @@
 N crops, K joints.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -84,6 +85,17 @@ def normalize_peaks(maps_NKHW: Tensor, kind: HeatmapKind) -> Tensor:
         return (maps_NKHW - maps_NKHW.amax(dim=(2, 3), keepdim=True)).exp()
     maps_NKHW = maps_NKHW.clamp_min(0.0)
     return maps_NKHW / maps_NKHW.amax(dim=(2, 3), keepdim=True).clamp_min(1e-3)
+
+
+def find_confidences(maps_NKHW: Tensor, kind: HeatmapKind) -> Tensor:
+    """(N, K) how sure a teacher is that the joint is in the crop, 0..1; of logits alone it is not
+    known and 1."""
+    if kind is HeatmapKind.GAUSSIAN:
+        return maps_NKHW.amax(dim=(2, 3))
+    if kind is HeatmapKind.PRESENCE:
+        level = maps_NKHW.flatten(2).logsumexp(dim=2) - math.log(maps_NKHW[0, 0].numel())
+        return level.sigmoid()
+    return maps_NKHW.new_ones(maps_NKHW.shape[:2])
 
 
 def resize_image(image_NHWC: Tensor, size: tuple[int, int]) -> Tensor:

@@ -138,3 +138,12 @@ def test_quantization_aware_training_takes_a_detector(trained_detector, tmp_path
 def test_what_does_not_fit_a_detector_is_refused(change):
     with pytest.raises(ValueError, match="a detector"):
         detector_recipe(**change)
+
+
+def test_a_metric_of_poses_is_refused_before_an_epoch(tmp_path):
+    def fail(stage: str, *_: object) -> None:
+        assert not stage.startswith("epoch")
+
+    options = TrainingOptions(out=tmp_path / "m", device="cpu", workers=0, report=fail)
+    with pytest.raises(RecipeError, match="oks is no metric of detectors"):
+        train(detector_recipe(metric="oks"), DETECTOR_DATA, options)

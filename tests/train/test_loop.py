@@ -262,6 +262,30 @@ def test_two_nodes_go_on_where_one_was_killed(tmp_path):
     assert _count_epochs(tmp_path / "cut") == 6
 
 
+@pytest.mark.slow
+def test_nodes_of_which_one_lacks_the_checkpoint_do_not_resume(tmp_path):
+    script = tmp_path / "go.py"
+    script.write_text(
+        "import os, sys\nfrom pathlib import Path\n"
+        "from okdhp_edge.errors import OkdhpError\n"
+        "from okdhp_edge.train.loop import train\n"
+        "from okdhp_edge.train.setup import TrainingOptions\n"
+        "from tests.helpers.tiny_models import tiny_recipe\n"
+        "out = Path(sys.argv[1]) / os.environ['RANK']\n"
+        "options = TrainingOptions(out=out, device='cpu', workers=0,\n"
+        "                          resume='--resume' in sys.argv)\n"
+        "try:\n"
+        "    train(tiny_recipe(optimizer={'epochs': 1, 'batch_size': 8}), 'synthetic:16', options)\n"
+        "except OkdhpError as error:\n"
+        "    (Path(sys.argv[1]) / f\"said-{os.environ['RANK']}\").write_text(error.cause)\n"
+    )
+    _wait_for_nodes(_start_nodes(script, tmp_path))
+    assert (tmp_path / "0" / "last.safetensors").is_file() and not (tmp_path / "1").exists()
+    _wait_for_nodes(_start_nodes(script, tmp_path, "--resume"))
+    for rank in "01":
+        assert "1 of 2 processes find" in (tmp_path / f"said-{rank}").read_text()
+
+
 def _start_nodes(script: Path, out: Path, *options: str) -> list[subprocess.Popen[bytes]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -391,10 +415,10 @@ def test_a_metric_without_labels_is_refused_before_the_first_epoch(tmp_path):
 def test_weights_of_an_earlier_run_are_not_the_result_of_this_one(tmp_path):
     folder = tmp_path / "m"
     folder.mkdir()
-    for name in ("best.safetensors", "weights.safetensors"):
+    for name in ("last.safetensors", "best.safetensors", "weights.safetensors"):
         (folder / name).write_text("of another run")
     best = train(tiny_recipe(optimizer={"epochs": 1, "batch_size": 16}), DATA, _options(folder))
-    assert read_info(best).epochs_done == 1
+    assert read_info(best).epochs_done == read_info(folder / "last.safetensors").epochs_done == 1
 
 
 def test_a_full_disk_is_told_once_and_not_by_the_event_writers_thread(tmp_path, monkeypatch):

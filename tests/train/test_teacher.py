@@ -16,6 +16,7 @@ from okdhp_edge.train.teacher import load_checkpoint, open_teacher
 from okdhp_edge.train.teacher_maps import (
     Frame,
     draw_in_frame,
+    find_confidences,
     make_frame,
     move_to_grid,
     normalize_peaks,
@@ -80,7 +81,7 @@ def test_a_foreign_model_is_fed_as_its_description_says_and_matched_by_name(tmp_
     np.testing.assert_allclose(answer.heatmaps[0, :, 0, 0], [1.0, 0.2, 0.0], atol=1e-6)
     targets = teacher(crops, (16, 16))
     assert targets.heatmaps.shape == (2, 3, 16, 16)
-    assert targets.joint_mask.tolist() == [1.0, 0.0, 1.0]
+    assert targets.joint_mask.tolist() == [[1.0, 0.0, 1.0]] * 2
 
 
 def test_a_foreign_model_must_be_described(tmp_path):
@@ -110,8 +111,44 @@ def test_another_size_and_skeleton_are_matched(trained):
     crops = torch.randint(0, 256, (2, 128, 128, 3), dtype=torch.uint8)
     targets = _open(trained, student=COCO17, spec=larger)(crops, (32, 32))
     assert targets.heatmaps.shape == (2, 17, 32, 32)
-    known = [j for j, k in zip(COCO17.joints, targets.joint_mask, strict=True) if k]
+    known = [j for j, k in zip(COCO17.joints, targets.joint_mask[0], strict=True) if k]
     assert "left_wrist" in known and "nose" not in known
+
+
+def test_joints_that_a_foreign_teacher_does_not_find_in_a_crop_are_not_taught(tmp_path):
+    student = Skeleton("s", ("nose", "neck", "head_top"), ())
+    (tmp_path / "t.toml").write_text(
+        'joints = ["head_top", "nose", "neck"]\nstd = [255, 255, 255]\n'
+    )
+    crops = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
+    crops[0, ..., 2], crops[1, ..., 1] = 255, 12  # BGR
+    targets = _open(_foreign(tmp_path / "t.onnx"), student)(crops, (8, 8))
+    assert targets.joint_mask.tolist() == [[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("level", [-3.0, 0.0, 3.0])
+def test_presence_is_how_sure_a_teacher_is(level):
+    maps = torch.full((1, 1, 4, 4), level)
+    assert float(find_confidences(maps, HeatmapKind.PRESENCE)) == pytest.approx(
+        1 / (1 + np.exp(-level)), rel=1e-5
+    )
+    assert float(find_confidences(maps, HeatmapKind.LOGITS)) == 1.0
+    assert float(find_confidences(maps, HeatmapKind.GAUSSIAN)) == level
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ('joints = ["nose", "neck"]', r"returns \[1, 3, 8, 8\], expected heatmaps of 2 joints"),
+        ('joints = ["nose", "neck", "tail"]\noffset = [[0, 0], [1, 1]]', "has 2 rows"),
+    ],
+)
+def test_a_foreign_teacher_that_returns_something_else_is_refused_at_once(
+    tmp_path, description, message
+):
+    (tmp_path / "t.toml").write_text(description + "\n")
+    with pytest.raises(RecipeError, match=message):
+        _open(_foreign(tmp_path / "t.onnx"), Skeleton("s", ("nose", "neck"), ()))
 
 
 def test_lessons_are_between_zero_and_one():

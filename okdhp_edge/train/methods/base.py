@@ -109,10 +109,21 @@ class Method(nn.Module):
         loss = hard_loss(heatmaps, target, weight, self.compute_total(weight), table.hard_loss)
         if not table.presence:
             return loss
-        present = (weight > 0).to(weight)
+        return loss + self.compute_presence_term(heatmaps, batch, weight)
+
+    def compute_presence_term(
+        self, heatmaps: Tensor, batch: Batch, weight: Tensor | None = None
+    ) -> Tensor:
+        """The weighted loss of one stack's scores.
+
+        Args:
+            weight: (N, K) of the labels, where not those of the batch.
+        """
+        table = self.recipe.heatmap
+        present = ((batch.weight if weight is None else weight) > 0).to(batch.weight)
         known = self.compute_total(present + batch.absent)
-        presence = presence_loss(heatmaps, present, batch.absent, known, table.hard_loss)
-        return loss + table.presence * presence
+        loss = presence_loss(heatmaps, present, batch.absent, known, table.hard_loss)
+        return table.presence * loss
 
     def _compute_detection_loss(self, maps: Tensor, batch: DetectionBatch) -> Tensor:
         table = self.recipe.detection

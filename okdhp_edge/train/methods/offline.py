@@ -10,7 +10,12 @@ from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.gaussian_targets import gaussian_targets
 from okdhp_edge.train.losses import hard_loss
 from okdhp_edge.train.methods.base import Losses, Method, SupervisedStack, weighted_sum
-from okdhp_edge.train.teacher import Teacher, TeacherTargets, open_teacher
+from okdhp_edge.train.teacher import (
+    MIN_TEACHER_PEAK,
+    Teacher,
+    TeacherTargets,
+    open_teacher,
+)
 
 
 class OfflineMethod(Method):
@@ -35,6 +40,11 @@ class OfflineMethod(Method):
         terms = {"kd": alpha * weighted_sum(stacks, distance)}
         if alpha < 1:
             terms["hard"] = (1 - alpha) * self.compute_hard_term(stacks, batch)
+        elif self.recipe.heatmap.presence:
+            # No teacher's loss moves the level that scores are read from.
+            terms["presence"] = weighted_sum(
+                stacks, lambda stack: self.compute_presence_term(stack.heatmaps, batch)
+            )
         return Losses(terms, [s.heatmaps for s in stacks], ensemble)
 
 
@@ -54,13 +64,19 @@ class SingleTeacherMethod(OfflineMethod):
 def compute_teacher_targets(
     teacher: Teacher, batch: Batch, grid: tuple[int, int]
 ) -> TeacherTargets:
-    """What a teacher says of a batch; with a window, of labelled joints only near the label."""
+    """What a teacher says of a batch; with a window, of labelled joints only near the label, and
+    nothing where it shows them elsewhere."""
     targets = teacher(batch.for_teachers, grid)
     if teacher.window is None:
         return targets
     near = gaussian_targets(batch.xy, grid, teacher.window)
     known = (batch.weight > 0)[..., None, None]
-    return targets._replace(heatmaps=targets.heatmaps * torch.where(known, near, 1.0))
+    maps = targets.heatmaps * torch.where(known, near, 1.0)
+    peak = maps.amax(dim=(2, 3))
+    return targets._replace(
+        heatmaps=maps / peak.clamp_min(MIN_TEACHER_PEAK)[..., None, None],
+        joint_mask=targets.joint_mask * (peak >= MIN_TEACHER_PEAK),
+    )
 
 
 def get_grid(stacks: list[SupervisedStack]) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe.distillation import OkdhpTable, TeacherTable
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
-from okdhp_edge.train.losses import compute_kd_weight, pixelwise_kl
+from okdhp_edge.train.losses import compute_kd_weight, log_distribution, pixelwise_kl
 from okdhp_edge.train.methods.base import Losses, Method, SupervisedStack, weighted_sum
 from okdhp_edge.train.methods.offline import compute_teacher_targets
 from okdhp_edge.train.teacher import Teacher, TeacherTargets, open_teacher
@@ -135,7 +135,9 @@ class Okdhp(Method):
         if self.foreign is not None:
             height, width = teacher.shape[2:]
             targets = compute_teacher_targets(self.foreign, batch, (height, width))
-            teacher = blend_with_teacher(teacher, targets, self.table.teacher_share)
+            teacher = blend_with_teacher(
+                teacher, targets, self.table.teacher_share, self.table.temperature
+            )
         return teacher.detach() if self.table.detach else teacher
 
     def _compute_kl(self, stack: SupervisedStack, teacher: Tensor, batch: Batch) -> Tensor:
@@ -148,17 +150,19 @@ class Okdhp(Method):
         return pixelwise_kl(stack.heatmaps, teacher, weight, total, self.table.temperature)
 
 
-def blend_with_teacher(ensemble_BKHW: Tensor, targets: TeacherTargets, share: float) -> Tensor:
-    """Logarithms of a distribution that is `share` the teacher's and the rest the ensemble's; of
-    joints that the teacher does not know, the ensemble's alone."""
-    own = F.log_softmax(ensemble_BKHW.float().flatten(2), dim=2)
+def blend_with_teacher(
+    ensemble_BKHW: Tensor, targets: TeacherTargets, share: float, temperature: float
+) -> Tensor:
+    """Heatmaps whose softmax at this temperature is `share` the teacher's distribution and the
+    rest the ensemble's; of joints that the teacher does not know, the ensemble's alone."""
+    own = log_distribution(ensemble_BKHW, temperature)
     maps = targets.heatmaps.flatten(2)
     mass = maps.sum(dim=2, keepdim=True)
     taught = (maps / mass.clamp_min(_EPSILON)).clamp_min(_EPSILON).log()
-    says = (mass > _EPSILON) & (targets.joint_mask[:, None] > 0)
+    says = (mass > _EPSILON) & (targets.joint_mask[..., None] > 0)
     weights = torch.tensor([1 - share, share], device=own.device).clamp_min(_EPSILON).log()
     both = torch.logaddexp(own + weights[0], taught + weights[1])
-    return torch.where(says, both, own).view_as(ensemble_BKHW)
+    return temperature * torch.where(says, both, own).view_as(ensemble_BKHW)
 
 
 def _build_peer(recipe: Recipe, joints: int) -> PoseNet:

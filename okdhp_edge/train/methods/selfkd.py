@@ -13,7 +13,11 @@ from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.recipe.distillation import SelfkdTable
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.methods.base import Losses
-from okdhp_edge.train.methods.offline import SingleTeacherMethod, get_grid
+from okdhp_edge.train.methods.offline import (
+    SingleTeacherMethod,
+    compute_teacher_targets,
+    get_grid,
+)
 from okdhp_edge.train.teacher import load_checkpoint
 
 
@@ -43,6 +47,6 @@ class Selfkd(SingleTeacherMethod):
         """The terms of the loss, see `Method.forward`."""
         outputs = self.run_student(net, batch)
         stacks = [s for s in self.collect_stacks(outputs) if s.branch is not None]
-        targets = self.teacher(batch.for_teachers, get_grid(stacks))
+        targets = compute_teacher_targets(self.teacher, batch, get_grid(stacks))
         everywhere = batch._replace(labelled=torch.zeros_like(batch.labelled))
         return self.combine_losses(stacks, outputs.ensemble, targets, everywhere, alpha=1.0)

@@ -22,10 +22,11 @@ def _method(trained, **table):
     return build_method(recipe_with({"teacher": {"path": str(trained)}, **table}), LSP14)
 
 
-def _lesson(knows=None):
+def _lesson():
     torch.manual_seed(3)
     maps = torch.rand(2, JOINTS, SIDE, SIDE)
-    return TeacherTargets(maps / maps.amax((2, 3), keepdim=True), knows or torch.ones(JOINTS), None)
+    found = torch.ones(2, JOINTS)
+    return TeacherTargets(maps / maps.amax((2, 3), keepdim=True), found, None)
 
 
 def _answering(targets):
@@ -83,8 +84,8 @@ def test_pictures_without_labels_are_taught_by_the_teacher_alone(trained):
 
 def test_joints_that_the_teacher_lacks_are_not_taught(trained):
     net, batch = FixedNet(own=(1, 1)), made_batch()
-    knows = torch.ones(JOINTS)
-    knows[0] = 0
+    knows = torch.ones(2, JOINTS)
+    knows[:, 0] = 0
     method = _method(trained, method="fpd")
     method.teacher = _answering(TeacherTargets(_lesson().heatmaps, knows, None))
     (kd,) = torch.autograd.grad(method(net, batch, 0.0).terms["kd"], net.outputs.branches[0])
@@ -181,12 +182,38 @@ def test_only_what_a_teacher_says_near_a_label_counts_where_it_is_told_so():
     teacher = _answering(_lesson())
     whole = compute_teacher_targets(teacher, batch, (SIDE, SIDE)).heatmaps
     teacher.window = 1.0
-    near = compute_teacher_targets(teacher, batch, (SIDE, SIDE)).heatmaps
-    known = batch.weight > 0
-    assert (~known).any()
+    targets = compute_teacher_targets(teacher, batch, (SIDE, SIDE))
+    near, known = targets.heatmaps, batch.weight > 0
+    assert (~known).any() and targets.joint_mask.all()
     torch.testing.assert_close(near[~known], whole[~known])
-    for maps, before, (x, y) in zip(near[known], whole[known], batch.xy[known], strict=True):
+    for maps, (x, y) in zip(near[known], batch.xy[known], strict=True):
         rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
         far = ((columns - x).abs() > 3) | ((rows - y).abs() > 3)
         assert not maps[far].any()
-        assert (maps <= before + 1e-6).all()
+        assert maps.max() == pytest.approx(1.0)
+
+
+def test_a_teacher_that_shows_a_labelled_joint_elsewhere_is_not_heard_about_it():
+    batch = made_batch()
+    batch.xy[0, 0] = torch.tensor([2.0, 2.0])
+    maps = torch.zeros(2, JOINTS, SIDE, SIDE)
+    maps[:, :, SIDE - 2, SIDE - 2] = 1.0
+    teacher = _answering(TeacherTargets(maps, torch.ones(2, JOINTS), None))
+    teacher.window = 1.0
+    targets = compute_teacher_targets(teacher, batch, (SIDE, SIDE))
+    assert targets.joint_mask[0, 0] == 0
+    assert (targets.joint_mask[batch.weight == 0] == 1).all()
+
+
+@pytest.mark.parametrize("method", ["fpd", "selfkd"])
+def test_presence_is_learned_where_the_teacher_alone_says_where_joints_are(trained, method):
+    table = {"method": method, "teacher": {"path": str(trained)}}
+    table |= {"alpha": 1.0} if method == "fpd" else {}
+    heatmap = {"hard_loss": "ce", "sigma": 1.0, "presence": 0.3}
+    made = build_method(recipe_with(table, heatmap=heatmap), LSP14)
+    made.teacher = _answering(_lesson())
+    net = FixedNet(own=(1, 1))
+    terms = made(net, made_batch(), 0.0).terms
+    assert set(terms) == {"kd", "presence"}
+    (level,) = torch.autograd.grad(terms["presence"], net.outputs.branches[0])
+    assert level.any()

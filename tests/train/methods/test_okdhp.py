@@ -190,14 +190,17 @@ def test_a_peer_must_see_the_same_shape():
         recipe_with({"method": "okdhp", "peer_size": [96, 128]})
 
 
-def test_a_foreign_teacher_has_its_share_of_the_distribution_of_joints_it_knows():
+@pytest.mark.parametrize("temperature", [1.0, 0.2])
+def test_a_foreign_teacher_has_its_share_of_the_distribution_of_joints_it_knows(temperature):
     ensemble = torch.randn(2, JOINTS, SIDE, SIDE)
     maps = torch.rand(2, JOINTS, SIDE, SIDE)
     maps[0, 1] = 0
-    knows = torch.ones(JOINTS)
-    knows[0] = 0
-    found = blend_with_teacher(ensemble, TeacherTargets(maps, knows, None), 0.3).flatten(2).exp()
-    own = ensemble.flatten(2).softmax(2)
+    knows = torch.ones(2, JOINTS)
+    knows[:, 0] = 0
+    targets = TeacherTargets(maps, knows, None)
+    blend = blend_with_teacher(ensemble, targets, 0.3, temperature).flatten(2)
+    found = (blend / temperature).softmax(2)
+    own = (ensemble.flatten(2) / temperature).softmax(2)
     taught = maps.flatten(2)
     expected = 0.7 * own + 0.3 * taught / taught.sum(2, keepdim=True)
     expected[:, 0], expected[0, 1] = own[:, 0], own[0, 1]
