@@ -28,8 +28,8 @@ from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.train.finetune import make_finetuning_recipe
 from okdhp_edge.train.loop import train
+from okdhp_edge.train.open_teacher import load_checkpoint
 from okdhp_edge.train.setup import TrainingOptions
-from okdhp_edge.train.teacher import load_checkpoint
 from okdhp_edge.train.validate import make_predictor
 
 RESULT = Path(__file__).parent.parent / "results" / "finetuning.json"

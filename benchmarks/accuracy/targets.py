@@ -40,7 +40,7 @@ from okdhp_edge.evaluation.evaluate import make_inference_crop, score
 from okdhp_edge.pose.crop import apply
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
-from okdhp_edge.train.teacher import load_checkpoint
+from okdhp_edge.train.open_teacher import load_checkpoint
 from okdhp_edge.train.validate import make_predictor
 
 HERE = Path(__file__).parent

@@ -36,8 +36,8 @@ from okdhp_edge.recipe.recipe import Recipe, merged, read_recipe_content, rename
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.train.loop import LAST, train
+from okdhp_edge.train.open_teacher import load_checkpoint
 from okdhp_edge.train.setup import TrainingOptions
-from okdhp_edge.train.teacher import load_checkpoint
 from okdhp_edge.train.validate import make_predictor
 
 HERE = Path(__file__).parent

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from okdhp_edge.backends.selection import LoadedModel
     from okdhp_edge.batch.driver import BatchSummary
+    from okdhp_edge.batch.plan import WorkerPlan
     from okdhp_edge.system.executors import Executor
     from okdhp_edge.system.progress import Report
 
@@ -100,17 +101,15 @@ def batch(
     """
     from okdhp_edge.batch.plan import plan_workers
     from okdhp_edge.batch.sources import find_sources
-    from okdhp_edge.system.executors import SerialExecutor, make_executor
 
     found = find_sources(sources)
     _name_skipped(found.skipped)
     cores = threads or (1 if cluster else None)
     length_s = segment_seconds if stride == 1 else None  # only then videos are cut
     plan = plan_workers(found.sources, workers, cores, length_s, count_usable_cores())
-    make = partial(make_executor, cluster, plan.workers, plan.cores, preload=_WORKER)
     loading, executor = _start(
         partial(_load, model, backend, precision, plan.threads),
-        SerialExecutor if plan.is_one_piece and not cluster else make,
+        partial(_make_executor, plan, cluster),
         is_timed=backend == _AUTO or plan.threads is None,
     )
     from okdhp_edge.batch.driver import Batch, make_key
@@ -145,6 +144,15 @@ def _name_skipped(skipped: "Mapping[str, Sequence[str]]") -> None:
         names = ", ".join(Path(file).name for file in files[:_MAX_NAMED_FILES])
         more = ", ..." if len(files) > _MAX_NAMED_FILES else ""
         say(f"skipped: {len(files)} files of kind {suffix}: {names}{more}")
+
+
+def _make_executor(plan: "WorkerPlan", cluster: str | None) -> "Executor":
+    """One piece of work needs no worker: starting one takes a second."""
+    from okdhp_edge.system.executors import SerialExecutor, make_executor
+
+    if plan.is_one_piece and not cluster:
+        return SerialExecutor()
+    return make_executor(cluster, plan.workers, plan.cores, preload=_WORKER)
 
 
 def _start(

@@ -24,8 +24,8 @@ from okdhp_edge.network.build import build_network
 from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.methods import Method
+from okdhp_edge.train.open_teacher import load_checkpoint
 from okdhp_edge.train.setup import TrainingOptions, prepare
-from okdhp_edge.train.teacher import load_checkpoint
 from okdhp_edge.train.validate import validate
 from tests.helpers.made_data import coco_file, lspet_folder
 from tests.helpers.tiny_models import DATA, tiny_recipe
@@ -275,7 +275,7 @@ def test_nodes_of_which_one_lacks_the_checkpoint_do_not_resume(tmp_path):
         "options = TrainingOptions(out=out, device='cpu', workers=0,\n"
         "                          resume='--resume' in sys.argv)\n"
         "try:\n"
-        "    train(tiny_recipe(optimizer={'epochs': 1, 'batch_size': 8}), 'synthetic:16', options)\n"
+        "    train(tiny_recipe(optimizer={'epochs': 1}), 'synthetic:16', options)\n"
         "except OkdhpError as error:\n"
         "    (Path(sys.argv[1]) / f\"said-{os.environ['RANK']}\").write_text(error.cause)\n"
     )

@@ -12,7 +12,7 @@ from okdhp_edge.pose.heatmap import HeatmapKind, gaussians
 from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
 from okdhp_edge.recipe.checkpoint import read_info
 from okdhp_edge.recipe.distillation import TeacherTable
-from okdhp_edge.train.teacher import load_checkpoint, open_teacher
+from okdhp_edge.train.open_teacher import load_checkpoint, open_teacher
 from okdhp_edge.train.teacher_maps import (
     Frame,
     draw_in_frame,

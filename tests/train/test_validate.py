@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from okdhp_edge.data.load import load
-from okdhp_edge.train.teacher import load_checkpoint
+from okdhp_edge.train.open_teacher import load_checkpoint
 from okdhp_edge.train.validate import compute_agreement, make_predictor, validate
 from tests.helpers.tiny_models import tiny_recipe
 

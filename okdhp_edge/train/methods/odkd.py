@@ -13,7 +13,7 @@ from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.methods.base import Losses
 from okdhp_edge.train.methods.offline import OfflineMethod, compute_teacher_targets, get_grid
-from okdhp_edge.train.teacher import open_teacher
+from okdhp_edge.train.open_teacher import open_teacher
 
 
 class Odkd(OfflineMethod):

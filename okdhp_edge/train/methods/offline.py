@@ -10,12 +10,8 @@ from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.gaussian_targets import gaussian_targets
 from okdhp_edge.train.losses import hard_loss
 from okdhp_edge.train.methods.base import Losses, Method, SupervisedStack, weighted_sum
-from okdhp_edge.train.teacher import (
-    MIN_TEACHER_PEAK,
-    Teacher,
-    TeacherTargets,
-    open_teacher,
-)
+from okdhp_edge.train.open_teacher import open_teacher
+from okdhp_edge.train.teacher import MIN_TEACHER_PEAK, Teacher, TeacherTargets
 
 
 class OfflineMethod(Method):

@@ -25,7 +25,8 @@ from okdhp_edge.train.dataset import Batch
 from okdhp_edge.train.losses import compute_kd_weight, log_distribution, pixelwise_kl
 from okdhp_edge.train.methods.base import Losses, Method, SupervisedStack, weighted_sum
 from okdhp_edge.train.methods.offline import compute_teacher_targets
-from okdhp_edge.train.teacher import Teacher, TeacherTargets, open_teacher
+from okdhp_edge.train.open_teacher import open_teacher
+from okdhp_edge.train.teacher import Teacher, TeacherTargets
 from okdhp_edge.train.views import average_over_views
 
 _EPSILON = 1e-9

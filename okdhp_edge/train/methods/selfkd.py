@@ -18,7 +18,7 @@ from okdhp_edge.train.methods.offline import (
     compute_teacher_targets,
     get_grid,
 )
-from okdhp_edge.train.teacher import load_checkpoint
+from okdhp_edge.train.open_teacher import load_checkpoint
 
 
 class Selfkd(SingleTeacherMethod):
