@@ -98,8 +98,9 @@ def _choose_recipe(recipe: str | None, start: str | None, data: str | None) -> "
     if data is None:
         raise OkdhpError("--start without --recipe needs a data set", "add --data coco:PATH")
     kind = read_info(model_store.resolve_weights(start)).recipe.kind
-    persons = len(load_for(kind, data, "train"))
-    chosen = make_finetuning_recipe(start, persons)
+    train_set = load_for(kind, data, "train")
+    persons = len(train_set)
+    chosen = make_finetuning_recipe(start, persons, joints=train_set.skeleton.joints)
     frozen = chosen.freeze
     parts = [f"the encoder up to stride {frozen.to_stride}"] if frozen.to_stride else []
     parts += ["norms"] if frozen.norms else []

@@ -6,6 +6,7 @@ are; many are seen seldom, and everything learns. The numbers are those of
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from okdhp_edge.network.config import drop_encoder_weights
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.distillation import SupervisedTable
 from okdhp_edge.recipe.recipe import Recipe, revalidate
-from okdhp_edge.recipe.tables import FreezeTable
+from okdhp_edge.recipe.tables import FreezeTable, SkeletonTable
 
 _MIN_PATIENCE_EPOCHS = 4
 
@@ -37,11 +38,15 @@ _SCHEDULES = (
 )
 
 
-def make_finetuning_recipe(start: str, persons: int, metric: str | None = None) -> Recipe:
+def make_finetuning_recipe(
+    start: str, persons: int, metric: str | None = None, *, joints: Sequence[str] | None = None
+) -> Recipe:
     """The start's recipe, changed for so many persons.
 
     Args:
         start: a checkpoint, or the name of a model with float weights.
+        joints: of the data, where they may be others than the start's: of its `skeleton.pairs`
+            those of unknown joints are left out.
 
     Raises:
         ModelError: there are no such weights.
@@ -53,13 +58,16 @@ def make_finetuning_recipe(start: str, persons: int, metric: str | None = None) 
     old = facts.recipe
     # A network read from a file has no layers by stride.
     freeze = plan.freeze if old.network.kind != "onnx" else FreezeTable(norms=plan.freeze.norms)
+    known = set(facts.skeleton.joints if joints is None else joints)
+    pairs = tuple(pair for pair in old.skeleton.pairs if known.issuperset(pair))
     stem = Path(start).stem if "/" not in start else old.name
     changed = old.model_copy(
         update={
             "network": drop_encoder_weights(old.network),
             "name": f"{re.sub(r'[^A-Za-z0-9._-]+', '-', stem).lstrip('._-') or old.name}-tuned",
             "start": start, "data": "", "train_split": "train", "corrections": None,
-            "metric": metric, "freeze": freeze, "distillation": SupervisedTable(
+            "metric": metric, "skeleton": SkeletonTable(pairs=pairs), "freeze": freeze,
+            "distillation": SupervisedTable(
                 method="supervised"),
             "augmentation": old.augmentation.model_copy(update={"views": 1}),
             "optimizer": old.optimizer.model_copy(update={

@@ -10,9 +10,10 @@ from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.build import build_network
 from okdhp_edge.network.config import MobilePoseConfig
 from okdhp_edge.pose.skeleton import LSP14, Skeleton
+from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.checkpoint import load_net_tensors, read_info
 from okdhp_edge.recipe.recipe import Recipe
-from okdhp_edge.recipe.tables import FreezeTable
+from okdhp_edge.recipe.tables import FreezeTable, SkeletonTable
 from okdhp_edge.train.finetune import make_finetuning_recipe
 from okdhp_edge.train.freeze import freeze, keep_frozen
 from okdhp_edge.train.initialize import initialize_from
@@ -122,6 +123,16 @@ def test_a_network_from_a_file_and_any_file_name_can_be_fine_tuned(trained, tmp_
         shutil.copy(trained, name)
         recipe = make_finetuning_recipe(name, 20)
         assert Recipe.model_validate(recipe.model_dump()).name == recipe.name
+
+
+def test_pairs_of_joints_that_the_data_lacks_are_left_out(trained, monkeypatch):
+    facts = read_info(trained)
+    pairs = (("left_hip", "right_hip"), ("fin", "tail"))
+    paired = facts.recipe.model_copy(update={"skeleton": SkeletonTable(pairs=pairs)})
+    changed = facts.model_copy(update={"recipe": paired})
+    monkeypatch.setattr(checkpoint, "read_info", lambda _: changed)
+    recipe = make_finetuning_recipe(str(trained), 20, joints=["fin", "tail", "left_hip"])
+    assert recipe.skeleton.pairs == (("fin", "tail"),)
 
 
 def test_a_run_ends_when_val_no_longer_rises(tmp_path):
