@@ -23,7 +23,7 @@ def main() -> None:
     with open_backend(runtime, BackendConfig(Path(folder), card, precision, 1)) as backend:
         heatmaps = np.concatenate([backend.infer(image[None]) for image in images])
         said = backend.describe().to_dict() | {"units": detect_int8_units()}
-    decoded = card.decoder.decode(heatmaps)
+    decoded = card.decoder.decode(heatmaps, card.skeleton.skeleton().sigmas)
     np.savez(out, xy=decoded.xy_BK2, score=decoded.score_BK)
     print(json.dumps(said))
 

@@ -196,7 +196,8 @@ def float_joints(model: str, shown: Persons) -> NDArray[np.float32]:
     """The joints of the shipped float weights, in PyTorch on this CPU."""
     net, facts = load_checkpoint(model_store.resolve_weights(model))
     heatmaps = make_predictor(net, torch.device("cpu"))(shown.images)[f"branch{facts.best_branch}"]
-    return shown.in_picture(facts.recipe.decoder_spec().decode(heatmaps).xy_BK2)
+    decoder, sigmas = facts.recipe.decoder_spec(), facts.skeleton.skeleton().sigmas
+    return shown.in_picture(decoder.decode(heatmaps, sigmas).xy_BK2)
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from okdhp_edge.errors import ModelError, describe_first_fault
@@ -84,13 +86,19 @@ class DecoderSpec(_Strict):
         """Whether the model finds joints in a person's crop, or persons in whole images."""
         return "detector" if self.kind.finds_persons else "pose"
 
-    def decode(self, heatmaps_BKHW: Heatmaps) -> Decoded:
-        """Joints, or the corners of a detector's boxes, in heatmap pixels."""
+    def decode(
+        self, heatmaps_BKHW: Heatmaps, oks_sigmas_K: NDArray[np.float64] | None = None
+    ) -> Decoded:
+        """Joints, or the corners of a detector's boxes, in heatmap pixels.
+
+        Args:
+            oks_sigmas_K: `Skeleton.sigmas` of the joints.
+        """
         if self.kind is HeatmapKind.CENTERS:
             return decode_centers(heatmaps_BKHW)
         if self.kind is HeatmapKind.BOXES:
             return decode_candidates(heatmaps_BKHW)
-        return decode(heatmaps_BKHW, self.kind, self.sigma, self.smooth)
+        return decode(heatmaps_BKHW, self.kind, self.sigma, self.smooth, oks_sigmas_K)
 
 
 class SkeletonSpec(_Strict):

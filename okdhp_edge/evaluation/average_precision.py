@@ -43,7 +43,8 @@ _MEDIUM_MIN_CROWD_INDEX, _HARD_MIN_CROWD_INDEX = 0.2, 0.8
 _OKS_50_INDEX, _OKS_75_INDEX = 0, 5
 _MAX_ABS_VALUE = 1e9
 # The score of a person is the mean of its joints' scores above this (Xiao et al., ECCV 2018, and
-# every top-down code since), times that of its box.
+# every top-down code since), times that of its box. The mean is weighted by the scores themselves,
+# since of joints that may not be there COCO's evaluation counts those that people labelled.
 _MIN_KEYPOINT_SCORE = 0.2
 
 Results = list[dict[str, Any]]
@@ -180,12 +181,13 @@ def to_coco_results(
     boxes = np.ones(len(poses)) if box_score_N is None else box_score_N
     found = []
     for sample, xy, score, box in zip(poses.samples, xy_NK2, score_NK, boxes, strict=True):
-        seen = score[score > _MIN_KEYPOINT_SCORE]
+        seen = score[score > _MIN_KEYPOINT_SCORE].astype(np.float64)
         points = np.column_stack([xy, score])
         found.append({
             "image_id": ids[sample.image_name], "category_id": category_id,
             "keypoints": [round(float(v), 3) for v in points.ravel()],
-            "score": round(float(seen.mean() if len(seen) else 0.0) * float(box), 5),
+            "score": round(float(np.average(seen, weights=seen)) * float(box), 5)
+            if len(seen) else 0.0,
         })  # fmt: skip
     return found
 

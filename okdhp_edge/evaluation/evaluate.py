@@ -80,7 +80,7 @@ def predict_with_scores(
         batch = poses.samples[start : start + batch_size]
         crops = [make_inference_crop(s, spec, decoder.stride) for s in batch]
         for name, heatmaps in predict(np.stack([c.image for c in crops])).items():
-            decoded = decoder.decode(heatmaps)
+            decoded = decoder.decode(heatmaps, poses.skeleton.sigmas)
             placed = [
                 apply(c.image_from_heatmap, xy) for c, xy in zip(crops, decoded.xy_BK2, strict=True)
             ]

@@ -137,7 +137,8 @@ class ExternalPoseModel:
     def _decode(self, output: NDArray[np.float32]) -> PosePrediction:
         """The peaks of heatmaps, in cells."""
         maps = self._reshape_output(output, (1, len(self.skeleton), *output.shape[-2:]))
-        decoded = decode(maps, self.spec.kind, self.spec.sigma, self.spec.smoothing)
+        spec = self.spec
+        decoded = decode(maps, spec.kind, spec.sigma, spec.smoothing, self.skeleton.sigmas)
         return PosePrediction(
             decoded.xy_BK2[0].astype(np.float64), decoded.score_BK[0].astype(np.float64)
         )

@@ -77,9 +77,10 @@ class PoseEstimator:
             return self._decode_poses([prepared.crop], heatmaps)[0]
 
     def _decode_poses(self, crops: Sequence[Crop], heatmaps: Heatmaps) -> list[Pose]:
+        found = self._decoder.decode(heatmaps, self._skeleton.sigmas)
         return [
             Pose(self._skeleton, self._to_image(crop, xy), score)
-            for crop, xy, score in zip(crops, *self._decoder.decode(heatmaps), strict=True)
+            for crop, xy, score in zip(crops, *found, strict=True)
         ]
 
     def _to_image(self, crop: Crop, xy_K2: NDArray[np.float32]) -> NDArray[np.float32]:

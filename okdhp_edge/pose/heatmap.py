@@ -5,7 +5,7 @@ B batch, K joints, H rows, W columns; coordinates are heatmap pixels, centres at
 
 import math
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 Heatmaps = NDArray[np.float32]
 
 _EPSILON = 1e-6
+_CACHED_MATRICES = 64
 # Truncating the Gaussian keeps its tail exactly zero, as the published recipes have it.
 TRUNCATE_SIGMAS = 3.0
-# Distance at which a joint counts exp(-1/2), as a share of the heatmap's side: about twice COCO's
-# (its mean over joints of k = 2 sigma is 0.134, and a person covers a quarter of the crop), because
-# the exact one ranks people as well but tells present from absent joints less well.
-_SIMILARITY_SCALE = 1 / 7
+# Distance at which a joint of average OKS sigma counts exp(-1/2), as a share of the heatmap's side.
+# The first is COCO's: its mean over joints of k = 2 sigma is 0.134, and a person covers a quarter
+# of the crop. The second, of scores, is twice that: COCO's tells present from absent joints less
+# well.
+_PLACE_SCALE, _SCORE_SCALE = 1 / 14, 1 / 7
 
 
 class HeatmapKind(StrEnum):
@@ -73,43 +75,98 @@ def _bell(distance: NDArray[np.floating], sigma: float) -> NDArray[np.float32]:
 
 
 def decode(
-    heatmaps_BKHW: Heatmaps, kind: HeatmapKind, sigma: float, smooth: float = 0.0
+    heatmaps_BKHW: Heatmaps,
+    kind: HeatmapKind,
+    sigma: float,
+    smooth: float = 0.0,
+    oks_sigmas_K: NDArray[np.float64] | None = None,
 ) -> Decoded:
-    """Find each joint's peak and refine it by a parabola through its neighbours.
+    """Find each joint, and refine its place by a parabola through the neighboring values.
 
-    The logarithm of a Gaussian is a parabola, so the refinement is exact for a clean heatmap.
-    The score is the peak value (gaussian), the expected similarity of the place that was found and
-    the true one (logits), or that times the probability that the joint is in the crop (presence);
-    all lie in 0..1.
+    Of `gaussian` heatmaps it is the peak, and the score its value. Logits say how probable each
+    pixel is: the joint lies where its expected similarity to the true place is highest (keypoint
+    similarity, COCO's evaluation), which is also its score, on a wider scale; with `presence`
+    times the probability that the joint is in the crop. All scores lie in 0..1. The logarithm of a
+    Gaussian is a parabola, so the refinement is exact for a clean heatmap.
 
     Args:
         smooth: standard deviation in heatmap pixels of a Gaussian that the values (gaussian) or
             the probabilities (logits) are convolved with before the peak is looked for: the place
             with most mass around it, not the highest pixel (DARK, Zhang et al., CVPR 2020, eq. 8).
             0 is without.
+        oks_sigmas_K: how far people who label each joint disagree, `Skeleton.sigmas`: the larger,
+            the wider the similarity. None: all alike.
     """
     batch, joints, height, width = heatmaps_BKHW.shape
-    flat = np.ascontiguousarray(heatmaps_BKHW, dtype=np.float32).reshape(batch * joints, -1)
-    maps = flat.reshape(-1, height, width)
-    searched = _smooth(maps, kind, smooth) if smooth else maps
-    peak = searched.reshape(len(flat), -1).argmax(axis=1)
-    xy = _refine_peaks(searched, peak, kind)
-    score = (
-        np.clip(flat[np.arange(len(flat)), peak], 0.0, 1.0)
-        if kind is HeatmapKind.GAUSSIAN
-        else _score_logits(maps, xy, sigma, presence=kind is HeatmapKind.PRESENCE)
-    )
+    maps = np.ascontiguousarray(heatmaps_BKHW, dtype=np.float32).reshape(-1, height, width)
+    if kind is HeatmapKind.GAUSSIAN:
+        xy, score = _decode_gaussians(maps, smooth)
+    else:
+        wide_K = np.ones(joints) if oks_sigmas_K is None else oks_sigmas_K / oks_sigmas_K.mean()
+        presence = kind is HeatmapKind.PRESENCE
+        xy, score = _decode_logits(maps, sigma, smooth, wide_K, presence=presence)
     return Decoded(xy.reshape(batch, joints, 2), score.astype(np.float32).reshape(batch, joints))
 
 
-def _smooth(maps: Heatmaps, kind: HeatmapKind, smooth: float) -> Heatmaps:
-    logits = kind is not HeatmapKind.GAUSSIAN
-    values = np.exp(maps - maps.max(axis=(1, 2), keepdims=True)) if logits else maps
-    height, width = maps.shape[1:]
-    result: Heatmaps = (
-        _make_convolution(height, smooth) @ values @ _make_convolution(width, smooth).T
-    )
-    return np.log(np.maximum(result, _EPSILON)) if logits else result
+def _decode_gaussians(
+    maps_NHW: Heatmaps, smooth: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    searched = _convolve(maps_NHW, smooth) if smooth else maps_NHW
+    peak = searched.reshape(len(maps_NHW), -1).argmax(axis=1)
+    flat = maps_NHW.reshape(len(maps_NHW), -1)
+    score = np.clip(flat[np.arange(len(flat)), peak], 0.0, 1.0)
+    return _refine_peaks(searched, peak), score
+
+
+def _decode_logits(
+    maps_NHW: Heatmaps,
+    sigma: float,
+    smooth: float,
+    wide_K: NDArray[np.float64],
+    *,
+    presence: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Places (N, 2) and scores (N,) of N = B * K maps.
+
+    Args:
+        wide_K: each joint's OKS sigma relative to the mean.
+    """
+    _, height, width = maps_NHW.shape
+    highest_N = maps_NHW.max(axis=(1, 2))
+    mass_NHW = maps_NHW - highest_N[:, None, None]
+    np.exp(mass_NHW, out=mass_NHW)
+    # A Python float, which leaves the arrays in single precision.
+    side = math.sqrt(height * width)
+    if smooth:
+        searched = _convolve(mass_NHW, smooth)
+    else:
+        scales = tuple((_PLACE_SCALE * side * wide_K).tolist())
+        mass_BKHW = mass_NHW.reshape(-1, len(wide_K), height, width)
+        rows_KHH, columns_KWW = _make_similarity(height, scales), _make_similarity(width, scales)
+        searched = (rows_KHH @ mass_BKHW @ columns_KWW).reshape(mass_NHW.shape)
+    xy_N2 = _refine_peaks(searched, searched.reshape(len(mass_NHW), -1).argmax(axis=1))
+    total_N = mass_NHW.sum(axis=(1, 2))
+    scale_K = (_SCORE_SCALE * side * wide_K).astype(np.float32)
+    scale_N = np.tile(scale_K, len(maps_NHW) // len(wide_K))
+    score_N = np.minimum(_sum_similarity(mass_NHW, xy_N2, sigma, scale_N) / total_N, 1.0)
+    if presence:
+        score_N = score_N * _estimate_presence(highest_N, total_N / mass_NHW[0].size)
+    return xy_N2, np.asarray(score_N, dtype=np.float32)
+
+
+def _convolve(maps_NHW: Heatmaps, smooth: float) -> Heatmaps:
+    height, width = maps_NHW.shape[1:]
+    rows, columns = _make_convolution(height, smooth), _make_convolution(width, smooth)
+    return np.asarray(rows @ maps_NHW @ columns.T, dtype=np.float32)
+
+
+@lru_cache(maxsize=_CACHED_MATRICES)
+def _make_similarity(length: int, scales: tuple[float, ...]) -> NDArray[np.float32]:
+    """(K, length, length): similarity exp(-d^2 / (2 s^2)) of two places in a row, per joint."""
+    places = np.arange(length)
+    squared = (places[:, None] - places[None, :]) ** 2
+    wide_K11 = np.array(scales)[:, None, None]
+    return np.asarray(np.exp(-squared / (2 * wide_K11**2)), dtype=np.float32)
 
 
 @cache
@@ -123,11 +180,9 @@ def _make_convolution(length: int, sigma: float) -> NDArray[np.float32]:
     return np.asarray(np.stack(rows) / bell.sum(), dtype=np.float32)
 
 
-def _refine_peaks(
-    maps_NHW: Heatmaps, peak_N: NDArray[np.intp], kind: HeatmapKind
-) -> NDArray[np.float32]:
-    """(N, 2) x and y of the vertex of the parabola through each peak and its two neighbors, within
-    half a pixel of the peak; the peak itself on the border.
+def _refine_peaks(maps_NHW: Heatmaps, peak_N: NDArray[np.intp]) -> NDArray[np.float32]:
+    """(N, 2) x and y of the vertex of the parabola through the logarithms of each peak and its two
+    neighbors, within half a pixel of the peak; the peak itself on the border.
 
     Args:
         peak_N: flat index of each peak in its map.
@@ -137,9 +192,9 @@ def _refine_peaks(
     inside = np.stack([(column > 0) & (column < width - 1), (row > 0) & (row < height - 1)])
     step = inside * np.array([[1], [width]])
     values, at = maps_NHW.reshape(-1), peak_N + np.arange(count) * (height * width)
-    before, center, after = values.take(at - step), values.take(at), values.take(at + step)
-    if kind is HeatmapKind.GAUSSIAN:
-        before, center, after = (np.log(np.maximum(v, _EPSILON)) for v in (before, center, after))
+    before, center, after = (
+        np.log(np.maximum(values.take(place), _EPSILON)) for place in (at - step, at, at + step)
+    )
     curvature = 2 * center - before - after
     flat_top = curvature <= _EPSILON
     vertex = 0.5 * (after - before) / np.where(flat_top, 1.0, curvature)
@@ -147,38 +202,27 @@ def _refine_peaks(
     return np.ascontiguousarray((np.stack([column, row]) + offset).T, dtype=np.float32)
 
 
-def _score_logits(
-    maps_NHW: Heatmaps, xy_N2: NDArray[np.float32], sigma: float, *, presence: bool
-) -> NDArray[np.float32]:
-    """(N,) expected similarities, times the probability of `presence` where that is asked for."""
-    highest_N = maps_NHW.max(axis=(1, 2))
-    mass_NHW = maps_NHW - highest_N[:, None, None]
-    np.exp(mass_NHW, out=mass_NHW)
-    total_N = mass_NHW.sum(axis=(1, 2))
-    score_N = np.minimum(_sum_similarity(mass_NHW, xy_N2, sigma) / total_N, 1.0)
-    if presence:
-        score_N = score_N * _estimate_presence(highest_N, total_N / mass_NHW[0].size)
-    return np.asarray(score_N, dtype=np.float32)
-
-
 def _sum_similarity(
-    mass_NHW: Heatmaps, xy_N2: NDArray[np.float32], sigma: float
+    mass_NHW: Heatmaps, xy_N2: NDArray[np.float32], sigma: float, scale_N: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """(N,) the mass around a place, weighed by exp(-d^2 / (2 s^2)) at distance d.
 
-    With COCO's scale s it is the keypoint similarity (of one joint, COCO's evaluation) that the
-    place can expect if the heatmap is right. The mass of a heatmap as sharp as its target counts
-    wholly.
+    The mass of a heatmap as sharp as its target counts wholly.
+
+    Args:
+        sigma: of the target, in heatmap pixels.
+        scale_N: s of each map, in heatmap pixels.
     """
     _, height, width = mass_NHW.shape
-    # A Python float, which leaves the arrays in single precision.
-    scale = _SIMILARITY_SCALE * math.sqrt(height * width)
     row_NH, column_NW = (
-        np.exp(-((np.arange(length, dtype=np.float32) - at_N[:, None]) ** 2) / (2 * scale**2))
+        np.exp(
+            -((np.arange(length, dtype=np.float32) - at_N[:, None]) ** 2)
+            / (2 * scale_N[:, None] ** 2)
+        )
         for length, at_N in ((height, xy_N2[:, 1]), (width, xy_N2[:, 0]))
     )
     weighed_NH = (mass_NHW @ column_NW[:, :, None])[..., 0]
-    return np.asarray((weighed_NH * row_NH).sum(axis=1) * (1 + (sigma / scale) ** 2))
+    return np.asarray((weighed_NH * row_NH).sum(axis=1) * (1 + (sigma / scale_N) ** 2))
 
 
 def _estimate_presence(

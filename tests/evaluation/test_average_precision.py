@@ -94,7 +94,7 @@ def test_a_persons_score_is_that_of_the_joints_that_are_seen(tmp_path):
     xy = np.stack([s.xy for s in poses.samples])
     score = np.array([[0.9, 0.7, 0.1], [0.1, 0.1, 0.1]])
     found = to_coco_results(poses, xy, score, np.array([0.5, 1.0]))
-    assert [r["score"] for r in found] == [pytest.approx(0.4), 0.0]
+    assert [r["score"] for r in found] == [pytest.approx(0.5 * (0.81 + 0.49) / 1.6), 0.0]
 
 
 @pytest.mark.parametrize(
