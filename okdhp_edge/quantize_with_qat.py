@@ -8,7 +8,7 @@ from pathlib import Path
 
 from okdhp_edge.artifacts.card import ModelCard, read_card
 from okdhp_edge.data.detection import load_for
-from okdhp_edge.errors import GateError, ModelError
+from okdhp_edge.errors import DataError, GateError, ModelError
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.network.config import drop_encoder_weights
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
@@ -41,6 +41,7 @@ def quantize_with_qat(
         return quantize(fp32, options)
     card = read_card(fp32)
     _check_joints(card, options.train_data or options.data)
+    _check_held_out(card, options)
     for name in options.profiles:
         alone = replace(options, profiles=[name])
         try:
@@ -66,6 +67,18 @@ def _check_joints(card: ModelCard, data: str) -> None:
             f"--qat needs data with the model's {len(card.skeleton.skeleton())} joints in their "
             f"order, and {data} has {len(found)} others",
             "use such data, or fine-tune first: `okdhp-edge train --start`",
+        )
+
+
+def _check_held_out(card: ModelCard, options: QuantizeOptions) -> None:
+    """Trained on the persons that the gate measures, the model would pass it whatever it lost."""
+    taught = load_for(card.kind, options.train_data or options.data, "train")
+    judged = load_for(card.kind, options.data, "val")
+    shared = {s.image for s in taught.samples} & {s.image for s in judged.samples}
+    if shared:
+        raise DataError(
+            f"--qat would train on {len(shared)} of the images that its accuracy is measured on",
+            "give --data with splits `train` and `val`, without @all",
         )
 
 

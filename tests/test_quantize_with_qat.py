@@ -1,11 +1,12 @@
 """Training with quantization as the last trial."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from okdhp_edge.artifacts.card import compute_sha256, read_card
-from okdhp_edge.errors import GateError, ModelError
+from okdhp_edge.errors import DataError, GateError, ModelError
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize.quantize_model import QuantizeOptions
 from okdhp_edge.quantize.search import accuracy_tuner
@@ -90,6 +91,12 @@ def test_data_of_other_joints_cannot_train_for_the_gate(copied, trained, tmp_pat
     other = f"coco:{coco_file(tmp_path)}@all"
     with pytest.raises(ModelError, match="--qat needs data with the model's"):
         quantize_with_qat(copied, trained, QuantizeOptions(data=other), epochs=1)
+
+
+def test_the_gates_persons_are_not_trained_on(copied, trained):
+    options = replace(_options(), data=f"{DATA}@all")
+    with pytest.raises(DataError, match="of the images that its accuracy is measured on"):
+        quantize_with_qat(copied, trained, options, epochs=1)
 
 
 def test_the_branch_that_was_exported_is_the_one_that_is_trained(trained, tmp_path, monkeypatch):

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from okdhp_edge import __version__
 from okdhp_edge.errors import DataError, OutputError
-from okdhp_edge.system.files import write_text
+from okdhp_edge.system.files import wrap_write_errors, write_text
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.system.reading import read_json
 
@@ -23,11 +25,13 @@ def add_result(path: Path, result: Mapping[str, Any]) -> None:
         DataError: the file holds something else.
         OutputError: it cannot be written.
     """
-    kept = [r for r in read_results_file(path) if _make_key(r) != _make_key(result)]
     # Each with its own: others may have been measured elsewhere, where INT8 is another.
     added = {**result, "version": __version__, "machine": describe_machine()}
-    content = {"results": sorted([*kept, added], key=_make_key)}
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    read_results_file(path)
+    with wrap_write_errors(path), FileLock(path.with_name(f".{path.name}.lock")):
+        kept = [r for r in read_results_file(path) if _make_key(r) != _make_key(result)]
+        content = {"results": sorted([*kept, added], key=_make_key)}
+        write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def _make_key(result: Mapping[str, Any]) -> tuple[str, ...]:

@@ -122,8 +122,7 @@ def load_backend(
         say: called with what is chosen, and with warnings.
         tune_threads: where none are given, time a few numbers and take the fastest.
         retime: time anew, whatever is remembered.
-        images: how many still images are to be read, so that the time to start counts; None: a
-            stream, for which the fastest inference is best.
+        images: how many still images are read, so that the time to start counts; None: a stream.
         detail: called with the times of all candidates.
 
     Raises:
@@ -134,6 +133,8 @@ def load_backend(
         get_runtime(backend)
     if engine is not None and (backend == AUTO or not get_runtime(backend).runs_engines):
         raise BackendError(f"backend {backend} cannot load engines", "add --backend tensorrt")
+    if trust_engine and engine is None:
+        raise BackendError("--trust-engine needs the engine's path", "add --engine FILE")
     found = _select_accurate(path, candidates(path, backend, precision), detail)
     request = _SelectionRequest(threads, tune_threads, retime, images)
     selection = _select(path, found, request, detail)
@@ -148,10 +149,8 @@ def load_backend(
     say(f"model {model_store.find_artifact(path, *selection.choice)}, {selection.describe()}; "
         f"{card.terms}")  # fmt: skip
     if not _is_accurate_here(selection.choice, card):
-        say(
-            f"INT8 sums may saturate on this CPU ({detect_int8_units()}): accuracy "
-            "may differ from the measured one; export the model again with this version"
-        )
+        say(f"INT8 sums may saturate on this CPU ({detect_int8_units()}): accuracy may differ from "
+            "the measured one; export the model again with this version")  # fmt: skip
     return LoadedModel(loaded, selection.choice.precision, selection)
 
 

@@ -45,10 +45,12 @@ def bench(
     from okdhp_edge.bench.measure import candidates, measure, recommend, slower_than_float
     from okdhp_edge.bench.present import HEADINGS, format_cells
     from okdhp_edge.data.detection import load_for
-    from okdhp_edge.errors import ModelError
+    from okdhp_edge.errors import DataError, ModelError
     from okdhp_edge.evaluation.evaluate import check_metric
     from okdhp_edge.system.hardware import describe_machine
 
+    if metric and not data:
+        raise DataError("--metric needs a data set", "add --data KIND:PATH")
     path = choose_model(model)
     tried, left_out = candidates(path)
     if not tried:
@@ -59,9 +61,10 @@ def bench(
     chosen = metric or (poses.metric if poses else "")
     if poses:
         check_metric(chosen)
+    _make_folder(out)
     with progress() as report:
         rows, refused = measure(tried, poses, chosen, runs=runs, threads=threads, report=report)
-    title = f"{path.name}: {chosen or 'speed only'}, batch 1"
+    title = f"{path.name}: {chosen or 'speed only'}, batch {card.batch or 1}"
     table(title, HEADINGS, [format_cells(r) for r in rows])
     for reason in [*left_out, *refused]:
         say(f"left out: {reason}")
@@ -76,19 +79,26 @@ def bench(
                                  "precision": best.candidate.precision},
         "slower_than_float": slow,
     }  # fmt: skip
+    print_json(record)
     if out:
         _write_files(out, record, rows, plotted=chosen if poses else None)
-    print_json(record)
+
+
+def _make_folder(out: Path | None) -> None:
+    """Before anything is timed."""
+    from okdhp_edge.system.files import wrap_write_errors
+
+    if out:
+        with wrap_write_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
 
 
 def _write_files(
     out: Path, record: dict[str, Any], rows: "Sequence[Row]", plotted: str | None
 ) -> None:
     from okdhp_edge.bench.present import markdown, plot
-    from okdhp_edge.system.files import wrap_write_errors, write_text
+    from okdhp_edge.system.files import write_text
 
-    with wrap_write_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
     write_text(out / "bench.json", json.dumps(record, indent=2) + "\n")
     write_text(out / "bench.md", markdown(rows))
     if plotted:

@@ -16,7 +16,7 @@ from okdhp_edge.cli.console import (
     say,
     table,
 )
-from okdhp_edge.errors import ModelError
+from okdhp_edge.errors import BackendError, ModelError
 from okdhp_edge.system.reading import is_count
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ Calibration = Annotated[
         "folder:DIR or video:FILE. Default: 300 training samples."
     ),
 ]
+_CALIBRATOR, _MAX_DROP = "moving-average", 1.0
+
 Calibrator = Annotated[
     str,
     typer.Option(
@@ -90,9 +92,9 @@ def export(
         str | None, typer.Option(help="KIND:PATH to check and calibrate on. Default: as trained.")
     ] = None,
     calibration: Calibration = None,
-    calibrator: Calibrator = "moving-average",
+    calibrator: Calibrator = _CALIBRATOR,
     keep_float: KeepFloat = None,
-    max_drop: MaxDrop = 1.0,
+    max_drop: MaxDrop = _MAX_DROP,
     profile: Profiles = None,
     tune: Tune = True,
     qat: Qat = 0,
@@ -113,31 +115,45 @@ def export(
     from okdhp_edge.system.outputs import check_outputs
 
     batch_size = _batch(batch)
-    if not int8 and (qat or profile or keep_float or calibration):
+    changed = (calibrator, max_drop, tune) != (_CALIBRATOR, _MAX_DROP, True)
+    if not int8 and (qat or profile or keep_float or calibration or changed):
         raise ModelError("INT8 options given without --int8", "add --int8")
+    _check_engines(sm, profile)
     source = checkpoint or model_store.find_default_checkpoint()
     folder = out or source.parent
     read = [source, *([Path(calibration)] if calibration and Path(calibration).exists() else ())]
     check_outputs({"--out": folder / "fp32", "--int8": folder / "int8"}, read)
     say(f"exporting branch {branch} of {source}")
-    command = format_command_line()
     with progress() as report:
         facts = read_info(source)
         wanted = QuantizeOptions(  # what they refuse is refused before anything is written
             data=data or facts.evaluation_data, train_data=None if data else facts.data,
             calibration=calibration, max_drop=max_drop,
             calibrator=calibrator, keep_float=keep_float, tune=tune,
-            profiles=profile or list_runtime_profiles(), command=command, report=report,
+            profiles=profile or list_runtime_profiles(), command=format_command_line(),
+            report=report,
         )  # fmt: skip
         fp32 = export_branch(source, ExportOptions(
             out=folder, branch=branch, batch=batch_size, data=data, simplify=simplify,
-            pytorch=pytorch, box_padding=box_padding, command=command, report=report))  # fmt: skip
+            pytorch=pytorch, box_padding=box_padding, command=wanted.command, report=report))  # fmt: skip
         made = [fp32]
         if int8:
             target = quantize_with_qat(fp32, source, wanted, epochs=qat)
             made += [target / name for name in wanted.profiles]
-    _build_engines(folder, sm or ())
     _show(made)
+    _build_engines(folder, sm or ())
+
+
+def _check_engines(generations: Sequence[str] | None, profiles: Sequence[str] | None) -> None:
+    """Before anything is exported."""
+    from okdhp_edge.backends.registry import has_package
+
+    if not generations:
+        return
+    if not has_package("tensorrt_rtx"):
+        raise BackendError("--sm needs TensorRT-RTX", "pip install tensorrt-rtx")
+    if profiles and "tensorrt" not in profiles:
+        raise ModelError("--sm builds engines of the profile tensorrt", "add --profile tensorrt")
 
 
 def _build_engines(model: Path, generations: Sequence[str]) -> None:

@@ -44,13 +44,14 @@ class ImageLocator:
 
 
 def _iterate_roots(file: Path, path: Path) -> Iterator[Path]:
-    """Where images may lie, the likeliest first: COCO's `val2017/`, `images/val2017/`, CVAT's
-    `images/default/`, next to the file, and folders above it."""
+    """Where images may lie, the likeliest first: next to the file (images of the same names above
+    it may be the originals of a smaller copy), COCO's `val2017/`, `images/val2017/`, CVAT's
+    `images/default/`, and folders above it."""
     part = file.stem.split("_")[-1]
     above = file.parent.parent
+    yield from (file.parent, file.parent / "images")
     yield from (above / part, above / "images" / part, above / "images", above)
     yield from (file.parent / "images" / "default", above / "images" / "default")
-    yield from (file.parent / "images", file.parent)
     if path.is_dir():
         yield from (path / part, path / "images" / part)
     # `annotations/val/x.json` style: tune until the first image is found.

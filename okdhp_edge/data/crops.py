@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from okdhp_edge.data.annotation_files import SPLITS_FOLDER, split_by_name
-from okdhp_edge.data.load import load
-from okdhp_edge.data.sample import PoseDataset, Sample
+from okdhp_edge.data.load import load, split_off_suffix
+from okdhp_edge.data.sample import PoseDataset, Sample, split_sources
 from okdhp_edge.errors import DataError, OutputError
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.preprocess import Image
@@ -52,7 +52,10 @@ class CropOptions:
 
 
 def find_held_out_ids(data: str) -> dict[str, set[str]]:
-    """The persons of a set's `val` and `test`; none of a split that it lacks."""
+    """The persons of a set's `val` and `test`; none of a split that it lacks, nor where `data`
+    names its split itself."""
+    if any(split_off_suffix(source)[1] for source in split_sources(data)):
+        return {}
     found = {}
     for split in ("val", "test"):
         try:

@@ -47,7 +47,12 @@ def unlabelled(kind: str, path: Path, most: int) -> Sequence[Sample]:
     if not images:
         raise DataError(f"no images in {path}", "use a folder of images or a video file")
     places = np.unique(np.linspace(0, len(images) - 1, most).round().astype(int))
-    return [_make_whole_sample(*images[place]) for place in places]
+    samples = [found for place in places if (found := _try_make_sample(*images[place]))]
+    if not samples:
+        raise DataError(
+            f"no image of {path} can be read", "re-encode the video, or check the files"
+        )
+    return samples
 
 
 def _list_folder(path: Path) -> list[tuple[str, LazyImage]]:
@@ -59,6 +64,16 @@ def _list_video(path: Path) -> list[tuple[str, LazyImage]]:
     with closing(VideoReader(path)) as reader:
         count = reader.count_frames()
     return [(f"{path.name}#{n}", VideoFrame(path, n)) for n in range(count)]
+
+
+def _try_make_sample(name: str, image: LazyImage) -> Sample | None:
+    """None of a frame that a video announces and does not show."""
+    try:
+        return _make_whole_sample(name, image)
+    except DataError:
+        if isinstance(image, VideoFrame):
+            return None
+        raise
 
 
 def _make_whole_sample(name: str, image: LazyImage) -> Sample:

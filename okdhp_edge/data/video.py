@@ -93,6 +93,11 @@ class VideoReader:
             self.close()
             raise DataError(f"{self._name} has no video stream", "check the file")
         self._stream = self._container.streams.video[0]
+        if self._stream.codec_context is None:
+            self.close()
+            raise DataError(
+                f"FFmpeg has no decoder for video {self._name}", "convert it, for example to H.264"
+            )
         self._check_size(self._stream.codec_context.width, self._stream.codec_context.height)
         # Threads that decode frames side by side hold back as many.
         self._stream.thread_type = "SLICE" if live else "AUTO"
@@ -205,7 +210,9 @@ class VideoReader:
     def _to_image(self, frame: av.VideoFrame) -> Image:
         converted = self._convert.reformat(frame, format="bgr24")
         plane = converted.planes[0]
-        rows = np.frombuffer(cast("bytes", plane), np.uint8).reshape(-1, plane.line_size)
+        rows = np.frombuffer(cast("bytes", plane), np.uint8).reshape(-1, abs(plane.line_size))
+        if plane.line_size < 0:  # stored from the bottom up, as in uncompressed AVI
+            rows = rows[::-1]
         image = rows[: frame.height, : 3 * frame.width].reshape(frame.height, frame.width, 3)
         turn = _CV2_ROTATIONS.get(round(frame.rotation) % 360)
         return np.asarray(image if turn is None else cv2.rotate(image, turn), dtype=np.uint8)

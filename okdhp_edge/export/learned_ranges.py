@@ -26,7 +26,8 @@ _IMAGE_INPUT_POINT = QuantizationPoint("conv", 0, 0)
 def write_learned_ranges(
     trained: Path, recipe: Recipe, net: PoseNet, file: Path, target: Path
 ) -> None:
-    """Write `target`, JSON of tensor name to lowest and highest value.
+    """Write `target`, JSON of the profile that was trained for, and of tensor name to lowest and
+    highest value.
 
     Args:
         trained: a checkpoint of a recipe with `[quantization]`.
@@ -39,11 +40,12 @@ def write_learned_ranges(
     table = recipe.quantization
     assert table is not None
     branch = QuantizedBranch(net, table.branch, recipe.input.size, table.placement)
-    checkpoint.load_extra_module(trained, "quantization.branch", branch)
+    checkpoint.load_extra_module(trained, checkpoint.QUANTIZED_BRANCH, branch)
     graph = onnx.load(str(file)).graph
     _check_same(graph, [w.numpy() for w in branch.weights()])
     ranges = _propagate_ranges(graph, _map_to_tensor_names(graph, branch.ranges()))
-    write_text(target, json.dumps(ranges, indent=1) + "\n")
+    content = {"profile": table.profile, "ranges": ranges}
+    write_text(target, json.dumps(content, indent=1) + "\n")
 
 
 def _check_same(graph: onnx.GraphProto, weights: Sequence[NDArray[np.float32]]) -> None:

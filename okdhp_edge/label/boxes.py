@@ -112,6 +112,8 @@ def _parse_yolo_row(values: NDArray[np.float64]) -> Box:
         return np.concatenate([values[:2] - values[2:] / 2, values[2:]])
     if len(values) < 6 or len(values) % 2:
         raise ValueError(f"{len(values)} numbers in a row")
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError("an outline has numbers beyond 0..1; are these keypoints?")
     points = values.reshape(-1, 2)
     low = points.min(axis=0)
     return np.concatenate([low, points.max(axis=0) - low])

@@ -73,7 +73,8 @@ def _list_source_items(source: Path, every: int) -> list[ImageItem]:
 def _count_frames(file: Path) -> int:
     try:
         with closing(VideoReader(file)) as reader:
-            return max(reader.count_frames(), 1)
+            announced = reader.count_frames()
+            return announced or max(1, sum(1 for _ in iter(reader.skip, False)))
     except DataError:
         return 1  # it is reported as broken when it is read
 
@@ -166,7 +167,7 @@ def save_frame(image: Image, file: Path) -> None:
 
 
 def get_frame_path(out: Path, item: ImageItem) -> Path:
-    """Where a video's frame is kept: in a folder of the label file's name, where no other video of
-    the same name can have one."""
+    """Where a video's frame is kept: in a folder named after the label file, where no other video
+    of the same name can have one. It is not the one that is labelled, `clips/` for `clips.json`."""
     digest = hashlib.sha256(os.fsencode(item.path)).hexdigest()[:8]
-    return out.parent / out.stem / f"{item.path.stem}_{digest}_{item.frame:06d}.jpg"
+    return out.parent / f"{out.stem}_frames" / f"{item.path.stem}_{digest}_{item.frame:06d}.jpg"

@@ -106,7 +106,10 @@ def _quantize(fp32: Path, options: QuantizeOptions, profiles: Sequence[Int8Profi
         _carry_over(target, staging, inputs.reference_sha256, options.profiles)
         write_text(staging / "calibration.txt", inputs.crops.format_ids())
         for wanted in profiles:
-            _quantize_one(wanted, inputs, kept, staging, options)
+            learned = read_learned_ranges(fp32, wanted)
+            ranges = inputs.fixed_ranges | learned
+            own = replace(inputs, learned=bool(learned), fixed_ranges=ranges)
+            _quantize_one(wanted, own, kept, staging, options)
     for wanted in profiles:
         mark_newest(target / wanted.name / CARD_NAME)
     return target
@@ -122,24 +125,28 @@ def prepare_quantization_inputs(fp32: Path, options: QuantizeOptions) -> Quantiz
         options.train_data or options.data, options.calibration, card.input, card.decoder
     )
     gate = load_for(card.kind, options.data, "val").with_skeleton(card.skeleton.skeleton())
-    learned = _read_learned_ranges(fp32)
     reference = options.reference or fp32
     held_against = read_card(reference)
     inputs = QuantizationInputs(
-        float_model=source, card=card, crops=crops, learned=bool(learned),
+        float_model=source, card=card, crops=crops,
         statistics=get_statistics(source, crops, len(crops), options.report),
-        fixed_ranges=observe_input_range(source) | learned, gate=gate,
+        fixed_ranges=observe_input_range(source), gate=gate,
         metric=card.metrics[0].metric, float_metric=0.0, max_drop=options.max_drop,
         reference_sha256=held_against.files[held_against.model_file], command=options.command,
     )  # fmt: skip
     return replace(inputs, float_metric=verify(reference, "onnxruntime", inputs).value)
 
 
-def _read_learned_ranges(fp32: Path) -> dict[str, Range]:
+def read_learned_ranges(fp32: Path, wanted: Int8Profile) -> dict[str, Range]:
+    """Those that training with quantization has found, if it was for activations of this kind:
+    signed ranges would waste half of the unsigned levels."""
     path = fp32 / RANGES_FILE_NAME
     if not path.is_file():
         return {}
-    return {name: (low, high) for name, (low, high) in read_json(path).items()}
+    content = read_json(path)
+    if get_profile(content["profile"]).signed != wanted.signed:
+        return {}
+    return {name: (low, high) for name, (low, high) in content["ranges"].items()}
 
 
 def _carry_over(target: Path, staging: Path, reference: str, profiles: Sequence[str]) -> None:

@@ -23,6 +23,8 @@ from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.system.files import apply_umask, replace, wrap_write_errors, write_text
 
 _METADATA_KEY = "okdhp_edge"
+QUANTIZED_BRANCH = "quantization.branch"
+"""Name of the module whose ranges quantization-aware training learns."""
 _NET_PREFIX, _OPTIMIZER_PREFIX = "net.", "optimizer."
 
 
@@ -81,9 +83,9 @@ def save(
 
 
 def save_half(source: Path, target: Path) -> None:
-    """A checkpoint's network alone, its filters in half precision: small enough to ship, to be
-    gone on from and to be exported. Norms and biases stay in float. Of data and files the kinds and
-    names are kept, not their places on the machine that trained.
+    """A checkpoint's network and learned ranges, its filters in half precision: small enough to
+    ship, to be gone on from and to be exported. Norms and biases stay in float. Of data and files
+    the kinds and names are kept, not their places on the machine that trained.
 
     Raises:
         ModelError: `source` is no checkpoint.
@@ -97,7 +99,8 @@ def save_half(source: Path, target: Path) -> None:
             "val_data": None,
         }
     )
-    net = {k: v for k, v in load_file(source).items() if k.startswith(_NET_PREFIX)}
+    kept = (_NET_PREFIX, f"{QUANTIZED_BRANCH}.")
+    net = {k: v for k, v in load_file(source).items() if k.startswith(kept)}
     halved = {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in net.items()}
     _write(target, halved, facts)
 

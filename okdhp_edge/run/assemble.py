@@ -37,13 +37,10 @@ from okdhp_edge.run.sinks.records import STDOUT_PATH
 from okdhp_edge.run.sinks.registry import SINKS, OutputRequest
 from okdhp_edge.run.sinks.systemd import Watchdog, WatchdogSink
 from okdhp_edge.run.sinks.window import WindowSink, is_window_possible
-from okdhp_edge.run.sources.base import Source
+from okdhp_edge.run.sources.base import DEFAULT_FPS, Source
 from okdhp_edge.run.sources.camera import CameraSettings
 from okdhp_edge.run.sources.open import open_source
 from okdhp_edge.system.latency import StageClock
-
-DEFAULT_FPS = 30.0
-"""Of saved videos of sources that say no rate."""
 
 
 @dataclass(frozen=True, kw_only=True)

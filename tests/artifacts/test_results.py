@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -16,6 +18,19 @@ def test_a_measurement_replaces_its_elder_and_stands_beside_others(tmp_path):
         add_result(file, {**ONE, **change})
     results = json.loads(file.read_text())["results"]
     assert [(r["split"], r["value"]) for r in results] == [("test", 50.0), ("val", 51.0)]
+
+
+def test_processes_that_record_at_once_lose_nothing(tmp_path):
+    file = tmp_path / "results.json"
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from okdhp_edge.artifacts.result_files import add_result\n"
+        f"for i in range(8): add_result(Path({str(file)!r}),"
+        " {'model': 'm', 'split': sys.argv[1] + str(i), 'value': 1.0})\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", script, name]) for name in "ab"]
+    assert [process.wait() for process in running] == [0, 0]
+    assert len(json.loads(file.read_text())["results"]) == 16
 
 
 def test_each_result_names_the_machine_that_it_was_measured_on(tmp_path, monkeypatch):

@@ -107,6 +107,13 @@ def _get_image_name(sample):
     return sample.image_name
 
 
+def test_a_split_that_is_named_is_not_divided_by_itself():
+    """`coco:x@all` names the persons of every split alike."""
+    assert find_held_out_ids("synthetic:40@all") == {}
+    found = find_held_out_ids("synthetic:40")
+    assert found["val"] and found["test"] and not found["val"] & found["test"]
+
+
 def test_a_suffix_without_a_quality_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"crops cannot be .png"):
         write_crops(load("synthetic:2", "train"), tmp_path, CropOptions(suffix=".png"), print)

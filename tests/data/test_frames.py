@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 
 from okdhp_edge.data.frames import VideoFrame, unlabelled
+from okdhp_edge.data.video import VideoReader
 from okdhp_edge.errors import DataError
+from tests.label.test_images import write_video
 
 
 def test_a_folder_is_read_evenly_with_whole_boxes(tmp_path):
@@ -14,6 +16,16 @@ def test_a_folder_is_read_evenly_with_whole_boxes(tmp_path):
     assert [s.id for s in samples] == ["0.png", "3.png", "6.png", "9.png"]
     assert samples[1].box.tolist() == [0, 0, 30, 20]
     assert samples[1].image.read()[0, 0, 0] == 3 and samples[1].labelled.size == 0
+
+
+def test_frames_that_a_video_announces_and_does_not_show_are_left_out(tmp_path, monkeypatch):
+    write_video(tmp_path / "v.avi", range(12), 12)
+    monkeypatch.setattr(VideoReader, "count_frames", lambda _: 20)
+    found = [s.id for s in unlabelled("video", tmp_path / "v.avi", 20)]
+    assert found == [f"v.avi#{n}" for n in range(12)]
+    monkeypatch.setattr(VideoReader, "read", lambda _: None)
+    with pytest.raises(DataError, match="no image of"):
+        unlabelled("video", tmp_path / "v.avi", 20)
 
 
 def test_a_frame_that_is_not_there_is_said(tmp_path):

@@ -35,6 +35,13 @@ def test_yolo_shares_become_pixels_and_outlines_their_extent(tmp_path):
     assert np.allclose(found, [[80, 30, 40, 40], [20, 20, 40, 40]])
 
 
+def test_keypoint_rows_are_not_outlines(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("0 0.5 0.5 0.2 0.4 " + "0.3 0.4 2 " * 14 + "\n")
+    with pytest.raises(DataError, match="are these keypoints"):
+        read_yolo_boxes(file, "0", 200, 100)
+
+
 @pytest.mark.parametrize("folder", ["", "labels", "Annotations"])
 def test_box_files_are_found_beside_and_in_the_usual_folders(tmp_path, folder):
     pictures = tmp_path / "images"

@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
+from okdhp_edge.data.video import VideoReader
 from okdhp_edge.errors import DataError
 from okdhp_edge.label.images import (
     DuplicateFilter,
@@ -36,6 +37,12 @@ def test_a_folder_gives_pictures_and_every_nth_frame_of_its_videos(tmp_path):
     pictures = dict(read_images(items))
     for item, picture in pictures.items():
         assert np.abs(picture.astype(int) - scene(item.frame or 0)).mean() < 8
+
+
+def test_a_video_that_announces_no_length_is_read_to_its_end(tmp_path, monkeypatch):
+    write_video(tmp_path / "b.avi", range(12), 12)
+    monkeypatch.setattr(VideoReader, "count_frames", lambda _: 0)
+    assert [i.frame for i in list_items([tmp_path], every=5)] == [0, 5, 10]
 
 
 def test_a_broken_picture_is_an_error_in_its_place(tmp_path):
@@ -77,3 +84,4 @@ def test_videos_of_one_name_keep_their_own_frames(tmp_path):
         for name in ("clip.mp4", "clip.avi")
     }
     assert len(places) == 4
+    assert {place.parent.name for place in places} == {"labels_frames"}

@@ -8,13 +8,13 @@ import torch
 
 from okdhp_edge.artifacts.card import read_card
 from okdhp_edge.backends.base import BackendConfig, predict_with
-from okdhp_edge.backends.registry import open_backend
+from okdhp_edge.backends.registry import get_profile, open_backend
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.evaluation.evaluate import evaluate
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
-from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
-from okdhp_edge.recipe.checkpoint import read_info
+from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize, read_learned_ranges
+from okdhp_edge.recipe.checkpoint import read_info, save_half
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.setup import TrainingOptions
 from tests.helpers.tiny_models import DATA, tiny_recipe
@@ -55,7 +55,9 @@ def test_the_artefact_computes_what_was_trained(aware):
 def test_the_learnt_steps_are_the_files(aware):
     best, profile = aware
     fp32 = best.parent / "fp32"
-    ranges = json.loads((fp32 / "ranges.json").read_text())
+    content = json.loads((fp32 / "ranges.json").read_text())
+    ranges = content["ranges"]
+    assert content["profile"] == profile
     import onnx
     from onnx import numpy_helper
 
@@ -68,6 +70,25 @@ def test_the_learnt_steps_are_the_files(aware):
         low, high = ranges[name]
         steps = 254 if profile == "tensorrt" else 255
         assert scale == pytest.approx((high - low) / steps, rel=1e-3)  # FP16 in TensorRT's
+
+
+def test_half_precision_weights_export_with_the_same_ranges(aware, tmp_path):
+    best, _ = aware
+    whole = export_branch(best, ExportOptions(out=tmp_path / "whole"))
+    save_half(best, tmp_path / "weights.safetensors")
+    halved = export_branch(
+        tmp_path / "weights.safetensors", ExportOptions(out=tmp_path / "half", data=DATA)
+    )
+    (a, b) = (json.loads((f / "ranges.json").read_text())["ranges"] for f in (whole, halved))
+    assert {k: pytest.approx(v, rel=1e-2) for k, v in a.items()} == b
+
+
+def test_learned_ranges_serve_profiles_of_their_kind_alone(aware):
+    best, profile = aware
+    fp32 = export_branch(best, ExportOptions(out=best.parent))
+    for name in ("generic", "openvino", "onnxruntime", "tensorrt"):
+        found = read_learned_ranges(fp32, get_profile(name))
+        assert bool(found) == ((name == "tensorrt") == (profile == "tensorrt"))
 
 
 def test_peers_stay_float_and_learn_as_before(trained, tmp_path):

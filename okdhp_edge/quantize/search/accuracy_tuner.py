@@ -11,6 +11,7 @@ from pathlib import Path
 
 from okdhp_edge.artifacts.card import MetricResult
 from okdhp_edge.backends.int8_profile import Int8Profile
+from okdhp_edge.backends.registry import has_package
 from okdhp_edge.quantize.ranges.calibrators import METHODS
 from okdhp_edge.quantize.search.inputs import QuantizationInputs
 from okdhp_edge.quantize.search.plan import LEARNED_CALIBRATOR, Plan
@@ -123,7 +124,7 @@ class AccuracyTuner:
 
     def _control_accuracy(self) -> None:
         # NNCF chooses layers by itself, so it cannot be asked to keep certain ones.
-        if self._profile.accuracy_control and not self._asked:
+        if self._profile.accuracy_control and not self._asked and has_package("nncf"):
             self.run_trial(Plan("nncf", method="accuracy-control"))
 
     def describe_attempts(self) -> list[dict[str, object]]:

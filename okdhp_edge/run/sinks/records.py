@@ -36,6 +36,15 @@ def _open_stdout() -> BinaryIO:
     return os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
 
 
+def _appends(descriptor: int) -> bool:
+    """Whether all that is written goes to the end, as in a file that a shell opened with `>>`."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    return bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND)
+
+
 class RecordSink(ABC):
     """Text that is written as the run goes, a whole record at a time: whatever ends the run, what
     was written before is there. `-` is stdout; a pipe, a device or a link is written into, not
@@ -53,6 +62,8 @@ class RecordSink(ABC):
             self._file: BinaryIO = (
                 _open_stdout() if str(path) == STDOUT_PATH else path.open("wb", buffering=0)
             )
+        self._is_file = self._file.seekable() and not _appends(self._file.fileno())
+        self._whole = 0
         self._write(self._begin())
 
     def write(self, result: FrameResult, annotated: Image) -> bool:  # noqa: ARG002
@@ -61,9 +72,26 @@ class RecordSink(ABC):
         return True
 
     def _write(self, text: str) -> None:
-        if text:
-            with wrap_write_errors(self._path):
+        if not text:
+            return
+        with wrap_write_errors(self._path):
+            try:
                 self._put(text.encode())
+            except OSError:
+                self._take_back()
+                raise
+            self._mark()
+
+    def _mark(self) -> None:
+        """Remember how much is whole."""
+        if self._is_file:
+            self._whole = self._file.seek(0, os.SEEK_END)
+
+    def _take_back(self) -> None:
+        """What a full disk has cut short."""
+        if self._is_file:
+            with suppress(OSError):
+                self._file.truncate(self._whole)
 
     def _put(self, data: bytes) -> None:
         """Whatever a pipe takes at once, until all is written."""
@@ -108,15 +136,6 @@ class JsonSink(RecordSink):
         return json.dumps(record) + "\n"
 
 
-def _appends(descriptor: int) -> bool:
-    """Whether all that is written goes to the end, as in a file that a shell opened with `>>`."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return False
-    return bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND)
-
-
 class CocoSink(RecordSink):
     """A list of detections as COCO's evaluation reads them; a file is a whole list at any time.
 
@@ -126,8 +145,7 @@ class CocoSink(RecordSink):
 
     def _begin(self) -> str:
         self._between = "[\n"
-        self._ends = self._file.seekable() and not _appends(self._file.fileno())
-        return "[]\n" if self._ends else ""
+        return "[]\n" if self._is_file else ""
 
     def _record(self, frame: Frame, poses: list[Pose]) -> str:
         number = _COCO_NAME_PATTERN.fullmatch(Path(frame.name).stem)
@@ -149,7 +167,7 @@ class CocoSink(RecordSink):
 
     def _put(self, data: bytes) -> None:
         """A file's closing bracket is written over by the next record, and follows it."""
-        if self._ends and data != b"[]\n":
+        if self._is_file and data != b"[]\n":
             end = self._file.seek(0, os.SEEK_END)
             self._file.seek(
                 end - len(_EMPTY_JSON_ARRAY if data.startswith(b"[") else _CLOSING_BRACKET)
@@ -157,8 +175,20 @@ class CocoSink(RecordSink):
             data += _CLOSING_BRACKET
         super()._put(data)
 
+    def _take_back(self) -> None:
+        """The bracket has been written over."""
+        if not self._is_file or not self._whole:
+            return
+        ending = _EMPTY_JSON_ARRAY
+        if self._whole > len(_EMPTY_JSON_ARRAY):
+            ending = _CLOSING_BRACKET
+        with suppress(OSError):
+            self._file.truncate(self._whole - len(ending))
+            self._file.seek(0, os.SEEK_END)
+            super()._put(ending)
+
     def _end(self) -> str:
-        if self._ends:
+        if self._is_file:
             return ""
         return "\n]\n" if self._between == ",\n" else "[]\n"
 

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 from okdhp_edge.pose.preprocess import Image
 
+DEFAULT_FPS = 30.0
+"""Of streams that say no rate."""
+
 
 class Frame(NamedTuple):
     """One image and when it came.
@@ -75,7 +78,7 @@ class Source(ABC):
         """How far into the stream the frame that has just been read stands."""
         if self.live:
             return (now_ns - self._first_ns) / 1e9
-        return self._number / (self.fps or 1.0)
+        return self._number / (self.fps or (DEFAULT_FPS if self.continuous else 1.0))
 
     def skip(self) -> bool:
         """Pass over a frame; False at the end."""

@@ -91,7 +91,13 @@ class ScreenSource(Source):
         if self._stopped.wait(max(0.0, self._due - time.perf_counter())):
             return None
         self._due = max(self._due + 1 / self.fps, time.perf_counter() - 1 / self.fps)
-        return np.ascontiguousarray(np.asarray(self._screen.grab(self._region))[..., :3])
+        try:
+            shown = self._screen.grab(self._region)
+        except Exception as error:  # its own kinds, by platform
+            raise SourceError(
+                f"the screen cannot be read any more ({error})", "check the region and the session"
+            ) from error
+        return np.ascontiguousarray(np.asarray(shown)[..., :3])
 
     def _release(self) -> None:
         self._screen.close()

@@ -133,6 +133,37 @@ def test_a_place_that_does_not_exist_is_said_before_the_run(tmp_path, kind):
         kind(tmp_path / "gone" / "p")
 
 
+@pytest.mark.parametrize(("kind", "name"), list(zip(KINDS, NAMES, strict=True)), ids=NAMES)
+@pytest.mark.parametrize("records", [0, 2])
+def test_a_disk_that_fills_up_within_a_record_leaves_whole_ones(tmp_path, kind, name, records):
+    sink = kind(tmp_path / "p")
+    for number in range(records):
+        sink.write(frame_result(number, [POSE]), None)
+    sink._file = _FillingUp(sink._file)
+    with pytest.raises(OutputError, match="No space left"):
+        sink.write(frame_result(records, [POSE]), None)
+    sink.close(success=False)
+    assert _whole((tmp_path / "p").read_text(), name) == records
+
+
+class _FillingUp:
+    """Takes half of what is written to it once, and nothing longer than a bracket after."""
+
+    def __init__(self, file):
+        self._file = file
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def write(self, data):
+        if len(data) <= 4:
+            return self._file.write(data)
+        if self._file.write is None or getattr(self, "full", False):
+            raise OSError(28, "No space left on device")
+        self.full = True
+        return self._file.write(data[: len(data) // 2])
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=NAMES)
 def test_a_full_disk_while_writing_poses_is_one_line(kind):
     if not Path("/dev/full").exists():

@@ -48,6 +48,24 @@ def test_frames_come_from_a_file(tmp_path):
     assert source.live and source.fps == 25
 
 
+def test_without_a_rate_frames_are_a_thirtieth_of_a_second_apart(tmp_path):
+    file = tmp_path / "raw"
+    file.write_bytes(bytes(3 * 2 * 2 * 3))
+    with file.open("rb", buffering=0) as stream:
+        source = raw.RawSource(stream, (2, 2), None)
+        times = [source.read().seconds for _ in range(3)]
+    assert times == pytest.approx([0, 1 / 30, 2 / 30])
+
+
+def test_a_screen_that_goes_away_ends_the_run_in_one_line(monkeypatch):
+    screen = _Screen()
+    monkeypatch.setitem(sys.modules, "mss", types.SimpleNamespace(mss=lambda: screen))
+    source = open_source("screen@200")
+    monkeypatch.setattr(_Screen, "grab", lambda *_: 1 / 0)
+    with pytest.raises(SourceError, match="cannot be read any more"):
+        source.read()
+
+
 def test_an_end_inside_a_frame_is_said():
     reading, writing = _pipe()
     writing.write(b"\x00" * 200)
