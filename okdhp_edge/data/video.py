@@ -212,7 +212,7 @@ class VideoReader:
         plane = converted.planes[0]
         rows = np.frombuffer(cast("bytes", plane), np.uint8).reshape(-1, abs(plane.line_size))
         if plane.line_size < 0:  # stored from the bottom up, as in uncompressed AVI
-            rows = rows[::-1]
+            rows = np.ascontiguousarray(rows[::-1])
         image = rows[: frame.height, : 3 * frame.width].reshape(frame.height, frame.width, 3)
         turn = _CV2_ROTATIONS.get(round(frame.rotation) % 360)
         return np.asarray(image if turn is None else cv2.rotate(image, turn), dtype=np.uint8)

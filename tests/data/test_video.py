@@ -3,6 +3,7 @@
 import struct
 import subprocess
 import sys
+from contextlib import closing
 from fractions import Fraction
 
 import av
@@ -32,6 +33,26 @@ def write(path, shades, *, size=(64, 48), times=None, rate=30, codec="mpeg4"):
         for packet in stream.encode():
             container.mux(packet)
     return path
+
+
+def test_an_uncompressed_avi_from_the_bottom_up_is_upright(tmp_path):
+    file, shown = tmp_path / "a.avi", np.zeros((8, 16, 3), np.uint8)
+    shown[0], shown[1, :4] = 200, 50
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("rawvideo", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 16, 8, "bgr24"
+        # Stored from the bottom up, the first row is the lowest.
+        lowest_first = av.VideoFrame.from_ndarray(shown[::-1].copy(), format="bgr24")
+        for packet in stream.encode(lowest_first):
+            container.mux(packet)
+    content = bytearray(file.read_bytes())
+    height = content.index(b"strf") + 16
+    content[height : height + 4] = struct.pack("<i", 8)  # negative: from the top down
+    file.write_bytes(content)
+    with closing(VideoReader(file)) as reader:
+        image = reader.read().image
+    np.testing.assert_array_equal(image, shown)
+    assert image.flags.c_contiguous
 
 
 def read_all(reader):
