@@ -116,8 +116,7 @@ def export(
 
     batch_size = _batch(batch)
     changed = (calibrator, max_drop, tune) != (_CALIBRATOR, _MAX_DROP, True)
-    if not int8 and (qat or profile or keep_float or calibration or changed):
-        raise ModelError("INT8 options given without --int8", "add --int8")
+    _check_int8(int8, [qat, profile, keep_float, calibration, changed])
     _check_engines(sm, profile)
     source = checkpoint or model_store.find_default_checkpoint()
     folder = out or source.parent
@@ -133,15 +132,22 @@ def export(
             profiles=profile or list_runtime_profiles(), command=format_command_line(),
             report=report,
         )  # fmt: skip
-        fp32 = export_branch(source, ExportOptions(
+        options = ExportOptions(
             out=folder, branch=branch, batch=batch_size, data=data, simplify=simplify,
-            pytorch=pytorch, box_padding=box_padding, command=wanted.command, report=report))  # fmt: skip
+            pytorch=pytorch, box_padding=box_padding, command=wanted.command, report=report,
+        )  # fmt: skip
+        fp32 = export_branch(source, options)
         made = [fp32]
         if int8:
             target = quantize_with_qat(fp32, source, wanted, epochs=qat)
             made += [target / name for name in wanted.profiles]
     _show(made)
     _build_engines(folder, sm or ())
+
+
+def _check_int8(int8: bool, options: Sequence[object]) -> None:
+    if not int8 and any(options):
+        raise ModelError("INT8 options given without --int8", "add --int8")
 
 
 def _check_engines(generations: Sequence[str] | None, profiles: Sequence[str] | None) -> None:
