@@ -116,12 +116,11 @@ def export(
 
     batch_size = _batch(batch)
     changed = (calibrator, max_drop, tune) != (_CALIBRATOR, _MAX_DROP, True)
-    _check_int8(int8, [qat, profile, keep_float, calibration, changed])
-    _check_engines(sm, profile)
+    _check_options(int8, [qat, profile, keep_float, calibration, changed], sm, profile)
     source = checkpoint or model_store.find_default_checkpoint()
     folder = out or source.parent
-    read = [source, *([Path(calibration)] if calibration and Path(calibration).exists() else ())]
-    check_outputs({"--out": folder / "fp32", "--int8": folder / "int8"}, read)
+    read = [Path(calibration)] if calibration and Path(calibration).exists() else []
+    check_outputs({"--out": folder / "fp32", "--int8": folder / "int8"}, [source, *read])
     say(f"exporting branch {branch} of {source}")
     with progress() as report:
         facts = read_info(source)
@@ -145,15 +144,17 @@ def export(
     _build_engines(folder, sm or ())
 
 
-def _check_int8(int8: bool, options: Sequence[object]) -> None:
-    if not int8 and any(options):
-        raise ModelError("INT8 options given without --int8", "add --int8")
-
-
-def _check_engines(generations: Sequence[str] | None, profiles: Sequence[str] | None) -> None:
+def _check_options(
+    int8: bool,
+    int8_options: Sequence[object],
+    generations: Sequence[str] | None,
+    profiles: Sequence[str] | None,
+) -> None:
     """Before anything is exported."""
     from okdhp_edge.backends.registry import has_package
 
+    if not int8 and any(int8_options):
+        raise ModelError("INT8 options given without --int8", "add --int8")
     if not generations:
         return
     if not has_package("tensorrt_rtx"):
