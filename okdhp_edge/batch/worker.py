@@ -95,10 +95,11 @@ def process_segment(options: BatchOptions, segment: Segment) -> SegmentResult:
 
     Raises:
         OutputError: the results cannot be written, and so no other segment's.
+        MemoryError: likewise, of this machine's memory.
     """
     try:
         return _process(options, segment)
-    except OutputError:
+    except (OutputError, MemoryError):
         raise
     except OkdhpError as error:
         text = str(error)

@@ -60,6 +60,18 @@ def test_a_store_that_cannot_be_written_ends_the_batch_and_not_each_source(
         process_segment(options, segment)
 
 
+def test_memory_that_does_not_suffice_ends_the_batch(exported, tmp_path, monkeypatch):
+    video = make_video(tmp_path / "v.mp4", 5, exported)
+    (segment,) = plan_segments(BatchSource(str(video), "v"), 0.0, None)
+
+    def allocate(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(worker, "open_segment", allocate)
+    with pytest.raises(MemoryError):
+        process_segment(make_options(exported, tmp_path), segment)
+
+
 def test_an_error_that_is_not_foreseen_costs_its_source_alone(exported, tmp_path, monkeypatch):
     video = make_video(tmp_path / "v.mp4", 5, exported)
     (segment,) = plan_segments(BatchSource(str(video), "v"), 0.0, None)
