@@ -58,7 +58,7 @@ class Command(NamedTuple):
 
 
 _MODEL = ["--backend", "onnxruntime", "--precision", "int8"]
-_LOCK = ".lock"  # empty; stays, or two processes could each lock a file of their own
+_LOCK_SUFFIX = ".lock"  # empty; stays, or two processes could each lock a file of their own
 COMMANDS = (
     Command("train", lambda b, out: [
         "train", "--recipe", str(b.recipe), "--data", "synthetic:32", "--out", str(out / "m"),
@@ -266,7 +266,7 @@ def main() -> None:
                     code = tried(arguments, prepare, folder / "log")
                     new = sorted({
                         p.relative_to(written).parts[0] for p in written.rglob("*")
-                        if p.is_file() and p.name != _LOCK
+                        if p.is_file() and _LOCK_SUFFIX not in (p.suffix, p.name)
                     } - before)  # fmt: skip
                     said = (folder / "log").read_text(errors="replace")
                     rows[command.name][fault] = evaluated(fault, command, code, said, new)
