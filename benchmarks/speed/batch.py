@@ -43,7 +43,7 @@ from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 
 RESULTS = Path(__file__).parent.parent / "results"
-CLIP_SIZE, LONG_CLIPS = (640, 360), 300
+CLIP_SIZE, LONG_CLIPS = (640, 360), 200
 WORKERS = {"one worker": ["--workers", "1"], "two workers": ["--workers", "2"],
            "four workers": ["--workers", "4"]}  # fmt: skip
 CLUSTER = {"processes": ["--workers", "2"], "Ray": ["--workers", "2", "--cluster", "local"]}
