@@ -38,6 +38,7 @@ from okdhp_edge.evaluation.average_precision import (
     average_precision,
     find_images_without_persons,
     resolve_annotation_file,
+    score_person,
 )
 from okdhp_edge.inference.open_detector import Detector, open_detector
 from okdhp_edge.inference.person_detector import Detection
@@ -50,7 +51,6 @@ from okdhp_edge.system.latency import StageClock
 
 RESULTS = Path(__file__).parent.parent / "results"
 AP_SCORE, YOLO_SCORE, YOLO_SIDE = 0.05, 0.25, 640
-MIN_KEYPOINT_SCORE = 0.2
 MIN_HEIGHT_PX, MIN_IOU = 60, 0.5
 ROUNDS, WARMUP = 30, 3
 # Labelled persons of the images that stand for one, three and ten.
@@ -85,10 +85,8 @@ def make_ours(model: str, detector: str, threads: int) -> Contender:
         poses = estimator.estimate_many(image, [d.box for d in found])
         people = []
         for detection, pose in zip(found, poses, strict=True):
-            sure = pose.score[pose.score > MIN_KEYPOINT_SCORE]
-            score = float(sure.mean()) if len(sure) else 0.0
             points = np.column_stack([pose.xy, pose.score])
-            people.append(Person(points, score * detection.score))
+            people.append(Person(points, score_person(pose.score) * detection.score))
         return people
 
     shown = {"fp32": "f32", "int8": "INT8"}[precision]

@@ -42,9 +42,6 @@ CROWD_METRIC_NAMES = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP-easy", "AP
 _MEDIUM_MIN_CROWD_INDEX, _HARD_MIN_CROWD_INDEX = 0.2, 0.8
 _OKS_50_INDEX, _OKS_75_INDEX = 0, 5
 _MAX_ABS_VALUE = 1e9
-# The score of a person is the mean of its joints' scores above this (Xiao et al., ECCV 2018, and
-# every top-down code since), times that of its box. The mean is weighted by the scores themselves,
-# since of joints that may not be there COCO's evaluation counts those that people labelled.
 _MIN_KEYPOINT_SCORE = 0.2
 
 Results = list[dict[str, Any]]
@@ -169,6 +166,17 @@ def _evaluate_crowd(
     return dict(zip(CROWD_METRIC_NAMES, points, strict=True))
 
 
+def score_person(score_K: NDArray[np.floating]) -> float:
+    """How exactly a person is expected to be placed, by which results are ranked.
+
+    It is the mean of the joints' scores above 0.2 (Xiao et al., ECCV 2018, and every top-down code
+    since), here weighted by the scores themselves: of joints that may not be there COCO's
+    evaluation counts those that people labelled.
+    """
+    sure = score_K[score_K > _MIN_KEYPOINT_SCORE].astype(np.float64)
+    return float(np.average(sure, weights=sure)) if len(sure) else 0.0
+
+
 def to_coco_results(
     poses: PoseDataset,
     xy_NK2: NDArray[np.floating],
@@ -181,13 +189,11 @@ def to_coco_results(
     boxes = np.ones(len(poses)) if box_score_N is None else box_score_N
     found = []
     for sample, xy, score, box in zip(poses.samples, xy_NK2, score_NK, boxes, strict=True):
-        seen = score[score > _MIN_KEYPOINT_SCORE].astype(np.float64)
         points = np.column_stack([xy, score])
         found.append({
             "image_id": ids[sample.image_name], "category_id": category_id,
             "keypoints": [round(float(v), 3) for v in points.ravel()],
-            "score": round(float(np.average(seen, weights=seen)) * float(box), 5)
-            if len(seen) else 0.0,
+            "score": round(score_person(score) * float(box), 5),
         })  # fmt: skip
     return found
 
