@@ -1,8 +1,7 @@
 """COCO's average precision, by COCO's own evaluator (pycocotools) and in its own file format.
 
 A set whose images have a `crowdIndex` is CrowdPose and evaluated by its protocol (Li et al., CVPR
-2019, and the evaluation released with it): the person's area is 0.53 of its box, sizes are not told
-apart, easy, medium and hard images are.
+2019, and its released code): the person's area is 0.53 of its box, images are easy, medium or hard.
 """
 
 import contextlib
@@ -169,9 +168,8 @@ def _evaluate_crowd(
 def score_person(score_K: NDArray[np.floating]) -> float:
     """How exactly a person is expected to be placed, by which results are ranked.
 
-    It is the mean of the joints' scores above 0.2 (Xiao et al., ECCV 2018, and every top-down code
-    since), here weighted by the scores themselves: of joints that may not be there COCO's
-    evaluation counts those that people labelled.
+    The mean of the joints' scores above 0.2 (Xiao et al., ECCV 2018), weighted by themselves: of
+    joints that may not be there COCO's evaluation counts those that people labelled.
     """
     sure = score_K[score_K > _MIN_KEYPOINT_SCORE].astype(np.float64)
     return float(np.average(sure, weights=sure)) if len(sure) else 0.0

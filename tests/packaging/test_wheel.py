@@ -6,6 +6,7 @@ import zipfile
 
 import pytest
 
+from okdhp_edge.system.files import MANIFEST
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -27,7 +28,7 @@ def test_the_wheel_holds_the_package_and_the_models_alone(tmp_path):
     assert {name.split("/")[0] for name in names} == {"okdhp_edge"}
     packages = {path.parent.name for path in (REPOSITORY / "okdhp_edge").glob("*/__init__.py")}
     assert {n.split("/")[1] for n in names if n.count("/") > 1} == packages | {"shipped"}
-    assert not [n for n in names if not n.endswith(tuple(_SUFFIXES))]
+    assert not [n for n in names if not n.endswith((*_SUFFIXES, f"/{MANIFEST}"))]
     for model in ("lite", "full", "person"):
         for runtime in ("openvino", "onnxruntime", "tensorrt"):
             assert f"okdhp_edge/shipped/{model}/int8/{runtime}/card.json" in names
