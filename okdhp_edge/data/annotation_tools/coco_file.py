@@ -2,7 +2,8 @@
 
 import json
 import os.path
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from okdhp_edge.system.files import write_text
 
 
 class ImageFinder:
-    """Finds the file of an image: by its path below a folder, else by its bare name anywhere in it;
-    images that have no file of their own lie in `frames`."""
+    """Finds the file of an image: by its path below a folder, else by its bare name anywhere in it,
+    if no other of the images has that name; images that have no file of their own lie in
+    `frames`."""
 
-    def __init__(self, root: Path, frames: Path) -> None:
+    def __init__(self, root: Path, frames: Path, images: Iterable[AnnotatedImage]) -> None:
         self._root = root
         self._frames = frames
+        self._uses = Counter(name for image in images for name in _list_bare_names(image.names))
         self._by_name: dict[str, list[Path]] | None = None
 
     def __call__(self, image: AnnotatedImage) -> Path | None:
@@ -40,8 +43,14 @@ class ImageFinder:
             for file in self._root.rglob("*"):
                 if file.suffix.lower() in IMAGE_SUFFIXES:
                     self._by_name.setdefault(file.name, []).append(file)
-        found = [self._by_name.get(Path(name).name, []) for name in names]
+        bare = [name for name in _list_bare_names(names) if self._uses[name] <= 1]
+        found = [self._by_name.get(name, []) for name in bare]
         return next((files[0] for files in found if len(files) == 1), None)
+
+
+def _list_bare_names(names: Sequence[str]) -> Sequence[str]:
+    """Each once, in order."""
+    return list(dict.fromkeys(Path(name).name for name in names))
 
 
 class CocoWriter:

@@ -114,7 +114,8 @@ def import_annotations(
     keypoints = _choose_keypoints(project, category)
     frames = out.with_name(f"{out.stem}_images")
     _write_frames(project, frames)
-    locate = ImageFinder(images or (path if path.is_dir() else path.parent), frames)
+    root = images or (path if path.is_dir() else path.parent)
+    locate = ImageFinder(root, frames, project.images)
     coco = CocoWriter(out, keypoints, project.limbs, project.twins)
     for image in project.images:
         persons = [p for p in image.persons if p.category == category]

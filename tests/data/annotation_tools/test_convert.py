@@ -174,6 +174,17 @@ def test_cvat_points_without_a_group_take_a_box_that_is_alone(tmp_path: Path) ->
         assert (sample.box.tolist() == [2, 3, 20, 40]) == has_box
 
 
+def test_images_of_one_name_are_not_taken_for_one_another(tmp_path: Path) -> None:
+    """Two cameras, of which only one's images are there."""
+    write_image(tmp_path / "elsewhere" / "a.png")
+    second = CVAT.replace('name="gone.png"', 'name="other/a.png"')
+    (tmp_path / "annotations.xml").write_text(second)
+    with pytest.raises(DataError):
+        import_annotations(tmp_path, tmp_path / "set.json")
+    (tmp_path / "annotations.xml").write_text(CVAT)
+    assert import_annotations(tmp_path, tmp_path / "set.json").persons == 1
+
+
 def test_yolo_images_of_one_name_in_several_splits_are_all_there(tmp_path: Path) -> None:
     for split in ("train", "val"):
         write_image(tmp_path / split / "images" / "0001.jpg")
