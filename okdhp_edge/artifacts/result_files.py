@@ -27,7 +27,7 @@ def add_result(path: Path, result: Mapping[str, Any]) -> None:
     """
     # Each with its own: others may have been measured elsewhere, where INT8 is another.
     added = {**result, "version": __version__, "machine": describe_machine()}
-    read_results_file(path)
+    read_results_file(path)  # before a lock file is made beside what cannot be used
     with wrap_write_errors(path), FileLock(path.with_name(f".{path.name}.lock")):
         kept = [r for r in read_results_file(path) if _make_key(r) != _make_key(result)]
         content = {"results": sorted([*kept, added], key=_make_key)}

@@ -41,12 +41,19 @@ def presence_loss(
     `ce`: binary cross-entropy of the probability that `pose.heatmap.HeatmapKind.PRESENCE` reads.
     `mse`: half the mean squared heatmap of absent joints, whose target is zero everywhere.
     """
-    heatmaps_BKP = heatmaps_BKHW.float().flatten(2)
     if kind == "mse":
-        return (0.5 * heatmaps_BKP.square().mean(dim=2) * absent_BK).sum() / total
-    level_BK = heatmaps_BKP.logsumexp(dim=2) - math.log(heatmaps_BKP.shape[2])
+        squared_BK = heatmaps_BKHW.float().flatten(2).square().mean(dim=2)
+        return (0.5 * squared_BK * absent_BK).sum() / total
+    level_BK = compute_presence_logits(heatmaps_BKHW)
     loss_BK = F.binary_cross_entropy_with_logits(level_BK, present_BK, reduction="none")
     return (loss_BK * (present_BK + absent_BK)).sum() / total
+
+
+def compute_presence_logits(heatmaps_BKHW: Tensor) -> Tensor:
+    """(B, K) whose logistic function is the probability that each joint is in the crop, as
+    `pose.heatmap.HeatmapKind.PRESENCE` reads it."""
+    heatmaps_BKP = heatmaps_BKHW.float().flatten(2)
+    return heatmaps_BKP.logsumexp(dim=2) - math.log(heatmaps_BKP.shape[2])
 
 
 def pixelwise_kl(

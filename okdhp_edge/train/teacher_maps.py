@@ -3,7 +3,6 @@
 N crops, K joints.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 
 from okdhp_edge.pose.crop import HeatmapGrid, apply, compose, invert
 from okdhp_edge.pose.heatmap import HeatmapKind
+from okdhp_edge.train.losses import compute_presence_logits
 
 _GREY = 128
 
@@ -93,8 +93,7 @@ def find_confidences(maps_NKHW: Tensor, kind: HeatmapKind) -> Tensor:
     if kind is HeatmapKind.GAUSSIAN:
         return maps_NKHW.amax(dim=(2, 3))
     if kind is HeatmapKind.PRESENCE:
-        level = maps_NKHW.flatten(2).logsumexp(dim=2) - math.log(maps_NKHW[0, 0].numel())
-        return level.sigmoid()
+        return compute_presence_logits(maps_NKHW).sigmoid()
     return maps_NKHW.new_ones(maps_NKHW.shape[:2])
 
 
