@@ -13,15 +13,17 @@ from typing import Any
 from okdhp_edge import __version__
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.artifacts.card import ModelCard, read_card
-from okdhp_edge.batch.join import count_own_frames, join_parts
+from okdhp_edge.batch.join import RESULT_SUFFIX, count_own_frames, read_part, write_result
 from okdhp_edge.batch.plan import Segment, plan_segments
 from okdhp_edge.batch.progress import watch_progress
 from okdhp_edge.batch.sources import BatchSource, compute_fingerprint, read_length
 from okdhp_edge.batch.storage import Storage
-from okdhp_edge.batch.table import read_metadata, write_parquet
+from okdhp_edge.batch.table import read_metadata
 from okdhp_edge.batch.worker import (
     BatchOptions,
     SegmentResult,
+    describe_part,
+    describe_result,
     get_part_name,
     process_segment,
 )
@@ -30,7 +32,6 @@ from okdhp_edge.system.executors import Executor
 from okdhp_edge.system.progress import Report
 
 FAILED = "failed.json"
-_RESULT_SUFFIX = ".parquet"
 
 
 @dataclass
@@ -95,19 +96,18 @@ class Batch:
         warn: Callable[[str], None],
     ) -> None:
         self.summary = BatchSummary()
-        self._options, self._storage = options, Storage(options.out)
+        self._options = replace(options, metadata=_describe(card, options, command))
+        self._storage = Storage(options.out)
         self._segment_s = segment_s
         if segment_s and options.stride > 1:
             # Frames that were passed over are not counted across a cut.
             self._segment_s = None
             warn("--segment-seconds has no effect with --stride: videos are not cut")
-        self._described = _describe(card, options, command)
         self._warn = warn
         self._results = self._read_results()
         self._names = {metadata["source"]: name for name, metadata in self._results.items()}
         self._uncut = 0
         self._plans: dict[str, list[Segment]] = {}
-        self._fingerprints: dict[str, str] = {}
         self._frames: dict[str, int | None] = {}
         self._missing: Counter[str] = Counter()
 
@@ -153,11 +153,10 @@ class Batch:
         except SourceError as error:
             self._fail(source.url, str(error))
             return
-        source = self._rename(source, fingerprint)
-        if self._is_done(source, fingerprint):
+        source = self._rename(replace(source, fingerprint=fingerprint))
+        if self._is_done(source):
             self.summary.skipped += 1
             return
-        self._fingerprints[source.url] = fingerprint
         length = read_length(source)
         self._uncut += bool(self._segment_s and not source.images and not length.seconds)
         self._plans[source.url] = plan_segments(
@@ -185,7 +184,7 @@ class Batch:
         results = {}
         for file in self._storage.list(""):
             name, suffix = posixpath.splitext(file)
-            if suffix != _RESULT_SUFFIX:
+            if suffix != RESULT_SUFFIX:
                 continue
             try:
                 metadata = self._read_metadata(file)
@@ -202,67 +201,69 @@ class Batch:
             results[name] = metadata
         return results
 
-    def _rename(self, source: BatchSource, fingerprint: str) -> BatchSource:
+    def _rename(self, source: BatchSource) -> BatchSource:
         """A source keeps the name that its result has, whatever other sources there are now; the
         result of another source stays."""
         if source.url in self._names:
             return replace(source, name=self._names[source.url])
         there = self._results.get(source.name)
-        if there is None or there["fingerprint"] == fingerprint:
+        if there is None or there["fingerprint"] == source.fingerprint:
             return source
         prefix = hashlib.sha256(source.url.encode()).hexdigest()[:8]
         return replace(source, name=f"{prefix}__{source.name}")
 
-    def _is_done(self, source: BatchSource, fingerprint: str) -> bool:
-        return self._results.get(source.name, {}).get("fingerprint") == fingerprint
+    def _is_done(self, source: BatchSource) -> bool:
+        return self._results.get(source.name, {}).get("fingerprint") == source.fingerprint
 
     def _has_part(self, segment: Segment) -> bool:
         """Whether a segment of this very source is there, cut as it is now."""
         part = get_part_name(self._options, segment)
-        if not self._storage.exists(_mark_name(part)) or not self._storage.exists(part):
+        if segment.is_whole or not self._storage.exists(part):
             return False
-        return self._storage.read(_mark_name(part)).decode() == self._describe_part(segment)
-
-    def _describe_part(self, segment: Segment) -> str:
-        return f"{self._fingerprints[segment.source.url]} {segment.start:.6f} {segment.end}"
+        try:
+            found = self._read_metadata(part)
+        except (OSError, ValueError):
+            return False
+        return describe_part(segment).items() <= found.items()
 
     def _take(self, result: SegmentResult) -> None:
-        """Count a segment; the last one of a source makes its result."""
-        url = result.segment.source.url
+        """Count a segment; the last one of a source that is cut makes its result."""
+        source = result.segment.source
+        url = source.url
         _count(self.summary, result)
         for note in result.notes:
             self._warn(f"{url}: {note}")
         if result.error:
             self._fail(url, result.error)
-        else:
-            part = get_part_name(self._options, result.segment)
-            mark = self._describe_part(result.segment)
-            self._storage.write(_mark_name(part), mark.encode())
         self._missing[url] -= 1
         self._finish_if_whole(url)
 
     def _finish_if_whole(self, url: str) -> None:
-        """Join a source's parts to its result, and remove them."""
+        """Join a source's parts to its result, and remove them; one that is not cut is whole."""
         if self._missing[url] or url in self.summary.failed:
             return
         plan = self._plans[url]
         names = [get_part_name(self._options, segment) for segment in plan]
+        if not plan[0].is_whole:
+            try:
+                self._join(plan, names)
+            except SourceError as error:
+                self._fail(url, str(error))
+                return
+        self._storage.remove(names[0].rpartition("/")[0])  # also of another cut
+        self.summary.done += 1
+
+    def _join(self, plan: Sequence[Segment], names: Sequence[str]) -> None:
         frames = sum(
             count_own_frames(segment, self._read_metadata(name))
             for segment, name in zip(plan, names, strict=True)
         )
-        if not frames and (images := plan[0].source.images):
-            self._fail(url, f"none of the {len(images)} images in {url} can be read")
-            return
-        metadata = self._described | {
-            "source": url, "fingerprint": self._fingerprints[url], "frames": frames,
-        }  # fmt: skip
-        contents = (self._storage.read(name) for name in names)  # one in memory at a time
-        tables = join_parts(plan, contents, has_ids=self._options.people == "many")
-        with self._storage.create(plan[0].source.name + _RESULT_SUFFIX) as file:
-            write_parquet(file, tables, metadata)
-        self._storage.remove(names[0].rpartition("/")[0])
-        self.summary.done += 1
+        parts = (
+            read_part(segment, self._storage.read(name))  # one in memory at a time
+            for segment, name in zip(plan, names, strict=True)
+        )
+        metadata = describe_result(self._options, plan[0].source, frames)
+        write_result(self._storage, parts, metadata, has_ids=self._options.people == "many")
 
     def _read_metadata(self, name: str) -> dict[str, Any]:
         with self._storage.open(name) as opened:
@@ -275,11 +276,6 @@ class Batch:
             self._storage.write(FAILED, content.encode())
         else:
             self._storage.remove(FAILED)
-
-
-def _mark_name(part: str) -> str:
-    """Beside a part: what it was made of. Written after it, so that a part with it is whole."""
-    return f"{part}.source"
 
 
 def _describe(card: ModelCard, options: BatchOptions, command: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The segments of a source to one file: each frame once, each person's id whole.
+"""The segments of a source to its result: each frame once, each person's id whole.
 
 Neighbouring segments both hold the frames of their overlap (`plan.OVERLAP_S`). Persons whose boxes
 coincide there are one and keep the earlier segment's id; others get new ids.
@@ -6,6 +6,7 @@ coincide there are one and keep the earlier segment's id; others get new ids.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,15 +14,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from okdhp_edge.batch.plan import Segment
-from okdhp_edge.batch.table import from_parquet, read_metadata
+from okdhp_edge.batch.storage import Storage
+from okdhp_edge.batch.table import from_parquet, read_metadata, write_parquet
+from okdhp_edge.errors import SourceError
 from okdhp_edge.pose.crop import box_iou
+
+RESULT_SUFFIX = ".parquet"
 
 _MIN_IOU_SAME_PERSON = 0.5
 _TIME_DIGITS = 4
 _BOX = ("box_x", "box_y", "box_width", "box_height")
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """A segment's rows.
 
     Attributes:
@@ -47,19 +52,55 @@ def count_own_frames(segment: Segment, metadata: Mapping[str, Any]) -> int:
     return int(_find_own(segment, np.array(metadata["times"], np.float64)).sum())
 
 
-def join_parts(
-    segments: Sequence[Segment], contents: Iterable[bytes], *, has_ids: bool
-) -> Iterator[pa.Table]:
-    """All rows of a source, a table for each segment.
+def make_part(
+    segment: Segment, table: pa.Table, times: Sequence[float], numbers: Sequence[int]
+) -> Part:
+    """A segment's rows as `RowCollector` has them."""
+    return Part(
+        segment, table, np.asarray(table["frame"], dtype=np.int64), np.array(times, np.float64),
+        np.array(numbers, np.int64),
+    )  # fmt: skip
+
+
+def read_part(segment: Segment, content: bytes) -> Part:
+    """A segment's rows from its file."""
+    metadata: dict[str, Any] = read_metadata(content)
+    return make_part(segment, from_parquet(content), metadata["times"], metadata["numbers"])
+
+
+def write_result(
+    storage: Storage, parts: Iterable[Part], metadata: Mapping[str, Any], *, has_ids: bool
+) -> None:
+    """Write the result of a source, whole or not at all.
 
     Args:
-        contents: the files of the segments, in order; two are held at a time.
+        parts: all segments, in order; two are held at a time.
+        metadata: of the result, with the number of its `frames`.
         has_ids: whether persons are tracked, so that ids have to be matched.
+
+    Raises:
+        OutputError: it cannot be written.
+        SourceError: none of the images of a folder could be read.
     """
+    parts = iter(parts)
+    first = next(parts)
+    source = first.segment.source
+    if not metadata["frames"] and source.images:
+        raise SourceError(
+            f"none of the {len(source.images)} images in {source.url} can be read",
+            "check that they are whole",
+        )
+    tables = join_parts(chain([first], parts), has_ids=has_ids)
+    with storage.create(source.name + RESULT_SUFFIX) as file:
+        write_parquet(file, tables, metadata)
+
+
+def join_parts(parts: Iterable[Part], *, has_ids: bool) -> Iterator[pa.Table]:
+    """All rows of a source, a table for each segment; see `write_result`."""
     first_frame = next_id = 0
-    before: _Part | None = None
-    for segment, content in zip(segments, contents, strict=True):
-        part = _read_part(segment, content)
+    before: Part | None = None
+    for part in parts:
+        segment = part.segment
         persons = np.asarray(part.table["person"], dtype=np.int64)
         if has_ids:
             # Images show other people each.
@@ -72,7 +113,8 @@ def join_parts(
             persons = np.array([known[p] for p in persons.tolist()], np.int64)
             part = part._replace(table=_replace_column(part.table, "person", persons))
         kept = part.own[part.row_frames]
-        counted = len(segments) > 1 and not segment.source.images
+        # The numbers of a video that is cut begin where its reading did.
+        counted = not segment.is_whole and not segment.source.images
         index = first_frame + np.cumsum(part.own) - 1 if counted else part.numbers
         frames = index[part.row_frames]
         table = _replace_column(part.table, "frame", frames.astype(np.int64))
@@ -86,16 +128,7 @@ def _find_own(segment: Segment, times: NDArray[np.float64]) -> NDArray[np.bool_]
     return np.ones(len(times), bool) if segment.source.images else times >= segment.start
 
 
-def _read_part(segment: Segment, content: bytes) -> _Part:
-    metadata: dict[str, Any] = read_metadata(content)
-    table = from_parquet(content)
-    return _Part(
-        segment, table, np.asarray(table["frame"], dtype=np.int64),
-        np.array(metadata["times"], np.float64), np.array(metadata["numbers"], np.int64),
-    )  # fmt: skip
-
-
-def _match_persons(before: _Part, part: _Part) -> dict[int, int]:
+def _match_persons(before: Part, part: Part) -> dict[int, int]:
     """The earlier segment's id of each person of the overlap, by the mean IoU of their boxes."""
     scores: dict[tuple[int, int], list[float]] = defaultdict(list)
     earlier, later = _boxes_by_time(before), _boxes_by_time(part)
@@ -113,7 +146,7 @@ def _match_persons(before: _Part, part: _Part) -> dict[int, int]:
     return matched
 
 
-def _boxes_by_time(part: _Part) -> dict[float, list[tuple[int, NDArray[np.float64]]]]:
+def _boxes_by_time(part: Part) -> dict[float, list[tuple[int, NDArray[np.float64]]]]:
     boxes = np.column_stack([np.asarray(part.table[name], np.float64) for name in _BOX])
     persons = np.asarray(part.table["person"], dtype=np.int64)
     found: dict[float, list[tuple[int, NDArray[np.float64]]]] = defaultdict(list)

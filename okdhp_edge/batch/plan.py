@@ -20,12 +20,14 @@ class Segment:
     Attributes:
         index: in the source.
         end: None for the rest.
+        is_whole: whether it is all of its source.
     """
 
     source: BatchSource
     index: int
     start: float
     end: float | None
+    is_whole: bool = False
 
     @property
     def begin(self) -> float:
@@ -89,13 +91,14 @@ def plan_segments(
     """
     if source.images:
         size = max(1, MAX_IMAGES_PER_SEGMENT // stride) * stride
+        images = len(source.images)
         return [
-            Segment(source, i, start, min(start + size, len(source.images)))
-            for i, start in enumerate(range(0, len(source.images), size))
+            Segment(source, i, start, min(start + size, images), is_whole=images <= size)
+            for i, start in enumerate(range(0, images, size))
         ]
     count = 1 if not segment_s or not duration_s else max(1, math.ceil(duration_s / segment_s))
     edges = [duration_s / count * i for i in range(count)]
     return [
-        Segment(source, i, start, edges[i + 1] if i + 1 < count else None)
+        Segment(source, i, start, edges[i + 1] if i + 1 < count else None, is_whole=count == 1)
         for i, start in enumerate(edges)
     ]

@@ -31,11 +31,13 @@ class BatchSource:
         url: where it lies.
         name: of its result, less `.parquet`: unique in the batch.
         images: URLs of the images of a folder, in name order; empty for a video.
+        fingerprint: of its content (`compute_fingerprint`); empty where it is not known yet.
     """
 
     url: str
     name: str
     images: tuple[str, ...] = ()
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)

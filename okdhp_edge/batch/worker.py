@@ -1,4 +1,5 @@
-"""One segment to a Parquet file of its rows; runs in a process of its own."""
+"""One segment to a Parquet file of its rows, which is the result where it is all of its source;
+runs in a process of its own."""
 
 import contextlib
 import errno
@@ -7,17 +8,20 @@ import posixpath
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from okdhp_edge.backends.base import Backend
 from okdhp_edge.backends.selection import load_backend
+from okdhp_edge.batch.join import make_part, write_result
 from okdhp_edge.batch.plan import Segment
 from okdhp_edge.batch.progress import FrameCounter
+from okdhp_edge.batch.sources import BatchSource
 from okdhp_edge.batch.storage import Storage, find_file_system
 from okdhp_edge.batch.table import FrameRecord, RowCollector, to_parquet
 from okdhp_edge.errors import DataError, OkdhpError, OutputError, SourceError
@@ -42,6 +46,7 @@ class BatchOptions:
         key: hash of model and options, which results carry.
         stride: every n-th frame.
         progress: folder on this machine in which workers count their frames; None for none.
+        metadata: of each result: key, command, version and model card.
     """
 
     out: str
@@ -56,6 +61,7 @@ class BatchOptions:
     smooth: bool = False
     stride: int = 1
     progress: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,20 @@ class SegmentResult:
 def get_part_name(options: BatchOptions, segment: Segment) -> str:
     """Where a segment's rows lie until its source is whole."""
     return f".parts/{options.key[:16]}/{segment.source.name}/{segment.name}"
+
+
+def describe_part(segment: Segment) -> dict[str, Any]:
+    """What a part was made of: its source, and where that was cut."""
+    return {
+        "fingerprint": segment.source.fingerprint, "start": segment.start, "end": segment.end,
+    }  # fmt: skip
+
+
+def describe_result(options: BatchOptions, source: BatchSource, frames: int) -> dict[str, Any]:
+    """The metadata of a source's result."""
+    return options.metadata | {
+        "source": source.url, "fingerprint": source.fingerprint, "frames": frames,
+    }  # fmt: skip
 
 
 def process_segment(options: BatchOptions, segment: Segment) -> SegmentResult:
@@ -148,11 +168,10 @@ def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
             decode_ns += result.stages.get("capture", 0)
             infer_ns += result.stages.get("infer", 0)
     table = rows.make_table()
-    metadata = {"key": options.key, "times": rows.times, "numbers": rows.numbers}
-    begun = time.perf_counter()
-    Storage(options.out).write(get_part_name(options, segment), to_parquet(table, metadata))
-    storage_s += time.perf_counter() - begun
     own = rows.times if segment.source.images else [t for t in rows.times if t >= segment.start]
+    begun = time.perf_counter()
+    _write(options, segment, rows, table, len(own))
+    storage_s += time.perf_counter() - begun
     is_video = not segment.source.images and len(own) > 1
     return SegmentResult(
         segment, os.getpid(), notes=tuple(source.notes), frames=len(own),
@@ -161,6 +180,20 @@ def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
         cpu_s=time.process_time() - cpu_started,
         decode_s=decode_ns / 1e9, infer_s=infer_ns / 1e9, storage_s=storage_s,
     )  # fmt: skip
+
+
+def _write(
+    options: BatchOptions, segment: Segment, rows: RowCollector, table: pa.Table, own_frames: int
+) -> None:
+    """A segment's file, or the result of a source that is not cut."""
+    storage = Storage(options.out)
+    if segment.is_whole:
+        part = make_part(segment, table, rows.times, rows.numbers)
+        metadata = describe_result(options, segment.source, own_frames)
+        write_result(storage, [part], metadata, has_ids=options.people == "many")
+        return
+    metadata = describe_part(segment) | {"times": rows.times, "numbers": rows.numbers}
+    storage.write(get_part_name(options, segment), to_parquet(table, metadata))
 
 
 def open_segment(segment: Segment, closing: ExitStack, threads: int) -> Source:

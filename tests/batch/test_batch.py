@@ -177,7 +177,7 @@ def test_a_killed_driver_continues_where_it_was(archive, exported):
         words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and not list(Path().glob("out/.parts/*/*/*")):
+    while time.monotonic() < deadline and not list(Path().glob("out/*.parquet")):
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -209,7 +209,7 @@ def test_a_kill_between_segments_costs_no_frame_and_gives_none_twice(tmp_path, m
     driver = subprocess.Popen(
         [sys.executable, "-m", "okdhp_edge", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    while driver.poll() is None and not list(Path("out").rglob("*.source")):
+    while driver.poll() is None and not list(Path("out").rglob(".parts/*/*/*.parquet")):
         time.sleep(0.005)
     assert driver.poll() is None
     if victim == "worker":

@@ -6,7 +6,7 @@ pytest.importorskip("pyarrow", reason="needs pyarrow: pip install okdhp-edge[bat
 
 from okdhp_edge.batch.plan import OVERLAP_S, Segment
 from okdhp_edge.batch.sources import BatchSource
-from tests.helpers.archives import join_whole, make_part, pose
+from tests.helpers.archives import join_whole, make_part_file, pose
 
 
 def test_ids_stay_whole_across_a_cut_and_each_frame_comes_once():
@@ -16,8 +16,8 @@ def test_ids_stay_whole_across_a_cut_and_each_frame_comes_once():
     early = [i / 10 for i in range(50)]
     late = [round(5 - OVERLAP_S + i / 10, 4) for i in range(40)]
     parts = [
-        make_part(first, early, lambda t: [pose(0, 0), pose(200, 1)]),
-        make_part(second, late, lambda t: [pose(200, 0), pose(0, 1)]
+        make_part_file(first, early, lambda t: [pose(0, 0), pose(200, 1)]),
+        make_part_file(second, late, lambda t: [pose(200, 0), pose(0, 1)]
                   + ([pose(500, 2)] if t > 6 else [])),
     ]  # fmt: skip
     table, frames = join_whole([first, second], parts)
@@ -33,7 +33,9 @@ def test_people_of_different_images_are_never_one():
     source = BatchSource("d", "d", tuple(map(str, range(6))))
     segments = [Segment(source, 0, 0, 3), Segment(source, 1, 3, 6)]
     parts = [
-        make_part(s, [s.start, s.start + 2], lambda t: [pose(0, int(t))], [s.start, s.start + 2])
+        make_part_file(
+            s, [s.start, s.start + 2], lambda t: [pose(0, int(t))], [s.start, s.start + 2]
+        )
         for s in segments
     ]
     table, frames = join_whole(segments, parts)

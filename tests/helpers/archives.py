@@ -73,7 +73,7 @@ def pose(x: float, identity: int) -> Pose:
     return Pose(LSP14, xy.astype(np.float32), np.full(14, 0.9, np.float32), identity)
 
 
-def make_part(segment: Segment, times: list[float], people, numbers=None) -> bytes:
+def make_part_file(segment: Segment, times: list[float], people, numbers=None) -> bytes:
     records = [FrameRecord(t, "", people(t)) for t in times]
     table = make_table("v.mp4", list(enumerate(records)), LSP14)
     return to_parquet(table, {"times": times, "numbers": numbers or list(range(len(times)))})
@@ -84,4 +84,5 @@ def join_whole(segments, parts):
         join.count_own_frames(segment, read_metadata(part))
         for segment, part in zip(segments, parts, strict=True)
     )
-    return pa.concat_tables(join.join_parts(segments, iter(parts), has_ids=True)), frames
+    read = map(join.read_part, segments, parts)
+    return pa.concat_tables(join.join_parts(read, has_ids=True)), frames
