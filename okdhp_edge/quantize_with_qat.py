@@ -42,13 +42,15 @@ def quantize_with_qat(
     card = read_card(fp32)
     _check_joints(card, options.train_data or options.data)
     _check_held_out(card, options)
+    _check_trainable(checkpoint, card)
     for name in options.profiles:
         alone = replace(options, profiles=[name])
         try:
             quantize(fp32, alone)
         except GateError:
             folder = fp32.parent / f"qat-{name}"
-            recipe = make_qat_recipe(read_info(checkpoint).recipe, checkpoint, card, name, epochs)
+            trained_by = read_info(checkpoint).recipe
+            recipe = make_qat_recipe(trained_by, checkpoint, card, name, epochs)
             trained = _train(recipe, folder, options)
             exported = export_branch(trained, ExportOptions(
                 out=folder, branch=str(card.branch), batch=card.batch, data=options.data,
@@ -67,6 +69,19 @@ def _check_joints(card: ModelCard, data: str) -> None:
             f"--qat needs data with the model's {len(card.skeleton.skeleton())} joints in their "
             f"order, and {data} has {len(found)} others",
             "use such data, or fine-tune first: `okdhp-edge train --start`",
+        )
+
+
+def _check_trainable(checkpoint: Path, card: ModelCard) -> None:
+    """Raise ModelError, before hours of search, where no training can follow."""
+    recipe = read_info(checkpoint).recipe
+    if recipe.keeps_boxes:
+        raise ModelError(f"{checkpoint} keeps an imported detector, which is not trained",
+                         "omit --qat")  # fmt: skip
+    if card.branch not in recipe.deployable:
+        raise ModelError(
+            f"branch {card.branch} of {checkpoint} cannot be trained with quantization",
+            f"omit --qat, or export --branch {recipe.deployable[0]}",
         )
 
 

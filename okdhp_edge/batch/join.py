@@ -99,8 +99,8 @@ def join_parts(parts: Iterable[Part], *, has_ids: bool) -> Iterator[pa.Table]:
     """All rows of a source, a table for each segment; see `write_result`."""
     first_frame = next_id = 0
     before: Part | None = None
-    for part in parts:
-        segment = part.segment
+    for read in parts:
+        part, segment = read, read.segment
         persons = np.asarray(part.table["person"], dtype=np.int64)
         if has_ids:
             # Images show other people each.

@@ -84,15 +84,17 @@ def find_sources(texts: Sequence[str]) -> FoundSources:
     return FoundSources(tuple(sources), skipped)
 
 
-def _expand(texts: Sequence[str]) -> Iterator[str]:
+def _expand(texts: Sequence[str], *, in_list: bool = False) -> Iterator[str]:
+    """Files of these paths; a list in a list is a file like others, since it may be the same."""
     for text in texts:
         fs, path = find_file_system(text, SourceError)
-        if text.lower().endswith(_LIST_SUFFIX) and fs.isfile(path):
+        if not in_list and text.lower().endswith(_LIST_SUFFIX) and fs.isfile(path):
             try:
                 lines = read_text(Path(path)) if is_local(fs) else fs.cat_file(path).decode()
             except ValueError as error:
                 raise SourceError(f"{text} is no UTF-8 text", "save the list as UTF-8") from error
-            yield from _expand([line.strip() for line in lines.splitlines() if line.strip()])
+            listed = [line.strip() for line in lines.splitlines() if line.strip()]
+            yield from _expand(listed, in_list=True)
         elif fs.exists(path):  # also a name with brackets, which a glob would not match
             yield from _list_files(fs, path)
         elif any(letter in text for letter in _GLOB_LETTERS):
@@ -120,11 +122,19 @@ def _list_files(fs: Any, path: str) -> Iterator[str]:
         yield file if is_local(fs) else fs.unstrip_protocol(file)
 
 
-def _walk(fs: Any, folder: str) -> Iterator[str]:
-    """All files below a folder; fsspec's own search leaves out folders that cannot be read."""
+def _walk(fs: Any, folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """All files below a folder, linked ones too; fsspec's own search leaves out folders that cannot
+    be read.
+
+    Args:
+        above: resolved folders that it lies in: a link to one of them would lead round and round.
+    """
+    resolved = str(Path(folder).resolve())
+    if resolved in above:
+        return
     for entry in fs.ls(folder, detail=True):
-        if entry["type"] == "directory":
-            yield from _walk(fs, entry["name"])
+        if entry["type"] == "directory" or (entry.get("islink") and fs.isdir(entry["name"])):
+            yield from _walk(fs, entry["name"], (*above, resolved))
         else:
             yield entry["name"]
 

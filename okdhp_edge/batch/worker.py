@@ -231,6 +231,8 @@ def _fetch(url: str, folder: Path) -> Path:
 class VideoPart(VideoSource):
     """The frames of a video between two times."""
 
+    _truncated_remedy = "copy it again or re-encode it"
+
     def __init__(self, path: Path, begin: float, end: float | None, threads: int) -> None:
         super().__init__(path, threads)
         self._end = end
@@ -254,9 +256,17 @@ class VideoPart(VideoSource):
         """One frame may be shown for long, so a part may end early or be empty. Whether the file is
         cut off is found with its last part, by what it holds."""
         reader = self._reader
-        whole = self._end is not None or not reader.is_cut_off or reader.has_announced_packets()
-        if not self._is_cut or reader.error or not whole:
+        if not self._is_cut:
             super()._check_end()
+            return
+        doubtful = self._end is None and (reader.is_cut_off or self._number == 0)
+        if reader.error or (doubtful and not reader.has_announced_packets()):
+            why = f" ({reader.error})" if reader.error else ""
+            raise SourceError(
+                f"video {self.name} is truncated: nothing can be read after "
+                f"{reader.seconds:.1f} of {reader.duration_s:.1f} s{why}",
+                self._truncated_remedy,
+            )
 
 
 class ImageListSource(ImageSource):

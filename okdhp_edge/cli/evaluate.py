@@ -95,7 +95,7 @@ def evaluate(
         card = loaded.card
         result = {
             "model": card.name, "profile": card.profile, "backend": loaded.name,
-            "precision": asked, **result, "split": split, "flip_test": flip_test,
+            "precision": asked, **result, "flip_test": flip_test,
             "runs": loaded.describe().to_dict(), "sha256": card.files[card.model_file],
             "command": format_command_line(),
         }  # fmt: skip

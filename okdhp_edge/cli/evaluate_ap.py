@@ -61,8 +61,9 @@ def evaluate_with_coco(
         predict = add_flip_test(predict, skeleton)
     with progress() as report:
         boxed, box_scores = _replace_boxes(truth, detector)
+        # The joints that come out are the model's.
         found = predict_with_scores(
-            boxed, card.input, card.decoder, predict,
+            replace(boxed, skeleton=skeleton), card.input, card.decoder, predict,
             progress=counter(report, "evaluate", len(boxed)),
         )["model"]  # fmt: skip
     columns = truth.skeleton.find_columns(skeleton)
@@ -73,13 +74,13 @@ def evaluate_with_coco(
         write_results(predictions, results)
         say(f"wrote {predictions}")
     numbers = average_precision(truth, results)
-    _show(numbers, f"{'detected' if detector else 'labelled'} boxes, {split}")
+    _show(numbers, f"{'detected' if detector else 'labelled'} boxes, {truth.split}")
     if not known.all():
         names = [j for j, k in zip(truth.skeleton.joints, known, strict=True) if not k]
         say(f"the model does not predict {', '.join(names)}: counted as missed")
     return {
         "data": "coco", "metric": "ap", "boxes": Path(detector).name if detector else "labelled",
-        "value": numbers["AP"], "ap": numbers,
+        "split": truth.split, "value": numbers["AP"], "ap": numbers,
     }  # fmt: skip
 
 

@@ -228,5 +228,5 @@ def _make_box_finder(boxes: str, person_class: str) -> "BoxFinder | None":
     return (
         make_sidecar_reader(person_class)
         if boxes == _SIDECAR_BOXES
-        else make_coco_reader(Path(boxes))
+        else make_coco_reader(Path(boxes), person_class)
     )

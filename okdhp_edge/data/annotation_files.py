@@ -27,7 +27,7 @@ def read_json(file: Path) -> Any:
     try:
         return reading.read_json(file)
     except FileNotFoundError:
-        raise DataError(f"{file} does not exist", "check the path after the colon") from None
+        raise DataError(f"{file} does not exist", "check the path") from None
     except json.JSONDecodeError as error:
         raise DataError(f"{file} is not valid JSON ({error})", "check that it is whole") from error
     except (OSError, ValueError) as error:

@@ -59,6 +59,12 @@ def find_annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
         # `cocotrain.json`
         *((f, False) for f in files if split in f.stem and not _list_joined_splits(f)),
     ]
+    named = [file for file in files if _names_a_split(file, (split,))]
+    if len(named) > 1:
+        raise DataError(
+            f"{path} has several files for split '{split}': {', '.join(f.name for f in named)}",
+            "name one: coco:FILE@all, or several with commas",
+        )
     if candidates:
         return candidates[:1]
     raise DataError(

@@ -129,13 +129,15 @@ def _write_splits(
         split: [name for name, sample in crops if sample.id in ids]
         for split, ids in held_out.items()
     }
-    if not parts or not all(parts.values()):
-        parts = {
-            split: [n for n, _ in split_by_name(crops, split, key=lambda crop: crop[1].image_name)]
-            for split in ("val", "test")
-        }
+    held = {name for part in parts.values() for name in part}
+    rest = [crop for crop in crops if crop[0] not in held]
+    # Where the set holds out nothing, or has no `val`, images are held out by their names.
+    for split in [] if parts.get("val") else ["val"] if held else ["val", "test"]:
+        chosen = split_by_name(rest, split, key=lambda crop: crop[1].image_name)
+        parts[split] = [name for name, _ in chosen]
     others = {name for part in parts.values() for name in part}
     parts["train"] = [name for name in names if name not in others]
+    parts = {split: kept for split, kept in parts.items() if kept}
     for split, kept in parts.items():
         text = "".join(f"{name}\n" for name in kept)
         (folder / f"{split}.txt").write_text(text, encoding="utf-8")

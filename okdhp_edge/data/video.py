@@ -5,6 +5,7 @@ stream itself says is used.
 """
 
 import itertools
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,9 @@ _FALLBACK_FPS, _MAX_FPS = 30.0, 1000.0
 _TIMEOUT_S, _LIVE_TIMEOUT_S = 10.0, 5.0
 _MAX_GAP_S = 300.0
 # How far before its announced end a whole video may stop.
+_MAX_DAMAGED_IN_A_ROW = 300
+# An MPEG transport stream has no index: seconds before a time from which it is decoded, in turn.
+_SEEK_BACK_S = (0.0, 2.0, 10.0, 60.0, math.inf)
 _MAX_MISSING_END_S, _MAX_MISSING_END_SHARE = 1.0, 0.05
 _CV2_ROTATIONS = {
     90: cv2.ROTATE_90_COUNTERCLOCKWISE,
@@ -59,6 +63,7 @@ class VideoReader:
         duration_s: length of the video stream itself, without what sound or a late start add; 0
             where the file does not say.
         error: why decoding ended before the end of the file; empty where it did not.
+        num_damaged: packets that could not be decoded.
         jumps: (number of the frame, seconds) where the file's clock leaps by minutes, as in joined
             recordings; the times that are given go on with the next step there.
 
@@ -108,7 +113,7 @@ class VideoReader:
         self.fps, self.is_rate_known = self._read_rate()
         self.frame_count = int(self._stream.frames)
         self.duration_s = self._read_duration()
-        self.error = ""
+        self.error, self.num_damaged = "", 0
         self.jumps: list[tuple[int, float]] = []
         self._offset: float | None = None
         self._seconds = -1 / self.fps
@@ -143,13 +148,32 @@ class VideoReader:
         """
         base = self._stream.time_base
         start = float((self._stream.start_time or 0) * (base or 0))
+        frames: Iterator[av.VideoFrame] = self._decode()
         if base and (seconds > 0 or self._read):
-            self._container.seek(round((start + seconds) / base), stream=self._stream)
+            frames = self._decode_from(start + seconds, start)
         self._offset, self._seconds, self._joins_gaps = start, seconds - 1 / self.fps, False
         self._frames = itertools.dropwhile(
-            lambda frame: frame.time is not None and frame.time < start + seconds - 1e-3,
-            self._decode(),
+            lambda frame: frame.time is not None and frame.time < start + seconds - 1e-3, frames
         )
+
+    def _decode_from(self, time: float, start: float) -> Iterator[av.VideoFrame]:
+        """All frames from a time of the file's clock on, and some before it.
+
+        A container without an index is entered between key frames, where nothing can be decoded up
+        to the next one: then further back.
+        """
+        base = self._stream.time_base
+        assert base is not None
+        for back in _SEEK_BACK_S:
+            at = max(time - back, start)
+            self._container.seek(round(at / base), stream=self._stream)
+            frames = self._decode()
+            first = next(frames, None)
+            if first is None:
+                continue
+            if first.time is None or first.time <= time + 1e-3 or at == start:
+                return itertools.chain([first], frames)
+        return iter(())
 
     def count_frames(self) -> int:
         """Frames that the file announces, else as many as its length and rate make; 0 of a live
@@ -180,13 +204,21 @@ class VideoReader:
         return self._ends_early()
 
     def has_announced_packets(self) -> bool:
-        """Whether the file holds the frames that it announces, whatever they show and for how long.
+        """Whether the file holds the frames that it announces, whatever they show and for how long,
+        or where it announces no number, one near its end.
 
         Nothing can be read afterwards.
         """
         self._container.seek(0)
-        found = sum(1 for packet in self._container.demux(self._stream) if packet.size)
-        return 0 < self.frame_count * (1 - _MAX_MISSING_END_SHARE) <= found
+        found, last = 0, 0.0
+        base = self._stream.time_base or 0
+        for packet in self._container.demux(self._stream):
+            found += packet.size > 0
+            last = max(last, float((packet.pts or 0) * base))
+        if self.frame_count:
+            return self.frame_count * (1 - _MAX_MISSING_END_SHARE) <= found
+        start = float((self._stream.start_time or 0) * base)
+        return self.duration_s - (last - start) <= _MAX_MISSING_END_S
 
     def _ends_early(self) -> bool:
         missing = self.duration_s - self.seconds - sum(gap for _, gap in self.jumps)
@@ -202,8 +234,20 @@ class VideoReader:
         self._container.close()
 
     def _decode(self) -> Iterator[av.VideoFrame]:
+        """All frames; a damaged packet costs its own, and many in a row are the end."""
+        damaged_in_a_row = 0
         try:
-            yield from self._container.decode(self._stream)
+            for packet in self._container.demux(self._stream):
+                try:
+                    frames = packet.decode()
+                except av.InvalidDataError:
+                    self.num_damaged += 1
+                    damaged_in_a_row += 1
+                    if damaged_in_a_row >= _MAX_DAMAGED_IN_A_ROW:
+                        raise
+                    continue
+                damaged_in_a_row = 0
+                yield from frames
         except (av.FFmpegError, OSError) as error:
             self.error = _describe_error(error)
 

@@ -165,7 +165,7 @@ def score(
     if not result.persons:
         raise DataError(
             f"no sample of {poses.source} ({poses.split}) can be evaluated by {metric}",
-            "choose another --metric: pck needs torsos, pckh needs head sizes, oks needs areas",
+            "pck needs torsos, pckh head sizes, oks areas: use other --data or another metric",
         )
     return result
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.data.annotation_files import read_json
 from okdhp_edge.data.coco import to_key
-from okdhp_edge.data.coco_annotation import is_crowd, is_person
+from okdhp_edge.data.coco_annotation import PERSON_CATEGORY, is_crowd
 from okdhp_edge.data.coco_layout import get_file_name
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
@@ -119,15 +119,22 @@ def _parse_yolo_row(values: NDArray[np.float64]) -> Box:
     return np.concatenate([low, points.max(axis=0) - low])
 
 
-def make_coco_reader(file: Path) -> BoxFinder:
-    """A reader of a COCO JSON: boxes of category `person`, or of all where none is called so.
+def make_coco_reader(file: Path, person_class: str = PERSON_CATEGORY) -> BoxFinder:
+    """A reader of a COCO JSON: boxes of a category, or of all where the file names no categories.
 
     Raises:
-        DataError: it is no such file.
+        DataError: it is no such file, or has other categories.
     """
     content = read_json(file)
     try:
-        people = {to_key(c["id"]) for c in content.get("categories", []) if is_person(c)}
+        categories = content.get("categories", [])
+        people = {to_key(c["id"]) for c in categories
+                  if str(c.get("name", "")).lower() == person_class.lower()}  # fmt: skip
+        if categories and not people:
+            raise DataError(
+                f"{file} has no category '{person_class}'",
+                f"give --person-class; it has {', '.join(str(c.get('name')) for c in categories)}",
+            )
         by_id: dict[str, list[Box]] = {}
         for annotation in content["annotations"]:
             wanted = not people or to_key(annotation.get("category_id")) in people

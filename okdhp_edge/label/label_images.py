@@ -72,9 +72,9 @@ def _iterate_records(
                 unreadable.append((item, {"error": str(error)}))
 
     for done in executor.run(label_image, make_worker_options(options), read_tasks()):
-        if done.result is None:
-            raise DataError(f"labelling {done.task.item.key} failed: {done.error}",
-                            "the same command continues")  # fmt: skip
+        if done.result is None:  # one image costs no other
+            yield done.task.item, {"error": done.error}
+            continue
         is_kept = done.result.get("persons") or done.result.get("empty")
         if done.task.item.frame is not None and is_kept:
             save_frame(done.task.image, get_frame_path(options.out, done.task.item))

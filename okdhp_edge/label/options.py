@@ -66,6 +66,9 @@ class LabelOptions:
             raise DataError(f"no set of {self.views} views", f"use {', '.join(map(str, VIEWS))}")
         if not self.sources:
             raise DataError("nothing to label", "pass images, folders or videos")
+        if self.no_people and not self.max_negatives:
+            raise DataError("without people there are only negative boxes, and none are requested",
+                            "add --negatives 1")  # fmt: skip
 
     def collect_settings(self) -> dict[str, Any]:
         """What the lines of a stopped run depend on."""

@@ -145,7 +145,7 @@ class OnnxConfig(_Network):
 
     kind: Literal["onnx"]
     file: str | None = None
-    """ONNX file with a TOML file next to it; needed unless training starts from a checkpoint."""
+    """ONNX file with a TOML file next to it."""
     features: str | None = None
     """Tensor of the file after which branches begin anew, as a detector's do; None: what the last
     convolution reads, and branches begin with its weights."""

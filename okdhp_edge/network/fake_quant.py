@@ -61,7 +61,9 @@ class QuantizedBranch(nn.Module):
     def forward(self, image_BHWC: Tensor) -> Tensor:
         """(B, K, H, W) heatmaps of the last stack."""
         self._follow(image_BHWC.device)
-        heatmaps: Tensor = self._graph[0](image_BHWC)
+        # Half precision has too few bits for the levels of INT8 times a scale.
+        with torch.autocast(image_BHWC.device.type, enabled=False):
+            heatmaps: Tensor = self._graph[0](image_BHWC)
         return heatmaps
 
     @torch.no_grad()

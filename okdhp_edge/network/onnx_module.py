@@ -179,6 +179,8 @@ def _resize(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
     computed = [None if tensor is None else tensor.tolist() for tensor in inputs[2:]]
     scales, sizes = (*computed, None, None)[:2]
     scales, sizes = attributes.get("scales", scales), attributes.get("sizes", sizes)
+    if not scales and not sizes:
+        raise UnknownOperatorError("Resize of opset 10")
     # By scales where there are any: they hold at every size and for every batch.
     factors = None if sizes else tuple(scales[2:])  # type: ignore[index]
     size = sizes[2:] if sizes else None

@@ -125,8 +125,8 @@ class OkdhpTable(KlTable):
     """Of the trained network's distribution in the teacher's."""
 
     def without_trained_teachers(self) -> MethodTable:
-        """See `MethodTable.without_trained_teachers`."""
-        return self.model_copy(update={"teacher": None})
+        """See `MethodTable.without_trained_teachers`. A peer is one too: it begins untrained."""
+        return self.model_copy(update={"teacher": None, "peer_size": None})
 
     def check(self, branches: int, views: int, size: tuple[int, int]) -> None:
         """See `MethodTable.check`."""

@@ -91,6 +91,8 @@ class Recipe(StrictTable):
         self.distillation.check(branches, self.augmentation.views, self.input.size)
         if self.quantization and self.quantization.branch not in self.deployable:
             raise ValueError(f"quantization.branch must be one of {list(self.deployable)}")
+        if self.quantization and self.network.mask:
+            raise ValueError("network.mask and [quantization] are mutually exclusive")
         if self.quantization and self.optimizer.average:
             # An average of weights is no INT8 network that any step has trained.
             raise ValueError("optimizer.average and [quantization] are mutually exclusive")
@@ -107,10 +109,15 @@ class Recipe(StrictTable):
             raise ValueError("a detector needs another network.decoder than duc")
         table = self.distillation
         plain = table.method == "supervised" or (
-            isinstance(table, OkdhpTable) and not (table.teacher or table.peer_size)
+            isinstance(table, OkdhpTable)
+            and not (table.teacher or table.peer_size or table.own_view)
         )
         if not plain or self.augmentation.views > 1:
             raise ValueError("a detector is trained by supervised or okdhp, with one view")
+        if self.network.kind == "onnx" and not (self.network.boxes or self.network.features):
+            raise ValueError(
+                "a detector from a pose network needs network.features, after which it begins anew"
+            )
         if self.keeps_boxes and (self.optimizer.epochs or len(self.network.branches) > 1):
             raise ValueError(
                 "network.boxes keeps a file's own output: set branches = [1], epochs = 0"
@@ -293,5 +300,5 @@ def _explained(path: Path, error: ValidationError) -> RecipeError:
     table = where[0] if len(where) > 1 else ""
     tables = _TABLE_MODELS | {"distillation": tuple(entry.table for entry in METHODS.values())}
     known = sorted({name for model in tables.get(table, ()) for name in model.model_fields})
-    near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.0)
+    near = difflib.get_close_matches(where[-1], [k for k in known if k != where[-1]], n=1, cutoff=0)
     return RecipeError(f"{path}: unknown key '{key}'", f"did you mean '{near[0]}'?")

@@ -1,7 +1,7 @@
 """Initialize a network from trained weights, with joints matched by name."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -13,6 +13,7 @@ from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.build import build_network
 from okdhp_edge.network.config import NetworkConfig, OnnxConfig
+from okdhp_edge.network.encoders import Encoder
 from okdhp_edge.network.onnx_module import OnnxModule
 from okdhp_edge.network.onnx_network import OnnxHead, make_head_weights, read_onnx_network
 from okdhp_edge.pose.heatmap import HeatmapKind
@@ -117,34 +118,26 @@ def initialize_encoder_from(path: Path, net: PoseNet) -> str:
         ModelError: it is no checkpoint.
         RecipeError: it has another encoder.
     """
-    theirs = _list_encoder_tensors(checkpoint.load_net_tensors(path))
-    mine = net.state_dict()
-    wanted = _list_encoder_tensors(mine)
-    if [t.shape for t in theirs.values()] != [t.shape for t in wanted.values()]:
+    facts = checkpoint.read_info(path)
+    trained = build_network(facts.recipe.network, facts.channels, load_encoder=False)
+    checkpoint.load_net(path, trained)
+    theirs, wanted = _list_encoder_tensors(trained), _list_encoder_tensors(net)
+    if [t.shape for t in theirs] != [t.shape for t in wanted]:
         raise RecipeError(
             f"the encoder in {path} differs from the recipe's", "start from the same encoder"
         )
-    # Necks cut the encoder into other levels: the layers are the same, one after the other.
-    for name, tensor in zip(wanted, theirs.values(), strict=True):
-        mine[name].copy_(tensor)
-    net.load_state_dict(mine)
+    for tensor, known in zip(wanted, theirs, strict=True):
+        tensor.copy_(known)
     return f"the encoder alone ({len(wanted)} tensors)"
 
 
-def _list_encoder_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Layer by layer: a checkpoint holds its tensors in the order of their names as text."""
-    neck = ("down.", "across.", "between.")
-    prefix = "trunk.encoder."
-    names = [
-        name for name in state
-        if name.startswith(prefix) and not name.removeprefix(prefix).startswith(neck)
-    ]  # fmt: skip
-    return {name: state[name] for name in sorted(names, key=_make_layer_key)}
-
-
-def _make_layer_key(name: str) -> list[tuple[int, str]]:
-    """Sorts layers by their numbers: `levels.0.10` comes after `levels.0.9`."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
+def _list_encoder_tensors(net: PoseNet) -> list[Tensor]:
+    """In the order of execution: with a neck the encoder's layers have other names."""
+    encoder = net.trunk.encoder
+    layers = getattr(encoder, "levels", None) or (
+        encoder.layers.steps() if isinstance(encoder, Encoder) else [encoder]
+    )
+    return [tensor for layer in layers for tensor in layer.state_dict().values()]
 
 
 # Of a center before anything is learned: persons are rare (Lin et al., "Focal Loss", ICCV 2017,

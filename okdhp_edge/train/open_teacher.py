@@ -104,7 +104,7 @@ def _open_onnx_teacher(
     table: TeacherTable, path: Path, student: Skeleton, spec: InputSpec
 ) -> Teacher:
     if not path.is_file():
-        raise RecipeError(f"teacher {path} does not exist", "check distillation.teacher.path")
+        raise RecipeError(f"teacher {path} does not exist", "check its `path` in [distillation]")
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -164,9 +164,12 @@ def _make_onnxruntime_runner(session: Any, output: str) -> Callable[[Tensor], Te
 
     def run(fed: Tensor) -> Tensor:
         crops = fed.cpu().numpy().astype(dtype, copy=False)
-        parts = [crops[i : i + batch] for i in range(0, len(crops), batch)] if batch else [crops]
+        count = len(crops)
+        if batch and count % batch:  # the last part is filled up
+            crops = np.concatenate([crops, np.repeat(crops[-1:], -count % batch, axis=0)])
+        parts = [crops[i : i + batch] for i in range(0, count, batch)] if batch else [crops]
         maps = [np.asarray(session.run([output], {source.name: part})[0]) for part in parts]
-        return torch.from_numpy(np.concatenate(maps))
+        return torch.from_numpy(np.concatenate(maps)[:count])
 
     return run
 

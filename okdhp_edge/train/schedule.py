@@ -22,7 +22,8 @@ def build_optimizer(net: nn.Module, table: OptimizerTable) -> torch.optim.Optimi
         {"params": plain, "weight_decay": 0.0},
     ]
     if table.name == "sgd":
-        return torch.optim.SGD(groups, lr=table.lr, momentum=_MOMENTUM, fused=True)
+        # Not fused: quantizers have no momentum yet when those beside them do.
+        return torch.optim.SGD(groups, lr=table.lr, momentum=_MOMENTUM)
     kind = torch.optim.AdamW if table.name == "adamw" else torch.optim.Adam
     return kind(groups, lr=table.lr, fused=True)
 

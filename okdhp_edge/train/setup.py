@@ -40,6 +40,8 @@ from okdhp_edge.train.schedule import build_optimizer
 from okdhp_edge.train.step import TrainingStep
 
 _NUM_CALIBRATION_BATCHES = 8
+# Of Lightning's names those with which a run resumes exactly.
+_PRECISIONS = ("32-true", "bf16-mixed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +231,11 @@ def calibrate(run: Run, quantization: QuantizationAware, loader: Any) -> None:
 
 def _launch(options: TrainingOptions) -> Fabric:
     """One process, or as many as torchrun or srun started."""
+    if options.precision not in _PRECISIONS:
+        raise OkdhpError(
+            f"unknown precision '{options.precision}'",
+            f"use --precision {' or '.join(_PRECISIONS)}",
+        )
     layout = read_process_layout()
     try:
         fabric = Fabric(
@@ -241,10 +248,6 @@ def _launch(options: TrainingOptions) -> Fabric:
         )
         fabric.launch()
     except (RuntimeError, ValueError, MisconfigurationException) as error:
-        if str(error).startswith("Precision"):
-            raise OkdhpError(
-                f"unknown precision '{options.precision}'", "use --precision 32-true or bf16-mixed"
-            ) from error
         raise OkdhpError(
             f"device '{options.device}' cannot be used ({str(error).splitlines()[0]})",
             "choose --device cpu, or see `okdhp-edge doctor`",

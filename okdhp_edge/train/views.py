@@ -20,8 +20,13 @@ def average_over_views(
         views: crops of each person.
         flip_index: (K,) the joint that each becomes when left and right are exchanged.
     """
+    with torch.autocast(heatmaps_NKHW.device.type, enabled=False):  # places need all their bits
+        return _average(heatmaps_NKHW.float(), batch, views, flip_index)
+
+
+def _average(heatmaps_NKHW: Tensor, batch: Batch, views: int, flip_index: Tensor) -> Tensor:
     maps = heatmaps_NKHW.chunk(views)
-    placed = _to_square(batch.heatmap_from_frame).chunk(views)
+    placed = _to_square(batch.heatmap_from_frame.float()).chunk(views)
     mirrored, shown_in = batch.mirrored.chunk(views), (batch.weight > 0).float().chunk(views)
     means = []
     for to in range(views):

@@ -226,7 +226,7 @@ def test_a_webcam_that_is_absent_exits_1_with_the_remedy(call, model):
         (["run", "--source", "gst:videotestsrc"], "--source stdin:640x480"),
         (["report", "gone.json"], "gone.json cannot be read"),
         (["eval", "--data", "voc:x"], "unknown data format"),
-        (["eval", "--data", DATA, "--metric", "pckh@0.5"], "choose another --metric"),
+        (["eval", "--data", DATA, "--metric", "pckh@0.5"], "or another metric"),
         (["eval", "--data", DATA, "--metric", "pcx"], "unknown metric 'pcx'"),
         (["run", "--source", "synthetic", "--engine", "x.engine"], "cannot load engines"),
         (["export", "--branch", "7"], "no branch '7'"),

@@ -31,12 +31,12 @@ class AnnotatedPerson:
     Attributes:
         points: by the keypoint's name, as the tool spells it.
         box: x, y, width, height; None where the tool has none.
-        category: the object's class.
+        category: the object's class; empty where the tool does not say.
     """
 
     points: Mapping[str, Point]
     box: Box | None = None
-    category: str = "person"
+    category: str = ""
 
 
 @dataclass(frozen=True)

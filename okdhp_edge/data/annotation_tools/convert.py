@@ -118,7 +118,7 @@ def import_annotations(
     locate = ImageFinder(root, frames, project.images)
     coco = CocoWriter(out, keypoints, project.limbs, project.twins)
     for image in project.images:
-        persons = [p for p in image.persons if p.category == category]
+        persons = [p for p in image.persons if p.category in ("", category)]
         labelled = [p for p in persons if any(v.visibility for v in p.points.values())]
         left_out["persons without labelled keypoints"] += len(persons) - len(labelled)
         if not labelled:
@@ -145,7 +145,8 @@ def import_annotations(
 
 
 def _choose_category(project: AnnotationSet, wanted: str | None, left_out: Counter[str]) -> str:
-    counts = Counter(p.category for image in project.images for p in image.persons if p.points)
+    objects = [p for image in project.images for p in image.persons if p.points]
+    counts = Counter(p.category for p in objects if p.category)
     if wanted is not None and wanted not in counts:
         raise DataError(
             f"no object of class '{wanted}' has keypoints",
@@ -163,8 +164,8 @@ def _choose_category(project: AnnotationSet, wanted: str | None, left_out: Count
 def _choose_keypoints(project: AnnotationSet, category: str) -> list[str]:
     """As declared. Where nothing is declared, those of COCO where no other is used, else those used
     and their other sides."""
-    used = [name for image in project.images for p in image.persons if p.category == category
-            for name in p.points]  # fmt: skip
+    used = [name for image in project.images for p in image.persons
+            if p.category in ("", category) for name in p.points]  # fmt: skip
     declared = list(project.keypoints.get(category, ()))
     names = list(dict.fromkeys([*declared, *used]))
     raw_names = dict(zip(canonicalize_names(names), names, strict=True)) if names else {}

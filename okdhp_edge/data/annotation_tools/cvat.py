@@ -6,7 +6,7 @@ Coordinates are pixels, counted from the edge of the first one.
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
 
@@ -22,6 +22,7 @@ from okdhp_edge.system.reading import read_text
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+_FIRST_IMAGE_ID = 1_000_000_000
 _REMEDY = "export the task in the format 'CVAT for images 1.1'"
 
 
@@ -90,18 +91,20 @@ def _parse_groups(image: "Element", left_out: Counter[str]) -> Iterator[Annotate
     boxes: dict[str | None, Element] = {box.attrib.get("group_id"): box for box in drawn}
     if len([box for box in drawn if "group_id" not in box.attrib]) > 1:
         del boxes[None]  # whose points they are is not known
-    groups: dict[str | None, dict[str, Point]] = {}
+    groups: dict[str | None, list[tuple[str, Point]]] = {}
     for element in image.iterfind("points"):
-        name, point = _parse_point(element)
-        group = groups.setdefault(element.attrib.get("group_id"), {})
-        if name in group:
-            left_out["points without a group"] += 1
-        else:
-            group[name] = point
-    for group_id, points in groups.items():
+        groups.setdefault(element.attrib.get("group_id"), []).append(_parse_point(element))
+    for group_id, named in groups.items():
+        points = dict(named)
+        if len(points) < len(named):  # of several people, and not known of whom
+            left_out["points without a group"] += len(named)
+            continue
         box = boxes.get(group_id)
-        category = "person" if box is None else box.attrib["label"]
-        yield AnnotatedPerson(points, None if box is None else _parse_box(box), category)
+        yield (
+            AnnotatedPerson(points)
+            if box is None
+            else AnnotatedPerson(points, _parse_box(box), box.attrib["label"])
+        )
 
 
 def _parse_point(element: "Element") -> tuple[str, Point]:
@@ -120,14 +123,17 @@ def write_cvat(annotations: AnnotationSet, out: Path) -> list[Path]:
     """Write the annotations of a task, and its labels for CVAT's "Raw" label editor, beside `out`.
 
     Create a task with these labels and the images, then upload the annotations to it as
-    "CVAT 1.1"; CVAT finds images by their names.
+    "CVAT 1.1"; CVAT finds images by their names. An image that it does not find must not be taken
+    for the one of that number: the numbers are none that a task has.
     """
     annotations_file = out.with_suffix(".cvat.xml")
     labels_file = out.with_suffix(".cvat-labels.json")
     lines = [
         line
-        for index, image in enumerate(annotations.images)
-        for line in _format_image(index, image, annotations)
+        for index, (image, name) in enumerate(
+            zip(annotations.images, _make_names(annotations), strict=True)
+        )
+        for line in _format_image(_FIRST_IMAGE_ID + index, image, name, annotations)
     ]
     body = "\n".join(lines)
     write_text(
@@ -140,11 +146,19 @@ def write_cvat(annotations: AnnotationSet, out: Path) -> list[Path]:
     return [annotations_file, labels_file]
 
 
-def _format_image(index: int, image: AnnotatedImage, annotations: AnnotationSet) -> Iterator[str]:
+def _make_names(annotations: AnnotationSet) -> list[str]:
+    """As files have them once they are uploaded: without folders where that is unique."""
+    names = [image.names[0] for image in annotations.images]
+    bare = [PurePosixPath(name).name for name in names]
+    return bare if len(set(bare)) == len(bare) else names
+
+
+def _format_image(
+    number: int, image: AnnotatedImage, name: str, annotations: AnnotationSet
+) -> Iterator[str]:
     assert image.size is not None
     width, height = image.size
-    name = quoteattr(image.names[0])
-    yield f'  <image id="{index}" name={name} width="{width}" height="{height}">'
+    yield f'  <image id="{number}" name={quoteattr(name)} width="{width}" height="{height}">'
     for person in image.persons:
         yield f'    <skeleton label={quoteattr(person.category)} source="auto" z_order="0">'
         for keypoint in annotations.keypoints[person.category]:

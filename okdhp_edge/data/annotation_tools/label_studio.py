@@ -93,23 +93,22 @@ def _guess_names(data: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _parse_persons(regions: Sequence[_Region], left_out: Counter[str]) -> Iterator[AnnotatedPerson]:
     rectangles = {str(r["id"]): r for r in regions if r.get("type") == "rectanglelabels"}
-    points: dict[str | None, dict[str, Point]] = {}
+    points: dict[str | None, list[tuple[str, Point]]] = {}
     for region in regions:
         if region.get("type") != "keypointlabels":
             continue
         point = _parse_point(region)
         owner = _find_owner(region, point, rectangles)
         (label,) = region["value"]["keypointlabels"][:1]
-        same = points.setdefault(owner, {})
-        if owner is None and label in same:
-            left_out["points outside any rectangle"] += 1
-        else:
-            same[str(label)] = point
+        points.setdefault(owner, []).append((str(label), point))
     for name, rectangle in rectangles.items():
         (category,) = rectangle["value"]["rectanglelabels"][:1]
-        yield AnnotatedPerson(points.get(name, {}), _parse_box(rectangle), str(category))
-    if None in points:
-        yield AnnotatedPerson(points[None])
+        yield AnnotatedPerson(dict(points.get(name, ())), _parse_box(rectangle), str(category))
+    alone = points.get(None, [])
+    if len(dict(alone)) < len(alone):  # of several people, and not known of whom
+        left_out["points outside any rectangle"] += len(alone)
+    elif alone:
+        yield AnnotatedPerson(dict(alone))
 
 
 def _find_owner(region: _Region, point: Point, rectangles: Mapping[str, _Region]) -> str | None:

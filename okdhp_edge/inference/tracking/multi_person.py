@@ -1,4 +1,4 @@
-"""Multi-person tracking: periodic detection, with boxes propagated by the joints in between."""
+"""Multi-person tracking: periodic detection, with boxes that follow the joints in between."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -8,9 +8,13 @@ from numpy.typing import NDArray
 
 from okdhp_edge.inference.person_detector import Detection
 from okdhp_edge.inference.pose_estimator import PoseEstimator
+from okdhp_edge.inference.tracking.box_motion import (
+    fit_to_joints,
+    measure_margins,
+    move_with_joints,
+)
 from okdhp_edge.inference.tracking.detection_scheduler import DetectionScheduler
 from okdhp_edge.inference.tracking.single_person import (
-    compute_next_box,
     find_person_box,
     has_few_joints,
     is_person,
@@ -30,7 +34,7 @@ _REDETECT_AFTER_FRAMES = 5
 _MIN_IOU_MATCH = 0.25
 # Of the smaller box in the larger: one that shrank onto a part of a person is still that person's.
 _MIN_CONTAINED_SHARE = 0.8
-# Below this overlap with its detection a box has strayed from its person, or shrunk onto a part.
+# Below this overlap with its detection a box has strayed from its person, or the detector has.
 _MIN_IOU_KEEP_BOX = 0.55
 # Joints this close on average, as a share of the person's size, are the same person's.
 _MAX_DUPLICATE_DISTANCE = 0.12
@@ -40,8 +44,6 @@ _DROP_AFTER_MISSES_LOST, _DROP_AFTER_MISSES_VISIBLE, _MAX_LOST_FRAMES = 2, 5, 15
 # A box moves by a mean over about five frames.
 _VELOCITY_GAIN = 0.2
 _MIN_FRAMES_FOLLOWED = 5
-# Sides of the detector's box and of the joints' extent, as shares of the latter.
-_MAX_MARGIN = 0.4
 
 
 @dataclass
@@ -49,15 +51,14 @@ class _Track:
     """A person, or a box in which one is looked for; `id` comes with the first pose.
 
     Attributes:
-        box: extent of the joints, in which the next pose is estimated.
+        box: the person's, in which the next pose is estimated.
         lost: frames since the last pose.
         missed: detections in a row that had no box for it.
         num_poses: frames with a pose.
         velocity: (2,) of the box's center, in pixels a frame.
         predicted: the box of this frame by its velocity.
-        margins: (4,) from the corners of `box` to those of the detector's box, as shares of its
-            size.
-        detected: the detector's box in this frame.
+        margins: (4,) of the detector's box beyond the joints, see `measure_margins`.
+        is_detected: whether `box` is the detector's of this frame.
     """
 
     box: Box
@@ -70,28 +71,32 @@ class _Track:
     velocity: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
     predicted: Box | None = None
     margins: NDArray[np.float64] = field(default_factory=lambda: np.zeros(4))
-    detected: Box | None = None
-
-    @property
-    def person_box(self) -> Box:
-        """The detector's box of the person, moved and scaled as the joints were since."""
-        return _to_box(_to_corners(self.box) + self.margins * np.tile(self.box[2:], 2))
+    is_detected: bool = False
 
     def coast(self) -> None:
         """Lose the person in this frame: the box goes on as it moved."""
         assert self.predicted is not None
-        self.box, self.lost, self.detected = self.predicted, self.lost + 1, None
+        self.box, self.lost, self.is_detected = self.predicted, self.lost + 1, False
 
-    def follow(self, box: Box, pose: Pose) -> None:
-        """Take the person's new place."""
+    def follow(self, pose: Pose, *, has_extent: bool) -> None:
+        """Take the person's new pose; the box goes with its joints.
+
+        Args:
+            has_extent: whether the joints say where the person ends: a few do not.
+        """
+        box = self.box
+        if has_extent:
+            if self.is_detected or self.pose is None:
+                self.margins = measure_margins(box, pose)
+            elif not self.lost:
+                moved_box = move_with_joints(box, self.pose, pose)
+                box = box if moved_box is None else moved_box
+            box = fit_to_joints(box, pose, self.margins)
         moved = _center(box) - _center(self.box)
         if self.num_poses:
             self.velocity = self.velocity + _VELOCITY_GAIN * (moved - self.velocity)
         self.box, self.pose, self.lost, self.num_poses = box, pose, 0, self.num_poses + 1
-        if self.detected is not None:
-            margins = (_to_corners(self.detected) - _to_corners(box)) / np.tile(box[2:], 2)
-            self.margins = np.clip(margins, -_MAX_MARGIN, _MAX_MARGIN)
-            self.detected = None
+        self.is_detected = False
 
     @property
     def prediction_error(self) -> float:
@@ -105,7 +110,7 @@ class MultiPersonTracker:
     """Persons with ids that stay theirs while they can be followed.
 
     All persons of a frame go through the network together. The detector is asked every `every`
-    frames, and soon where somebody was lost; in between a box is the extent of the last joints.
+    frames, and soon where somebody was lost; in between a box moves as the joints do.
     A person who is lost, or whose joints are those of somebody in front, goes on at constant
     velocity until found again. A box of low score goes on with somebody who is followed, but begins
     nobody, except in the first frame of a scene (the two thresholds of ByteTrack, Zhang et al.,
@@ -149,7 +154,7 @@ class MultiPersonTracker:
             self._update(track, pose, frame)
         self._tracks = _resolve_duplicates([t for t in self._tracks if t.lost <= _MAX_LOST_FRAMES])
         return [
-            replace(t.pose, id=t.id, box=t.person_box, box_score=t.box_score)
+            replace(t.pose, id=t.id, box=t.box, box_score=t.box_score)
             for t in self._tracks
             if t.pose is not None and not t.lost
         ]
@@ -160,12 +165,10 @@ class MultiPersonTracker:
 
     def _match(self, detections: Sequence[Detection]) -> None:
         """Greedily, the best overlap first; who is left over is new, or missed once more."""
-        by_size = sorted(detections, key=lambda d: -float(np.prod(d.box[2:])))
-        self.most_left_out = max(self.most_left_out, len(by_size) - self._max_people)
-        nearest = by_size[: self._max_people]
+        nearest = sorted(detections, key=lambda d: -float(np.prod(d.box[2:])))
         boxes = [detection.box for detection in nearest]
         overlap = _compute_overlaps(
-            [_move(track.person_box, track.velocity) for track in self._tracks], boxes
+            [_move(track.box, track.velocity) for track in self._tracks], boxes
         )
         new, missed = set(range(len(boxes))), set(range(len(self._tracks)))
         for flat in np.argsort(-overlap, axis=None):
@@ -181,7 +184,9 @@ class MultiPersonTracker:
         self._tracks = [track for track in self._tracks if not _is_gone(track)]
         lowest = 0.0 if self._is_first else MIN_NEW_TRACK_SCORE
         found = [nearest[d] for d in sorted(new) if nearest[d].score >= lowest]
-        self._tracks += [_Track(d.box, d.score, detected=d.box) for d in found]
+        seen = len(found) + sum(not track.missed for track in self._tracks)
+        self.most_left_out = max(self.most_left_out, seen - self._max_people)
+        self._tracks += [_Track(d.box, d.score, is_detected=True) for d in found]
         self._tracks = _keep_nearest(self._tracks, self._max_people)
         self._is_first = False
 
@@ -192,18 +197,14 @@ class MultiPersonTracker:
         is_near = overlap >= _MIN_IOU_KEEP_BOX
         if is_followed and not is_near and detection.score < MIN_NEW_TRACK_SCORE:
             return  # joints know better than a doubtful box elsewhere
-        if not (is_followed and is_near):
-            track.box = detection.box
-        track.detected = detection.box
+        track.box, track.is_detected = detection.box, True
 
     def _update(self, track: _Track, pose: Pose, frame: Image) -> None:
-        # Few joints do not say where a person ends: the detector does.
-        few = is_person(pose) and has_few_joints(pose)
-        box = track.box if few else find_person_box(pose, frame) if is_person(pose) else None
-        if box is None:
+        has_extent = not has_few_joints(pose)
+        if not is_person(pose) or (has_extent and find_person_box(pose, frame) is None):
             track.coast()
             return
-        track.follow(compute_next_box(box, track.box), pose)
+        track.follow(pose, has_extent=has_extent)
         if track.id is None:
             self._ids += 1
             track.id = self._ids
@@ -216,7 +217,7 @@ def _is_gone(track: _Track) -> bool:
 
 def _keep_nearest(tracks: list[_Track], count: int) -> list[_Track]:
     """So many tracks: those just matched first, of these the largest; their order stays."""
-    ranked = sorted(tracks, key=lambda t: (t.missed > 0, -float(np.prod(t.person_box[2:]))))
+    ranked = sorted(tracks, key=lambda t: (t.missed > 0, -float(np.prod(t.box[2:]))))
     kept = {id(track) for track in ranked[:count]}
     return [track for track in tracks if id(track) in kept]
 
@@ -238,14 +239,6 @@ def _resolve_duplicates(tracks: list[_Track]) -> list[_Track]:
 
 def _center(box: Box) -> NDArray[np.float64]:
     return np.asarray(box[:2] + box[2:] / 2, dtype=np.float64)
-
-
-def _to_corners(box: Box) -> NDArray[np.float64]:
-    return np.concatenate([box[:2], box[:2] + box[2:]])
-
-
-def _to_box(corners: NDArray[np.float64]) -> Box:
-    return np.concatenate([corners[:2], corners[2:] - corners[:2]])
 
 
 def _move(box: Box, by: NDArray[np.float64]) -> Box:

@@ -18,6 +18,8 @@ class VideoSource(Source):
         threads: of the decoder; None: as many as there are cores.
     """
 
+    _truncated_remedy = "copy it again or re-encode it; results up to there are kept"
+
     def __init__(self, place: Path | str, threads: int | None = None) -> None:
         super().__init__()
         self.name = redact_address(str(place))
@@ -55,8 +57,10 @@ class VideoSource(Source):
                 f"video {self.name} is truncated: {self._number} of {reader.count_frames()} "
                 f"announced frames could be read, {reader.seconds:.1f} of "
                 f"{reader.duration_s:.1f} s",
-                "copy it again or re-encode it; results up to there are kept",
+                self._truncated_remedy,
             )
+        if reader.num_damaged:
+            self.notes.append(f"{reader.num_damaged} damaged packets of {self.name} are left out")
         if reader.error:
             self.notes.append(f"decoding ended early: {reader.error}")
 
