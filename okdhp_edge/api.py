@@ -63,7 +63,7 @@ class PoseModel:
         detector: str | Path | None = None,
     ) -> None:
         self._backend, self.precision, _ = load_backend(
-            model, backend, precision, threads, lambda _: None
+            model, backend, precision, threads, _log.info
         )
         self._estimator = PoseEstimator(self._backend, StageClock())
         self._search = SinglePersonTracker(self._estimator)

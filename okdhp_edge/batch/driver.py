@@ -196,10 +196,21 @@ class Batch:
             if metadata.get("key") != self._options.key:
                 raise OutputError(
                     f"{self._storage.url} holds results of another model or other options",
-                    "choose another --out",
+                    self._advise(metadata),
                 )
             results[name] = metadata
         return results
+
+    def _advise(self, metadata: dict[str, Any]) -> str:
+        """With `auto` another runtime may have been selected than before."""
+        mine = self._options
+        before = metadata.get("backend"), metadata.get("precision")
+        if None in before or before == (mine.backend, mine.precision):
+            return "choose another --out"
+        return (
+            f"continue it with --backend {before[0]} --precision {before[1]}, or choose another "
+            "--out"
+        )
 
     def _rename(self, source: BatchSource) -> BatchSource:
         """A source keeps the name that its result has, whatever other sources there are now; the
@@ -281,6 +292,7 @@ class Batch:
 def _describe(card: ModelCard, options: BatchOptions, command: str) -> dict[str, Any]:
     keep = {"name", "profile", "precision", "files", "terms", "training_data", "version"}
     return {"key": options.key, "command": command, "version": __version__,
+            "backend": options.backend, "precision": options.precision,
             "card": card.model_dump(mode="json", include=keep)}  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from okdhp_edge.batch.storage import find_file_system, is_local
+from okdhp_edge.batch.storage import find_file_system, is_local, wrap_read_errors
 from okdhp_edge.data.image_file import IMAGE_SUFFIXES
 from okdhp_edge.errors import DataError, SourceError
 from okdhp_edge.system.reading import read_text
@@ -88,22 +88,27 @@ def _expand(texts: Sequence[str], *, in_list: bool = False) -> Iterator[str]:
     """Files of these paths; a list in a list is a file like others, since it may be the same."""
     for text in texts:
         fs, path = find_file_system(text, SourceError)
-        if not in_list and text.lower().endswith(_LIST_SUFFIX) and fs.isfile(path):
-            try:
-                lines = read_text(Path(path)) if is_local(fs) else fs.cat_file(path).decode()
-            except ValueError as error:
-                raise SourceError(f"{text} is no UTF-8 text", "save the list as UTF-8") from error
-            listed = [line.strip() for line in lines.splitlines() if line.strip()]
-            yield from _expand(listed, in_list=True)
-        elif fs.exists(path):  # also a name with brackets, which a glob would not match
-            yield from _list_files(fs, path)
-        elif any(letter in text for letter in _GLOB_LETTERS):
-            found = sorted(fs.glob(path))
-            if not found:
-                raise SourceError(f"no file matches {text}", "check the pattern")
-            yield from (url for match in found for url in _list_files(fs, match))
-        else:
-            raise SourceError(f"{text} does not exist", "check the path")
+        with wrap_read_errors(text, fs):
+            is_list = text.lower().endswith(_LIST_SUFFIX) and fs.isfile(path)
+            if is_list and not in_list:
+                yield from _expand(_read_list(text, fs, path), in_list=True)
+            elif fs.exists(path):  # also a name with brackets, which a glob would not match
+                yield from _list_files(fs, path)
+            elif any(letter in text for letter in _GLOB_LETTERS):
+                found = sorted(fs.glob(path))
+                if not found:
+                    raise SourceError(f"no file matches {text}", "check the pattern")
+                yield from (url for match in found for url in _list_files(fs, match))
+            else:
+                raise SourceError(f"{text} does not exist", "check the path")
+
+
+def _read_list(text: str, fs: Any, path: str) -> list[str]:
+    try:
+        lines = read_text(Path(path)) if is_local(fs) else fs.cat_file(path).decode()
+    except ValueError as error:
+        raise SourceError(f"{text} is no UTF-8 text", "save the list as UTF-8") from error
+    return [line.strip() for line in lines.splitlines() if line.strip()]
 
 
 def _list_files(fs: Any, path: str) -> Iterator[str]:
@@ -163,7 +168,7 @@ def compute_fingerprint(source: BatchSource) -> str:
     digest = hashlib.sha256()
     for url in source.images or (source.url,):
         fs, path = find_file_system(url, SourceError)
-        try:
+        with wrap_read_errors(url, fs):
             size = int(fs.size(path) or 0)
             digest.update(f"{posixpath.basename(path)} {size}\n".encode())
             # Of an image among thousands its size and beginning have to do.
@@ -173,9 +178,6 @@ def compute_fingerprint(source: BatchSource) -> str:
                 # By name: s3fs has another argument before them.
                 end = min(size, start + sample)
                 digest.update(fs.cat_file(path, start=start, end=end))
-        except OSError as error:
-            raise SourceError(f"{url} cannot be read ({error.strerror or error})",
-                              "check the file and its permissions") from error  # fmt: skip
     return digest.hexdigest()
 
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 
 import fsspec
 
-from okdhp_edge.errors import OkdhpError, OutputError
+from okdhp_edge.errors import OkdhpError, OutputError, SourceError
 from okdhp_edge.system.files import create_file, lock_folder
 
 # An upload appears when it is complete.
@@ -28,6 +28,22 @@ def find_file_system(url: str, refusal: type[OkdhpError]) -> tuple[Any, str]:
     except (ValueError, ImportError) as error:
         raise refusal(f"{url} cannot be reached ({error})", "install its package") from error
     return fs, str(path)
+
+
+@contextmanager
+def wrap_read_errors(url: str, fs: Any) -> Iterator[None]:
+    """Turn whatever the package of a remote file system raises into one line."""
+    try:
+        yield
+    except (OkdhpError, MemoryError):
+        raise
+    except Exception as error:
+        if is_local(fs) and not isinstance(error, OSError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(
+            f"{url} cannot be read ({reason})", "check the file and its permissions"
+        ) from error
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from okdhp_edge.batch.join import make_part, write_result
 from okdhp_edge.batch.plan import Segment
 from okdhp_edge.batch.progress import FrameCounter
 from okdhp_edge.batch.sources import BatchSource
-from okdhp_edge.batch.storage import Storage, find_file_system
+from okdhp_edge.batch.storage import Storage, find_file_system, wrap_read_errors
 from okdhp_edge.batch.table import FrameRecord, RowCollector, to_parquet
 from okdhp_edge.errors import DataError, OkdhpError, OutputError, SourceError
 from okdhp_edge.inference.open_detector import NO_DETECTOR, Detector, open_detector
@@ -217,14 +217,15 @@ def _fetch(url: str, folder: Path) -> Path:
         return Path(url)
     fs, path = find_file_system(url, SourceError)
     copy = folder / posixpath.basename(path)
-    try:
-        fs.get_file(path, str(copy))
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise OutputError(
-                f"no space for a copy of {url} in {folder.parent}", "set TMPDIR to another disk"
-            ) from error
-        raise SourceError(f"{url} cannot be read ({error})", "check the address") from error
+    with wrap_read_errors(url, fs):
+        try:
+            fs.get_file(path, str(copy))
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise OutputError(
+                    f"no space for a copy of {url} in {folder.parent}", "set TMPDIR to another disk"
+                ) from error
+            raise
     return copy
 
 

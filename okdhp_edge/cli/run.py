@@ -28,6 +28,7 @@ _MIN_FRAMES_TO_JUDGE = 30
 
 _LIVE = {"live": True, "every": False}
 _DEFAULT_SOURCES = ("webcam",)
+_STDOUT_FILES = ("/dev/stdout", "/dev/fd/1")
 
 
 def _say_if(wanted: bool) -> "Callable[[str], None]":
@@ -120,7 +121,7 @@ def _collect_files(
     """Output files by kind, from the named options and `--write KIND:FILE`."""
     from okdhp_edge.run.sinks.registry import SINKS
 
-    files = {kind: path for kind, path in named.items() if path is not None}
+    files = {kind: _resolve_output(path) for kind, path in named.items() if path is not None}
     for text in written or ():
         kind, _, path = text.partition(":")
         if kind not in SINKS or not path:
@@ -129,8 +130,15 @@ def _collect_files(
             )
         if kind in files:
             raise OutputError(f"two outputs of kind {kind}", "give one file for each kind")
-        files[kind] = Path(path)
+        files[kind] = _resolve_output(Path(path))
     return files
+
+
+def _resolve_output(path: Path) -> Path:
+    """Standard output has several names; a shell does not expand `~` after `=` or `:`."""
+    from okdhp_edge.run.sinks.records import STDOUT_PATH
+
+    return Path(STDOUT_PATH) if str(path) in _STDOUT_FILES else path.expanduser()
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:
@@ -217,7 +225,8 @@ def _run_with_progress(
                   left_out=left_out)
         for feed, reader, left_out in zip(feeds, pipeline.readers, pipeline.left_out, strict=True)
     ]  # fmt: skip
-    if not pipeline.switches:  # else the times are of several
+    # Of several choices the times are mixed, and in still images each person is searched for.
+    if not pipeline.switches and all(feed.source.continuous for feed in feeds):
         _check_selection(selection, results, who.mode)
     if most := max(pipeline.left_out):
         say(f"more than {who.max_people} people in a frame: the nearest were estimated, up to "

@@ -66,6 +66,9 @@ class PersonDetector:
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self._file = open_onnx_model(path, threads)
         shape = self._file.input_shape
+        described = read_spec(path)
+        if described and described.layout == "NHWC" and len(shape) == 4:
+            shape = (shape[0], shape[3], shape[1], shape[2])
         if len(shape) == 4 and shape[3] == 3:
             raise ModelError(
                 f"{path} takes images as height, width, colors: an export of this project without "
@@ -79,7 +82,7 @@ class PersonDetector:
             )
         self._size = (shape[3], shape[2])
         self.name = path.name
-        self.spec = read_spec(path) or _recognize_layout(path, self._file.output_shape, self._size)
+        self.spec = described or _recognize_layout(path, self._file.output_shape, self._size)
         self._cells = _make_cells(self._size, self.spec.strides)
 
     def __call__(self, frame: Image) -> list[Detection]:

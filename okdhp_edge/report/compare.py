@@ -63,6 +63,9 @@ def read_report(path: Path) -> dict[str, Any]:
     if isinstance(report, dict) and isinstance(report.get("sources"), list):
         count = len(report["sources"])
         raise DataError(f"{path} has {count} sources", "compare runs with one source each")
+    if isinstance(report, dict) and "frame_age_ms" in report and report["frame_age_ms"] is None:
+        raise DataError(f"{path} is of a run of {report.get('frames')} frames, all of them warm-up",
+                        "run more frames")  # fmt: skip
     try:
         _Report.model_validate(report)
     except ValidationError as error:

@@ -105,6 +105,9 @@ def add_number(path: Path, place: int | None) -> Path:
     """`poses.json`, or `poses-0.json` of the first of several sources."""
     if place is None or str(path) == STDOUT_PATH:
         return path
+    path = path if path.name else path.resolve()  # `.`
+    if not path.name:
+        raise OutputError(f"{path} has no name that a number could follow", "name another folder")
     return path.with_stem(f"{path.stem}-{place}")
 
 
@@ -148,7 +151,8 @@ def make_source_runs(
             sinks.append(SINKS[kind](request))
             closing.callback(sinks[-1].close, success=False)
         if show:
-            sinks.append(WindowSink(f"okdhp-edge: {source.name}"))
+            number = f" ({place + 1})" if len(sources) > 1 else ""  # names need not differ
+            sinks.append(WindowSink(f"okdhp-edge: {source.name}{number}"))
         if watchdog:
             sinks.append(WatchdogSink(watchdog, place))
         feeds.append(SourceRun(source, sinks))

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 from okdhp_edge.backends.base import Backend
 from okdhp_edge.backends.registry import RuntimeChoice
-from okdhp_edge.errors import OkdhpError
+from okdhp_edge.errors import to_one_line
 from okdhp_edge.inference.tracking.single_person import MIN_JOINT_SCORE
+
+_MAX_TROUBLE_CHARS = 300
 
 
 @dataclass
@@ -53,8 +55,8 @@ class Controls:
         assert self.open_choice is not None
         try:
             self._loaded = self.open_choice(choice), choice
-        except OkdhpError as error:
-            self.trouble = str(error)
+        except Exception as error:  # whatever a runtime raises: the page must not show it as loaded
+            self.trouble = to_one_line(str(error), _MAX_TROUBLE_CHARS)
 
     def wait_while_paused(self, poll_s: float) -> None:
         """Return when the run goes on, or ends."""

@@ -186,10 +186,11 @@ class FrameReaders:
                         raise reader.error
                 if not wait:
                     return None
-                for reader in self.each:
-                    if reader.error is not None:
-                        raise reader.error
-                if all(reader.done for reader in self.each):
+                # A broken file costs no frame of the others.
+                if all(reader.done or reader.error is not None for reader in self.each):
+                    for reader in self.each:
+                        if reader.error is not None:
+                            raise reader.error
                     return None
                 self._changed.wait(_POLL_S)
         return None

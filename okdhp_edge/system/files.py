@@ -1,5 +1,6 @@
 """Atomic file and folder writes, permissions and locks."""
 
+import errno
 import glob
 import os
 import secrets
@@ -90,10 +91,12 @@ def wrap_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(
-            f"cannot write {path} ({error.strerror or error})",
-            "check permissions and free space, or choose another location",
-        ) from error
+        remedy = (
+            "the program reading the output has exited"
+            if error.errno == errno.EPIPE
+            else "check permissions and free space, or choose another location"
+        )
+        raise OutputError(f"cannot write {path} ({error.strerror or error})", remedy) from error
 
 
 def apply_umask(path: Path) -> None:

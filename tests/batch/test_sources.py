@@ -30,6 +30,20 @@ def test_sources_come_from_folders_globs_and_lists(tmp_path):
         find_sources(["nowhere://bucket/x.mp4"])
 
 
+def test_a_list_may_name_itself_and_links_to_folders_are_followed_once(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "x.mp4").write_bytes(b"1")
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    (folder / "cam").symlink_to(tmp_path / "there")
+    (folder / "round").symlink_to(folder)
+    listed = folder / "list.txt"
+    listed.write_text(f"{folder}\n{listed}\n")
+    found = find_sources([str(listed)])
+    assert [s.url for s in found.sources] == [f"{folder}/cam/x.mp4"]
+    assert list(found.skipped) == [".txt"]
+
+
 def test_a_name_with_brackets_is_a_file_and_no_pattern(tmp_path):
     video = tmp_path / "talk [dQw4w9WgXcQ].mp4"
     video.write_bytes(b"1")

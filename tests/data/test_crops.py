@@ -130,3 +130,12 @@ def test_crops_of_a_set_with_lists_are_divided_by_them(tmp_path):
     write_crops(poses, out, CropOptions(), lambda _: None, find_held_out_ids(source))
     sizes = [len(load(f"coco:{out / ANNOTATIONS}", s)) for s in ("train", "val", "test")]
     assert sizes == [3, 1, 2]
+
+
+def test_what_a_set_without_test_holds_out_is_not_trained_on(tmp_path):
+    poses = load("synthetic:40", "all")
+    val = {sample.id for sample in poses.samples[::3]}
+    write_crops(poses, tmp_path, CropOptions(), lambda _: None, {"val": val, "test": set()})
+    names = [f"{n:06d}.webp" for n, s in enumerate(poses.samples, start=1) if s.id in val]
+    assert [s.image_name for s in load(f"coco:{tmp_path / ANNOTATIONS}", "val").samples] == names
+    assert len(load(f"coco:{tmp_path / ANNOTATIONS}", "train")) == len(poses) - len(val)

@@ -75,8 +75,9 @@ def test_a_pose_model_is_no_detector_and_the_reverse(exported, int8_detector):
         load(str(int8_detector.parent))
 
 
-def test_a_detector_begins_with_the_encoder_of_a_pose_model(tmp_path):
-    network = detector_recipe().network.model_dump() | {"stride": 4, "neck": 4}
+@pytest.mark.parametrize("layout", [{"stride": 4, "neck": 4}, {"stride": 4, "neck": None}])
+def test_a_detector_begins_with_the_encoder_of_a_pose_model(tmp_path, layout):
+    network = detector_recipe().network.model_dump() | layout
     pose = Recipe.model_validate(
         {
             "name": "pose", "network": network, "input": {"size": [64, 64]},

@@ -26,3 +26,15 @@ def test_biases_and_norms_are_not_decayed():
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     groups = build_optimizer(net, OptimizerTable(weight_decay=0.1)).param_groups
     assert [(g["weight_decay"], len(g["params"])) for g in groups] == [(0.1, 1), (0.0, 3)]
+
+
+def test_sgd_takes_parameters_that_get_gradients_later():
+    """As quantizers do, whose steps begin in a later epoch than those of the norms beside them."""
+    early, late = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+    net = torch.nn.ParameterList([early, late])
+    optimizer = build_optimizer(net, OptimizerTable(name="sgd", lr=0.1))
+    early.grad = torch.ones(1)
+    optimizer.step()
+    late.grad = torch.ones(1)
+    optimizer.step()
+    assert float(late.detach()) < 1

@@ -233,3 +233,12 @@ def test_a_foreign_teacher_without_heatmaps_is_refused(tmp_path):
     (tmp_path / "t.toml").write_text('joints = ["head_top", "nose", "tail"]\nreads = "keypoints"\n')
     with pytest.raises(RecipeError, match="returns keypoints, not heatmaps"):
         _open(_foreign(tmp_path / "t.onnx"), Skeleton("s", ("nose", "neck", "head_top"), ()))
+
+
+def test_a_teacher_of_a_fixed_batch_takes_any_number_of_crops(tmp_path):
+    student = Skeleton("s", ("nose", "neck", "head_top"), ())
+    (tmp_path / "t.toml").write_text('joints = ["head_top", "nose", "tail"]\n')
+    path = tmp_path / "t.onnx"
+    torch.onnx.export(_Foreign(), (torch.zeros(2, 3, 32, 32),), path, dynamo=False)
+    targets = _open(path, student)(CROPS, (16, 16))
+    assert len(targets.heatmaps) == len(CROPS) == 3

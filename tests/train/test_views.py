@@ -85,3 +85,16 @@ def test_persons_do_not_mix(persons):
     batch = made_batch(2 * persons)
     mean = average_over_views(maps, batch._replace(weight=torch.ones(2 * persons, 14)), 2, FLIP)
     torch.testing.assert_close(mean[:persons], (maps[:persons] + maps[persons:]) / 2)
+
+
+def test_in_half_precision_the_views_lie_as_in_single():
+    """Transforms to a crop far from the image's corner cancel: eight bits would not do."""
+    left, right = _placed(-20, 0.9), _placed(25, 1.1)
+    far = np.array([[1, 0, 3000.0], [0, 1, 2000.0], [0, 0, 1]])
+    placed = [np.vstack([p, [0, 0, 1]]) @ np.linalg.inv(far) for p in (left, right)]
+    batch = _two_views(*(p[:2] for p in placed))
+    maps = torch.rand(2, 14, 24, 24)
+    single = average_over_views(maps, batch, 2, FLIP)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = average_over_views(maps, batch, 2, FLIP)
+    torch.testing.assert_close(half, single)

@@ -141,15 +141,24 @@ class CocoSink(RecordSink):
 
     `image_id` is the number in an image's file name where COCO names its images so
     (`000000397133.jpg`, `COCO_val2014_000000397133.jpg`), else the frame's.
+
+    Raises:
+        OutputError: two images get one number.
     """
 
     def _begin(self) -> str:
         self._between = "[\n"
+        self._names: dict[int, str] = {}
         return "[]\n" if self._is_file else ""
 
     def _record(self, frame: Frame, poses: list[Pose]) -> str:
         number = _COCO_NAME_PATTERN.fullmatch(Path(frame.name).stem)
         image = int(number[1]) if number else frame.number
+        if (other := self._names.setdefault(image, frame.name)) != frame.name:
+            raise OutputError(
+                f"images {other} and {frame.name} both have number {image}, COCO's `image_id`",
+                "rename one: all by numbers, or none",
+            )
         text = ""
         for pose in poses:
             keypoints = [

@@ -1,6 +1,7 @@
 """The web server, in its own thread; it reads from the hub and writes to the controls."""
 
 import asyncio
+import errno
 import json
 import re
 import secrets
@@ -131,7 +132,9 @@ def listen(address: Address) -> socket.socket:
         listener.close()
         raise OutputError(
             f"cannot listen on {address.host}:{address.port} ({error.strerror or error})",
-            "choose another port: --web 8081",
+            "choose another port: --web 8081"
+            if error.errno in (errno.EADDRINUSE, errno.EACCES)
+            else "use an address of this machine, or 0.0.0.0 for all",
         ) from error
     return listener
 

@@ -174,6 +174,31 @@ def test_cvat_points_without_a_group_take_a_box_that_is_alone(tmp_path: Path) ->
         assert (sample.box.tolist() == [2, 3, 20, 40]) == has_box
 
 
+def test_a_stray_point_does_not_choose_the_class(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png")
+    (tmp_path / "annotations.xml").write_text(
+        '<annotations><image id="0" name="a.png" width="64" height="48">'
+        '<box label="Player" xtl="2" ytl="3" xbr="22" ybr="43" group_id="1"/>'
+        '<points label="nose" points="5.5,6.5" group_id="1"/>'
+        '<points label="nose" points="40.5,6.5"/></image></annotations>'
+    )
+    found = import_annotations(tmp_path, tmp_path / "set.json")
+    assert joints_of(found.file) == [{"nose": (5.0, 6.0)}, {"nose": (40.0, 6.0)}]
+
+
+def test_points_of_several_people_without_groups_are_nobodys(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png")
+    (tmp_path / "annotations.xml").write_text(
+        '<annotations><image id="0" name="a.png" width="64" height="48">'
+        '<points label="nose" points="1.5,6.5" group_id="1"/>'
+        '<points label="nose" points="5.5,6.5"/><points label="nose" points="40.5,6.5"/>'
+        '<points label="left_eye" points="41.5,6.5"/></image></annotations>'
+    )
+    found = import_annotations(tmp_path, tmp_path / "set.json")
+    assert joints_of(found.file) == [{"nose": (1.0, 6.0)}]
+    assert found.notes == ("left out: 3 points without a group",)
+
+
 def test_images_of_one_name_are_not_taken_for_one_another(tmp_path: Path) -> None:
     """Two cameras, of which only one's images are there."""
     write_image(tmp_path / "elsewhere" / "a.png")

@@ -64,7 +64,7 @@ def test_a_joint_that_leaves_the_box_widens_it_at_once_and_the_box_returns_slowl
 
 
 def test_a_box_that_the_detector_drew_within_the_joints_stays_there():
-    narrow = BOX + [20, 0, -40, 0]
+    narrow = np.add(BOX, (20, 0, -40, 0))
     pose = make_pose()
     np.testing.assert_allclose(
         fit_to_joints(narrow, pose, measure_margins(narrow, pose)), narrow, atol=1e-3

@@ -357,3 +357,24 @@ def test_a_doubtful_box_elsewhere_moves_nobody_whose_joints_are_seen(score, move
     })  # fmt: skip
     (after,) = tracker.update(FRAME)
     assert (box_iou(after.box, before.box) < 0.5) == moved
+
+
+def test_a_large_doubtful_box_takes_nobodys_place():
+    """A coat rack, larger and less sure than the person beside it."""
+    coats = np.array([300.0, 20.0, 250.0, 400.0])
+    people = _People(A)
+
+    def detect(frame):
+        return [*people(frame), Detection(coats, 0.3)]
+
+    tracker = MultiPersonTracker(
+        PoseEstimator(FakeBackend(), StageClock()),
+        DetectionScheduler(detect, background=False), 1, max_people=1,
+    )  # fmt: skip
+    tracker.update(FRAME)
+    tracker.reset()
+    tracker._is_first = False  # the first frame of a scene takes all boxes
+    for _ in range(8):
+        (pose,) = tracker.update(FRAME)
+        assert box_iou(pose.box, np.array(A, float)) > 0.5
+    assert tracker.most_left_out <= 1
