@@ -97,9 +97,14 @@ def test_images_elsewhere_keep_their_names_and_numbers():
     ]
 
 
-@pytest.mark.parametrize("container", ["mp4", "mkv"])
+@pytest.mark.parametrize("container", ["mp4", "mkv", "ts"])
 def test_each_frame_of_a_video_is_in_one_segment(exported, tmp_path, container):
-    path = make_long_video(tmp_path / f"long.{container}", exported)
+    path = tmp_path / f"long.{container}"
+    if container == "ts":  # without an index, and with six seconds between key frames
+        gray = np.full((48, 64, 3), 90, np.uint8)
+        write_video(path, np.arange(60) / 2, [gray + i for i in range(60)], "libx264")
+    else:
+        make_long_video(path, exported)
     options = make_options(exported, tmp_path)
     times = []
     for segment in plan_segments(BatchSource(str(path), "long"), 30.0, 10.0):

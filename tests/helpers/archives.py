@@ -55,9 +55,10 @@ def make_long_video(path, model):
     return path
 
 
-def write_video(path, times, images):
+def write_video(path, times, images, codec="mpeg4"):
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
+        stream = container.add_stream(codec, rate=10)
+        stream.gop_size = 12
         stream.height, stream.width, _ = images[0].shape
         stream.pix_fmt, stream.bit_rate = "yuv420p", 2_000_000
         stream.codec_context.time_base = Fraction(1, 1000)

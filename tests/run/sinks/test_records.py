@@ -200,3 +200,13 @@ def test_a_list_that_is_appended_to_a_file_is_whole(tmp_path):
     with (tmp_path / "list").open("ab") as file:
         subprocess.run([sys.executable, "-c", code], stdout=file, check=True, cwd=REPOSITORY)
     assert len(json.loads((tmp_path / "list").read_text())) == 3
+
+
+def test_two_images_of_one_number_are_refused(tmp_path):
+    """`2.jpg`, and `cover.jpg` as the frame of that number."""
+    sink = CocoSink(tmp_path / "p")
+    sink.write(frame_result(1, [POSE], name="2.jpg"), None)
+    with pytest.raises(OutputError, match=r"2\.jpg and cover\.jpg both have number 2"):
+        sink.write(frame_result(2, [POSE], name="cover.jpg"), None)
+    sink.close(success=False)
+    assert len(json.loads((tmp_path / "p").read_text())) == 1
