@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from okdhp_edge.artifacts.card import CARD_NAME, ModelCard, read_card
 from okdhp_edge.errors import ModelError, describe_first_fault
 from okdhp_edge.pose.crop import HeatmapGrid
 from okdhp_edge.pose.heatmap import HeatmapKind
@@ -88,7 +89,7 @@ class ExternalPoseSpec(ExternalInputSpec):
 def read_pose_spec(
     path: Path, role: str = "teacher", setting: str = "--teacher"
 ) -> ExternalPoseSpec:
-    """The TOML file next to a pose network.
+    """The TOML file next to a pose network; of an export of this project, its card.
 
     Args:
         role, setting: what the network is used as and which option named it, for messages.
@@ -100,9 +101,33 @@ def read_pose_spec(
     keys = ", ".join(ExternalPoseSpec.model_fields)
     if not path.is_file():
         raise ModelError(f"{role} {path} does not exist", f"check {setting}")
+    if is_own_export(path):
+        return _describe_card(read_card(path.parent))
     if not beside.is_file():
         raise ModelError(f"no {beside.name} next to {role} {path}", f"write one with {keys}")
     return read_description(beside, ExternalPoseSpec, role)
+
+
+def is_own_export(path: Path) -> bool:
+    """Whether a network's card, and not a TOML file, describes it."""
+    return not path.with_suffix(".toml").is_file() and (path.parent / CARD_NAME).is_file()
+
+
+def find_description(path: Path) -> Path:
+    """The file that describes a network."""
+    return path.parent / CARD_NAME if is_own_export(path) else path.with_suffix(".toml")
+
+
+def _describe_card(card: ModelCard) -> ExternalPoseSpec:
+    if card.kind == "detector":
+        raise ModelError(f"{card.name} is a person detector, not a pose model", "use a pose model")
+    joints = card.skeleton.skeleton().joints
+    return ExternalPoseSpec(
+        layout="NHWC", colour="BGR", size=(card.input.width, card.input.height),
+        joints=COCO17.name if joints == COCO17.joints else joints,
+        box_padding=card.input.box_padding, kind=card.decoder.kind, sigma=card.decoder.sigma,
+        smoothing=card.decoder.smooth,
+    )  # fmt: skip
 
 
 def read_input_spec(path: Path) -> ExternalInputSpec:

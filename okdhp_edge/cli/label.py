@@ -19,8 +19,11 @@ _SIDECAR_BOXES, _NO_BOXES = "beside", "none"
 
 Sources = Annotated[list[Path] | None, typer.Argument(help="Images, folders or videos.")]
 Teachers = Annotated[
-    list[Path],
-    typer.Option(help="Pose model (ONNX or OpenVINO IR) with a .toml next to it; repeatable."),
+    list[str],
+    typer.Option(
+        help="A model by name (large), or a pose network (ONNX or OpenVINO IR) with a .toml next "
+        "to it; repeatable."
+    ),
 ]
 Calibrate = Annotated[
     str | None,
@@ -41,7 +44,8 @@ Boxes = Annotated[
     str, typer.Option(help="beside (VOC XML or YOLO text next to the images), none, or COCO JSON.")
 ]
 PersonClass = Annotated[
-    str, typer.Option(help="Person class in the box files: a VOC name or a YOLO index.")
+    str,
+    typer.Option(help="Person class in the box files: a name in VOC and COCO, an index in YOLO."),
 ]
 Detector = Annotated[
     str | None, typer.Option(help="For images without boxes: person, or an ONNX detector.")
@@ -121,22 +125,24 @@ def label(
     predictions disagree stay unlabelled; joints that none finds are marked absent. A stopped run
     resumes where it left off.
     """
+    from okdhp_edge.inference.external_pose_model import find_teacher
     from okdhp_edge.label.consensus import ConsensusRules
     from okdhp_edge.label.label_images import label as run
     from okdhp_edge.label.options import LabelOptions
-    from okdhp_edge.label.preview import write_sheet
 
+    teachers = [find_teacher(model) for model in teacher]
     if calibrate is not None:
-        _calibrate(teacher, calibrate, precision)
+        _calibrate(teachers, calibrate, precision)
         return
     files = [Path(name) for name in (detector, boxes) if name and Path(name).is_file()]
-    read = [*(sources or ()), *teacher, *(exclude or ()), *files]
-    _check_outputs(out, sheet, format_ or (), read)
+    _check_outputs(
+        out, sheet, format_ or (), [*(sources or ()), *teachers, *(exclude or ()), *files]
+    )
     rules = ConsensusRules(min_score=min_score, max_spread=max_spread,
                            max_absent_score=max_absent_score, min_joints=min_joints)  # fmt: skip
     with progress() as report:
         result = run(LabelOptions(
-            sources=sources or (), out=out, teachers=teacher, rules=rules,
+            sources=sources or (), out=out, teachers=teachers, rules=rules,
             find=_make_box_finder(boxes, person_class),
             boxes=_describe_boxes(boxes, person_class),
             detector=detector, every=every,
@@ -146,9 +152,7 @@ def label(
             report=report, warn=say,
         ))  # fmt: skip
     _write_pre_annotations(result.file, format_ or ())
-    if sheet is not None:
-        write_sheet(result.file, sheet, seed)
-    _show(result)
+    _show(result, sheet, seed)
 
 
 def _check_outputs(
@@ -170,13 +174,17 @@ def _check_outputs(
 
 
 def _calibrate(teachers: Sequence[Path], source: str, precision: str) -> None:
+    from okdhp_edge.artifacts.external_model import is_own_export
     from okdhp_edge.data.load import load
     from okdhp_edge.data.sample import list_kinds
+    from okdhp_edge.errors import DataError
     from okdhp_edge.inference.external_pose_model import ExternalPoseModel
     from okdhp_edge.label.calibrate import calibrate_teacher, write_calibration
 
     poses = load(source, "all")
     for path in teachers:
+        if is_own_export(path):
+            raise DataError(f"{path} needs no calibration: its grid is known", "omit it")
         model = ExternalPoseModel(path, precision=precision)
         with progress() as report:
             found = calibrate_teacher(
@@ -193,7 +201,11 @@ def _calibrate(teachers: Sequence[Path], source: str, precision: str) -> None:
                     "error_after_cells": round(found.error_after, 4)})  # fmt: skip
 
 
-def _show(result: "LabelResult") -> None:
+def _show(result: "LabelResult", sheet: Path | None, seed: int) -> None:
+    from okdhp_edge.label.preview import write_sheet
+
+    if sheet is not None:
+        write_sheet(result.file, sheet, seed)
     left_out = ", ".join(f"{count} {what}" for what, count in result.left_out.items())
     say(f"{result.persons} persons and {result.negatives} negative boxes in {result.images} "
         f"images: {result.file}" + (f"; left out: {left_out}" if left_out else ""))  # fmt: skip

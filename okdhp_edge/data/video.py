@@ -9,13 +9,12 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import av
-import cv2
-import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from okdhp_edge.data.video_frame import convert_frame
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.preprocess import Image
 
@@ -29,11 +28,6 @@ _MAX_DAMAGED_IN_A_ROW = 300
 # An MPEG transport stream has no index: seconds before a time from which it is decoded, in turn.
 _SEEK_BACK_S = (0.0, 2.0, 10.0, 60.0, math.inf)
 _MAX_MISSING_END_S, _MAX_MISSING_END_SHARE = 1.0, 0.05
-_CV2_ROTATIONS = {
-    90: cv2.ROTATE_90_COUNTERCLOCKWISE,
-    180: cv2.ROTATE_180,
-    270: cv2.ROTATE_90_CLOCKWISE,
-}
 
 
 class TimedImage(NamedTuple):
@@ -131,7 +125,7 @@ class VideoReader:
             return None
         seconds = self._get_time(frame)
         self._check_size(frame.width, frame.height)
-        return TimedImage(self._to_image(frame), seconds)
+        return TimedImage(convert_frame(frame, self._convert), seconds)
 
     def skip(self) -> bool:
         """Decode the next frame without converting it; False at the end."""
@@ -250,16 +244,6 @@ class VideoReader:
                 yield from frames
         except (av.FFmpegError, OSError) as error:
             self.error = _describe_error(error)
-
-    def _to_image(self, frame: av.VideoFrame) -> Image:
-        converted = self._convert.reformat(frame, format="bgr24")
-        plane = converted.planes[0]
-        rows = np.frombuffer(cast("bytes", plane), np.uint8).reshape(-1, abs(plane.line_size))
-        if plane.line_size < 0:  # stored from the bottom up, as in uncompressed AVI
-            rows = np.ascontiguousarray(rows[::-1])
-        image = rows[: frame.height, : 3 * frame.width].reshape(frame.height, frame.width, 3)
-        turn = _CV2_ROTATIONS.get(round(frame.rotation) % 360)
-        return np.asarray(image if turn is None else cv2.rotate(image, turn), dtype=np.uint8)
 
     def _get_time(self, frame: av.VideoFrame) -> float:
         """Where the file puts the frame; by the rate where it does not say, or goes back."""

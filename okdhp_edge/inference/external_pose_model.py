@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.artifacts.card import compute_sha256
-from okdhp_edge.artifacts.external_model import read_pose_spec
+from okdhp_edge.artifacts import model_store
+from okdhp_edge.artifacts.card import compute_sha256, read_card
+from okdhp_edge.artifacts.external_model import find_description, read_pose_spec
 from okdhp_edge.errors import ModelError
 from okdhp_edge.inference.onnx_model import list_weight_files, open_onnx_model
 from okdhp_edge.inference.top_down import Crop, crop_person, to_image
@@ -164,7 +165,26 @@ class ExternalPoseModel:
         return width, height
 
 
+def find_teacher(model: str) -> Path:
+    """The file of a teacher that is given as a path, or as the name of a model with its card.
+
+    Raises:
+        ModelError: neither exists.
+    """
+    path = Path(model).expanduser()
+    if path.is_file() or path.suffix:
+        return path  # whoever reads it says what is missing
+    folder = model_store.resolve_model(model)
+    for precision in ("fp32", "int8"):
+        try:
+            found = model_store.find_artifact(folder, "onnxruntime", precision)
+        except ModelError:
+            continue
+        return found / read_card(found).model_file
+    raise ModelError(f"{folder} has no ONNX file", "run `okdhp-edge export`")
+
+
 def fingerprint(path: Path) -> str:
     """What tells a teacher from another: hashes of its files and of its description."""
-    files = [path, *list_weight_files(path), path.with_suffix(".toml")]
+    files = [path, *list_weight_files(path), find_description(path)]
     return ":".join(compute_sha256(file) for file in files)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from okdhp_edge.cli.main import app
 from okdhp_edge.quantize.search import accuracy_tuner
 from tests.conftest import REPOSITORY
-from tests.helpers.made_data import coco_file
+from tests.helpers.made_data import coco_file, picture
 from tests.helpers.made_detector import constant_detector, yolox_rows
 from tests.helpers.made_teacher import dot_teacher, dotted
 from tests.helpers.tiny_models import DATA, DETECTOR_DATA, write_tiny_recipe
@@ -168,6 +168,25 @@ def test_the_commands_know_a_detector_as_they_know_a_pose_model(call, model, int
     _one_line(call("run", "--model", detector, "--source", "synthetic:3"), 1, "not a pose model")
     _one_line(call("run", "--model", model, "--source", "synthetic:3", "--detector", model), 1,
               "not a person detector")  # fmt: skip
+
+
+def test_ap_of_a_set_with_other_joints_is_that_of_the_joints_they_share(call, model, tmp_path):
+    """The model's joints are decoded with its own constants, whatever the set's are."""
+    file = tmp_path / "set.json"
+    names = ["nose", "neck", "tail"]
+    picture(tmp_path / "images" / "a.jpg")
+    file.write_text(json.dumps({
+        "images": [{"id": 1, "file_name": "images/a.jpg", "width": 120, "height": 90}],
+        "categories": [{"id": 1, "name": "person", "keypoints": names, "skeleton": []}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 2400,
+                         "bbox": [10, 10, 40, 60], "num_keypoints": 3,
+                         "keypoints": [20, 60, 2, 30, 20, 2, 30, 50, 2]}],
+    }))  # fmt: skip
+    done = call("eval", "--model", model, "--backend", "onnxruntime", "--precision", "fp32",
+                "--data", f"coco:{file}@all", "--metric", "ap")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "the model does not predict nose, tail: counted as missed" in done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["split"] == "all"
 
 
 def test_a_web_page_without_its_packages_says_what_to_install(call, model, monkeypatch):

@@ -2,15 +2,20 @@ import cv2
 import numpy as np
 import pytest
 
+from okdhp_edge.backends.selection import load_backend
+from okdhp_edge.data.load import load
 from okdhp_edge.errors import ModelError
 from okdhp_edge.inference.external_pose_model import (
     VIEWS,
     ExternalPoseModel,
     View,
+    find_teacher,
     fingerprint,
     read_pose_spec,
 )
+from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.pose.heatmap import gaussians
+from okdhp_edge.system.latency import StageClock
 from tests.helpers.made_teacher import TOML, dot_teacher, dotted
 
 WHOLE = np.array([0.0, 0, 64, 64])
@@ -204,3 +209,23 @@ def test_a_teacher_sees_a_box_as_much_larger_as_its_description_says(tmp_path):
     np.testing.assert_allclose(shown, [[0.5, 0, 15.5], [0, 0.5, 15.5]])
     wide = teacher._crop(dotted({}), WHOLE, View(padding=1.25)).crop_from_image
     np.testing.assert_allclose(wide, [[0.4, 0, 18.7], [0, 0.4, 18.7]])
+
+
+def test_an_export_is_a_teacher_that_its_card_describes(exported):
+    path = find_teacher(str(exported.parent))
+    assert path == exported / "model.onnx"
+    teacher = ExternalPoseModel(path, threads=1)
+    sample = load("synthetic:4", "all").samples[0]
+    image = sample.image.read()
+    prediction = teacher.predict_view(image, sample.box)
+    with load_backend(exported, "onnxruntime", "fp32", 1, lambda _: None).backend as backend:
+        pose = PoseEstimator(backend, StageClock()).estimate(image, sample.box)
+    # Beyond the image a teacher sees gray, the estimator black.
+    assert np.median(np.abs(prediction.xy - pose.xy)) < 0.1
+    assert teacher.skeleton.joints == pose.skeleton.joints
+    assert fingerprint(path).count(":") == 1
+
+
+def test_a_detector_is_no_teacher():
+    with pytest.raises(ModelError, match="person is a person detector"):
+        ExternalPoseModel(find_teacher("person"))
