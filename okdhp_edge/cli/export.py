@@ -158,7 +158,7 @@ def _check_options(
     if not generations:
         return
     if not has_package("tensorrt_rtx"):
-        raise BackendError("--sm needs TensorRT-RTX", "pip install tensorrt-rtx")
+        raise BackendError("--sm needs TensorRT-RTX", "pip install okdhp-edge[tensorrt]")
     if profiles and "tensorrt" not in profiles:
         raise ModelError("--sm builds engines of the profile tensorrt", "add --profile tensorrt")
 
