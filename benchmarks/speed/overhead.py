@@ -17,9 +17,10 @@ from okdhp_edge.artifacts.card import DecoderSpec, InputSpec, ModelCard, Skeleto
 from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo
 from okdhp_edge.data.synthetic import SyntheticScene
 from okdhp_edge.inference.pose_estimator import PoseEstimator
-from okdhp_edge.inference.tracking.single_person import MIN_JOINT_SCORE, SinglePersonTracker
+from okdhp_edge.inference.tracking.single_person import SinglePersonTracker
 from okdhp_edge.pose.crop import apply, box_around, compose, crop_from_frame, heatmap_from_crop
 from okdhp_edge.pose.heatmap import HeatmapKind, gaussians
+from okdhp_edge.pose.result import MIN_JOINT_SCORE
 from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.run.loop import draw_overlay
 from okdhp_edge.system.files import write_text

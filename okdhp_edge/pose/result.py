@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.skeleton import Skeleton
 
+MIN_JOINT_SCORE = 0.3
+"""A joint's score from which it is drawn and steers the box."""
+
 
 @dataclass(frozen=True)
 class Pose:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from okdhp_edge.backends.base import Backend
 from okdhp_edge.backends.registry import RuntimeChoice
 from okdhp_edge.errors import to_one_line
-from okdhp_edge.inference.tracking.single_person import MIN_JOINT_SCORE
+from okdhp_edge.pose.result import MIN_JOINT_SCORE
 
 _MAX_TROUBLE_CHARS = 300
 

@@ -8,9 +8,8 @@ where a joint leaves it, and comes back to the joints slowly.
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.inference.tracking.single_person import MIN_JOINT_SCORE
 from okdhp_edge.pose.crop import Box, box_around
-from okdhp_edge.pose.result import Pose
+from okdhp_edge.pose.result import MIN_JOINT_SCORE, Pose
 
 _MIN_JOINTS = 3
 _MAX_SCALE_PER_FRAME = 1.1

@@ -1,4 +1,4 @@
-"""Single-person tracking: the box comes from the last joints, or from a search."""
+"""Single-person tracking: the box follows the joints, from a search on."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -7,12 +7,15 @@ import numpy as np
 
 from okdhp_edge.inference.person_detector import Detect
 from okdhp_edge.inference.pose_estimator import PoseEstimator
+from okdhp_edge.inference.tracking.box_motion import (
+    fit_to_joints,
+    measure_margins,
+    move_with_joints,
+)
 from okdhp_edge.pose.crop import Box, box_around, box_iou
 from okdhp_edge.pose.preprocess import Image
-from okdhp_edge.pose.result import Pose
+from okdhp_edge.pose.result import MIN_JOINT_SCORE, Pose
 
-MIN_JOINT_SCORE = 0.3
-"""A joint's score from which it is drawn and steers the box."""
 MIN_PERSON_CONFIDENCE = 0.4
 """Minimum confidence of a pose that counts as a person."""
 # Of a person who is searched for; a skeleton of fewer joints has to be seen whole.
@@ -35,8 +38,6 @@ _WIDEN_INTERVAL_FRAMES = 15
 _WIDEN_FACTOR = 1.35
 # Joints that a wider box must bring, in sums of scores.
 _MIN_SCORE_GAIN = 0.5
-# A box loses at most a tenth of its size a frame, so that one blurred frame does not cut limbs off.
-_MIN_BOX_SIZE_RATIO = 0.9
 # Boxes a frame apart that overlap less have parted ways.
 _MIN_IOU_SAME_PERSON = 0.7
 
@@ -62,10 +63,10 @@ class Tracker(Protocol):
 class SinglePersonTracker:
     """One person across frames.
 
-    Scores tell whether somebody is in the box and which joints are. The next box is the extent of
-    the joints that are there. While nobody is, the frame is searched now and then: by the detector,
-    whose largest person it is; without one as a whole, then by windows over it. What is found is
-    refined by its own joints.
+    Scores tell whether somebody is in the box and which joints are. The box moves as the joints do.
+    While nobody is in it, the frame is searched now and then: by the detector, whose largest person
+    it is; without one as a whole, then by windows over it, and what is found is refined by its own
+    joints.
 
     Args:
         detect: finds persons in a frame; None where none fits the model.
@@ -80,6 +81,8 @@ class SinglePersonTracker:
     def reset(self) -> None:
         """The next frame shows another scene."""
         self._box: Box | None = None
+        self._pose: Pose | None = None
+        self._margins = np.zeros(4)
         self._since_widened = 0
         self._until_search = 0
         self._turn: int | None = None
@@ -113,18 +116,30 @@ class SinglePersonTracker:
         self, frame: Image, pose: Pose | None, looked_in: Box, *, was_searched: bool = False
     ) -> list[Pose]:
         """Store the next box if the pose, found in the box `looked_in`, is a person."""
-        if pose is None:
-            self._box, self._until_search = None, SEARCH_INTERVAL_FRAMES - 1
+        somebody = pose is not None and is_person(pose)
+        extent = find_person_box(pose, frame) if pose is not None and somebody else None
+        if pose is None or not somebody or (extent is None and not has_few_joints(pose)):
+            self._box = self._pose = None
+            self._until_search = SEARCH_INTERVAL_FRAMES - 1
             return []
-        box = find_person_box(pose, frame) if is_person(pose) else None
-        if box is None and is_person(pose) and has_few_joints(pose):
+        if extent is None:
             self._box = looked_in  # one point has no extent: it is looked for where it was
-            return [pose]
-        if box is None:
-            self._box, self._until_search = None, SEARCH_INTERVAL_FRAMES - 1
-            return []
-        self._box = box if was_searched else compute_next_box(box, looked_in)
+        elif was_searched:
+            self._begin_following(pose, looked_in, extent)
+        else:
+            self._follow(pose, looked_in)
+        self._pose = pose
         return [pose]
+
+    def _begin_following(self, pose: Pose, looked_in: Box, extent: Box) -> None:
+        """A detector's box is the person's; a window is whatever it is."""
+        self._box = extent if self._detect is None else looked_in
+        self._margins = measure_margins(self._box, pose)
+
+    def _follow(self, pose: Pose, looked_in: Box) -> None:
+        box = looked_in if self._box is None else self._box
+        moved = None if self._pose is None else move_with_joints(box, self._pose, pose)
+        self._box = fit_to_joints(box if moved is None else moved, pose, self._margins)
 
     def _try_wider_box(self, frame: Image, box: Box, pose: Pose) -> Pose:
         """The pose, or that of a wider box where it has more joints."""
@@ -145,8 +160,9 @@ class SinglePersonTracker:
         best: tuple[Pose | None, Box] = None, np.zeros(4)
         nearest = sorted((d.box for d in found), key=lambda box: -float(np.prod(box[2:])))
         for box in nearest[:_MAX_TRIED_BOXES]:
-            best = self._refine_pose(frame, self._estimator.estimate(frame, box), box)
-            if best[0] is not None and is_person(best[0]):
+            pose = self._estimator.estimate(frame, box)
+            best = pose, box
+            if is_person(pose):
                 break  # else the detector was wrong
         return best
 
@@ -209,12 +225,6 @@ def find_person_box(pose: Pose, frame: Image) -> Box | None:
     box = box_around(pose.xy[seen])
     smallest = 0.02 * min(frame.shape[:2])
     return box if max(box[2], box[3]) >= smallest else None
-
-
-def compute_next_box(box: Box, last: Box) -> Box:
-    """The next box: it moves and grows with the joints, and shrinks slowly."""
-    size = np.maximum(box[2:], last[2:] * _MIN_BOX_SIZE_RATIO)
-    return np.concatenate([box[:2] - (size - box[2:]) / 2, size])
 
 
 def generate_search_boxes(frame: Image) -> Iterator[Box]:

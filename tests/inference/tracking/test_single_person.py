@@ -6,7 +6,6 @@ from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.inference.tracking.single_person import (
     SEARCH_INTERVAL_FRAMES,
     SinglePersonTracker,
-    compute_next_box,
     find_person_box,
     generate_search_boxes,
     is_person,
@@ -180,7 +179,7 @@ def test_one_bad_frame_does_not_cut_limbs_off():
     upper = _HalfSeen(widest=False)
     backend._infer = upper._infer
     tracker.update(FRAME)
-    assert tracker.box[3] == pytest.approx(0.9 * before, rel=0.02)
+    assert 0.85 * before < tracker.box[3] < before
 
 
 @pytest.mark.parametrize(
@@ -232,6 +231,21 @@ def test_with_a_detector_the_nearest_person_is_found_by_it_and_followed_by_the_j
     assert len(asked) == 1
 
 
+def test_the_detectors_box_is_kept_where_joints_fill_a_part_of_it():
+    """Whose legs are hidden still has the box of a person."""
+    box = np.array([300.0, 100, 120, 240])
+    upper = _pose_in(np.array([310.0, 110, 100, 90]), 0.9)
+
+    class Estimator(PoseEstimator):
+        def estimate(self, frame, box):  # noqa: ARG002
+            return upper
+
+    tracker = SinglePersonTracker(Estimator(FakeBackend(), StageClock()), lambda _: _detected(box))
+    for _ in range(5):
+        tracker.update(FRAME)
+    assert box_iou(tracker.box, box) > 0.7
+
+
 def test_a_room_that_the_detector_finds_empty_costs_no_inference():
     backend, asked = FakeBackend(), []
     tracker = SinglePersonTracker(
@@ -247,11 +261,6 @@ def _pose_in(box, score):
     shares[:2] = [[0, 0], [1, 1]]
     xy = (np.array(box[:2]) + shares * box[2:]).astype(np.float32)
     return Pose(LSP14, xy, np.broadcast_to(np.float32(score), 14))
-
-
-def test_a_box_shrinks_and_grows_about_its_middle():
-    box = compute_next_box(np.array([30.0, 40, 20, 60]), np.array([0.0, 0, 100, 50]))
-    np.testing.assert_allclose(box, [-5, 40, 90, 60])
 
 
 class _Estimator:

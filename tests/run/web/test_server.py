@@ -14,7 +14,7 @@ import pytest
 
 from okdhp_edge.backends.registry import RuntimeChoice
 from okdhp_edge.errors import OutputError
-from okdhp_edge.inference.tracking.single_person import MIN_JOINT_SCORE
+from okdhp_edge.pose.result import MIN_JOINT_SCORE
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.web.hub import Hub, _RecentFrame, _summarize
 from okdhp_edge.run.web.server import WebServer, parse_address
