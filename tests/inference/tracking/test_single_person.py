@@ -237,7 +237,7 @@ def test_the_detectors_box_is_kept_where_joints_fill_a_part_of_it():
     upper = _pose_in(np.array([310.0, 110, 100, 90]), 0.9)
 
     class Estimator(PoseEstimator):
-        def estimate(self, frame, box):  # noqa: ARG002
+        def estimate(self, frame, box):
             return upper
 
     tracker = SinglePersonTracker(Estimator(FakeBackend(), StageClock()), lambda _: _detected(box))
