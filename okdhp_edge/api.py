@@ -23,6 +23,7 @@ from okdhp_edge.inference.open_detector import (
 )
 from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.inference.tracking.single_person import SinglePersonTracker, is_person
+from okdhp_edge.pose.duplicates import drop_duplicates
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.pose.skeleton import Skeleton
@@ -104,11 +105,13 @@ class PoseModel:
         if (detect := self._find_people()) is not None:
             found = detect(frame)
             poses = self._estimator.estimate_many(frame, [d.box for d in found])
-            return [
-                replace(pose, box=detection.box, box_score=detection.score)
-                for pose, detection in zip(poses, found, strict=True)
-                if is_person(pose)
-            ]
+            return drop_duplicates(
+                [
+                    replace(pose, box=detection.box, box_score=detection.score)
+                    for pose, detection in zip(poses, found, strict=True)
+                    if is_person(pose)
+                ]
+            )
         self._search.reset()
         return self._search.update(frame)
 

@@ -20,6 +20,7 @@ from okdhp_edge.inference.tracking.single_person import (
     is_person,
 )
 from okdhp_edge.pose.crop import Box
+from okdhp_edge.pose.duplicates import is_same_person
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 
@@ -36,8 +37,6 @@ _MIN_IOU_MATCH = 0.25
 _MIN_CONTAINED_SHARE = 0.8
 # Below this overlap with its detection a box has strayed from its person, or the detector has.
 _MIN_IOU_KEEP_BOX = 0.55
-# Joints this close on average, as a share of the person's size, are the same person's.
-_MAX_DUPLICATE_DISTANCE = 0.12
 # Detections that may miss a lost person, and one whose joints are seen; frames without a pose; then
 # it is gone.
 _DROP_AFTER_MISSES_LOST, _DROP_AFTER_MISSES_VISIBLE, _MAX_LOST_FRAMES = 2, 5, 15
@@ -248,8 +247,7 @@ def _move(box: Box, by: NDArray[np.float64]) -> Box:
 def _is_same_person(a: _Track, b: _Track) -> bool:
     if a.pose is None or b.pose is None or a.lost or b.lost:
         return False
-    apart = float(np.linalg.norm(a.pose.xy - b.pose.xy, axis=1).mean())
-    return apart < _MAX_DUPLICATE_DISTANCE * max(a.pose.size, b.pose.size)
+    return is_same_person(a.pose, b.pose)
 
 
 def _compute_overlaps(ours: Sequence[Box], theirs: Sequence[Box]) -> NDArray[np.float64]:
