@@ -23,10 +23,10 @@ _MAX_PIXELS = 7680 * 4320
 _FALLBACK_FPS, _MAX_FPS = 30.0, 1000.0
 _TIMEOUT_S, _LIVE_TIMEOUT_S = 10.0, 5.0
 _MAX_GAP_S = 300.0
-# How far before its announced end a whole video may stop.
 _MAX_DAMAGED_IN_A_ROW = 300
 # An MPEG transport stream has no index: seconds before a time from which it is decoded, in turn.
 _SEEK_BACK_S = (0.0, 2.0, 10.0, 60.0, math.inf)
+# How far before its announced end a whole video may stop.
 _MAX_MISSING_END_S, _MAX_MISSING_END_SHARE = 1.0, 0.05
 
 

@@ -146,14 +146,21 @@ def test_cvat_skeletons_keep_order_and_visibility(tmp_path: Path) -> None:
     assert joints_of(found.file) == [{"left_knee": (29.5, 39.5), "right_knee": (10.0, 20.0)}]
 
 
+def write_cvat_image(folder: Path, elements: str) -> None:
+    """An image with these elements, and the export that holds them."""
+    write_image(folder / "a.png")
+    (folder / "annotations.xml").write_text(
+        f'<annotations><image id="0" name="a.png" width="64" height="48">{elements}</image>'
+        "</annotations>"
+    )
+
+
 def test_cvat_points_of_a_group_are_one_person(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.png")
-    (tmp_path / "annotations.xml").write_text(
-        '<annotations><image id="0" name="a.png" width="64" height="48">'
+    write_cvat_image(
+        tmp_path,
         '<box label="person" xtl="2" ytl="3" xbr="22" ybr="43" group_id="1"/>'
         '<points label="nose" points="5.5,6.5" group_id="1"/>'
-        '<points label="nose" points="40.5,6.5" group_id="2"/>'
-        "</image></annotations>"
+        '<points label="nose" points="40.5,6.5" group_id="2"/>',
     )
     found = import_annotations(tmp_path, tmp_path / "set.json")
     assert joints_of(found.file) == [{"nose": (5.0, 6.0)}, {"nose": (40.0, 6.0)}]
@@ -162,37 +169,31 @@ def test_cvat_points_of_a_group_are_one_person(tmp_path: Path) -> None:
 
 
 def test_cvat_points_without_a_group_take_a_box_that_is_alone(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.png")
     person = '<box label="person" xtl="2" ytl="3" xbr="22" ybr="43"/>'
     for boxes, has_box in ((person, True), (person + person.replace("person", "car"), False)):
-        (tmp_path / "annotations.xml").write_text(
-            f'<annotations><image id="0" name="a.png" width="64" height="48">{boxes}'
-            '<points label="nose" points="5.5,6.5"/></image></annotations>'
-        )
+        write_cvat_image(tmp_path, f'{boxes}<points label="nose" points="5.5,6.5"/>')
         found = import_annotations(tmp_path, tmp_path / "set.json")
         (sample,) = load(f"coco:{found.file}", "all").samples
         assert (sample.box.tolist() == [2, 3, 20, 40]) == has_box
 
 
 def test_a_stray_point_does_not_choose_the_class(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.png")
-    (tmp_path / "annotations.xml").write_text(
-        '<annotations><image id="0" name="a.png" width="64" height="48">'
+    write_cvat_image(
+        tmp_path,
         '<box label="Player" xtl="2" ytl="3" xbr="22" ybr="43" group_id="1"/>'
         '<points label="nose" points="5.5,6.5" group_id="1"/>'
-        '<points label="nose" points="40.5,6.5"/></image></annotations>'
+        '<points label="nose" points="40.5,6.5"/>',
     )
     found = import_annotations(tmp_path, tmp_path / "set.json")
     assert joints_of(found.file) == [{"nose": (5.0, 6.0)}, {"nose": (40.0, 6.0)}]
 
 
 def test_points_of_several_people_without_groups_are_nobodys(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.png")
-    (tmp_path / "annotations.xml").write_text(
-        '<annotations><image id="0" name="a.png" width="64" height="48">'
+    write_cvat_image(
+        tmp_path,
         '<points label="nose" points="1.5,6.5" group_id="1"/>'
         '<points label="nose" points="5.5,6.5"/><points label="nose" points="40.5,6.5"/>'
-        '<points label="left_eye" points="41.5,6.5"/></image></annotations>'
+        '<points label="left_eye" points="41.5,6.5"/>',
     )
     found = import_annotations(tmp_path, tmp_path / "set.json")
     assert joints_of(found.file) == [{"nose": (1.0, 6.0)}]
