@@ -33,8 +33,8 @@ _NUM_WINDOW_SUBSETS = 4
 SEARCH_INTERVAL_FRAMES = 10
 """Frames between searches while no person is tracked, so that an empty room costs little CPU."""
 # Joints that lie outside the crop cannot be seen in it: where some are missing a wider box is tried
-# so many frames apart.
-_WIDEN_INTERVAL_FRAMES = 15
+# so many frames apart, and half as often each time that none is found outside the box.
+_WIDEN_INTERVAL_FRAMES, _MAX_WIDEN_INTERVAL_FRAMES = 15, 120
 _WIDEN_FACTOR = 1.35
 # Joints that a wider box must bring, in sums of scores.
 _MIN_SCORE_GAIN = 0.5
@@ -83,7 +83,7 @@ class SinglePersonTracker:
         self._box: Box | None = None
         self._pose: Pose | None = None
         self._margins = np.zeros(4)
-        self._since_widened = 0
+        self._since_widened, self._widen_interval = 0, _WIDEN_INTERVAL_FRAMES
         self._until_search = 0
         self._turn: int | None = None
 
@@ -133,6 +133,7 @@ class SinglePersonTracker:
 
     def _begin_following(self, pose: Pose, looked_in: Box, extent: Box) -> None:
         """A detector's box is the person's; a window is whatever it is."""
+        self._widen_interval = _WIDEN_INTERVAL_FRAMES
         self._box = extent if self._detect is None else looked_in
         self._margins = measure_margins(self._box, pose)
 
@@ -144,11 +145,15 @@ class SinglePersonTracker:
     def _try_wider_box(self, frame: Image, box: Box, pose: Pose) -> Pose:
         """The pose, or that of a wider box where it has more joints."""
         self._since_widened += 1
-        if self._since_widened < _WIDEN_INTERVAL_FRAMES or (pose.score >= MIN_JOINT_SCORE).all():
+        if self._since_widened < self._widen_interval or (pose.score >= MIN_JOINT_SCORE).all():
             return pose
-        self._since_widened = 0
         wider = self._estimator.estimate(frame, _scale_box(box, _WIDEN_FACTOR))
-        return wider if wider.score.sum() >= pose.score.sum() + _MIN_SCORE_GAIN else pose
+        better = wider if wider.score.sum() >= pose.score.sum() + _MIN_SCORE_GAIN else pose
+        self._since_widened = 0
+        self._widen_interval = min(2 * self._widen_interval, _MAX_WIDEN_INTERVAL_FRAMES)
+        if _brings_joints_outside(better, pose, box):
+            self._widen_interval = _WIDEN_INTERVAL_FRAMES  # there may be more
+        return better
 
     def _search(self, frame: Image) -> tuple[Pose | None, Box]:
         """Of the nearest person that the detector finds, and the box it is in; without a pose where
@@ -198,6 +203,13 @@ class SinglePersonTracker:
                 break  # the same box would be looked at again
             pose, seen_in = again, box
         return pose, seen_in
+
+
+def _brings_joints_outside(pose: Pose, before: Pose, box: Box) -> bool:
+    """Whether joints are seen outside the box that were not seen before."""
+    is_outside_K = ((pose.xy < box[:2]) | (pose.xy > box[:2] + box[2:])).any(axis=1)
+    is_new_K = (pose.score >= MIN_JOINT_SCORE) & (before.score < MIN_JOINT_SCORE)
+    return bool((is_outside_K & is_new_K).any())
 
 
 def _scale_box(box: Box, factor: float) -> Box:

@@ -151,10 +151,10 @@ def test_missing_joints_are_looked_for_in_a_wider_box_now_and_then():
     backend = _HalfSeen(widest=False)
     tracker = _tracker(backend)
     assert tracker.update(FRAME)
-    counts = _calls(backend, tracker, 60)
+    counts = _calls(backend, tracker, 500)
     assert sorted(set(counts)) == [1, 2]
     asked = np.flatnonzero(np.array(counts) == 2)
-    assert (np.diff(asked) == 15).all() and len(asked) == 4
+    assert np.diff(asked).tolist() == [30, 60, 120, 120, 120]
 
 
 def test_a_wider_box_is_taken_where_it_shows_more_joints():
@@ -284,6 +284,21 @@ def test_a_wider_box_has_the_middle_of_the_one_before():
     for _ in range(15):
         tracker.update_from(FRAME, box, half_seen)
     np.testing.assert_allclose(estimator.asked, [[93, 86, 54, 108]])
+
+
+def test_after_a_wider_box_that_showed_more_the_next_one_is_tried_soon():
+    box = np.array([100.0, 100, 40, 80])
+    estimator = _Estimator(box)
+    tracker = SinglePersonTracker(estimator)
+    half_seen = _pose_in(box, [0.9] * 13 + [0.1])
+    tried = []
+    for number in range(1, 131):
+        # Joints lie outside the box from a frame on.
+        estimator.box = box * [1, 1, 1, 1.2 if number > 100 else 1]
+        before = len(estimator.asked)
+        tracker.update_from(FRAME, box, half_seen)
+        tried += [number] * (len(estimator.asked) - before)
+    assert tried == [15, 45, 105, 120]
 
 
 def test_somebody_small_is_found_in_the_window_that_fits_best_and_then_looked_at_closely():
