@@ -105,7 +105,13 @@ def read_pose_spec(
         return _describe_card(read_card(path.parent))
     if not beside.is_file():
         raise ModelError(f"no {beside.name} next to {role} {path}", f"write one with {keys}")
-    return read_description(beside, ExternalPoseSpec, role)
+    spec = read_description(beside, ExternalPoseSpec, role)
+    if np.shape(spec.offset) not in ((2,), (len(spec.skeleton), 2)):
+        raise ModelError(
+            f"`offset` in {beside} has {len(spec.offset)} rows",
+            f"give one x, y pair, or one for each of the {len(spec.skeleton)} joints",
+        )
+    return spec
 
 
 def is_own_export(path: Path) -> bool:

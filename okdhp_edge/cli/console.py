@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from okdhp_edge.errors import OkdhpError, OutputError, to_one_line
+from okdhp_edge.system.files import CLOSED_PIPE_REMEDY
 from okdhp_edge.system.progress import Report
 
 P = ParamSpec("P")
@@ -104,7 +105,7 @@ def _describe_os_error(error: Exception) -> str | None:
 _REMEDY_BY_ERRNO = {
     errno.EMFILE: "raise the open file limit (ulimit -n)",
     errno.ENOSPC: "free up disk space, or choose another location",
-    errno.EPIPE: "the program reading the output has exited",
+    errno.EPIPE: CLOSED_PIPE_REMEDY,
     errno.ENOENT: "check that the working directory still exists",
 }
 

@@ -1,6 +1,7 @@
 """The command `okdhp-edge`."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import typer
@@ -46,12 +47,23 @@ def _options(
     settings.json_summary = json_summary
 
 
+def expand_home(words: Iterable[str]) -> list[str]:
+    """`~` in `--out=~/models` too: a shell expands it only where a word begins."""
+    split = [word.partition("=") for word in words]
+    return [
+        name + equals + str(Path(value).expanduser())
+        if name.startswith("--") and value.startswith("~/")
+        else name + equals + value
+        for name, equals, value in split
+    ]
+
+
 def main() -> None:
     """Entry point."""
     try:
         # Some libraries abort silently if the working directory does not exist.
         Path.cwd()
-        app()
+        app(expand_home(sys.argv[1:]))
     except OSError as error:
         # Raised before a command starts: --help on a full disk, a deleted working directory.
         drop_stdout()

@@ -79,11 +79,6 @@ class ExternalPoseModel:
         self.spec = read_pose_spec(path)
         self._file = open_onnx_model(path, threads, self.spec.output, precision)
         self.size = self.spec.size or self._read_input_size()
-        if np.shape(self.spec.offset) not in ((2,), (len(self.skeleton), 2)):
-            raise ModelError(
-                f"`offset` in {path.with_suffix('.toml')} has {len(self.spec.offset)} rows",
-                f"give one x, y pair, or one for each of the {len(self.skeleton)} joints",
-            )
 
     @cached_property
     def skeleton(self) -> Skeleton:

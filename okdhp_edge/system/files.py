@@ -17,6 +17,7 @@ from okdhp_edge.errors import OutputError
 
 MANIFEST = ".okdhp-edge-files"
 """In a folder that a command replaces as a whole: the names of the files it wrote, a line each."""
+CLOSED_PIPE_REMEDY = "the program reading the output has exited"
 _OLD_SUFFIX = "-old"
 _STAGING_MARKER = ".okdhp-edge-"
 # Names of files that are open already.
@@ -92,7 +93,7 @@ def wrap_write_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         remedy = (
-            "the program reading the output has exited"
+            CLOSED_PIPE_REMEDY
             if error.errno == errno.EPIPE
             else "check permissions and free space, or choose another location"
         )

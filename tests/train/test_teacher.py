@@ -136,18 +136,9 @@ def test_presence_is_how_sure_a_teacher_is(level):
     assert float(find_confidences(maps, HeatmapKind.GAUSSIAN)) == level
 
 
-@pytest.mark.parametrize(
-    ("description", "message"),
-    [
-        ('joints = ["nose", "neck"]', r"returns \[1, 3, 8, 8\], expected heatmaps of 2 joints"),
-        ('joints = ["nose", "neck", "tail"]\noffset = [[0, 0], [1, 1]]', "has 2 rows"),
-    ],
-)
-def test_a_foreign_teacher_that_returns_something_else_is_refused_at_once(
-    tmp_path, description, message
-):
-    (tmp_path / "t.toml").write_text(description + "\n")
-    with pytest.raises(RecipeError, match=message):
+def test_a_foreign_teacher_that_returns_something_else_is_refused_at_once(tmp_path):
+    (tmp_path / "t.toml").write_text('joints = ["nose", "neck"]\n')
+    with pytest.raises(RecipeError, match=r"returns \[1, 3, 8, 8\], expected heatmaps of 2 joints"):
         _open(_foreign(tmp_path / "t.onnx"), Skeleton("s", ("nose", "neck"), ()))
 
 
