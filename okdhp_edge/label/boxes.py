@@ -87,8 +87,8 @@ def _parse_voc_box(box: "Element") -> list[float]:
 
 
 def read_yolo_boxes(file: Path, number: str, width: int, height: int) -> list[Box]:
-    """The boxes of one class in a YOLO text file: class, then centre and size as shares; rows with
-    more numbers are outlines, whose extent is the box.
+    """The boxes of one class in a YOLO text file: class, then centre and size as shares. Longer rows
+    have keypoints after the box, or are outlines, whose extent is the box.
 
     Raises:
         DataError: it is no such file.
@@ -108,7 +108,8 @@ def read_yolo_boxes(file: Path, number: str, width: int, height: int) -> list[Bo
 
 def _parse_yolo_row(values: NDArray[np.float64]) -> Box:
     """Left, top, width and height of one row, as shares of the image."""
-    if len(values) == 4:
+    if len(values) == 4 or _has_keypoints(values):
+        values = values[:4]
         return np.concatenate([values[:2] - values[2:] / 2, values[2:]])
     if len(values) < 6 or len(values) % 2:
         raise ValueError(f"{len(values)} numbers in a row")
@@ -117,6 +118,20 @@ def _parse_yolo_row(values: NDArray[np.float64]) -> Box:
     points = values.reshape(-1, 2)
     low = points.min(axis=0)
     return np.concatenate([low, points.max(axis=0) - low])
+
+
+def _has_keypoints(values: NDArray[np.float64]) -> bool:
+    """Whether the first four numbers are a box around the points that follow, with or without
+    visibilities; points at the origin are not labelled."""
+    low, high = values[:2] - values[2:4] / 2, values[:2] + values[2:4] / 2
+    for numbers_per_point in (3, 2):
+        if len(values) <= 4 or (len(values) - 4) % numbers_per_point:
+            continue
+        points = values[4:].reshape(-1, numbers_per_point)[:, :2]
+        points = points[points.any(axis=1)]
+        if len(points) and ((points >= low - 1e-3) & (points <= high + 1e-3)).all():
+            return True
+    return False
 
 
 def make_coco_reader(file: Path, person_class: str = PERSON_CATEGORY) -> BoxFinder:

@@ -35,6 +35,15 @@ def test_yolo_shares_become_pixels_and_outlines_their_extent(tmp_path):
     assert np.allclose(found, [[80, 30, 40, 40], [20, 20, 40, 40]])
 
 
+@pytest.mark.parametrize(
+    "points", ["0.45 0.4 1 0.55 0.6 0 ", "0.45 0.4 2 0 0 0 ", "0.45 0.4 0.55 0.6 "]
+)
+def test_keypoints_after_a_box_do_not_change_it(tmp_path, points):
+    file = tmp_path / "a.txt"
+    file.write_text("0 0.5 0.5 0.2 0.4 " + points * 7 + "\n")
+    assert np.allclose(read_yolo_boxes(file, "0", 200, 100), [[80, 30, 40, 40]])
+
+
 def test_keypoint_rows_are_not_outlines(tmp_path):
     file = tmp_path / "a.txt"
     file.write_text("0 0.5 0.5 0.2 0.4 " + "0.3 0.4 2 " * 14 + "\n")
