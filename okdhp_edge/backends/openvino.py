@@ -4,6 +4,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,10 @@ from okdhp_edge.system.telemetry import block_telemetry
 
 with block_telemetry():
     import openvino as ov
+
+# The bindings make their table of types at its first use, and import NumPy's types with it: two
+# threads that do so at the same time wait for each other for ever (seen with 2026.4.1).
+ov.Type.f32.to_dtype()
 
 _DEVICE = "CPU"
 # The CPU plugin's default is bf16 where the CPU has it, which would hide behind "fp32".
@@ -211,12 +216,16 @@ def make_settings(precision: str, threads: int | None) -> dict[str, Any]:
     return chosen | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
 
 
-@cache
 def get_shared_core() -> ov.Core:
-    """One core for the process, never released.
+    """One core for the process, whichever threads ask, never released.
 
     The CPU plugin of each core sets an alternate signal stack; two cores released in the order of
     their making leave one that points into freed memory, and the next Ctrl-C kills the process
     (seen with 2026.4.1).
     """
-    return ov.Core()
+    with _CORE_LOCK:  # `cache` alone would call twice for two threads
+        return _make_core()
+
+
+_CORE_LOCK = Lock()
+_make_core = cache(ov.Core)

@@ -87,8 +87,8 @@ def _parse_voc_box(box: "Element") -> list[float]:
 
 
 def read_yolo_boxes(file: Path, number: str, width: int, height: int) -> list[Box]:
-    """The boxes of one class in a YOLO text file: class, then centre and size as shares. Longer rows
-    have keypoints after the box, or are outlines, whose extent is the box.
+    """The boxes of one class in a YOLO text file: class, then centre and size as shares. Longer
+    rows have keypoints after the box, or are outlines, whose extent is the box.
 
     Raises:
         DataError: it is no such file.
