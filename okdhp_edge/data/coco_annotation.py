@@ -151,7 +151,10 @@ def parse_outline(annotation: Mapping[str, Any], name: str) -> PolygonMask | Non
 
 
 def parse_head_size(annotation: Mapping[str, Any], name: str) -> float | None:
-    """The head's size in pixels where the annotation gives a head box, else None."""
+    """The head's size in pixels where the annotation gives it (`data crops` does) or a head box,
+    else None."""
+    if (size := parse_numbers(annotation.get("head_size"), "head_size", name)).size == 1:
+        return float(size[0])
     found = parse_numbers(annotation.get("bbox_head"), "bbox_head", name)
     if found.size != 4:
         return None

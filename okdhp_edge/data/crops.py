@@ -18,6 +18,7 @@ import numpy as np
 
 from okdhp_edge.data.annotation_files import SPLITS_FOLDER, split_by_name
 from okdhp_edge.data.load import load, split_off_suffix
+from okdhp_edge.data.mask import PolygonMask
 from okdhp_edge.data.sample import PoseDataset, Sample, split_sources
 from okdhp_edge.errors import DataError, OutputError
 from okdhp_edge.pose.crop import Box
@@ -202,6 +203,11 @@ def _make_annotation(sample: Sample, x: int, y: int, scale: float) -> dict[str, 
     }  # fmt: skip
     if sample.absent is not None:
         found["absent"] = sample.absent.astype(int).tolist()
+    if sample.head_size is not None:
+        found["head_size"] = round(sample.head_size * scale, 2)
+    if isinstance(sample.outline, PolygonMask):
+        polygons = [(p - (x, y) + 0.5) * scale - 0.5 for p in sample.outline.polygons]
+        found["segmentation"] = [np.round(p, 1).ravel().tolist() for p in polygons]
     if sample.spread is not None:
         found["keypoint_spreads"] = [round(float(value), 4) for value in sample.spread]
     return found

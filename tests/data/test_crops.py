@@ -10,6 +10,7 @@ from okdhp_edge.data.annotation_files import split_by_name
 from okdhp_edge.data.augment import NO_AUGMENTATION, make_training_crop
 from okdhp_edge.data.crops import ANNOTATIONS, CropOptions, find_held_out_ids, write_crops
 from okdhp_edge.data.load import load
+from okdhp_edge.data.mask import PolygonMask
 from okdhp_edge.errors import DataError, OutputError
 from okdhp_edge.pose.skeleton import skeleton_from_names
 from okdhp_edge.system.files import MANIFEST
@@ -55,6 +56,23 @@ def test_boxes_without_anybody_stay_so(tmp_path):
     write_crops(replace(poses, samples=[nobody]), tmp_path, CropOptions(), lambda _: None)
     (found,) = load(f"coco:{tmp_path / ANNOTATIONS}@all", "train").samples
     assert found.is_negative
+
+
+def test_head_sizes_and_outlines_are_scaled_like_the_image(tmp_path):
+    poses = load("synthetic:1", "train")
+    (whole,) = poses.samples
+    x, y, width, height = whole.box
+    corners = np.array([[x, y], [x + width, y], [x, y + height]])
+    whole = replace(whole, head_size=12.0, outline=PolygonMask((corners,)))
+    write_crops(replace(poses, samples=[whole]), tmp_path, CropOptions(side=40), lambda _: None)
+    (cut,) = load(f"coco:{tmp_path / ANNOTATIONS}@all", "train").samples
+    scale = cut.box[2] / width
+    assert scale < 0.9
+    assert cut.head_size == pytest.approx(12 * scale, abs=0.05)
+    np.testing.assert_allclose(
+        cut.outline.polygons[0],
+        [cut.box[:2], cut.box[:2] + [cut.box[2], 0], cut.box[:2] + [0, cut.box[3]]], atol=0.2,
+    )  # fmt: skip
 
 
 def test_a_suffix_that_opencv_cannot_write_is_refused(tmp_path, monkeypatch):
