@@ -156,6 +156,8 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     # The `val` of a set of its own, or else the data's.
     val_set = load_for(recipe.kind, options.val_data or data, "val")
     val_set = val_set.with_skeleton(train_set.skeleton)
+    if options.val_data is None:
+        _warn_of_overlap(train_set, val_set, options)
     if recipe.corrections:
         train_set = apply_corrections(
             train_set, read_corrections(Path(recipe.corrections).expanduser())
@@ -193,6 +195,18 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
         model=model, optimizer=optimizer,
         average=make_average(net, recipe.optimizer.average) if recipe.optimizer.average else None,
     )  # fmt: skip
+
+
+def _warn_of_overlap(
+    train_set: PoseDataset, val_set: PoseDataset, options: TrainingOptions
+) -> None:
+    """The best epoch would be that which knows the training set best."""
+    both = {s.id for s in train_set.samples} & {s.id for s in val_set.samples}
+    if both:
+        options.say(
+            f"{len(both)} of {len(val_set)} validation samples are trained on too: "
+            "give other ones with --val-data"
+        )
 
 
 def _check_joints(path: Path, facts: checkpoint.CheckpointInfo, skeleton: Skeleton) -> None:

@@ -71,7 +71,7 @@ def test_head_sizes_and_outlines_are_scaled_like_the_image(tmp_path):
     assert cut.head_size == pytest.approx(12 * scale, abs=0.05)
     np.testing.assert_allclose(
         cut.outline.polygons[0],
-        [cut.box[:2], cut.box[:2] + [cut.box[2], 0], cut.box[:2] + [0, cut.box[3]]], atol=0.2,
+        cut.box[:2] + np.array([[0, 0], [cut.box[2], 0], [0, cut.box[3]]]), atol=0.2,
     )  # fmt: skip
 
 

@@ -337,6 +337,17 @@ def test_other_joints_begin_anew_and_it_is_said(trained, tmp_path):
     assert any("kept: none; reinitialized: tip, left_fin, right_fin" in line for line in said)
 
 
+def test_validation_on_the_training_set_is_warned_of(tmp_path):
+    folder = lspet_folder(tmp_path)
+    (folder / "splits" / "val.txt").write_text("im00004")
+    for trained_on, warned in (("im00001\nim00002", False), ("im00001\nim00004", True)):
+        (folder / "splits" / "train.txt").write_text(trained_on)
+        said = []
+        options = _options(tmp_path / "m", say=said.append)
+        prepare(tiny_recipe(), f"lspet:{folder}", options)
+        assert any("1 of 1 validation samples are trained on" in line for line in said) is warned
+
+
 def test_a_run_killed_before_int8_learns_is_taken_up_again(tmp_path):
     recipe = tiny_recipe(quantization={"profile": "generic", "branch": 0, "start_epoch": 1})
     with pytest.raises(_Killed):
