@@ -33,7 +33,8 @@ def _find_norms(net: PoseNet) -> list[nn.Module]:
 
 
 def _find_frozen_parts(net: PoseNet, table: FreezeTable) -> list[nn.Module]:
-    """The trunk's layers up to a stride; of an hourglass its stem."""
+    """The encoder's layers up to a stride, those of each branch among them; of an hourglass its
+    stem."""
     if table.to_stride is None:
         return []
     stem = getattr(net.trunk, "stem", None)
@@ -44,6 +45,8 @@ def _find_frozen_parts(net: PoseNet, table: FreezeTable) -> list[nn.Module]:
         layers = [layer for level in encoder.levels for layer in cast(nn.Sequential, level)]
     elif isinstance(encoder, Encoder):
         layers = encoder.layers.steps()
-    else:
-        layers = list(encoder.children())
+    else:  # shared up to a stride, beyond it each branch has layers of its own
+        own = [list(cast(nn.Module, branch.encoder).children()) for branch in net.branches]
+        chains = [[*encoder.children(), *layers] for layers in own]
+        return [part for chain in chains for part in select_up_to_stride(chain, table.to_stride)]
     return select_up_to_stride(layers, table.to_stride)

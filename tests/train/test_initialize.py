@@ -97,6 +97,19 @@ def test_frozen_layers_and_norms_stay_as_they_are(neck, stride):
     assert frozen >= sum(not p.requires_grad for p in fewer.trunk.parameters())
 
 
+def test_layers_that_branches_do_not_share_are_frozen_too():
+    config = MobilePoseConfig(kind="mobilepose", branches=(1, 1), share_to=4)
+    whole, split = (
+        build_network(c, 3) for c in (config.model_copy(update={"share_to": None}), config)
+    )
+    for net in (whole, split):
+        freeze(net, FreezeTable(to_stride=8))
+    frozen = [sum(not p.requires_grad for p in net.parameters()) for net in (whole, split)]
+    shared = sum(not p.requires_grad for p in split.trunk.parameters())
+    assert shared < frozen[0]
+    assert frozen[1] == shared + 2 * (frozen[0] - shared)
+
+
 def test_an_hourglass_freezes_its_stem(trained):
     net = build_network(tiny_recipe().network, 14)
     freeze(net, FreezeTable(to_stride=4))
