@@ -90,6 +90,7 @@ class Pipeline:
         self._room = threading.Semaphore(_RESULT_QUEUE_SIZE if live else _RESULT_QUEUE_SIZE_FILES)
         self._has_room = False
         self._due_ns = 0
+        self._last_pause_ns = (0, 0)
         self._switch_to: Backend | None = None
         self.switches = 0
         """How often another model was taken up."""
@@ -169,6 +170,7 @@ class Pipeline:
             if source_frame is None and in_flight is None:
                 return
             self._has_room &= source_frame is None
+            source_frame = source_frame and self._leave_out_pause(source_frame)
             following = None if source_frame is None else self._begin(source_frame)
             if in_flight:
                 yield self._finish(in_flight, in_flight.result(following))
@@ -192,13 +194,24 @@ class Pipeline:
         stop = self._controls.stop
         while not (self._has_room or stop.is_set()):
             self._has_room = self._room.acquire(timeout=_POLL_S)
-        self._controls.wait_while_paused(_POLL_S / 5)
+        if self._controls.paused:
+            began = self._estimator.clock.now()
+            self._controls.wait_while_paused(_POLL_S / 5)
+            self._last_pause_ns = began, self._estimator.clock.now()
         if self._policy.max_fps:
             now = time.perf_counter_ns()
             stop.wait(max(0, self._due_ns - now) / 1e9)
             step = round(1e9 / self._policy.max_fps)
             self._due_ns = max(self._due_ns, now - step) + step
         return not stop.is_set()
+
+    def _leave_out_pause(self, source_frame: SourceFrame) -> SourceFrame:
+        """A frame that was read before a pause has not aged during it."""
+        frame, (began, ended) = source_frame.frame, self._last_pause_ns
+        paused_ns = max(0, ended - max(began, frame.captured_ns))
+        return source_frame._replace(
+            frame=frame._replace(captured_ns=frame.captured_ns + paused_ns)
+        )
 
     def _begin(self, source_frame: SourceFrame) -> InFlightRequest | None:
         """Queue the inference of a frame, if it is of one person in a file: a live frame would only

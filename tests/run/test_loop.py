@@ -57,6 +57,25 @@ def test_the_stages_add_up_to_the_age_and_to_the_end():
     assert report.fps == pytest.approx((300 - WARMUP_FRAMES) / report.seconds)
 
 
+def test_a_pause_is_no_part_of_a_frames_age():
+    controls, until = Controls(), []
+    controls.while_paused.append(lambda: setattr(controls, "paused", time.monotonic() < until[0]))
+
+    class Pausing(Picturing):
+        @override
+        def write(self, result, annotated):
+            if result.frame.number == 20:
+                controls.paused, until[:] = True, [time.monotonic() + 1]
+            return super().write(result, annotated)
+
+    started = time.monotonic()
+    report = run_on([ScriptedSource(40)], sinks=[Pausing()], controls=controls)[0]
+    assert time.monotonic() - started >= 1
+    assert report.frames == 40
+    assert report.frame_age.max < 500
+    assert report.stages["wait"].max < 500
+
+
 def test_nothing_is_drawn_for_sinks_that_do_not_look(tmp_path):
     report = run_on([ScriptedSource(10)], sinks=[JsonSink(tmp_path / "p.jsonl")])[0]
     assert "draw" not in report.stages
