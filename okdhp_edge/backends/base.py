@@ -1,6 +1,7 @@
 """The interface of every runtime."""
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,18 @@ class BackendInfo:
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON-ready values."""
         return asdict(self)
+
+
+class TimedHeatmaps(NamedTuple):
+    """The result of a queued batch.
+
+    Attributes:
+        heatmaps: (B, K, h, w) float32.
+        done_ns: when they were there, by `time.perf_counter_ns`; they may be asked for later.
+    """
+
+    heatmaps: Heatmaps
+    done_ns: int
 
 
 class LayerTime(NamedTuple):
@@ -114,7 +127,7 @@ class Backend(ABC):
         self._check(images_BHWC, self.card.batch)
         return self._infer_exclusively(np.ascontiguousarray(images_BHWC))
 
-    def infer_async(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
+    def infer_async(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], TimedHeatmaps]:
         """Queue one batch; the function returned waits for its result, which is `infer_all`'s.
 
         Two may be queued or under way, and their results are waited for in the order of the calls;
@@ -132,13 +145,22 @@ class Backend(ABC):
                 "submit one batch at a time",
             )
         wait = self._infer_async(_pad_batch(images_BHWC, self._batch_for(count)))
-        return lambda: wait()[:count]
 
-    def _infer_async(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
+        def wait_for_count() -> TimedHeatmaps:
+            heatmaps, done_ns = wait()
+            return TimedHeatmaps(heatmaps[:count], done_ns)
+
+        return wait_for_count
+
+    def _infer_async(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], TimedHeatmaps]:
         """In a thread; runtimes with requests of their own override it."""
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, f"{self.name}-request")
-        return self._worker.submit(self._infer_exclusively, images_BHWC).result
+
+        def infer() -> TimedHeatmaps:
+            return TimedHeatmaps(self._infer_exclusively(images_BHWC), time.perf_counter_ns())
+
+        return self._worker.submit(infer).result
 
     def _infer_exclusively(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
         with self._busy:

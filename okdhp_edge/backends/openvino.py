@@ -1,5 +1,6 @@
 """OpenVINO on the CPU."""
 
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from functools import cache
@@ -10,7 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from okdhp_edge.backends.base import Backend, BackendConfig, BackendInfo, LayerTime
+from okdhp_edge.backends.base import (
+    Backend,
+    BackendConfig,
+    BackendInfo,
+    LayerTime,
+    TimedHeatmaps,
+)
 from okdhp_edge.backends.compiled_models import compile_model
 from okdhp_edge.errors import BackendError
 from okdhp_edge.pose.heatmap import Heatmaps
@@ -70,17 +77,22 @@ class OpenVinoBackend(Backend):
         del kept
         return np.array(request.get_output_tensor(0).data, dtype=np.float32)
 
-    def _infer_async(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], Heatmaps]:
+    def _infer_async(self, images_BHWC: NDArray[np.uint8]) -> Callable[[], TimedHeatmaps]:
         if len(self._queued) < _MAX_QUEUED_REQUESTS:
             self._queued.append(self._compiled.create_infer_request())
         self._queued.rotate()
         request = self._queued[0]
         kept = _set_input(request, images_BHWC)
+        queued_ns = time.perf_counter_ns()
         request.start_async()
 
-        def wait(alive: NDArray[np.uint8] = kept) -> Heatmaps:  # noqa: ARG001
+        def wait(alive: NDArray[np.uint8] = kept) -> TimedHeatmaps:  # noqa: ARG001
             request.wait()
-            return np.array(request.get_output_tensor(0).data, dtype=np.float32)
+            # From the call on, waiting in the plugin's queue included.
+            done_ns = queued_ns + round(request.latency * 1e6)
+            return TimedHeatmaps(
+                np.array(request.get_output_tensor(0).data, dtype=np.float32), done_ns
+            )
 
         return wait
 

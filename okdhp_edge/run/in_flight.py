@@ -1,7 +1,6 @@
 """Frames whose inference is under way, and the boxes that theirs come from."""
 
 from collections import deque
-from functools import partial
 
 from okdhp_edge.inference.pose_estimator import PoseEstimator, PreparedCrop
 from okdhp_edge.pose.crop import Box
@@ -48,17 +47,19 @@ class InFlightRequest:
         *, overlap: bool,
     ) -> None:  # fmt: skip
         self.source_frame, self.prepared = source_frame, prepared
-        self._clock, self._overlap = estimator.clock, overlap
+        self._clock = estimator.clock
         self.begun_ns = self.done_ns = estimator.clock.now()
-        backend, batch = estimator.backend, prepared.crop.image[None]
-        self._wait = backend.infer_async(batch) if overlap else partial(backend.infer_all, batch)
+        self._backend, self._batch = estimator.backend, prepared.crop.image[None]
+        self._wait = self._backend.infer_async(self._batch) if overlap else None
 
     def result(self, following: "InFlightRequest | None") -> Heatmaps:
-        """Wait for it; the one queued behind it begins then."""
-        if not self._overlap:
+        """Wait for it; the one queued behind it began when it was done, perhaps long ago."""
+        if self._wait is None:
             self.begun_ns = self._clock.now()
-        heatmaps = self._wait()
-        self.done_ns = self._clock.now()
+            heatmaps = self._backend.infer_all(self._batch)
+            self.done_ns = self._clock.now()
+            return heatmaps
+        heatmaps, self.done_ns = self._wait()
         if following is not None:
-            following.begun_ns = self.done_ns
+            following.begun_ns = max(following.begun_ns, self.done_ns)
         return heatmaps

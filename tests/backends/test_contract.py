@@ -95,9 +95,12 @@ def test_a_batch_under_way_gives_what_it_would_at_once_and_others_may_run_beside
     pictures = [_pictures(seed=seed) for seed in range(6)]
     at_once = [loaded.infer(picture) for picture in pictures]
     for picture, expected in zip(pictures, at_once, strict=True):
+        began_ns = time.perf_counter_ns()
         wait = loaded.infer_async(picture)
         np.testing.assert_array_equal(loaded.infer(pictures[0]), at_once[0])
-        np.testing.assert_array_equal(wait(), expected)
+        heatmaps, done_ns = wait()
+        np.testing.assert_array_equal(heatmaps, expected)
+        assert began_ns < done_ns <= time.perf_counter_ns()
     with pytest.raises(BackendError, match="takes uint8"):
         loaded.infer_async(np.zeros((1, 32, 64, 3), np.uint8))
 

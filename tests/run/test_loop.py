@@ -138,6 +138,13 @@ def test_in_a_file_the_network_works_while_joints_are_decoded(monkeypatch):
     assert 1e3 / report.fps < 0.8 * (15 + 15)
 
 
+def test_a_result_that_waits_to_be_decoded_is_not_being_inferred(monkeypatch):
+    monkeypatch.setattr("okdhp_edge.run.assemble.PoseEstimator", _SlowToDecode)
+    report = run_on([ScriptedSource(50)], _SlowBackend())[0]
+    assert 1e3 / report.fps > 15
+    assert report.stages["infer"].p50 < 10
+
+
 @pytest.mark.parametrize("live", [True, False])
 def test_a_live_frame_is_not_begun_beside_another_and_a_file_gives_the_same_either_way(live):
     class Counting(FakeBackend):
