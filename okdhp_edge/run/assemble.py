@@ -152,7 +152,9 @@ def make_source_runs(
             closing.callback(sinks[-1].close, success=False)
         if show:
             number = f" ({place + 1})" if len(sources) > 1 else ""  # names need not differ
-            sinks.append(WindowSink(f"okdhp-edge: {source.name}{number}"))
+            window = WindowSink(f"okdhp-edge: {source.name}{number}")
+            controls.while_idle.append(window.handle_events)
+            sinks.append(window)
         if watchdog:
             sinks.append(WatchdogSink(watchdog, place))
         feeds.append(SourceRun(source, sinks))

@@ -24,6 +24,8 @@ class Controls:
         current: what runs; None where nothing else was offered.
         trouble: why the last switch did not happen, for people.
         while_paused: called a few times a second as long as the run is paused.
+        while_idle: called in the loop's thread a few times a second as long as no result comes;
+            one that returns False ends the run.
     """
 
     threshold: float = MIN_JOINT_SCORE
@@ -34,6 +36,7 @@ class Controls:
     paused: bool = False
     trouble: str = ""
     while_paused: list[Callable[[], None]] = field(default_factory=list)
+    while_idle: list[Callable[[], bool]] = field(default_factory=list)
     _loaded: tuple[Backend, RuntimeChoice] | None = None
     _loading: threading.Thread | None = None
 
@@ -63,6 +66,11 @@ class Controls:
         while self.paused and not self.stop.wait(poll_s):
             for call in self.while_paused:
                 call()
+
+    def handle_idle(self) -> None:
+        """Call what wants to be called while no result comes."""
+        if not all([call() for call in self.while_idle]):  # noqa: C419 (each is called)
+            self.stop.set()
 
     def take_loaded(self) -> Backend | None:
         """The model that has been loaded since the last call; for the loop alone."""

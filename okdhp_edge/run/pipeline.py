@@ -142,7 +142,14 @@ class Pipeline:
 
     def _receive(self) -> Iterator[FrameResult]:
         """What the estimator's thread hands over."""
-        while (result := self._results.get()) is not None:
+        while True:
+            try:
+                result = self._results.get(timeout=_POLL_S)
+            except queue.Empty:
+                self._controls.handle_idle()
+                continue
+            if result is None:
+                return
             if isinstance(result, BaseException):
                 raise result
             yield result

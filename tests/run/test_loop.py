@@ -76,6 +76,22 @@ def test_a_pause_is_no_part_of_a_frames_age():
     assert report.stages["wait"].max < 500
 
 
+def test_who_waits_for_frames_is_called_and_may_end_the_run():
+    """A window has to handle its events, and its `q`, while a camera gives nothing."""
+
+    class Silent(ScriptedSource):
+        def _next(self):
+            if self._number == 5:
+                controls.stop.wait(20)
+            return super()._next()
+
+    calls, controls = [], Controls()
+    controls.while_idle.append(lambda: calls.append(threading.get_ident()) or len(calls) < 3)
+    report = run_on([Silent(40, live=True)], controls=controls)[0]
+    assert calls == [threading.get_ident()] * 3
+    assert report.frames <= 6
+
+
 def test_nothing_is_drawn_for_sinks_that_do_not_look(tmp_path):
     report = run_on([ScriptedSource(10)], sinks=[JsonSink(tmp_path / "p.jsonl")])[0]
     assert "draw" not in report.stages
