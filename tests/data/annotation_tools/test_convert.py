@@ -1,6 +1,7 @@
 """Exports of annotation tools, as the tools structure them, and pre-annotations back."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +328,26 @@ def test_yolos_mirror_pairs_are_kept(tmp_path: Path) -> None:
     (tmp_path / "labels" / "a.txt").write_text("0 .5 .5 .5 .5 .2 .2 2 .3 .3 2 .4 .4 2\n")
     found = import_annotations(tmp_path, tmp_path / "set.json")
     assert load(f"coco:{found.file}", "all").skeleton.flip_index.tolist() == [0, 2, 1]
+
+
+def test_no_image_number_for_cvat_is_one_that_a_task_has(tmp_path: Path) -> None:
+    """CVAT would take an image that it does not find by name for the one of that number."""
+    out = tmp_path / "people.json"
+    out.write_text(json.dumps({
+        "images": [{"id": number, "file_name": f"{number}.jpg"} for number in (1, 2, 3)],
+        "categories": [{"id": 1, "name": "person", "keypoints": ["nose"]}],
+        "annotations": [
+            {"id": number, "image_id": number, "category_id": 1, "bbox": [0, 0, WIDTH, HEIGHT],
+             "keypoints": [5, 5, 2]}
+            for number in (1, 2, 3)
+        ],
+    }))  # fmt: skip
+    for number in (1, 2, 3):
+        write_image(tmp_path / f"{number}.jpg")
+    written, _ = export_pre_annotations(load(f"coco:{out}", "all"), "cvat", out)
+    numbers = [int(n) for n in re.findall(r'<image id="(\d+)"', written.read_text())]
+    assert len(set(numbers)) == 3
+    assert min(numbers) > 1_000_000  # frames of a task are counted from 0
 
 
 persons = st.lists(

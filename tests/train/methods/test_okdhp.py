@@ -139,10 +139,12 @@ def test_a_moving_average_joins_the_teacher_and_follows_the_weights():
     torch.testing.assert_close(teacher, 0.75 * outputs.ensemble.detach() + 0.25 * peer)
 
 
+NETWORK_OF_PEERS = {"kind": "hourglass", "width": 8, "shared_stacks": 0, "branches": [1]}
+
+
 def _with_peer(**changes):
     table = {"method": "okdhp", "peer_size": [128, 128], "ramp_epochs": 0, **changes}
-    network = {"kind": "hourglass", "width": 8, "shared_stacks": 0, "branches": [1]}
-    recipe = recipe_with(table, network=network)
+    recipe = recipe_with(table, network=NETWORK_OF_PEERS)
     net, method = build_network(recipe.network, JOINTS), build_method(recipe, LSP14)
     method.prepare(net)
     batch = made_batch()
@@ -183,6 +185,18 @@ def test_the_peers_targets_lie_where_the_joints_are_in_its_crop():
     below = on_target.roll(1, dims=2)
     loss = method._compute_peer_loss(on_target, batch)
     assert loss < method._compute_peer_loss(below, batch) < method._compute_peer_loss(beside, batch)
+
+
+def test_with_quantization_no_teacher_begins_untrained():
+    """A model that is trained already would be taught by noise."""
+    recipe = recipe_with({"method": "okdhp", "peer_size": [128, 128]}, network=NETWORK_OF_PEERS)
+    alone = recipe.model_copy(
+        update={"distillation": recipe.distillation.without_trained_teachers()}
+    )
+    net, method = build_network(alone.network, JOINTS), build_method(alone, LSP14)
+    method.prepare(net)
+    assert (method.peer, method.large) == (None, None)
+    assert set(method(net, made_batch(), 0.0).terms) == {"hard", "ensemble", "kd"}
 
 
 def test_a_peer_must_see_the_same_shape():
