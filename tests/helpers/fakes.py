@@ -9,7 +9,7 @@ from okdhp_edge.pose.skeleton import LSP14
 from okdhp_edge.run.sources.base import Source
 
 _SPREAD_JOINTS_PX = np.random.default_rng(4).permutation(
-    np.stack(np.meshgrid([1.1, 13.9], np.linspace(1.1, 13.9, 7)), -1).reshape(-1, 2)
+    np.stack(np.meshgrid([2.17, 12.83], np.linspace(2.17, 12.83, 7)), -1).reshape(-1, 2)
 )
 
 
@@ -51,7 +51,8 @@ class FakeBackend(Backend):
 
         super().__init__(BackendConfig(Path(), card or fake_card(), "fp32"))
         self.score = score
-        # As wide as a box padded by 1.25 leaves it, so that following it keeps the box's size.
+        # As wide as a box a fifth larger than they, padded by 1.25, leaves it, so that following it
+        # keeps the box's size.
         self.xy = _SPREAD_JOINTS_PX if xy is None else xy
         self.calls = 0
         self.fail_at: int | None = None

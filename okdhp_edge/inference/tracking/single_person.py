@@ -36,6 +36,9 @@ SEARCH_INTERVAL_FRAMES = 10
 # so many frames apart, and half as often each time that none is found outside the box.
 _WIDEN_INTERVAL_FRAMES, _MAX_WIDEN_INTERVAL_FRAMES = 15, 120
 _WIDEN_FACTOR = 1.35
+# Of a person's box beyond the joints, as a share of their extent: of 60 persons of COCO with twelve
+# joints and more the median is 0.11 to 0.14, by side.
+_PERSON_MARGIN = 0.1
 # Joints that a wider box must bring, in sums of scores.
 _MIN_SCORE_GAIN = 0.5
 # Boxes a frame apart that overlap less have parted ways.
@@ -132,9 +135,10 @@ class SinglePersonTracker:
         return [pose]
 
     def _begin_following(self, pose: Pose, looked_in: Box, extent: Box) -> None:
-        """A detector's box is the person's; a window is whatever it is."""
+        """A detector's box is the person's; a window is whatever it is, and the person reaches
+        beyond the joints."""
         self._widen_interval = _WIDEN_INTERVAL_FRAMES
-        self._box = extent if self._detect is None else looked_in
+        self._box = looked_in if self._detect else _scale_box(extent, 1 + 2 * _PERSON_MARGIN)
         self._margins = measure_margins(self._box, pose)
 
     def _follow(self, pose: Pose, looked_in: Box) -> None:
