@@ -142,7 +142,9 @@ def crops(
     """Crop every person with a margin: a data set a tenth as large, for training elsewhere.
 
     Train on it with `train --data coco:OUT/annotations.json`. The margin must cover the
-    augmentation: --crop-scale is at least the recipe's box_padding divided by its smallest scale.
+    augmentation: --crop-scale is at least the recipe's box_padding divided by its smallest scale
+    (1.6 for lite and full: upright persons). What rotation shows beyond it, and for persons wider
+    than the input's shape (2.3), is filled with the border colour.
     """
     from okdhp_edge.data.crops import ANNOTATIONS, CropOptions, find_held_out_ids, write_crops
     from okdhp_edge.data.load import load

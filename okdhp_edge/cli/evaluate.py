@@ -22,7 +22,7 @@ from okdhp_edge.system.progress import counter
 if TYPE_CHECKING:
     from okdhp_edge.backends.base import Backend
 
-_AP = "ap"
+_AP, _AUTO = "ap", "auto"
 Metric = Annotated[
     str | None,
     typer.Option(
@@ -53,8 +53,8 @@ Record = Annotated[
 def evaluate(
     data: Annotated[str, typer.Option(help="KIND:PATH.")],
     model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
-    backend: Annotated[str, typer.Option(help="auto, or a backend name.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, int8, fp32 or bf16.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, or a backend name.")] = _AUTO,
+    precision: Annotated[str, typer.Option(help="auto, int8, fp32 or bf16.")] = _AUTO,
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
     metric: Metric = None,
     flip_test: FlipTest = False,
@@ -77,7 +77,8 @@ def evaluate(
         read_results_file(record)  # refused now, and not once everything is measured
     if results is not None:
         unused = {"--record": record, "--predictions": predictions, "--detector": detector,
-                  "--model": model, "--flip-test": flip_test,
+                  "--model": model, "--flip-test": flip_test, "--threads": threads,
+                  "--backend": backend != _AUTO, "--precision": precision != _AUTO,
                   f"--metric {metric}": metric not in (None, _AP)}  # fmt: skip
         if given := [name for name, value in unused.items() if value]:
             raise DataError(f"{', '.join(given)} cannot be used with --results", "omit them")
@@ -137,6 +138,7 @@ def _evaluate_with_metric(
     say(f"{chosen} {score.value:.2f} (95 % {score.low:.2f} to {score.high:.2f}), "
         f"{score.persons} persons")  # fmt: skip
     return {
-        "data": list_kinds(poses.source), "metric": chosen, "value": score.value, "low": score.low,
-        "high": score.high, "persons": score.persons, "per_joint": joints,
+        "data": list_kinds(poses.source), "split": poses.split, "metric": chosen,
+        "value": score.value, "low": score.low, "high": score.high, "persons": score.persons,
+        "per_joint": joints,
     }  # fmt: skip

@@ -21,10 +21,11 @@ _MIN_BOX_SCORE = 0.1
 
 def evaluate_results(data: str, split: str, results: Path) -> None:
     """Score a COCO results file."""
-    from okdhp_edge.data.load import load
+    from okdhp_edge.data.load import read_annotations
     from okdhp_edge.evaluation.average_precision import average_precision, read_results
 
-    numbers = average_precision(load(data, split), read_results(results))
+    # Images are not needed.
+    numbers = average_precision(read_annotations(data, split), read_results(results))
     _show(numbers, f"{results.name} on {split}")
     print_json(
         {"results": results.name, "split": split, "ap": numbers, "command": format_command_line()}
@@ -41,9 +42,11 @@ def evaluate_with_coco(
 ) -> dict[str, object]:
     """Score a model, on labelled boxes or on a detector's."""
     from okdhp_edge.backends.base import predict_with
+    from okdhp_edge.data.coco_truth import read_coco_truth
     from okdhp_edge.data.load import load
     from okdhp_edge.evaluation.average_precision import (
         average_precision,
+        resolve_annotation_file,
         to_coco_results,
         write_results,
     )
@@ -52,6 +55,7 @@ def evaluate_with_coco(
     from okdhp_edge.system.outputs import check_outputs
 
     truth = load(data, split)
+    read_coco_truth(resolve_annotation_file(truth))  # refused now, and not after the inference
     check_outputs({"--predictions": predictions}, truth.list_input_paths())
     card = loaded.card
     skeleton = card.skeleton.skeleton()

@@ -38,15 +38,15 @@ def find_annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
             return [(file, False) for file in files]
         raise DataError(
             f"{path} has no folder for split '{split}', only {', '.join(by_split)}",
-            "add one, or select a split with --val-data KIND:PATH@SPLIT",
+            "add one, or name a split that is there: KIND:PATH@SPLIT",
         )
     folders = [d for d in (path / "annotations", path) if d.is_dir()]
     found = [f for d in folders for f in sorted(d.glob("*.json")) if "_det_" not in f.name]
     # COCO's own folder holds captions and outlines of things beside the joints.
     files = [f for f in found if "keypoints" in f.stem] or found
-    named = [file for file in files if _names_a_split(file) or _is_joined(file, files)] or [
-        file for file in files if any(split in file.stem for split in SPLITS[:-1])
-    ]
+    named = [file for file in files if _names_a_split(file) or _is_joined(file, files)]
+    glued = {} if named else _find_glued(files)
+    named = named or list(glued.values())
     if split == "all" and len(files) > 1 and named:
         return [(file, False) for file in named]
     # A file for training alone is divided, since something has to be evaluated on; persons of val
@@ -56,8 +56,7 @@ def find_annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
     candidates = [
         *((file, False) for file in files if _names_a_split(file, (split,))),
         *((f, True) for f in files if split in _list_joined_splits(f) and _is_joined(f, files)),
-        # `cocotrain.json`
-        *((f, False) for f in files if split in f.stem and not _list_joined_splits(f)),
+        *((file, False) for file in [glued.get(split)] if file),
     ]
     named = [file for file in files if _names_a_split(file, (split,))]
     if len(named) > 1:
@@ -67,6 +66,11 @@ def find_annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
         )
     if candidates:
         return candidates[:1]
+    if files and split == "all":
+        raise DataError(
+            f"{path} has several files that name no split: {', '.join(f.name for f in files)}",
+            "name one: coco:FILE@all, or several with commas",
+        )
     raise DataError(
         f"no *{split}*.json under {path}" if files else f"no annotation file under {path}",
         "point coco: to the JSON file or a folder with annotations/",
@@ -92,6 +96,15 @@ def _find_files_by_folder(path: Path) -> dict[str, Path]:
         there = [file for file in files if file.is_file()]
         found |= {split: there[0]} if there else {}
     return found
+
+
+def _find_glued(files: Sequence[Path]) -> dict[str, Path]:
+    """By split, where the names of all files have one within a word, as `cocotrain.json`."""
+    found = {}
+    for split in SPLITS[:-1]:
+        having = [file for file in files if split in file.stem]
+        found |= {split: having[0]} if len(having) == 1 else {}
+    return found if set(found.values()) == set(files) else {}
 
 
 def _list_joined_splits(file: Path) -> set[str]:

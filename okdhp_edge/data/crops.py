@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from okdhp_edge.data.annotation_files import SPLITS_FOLDER, split_by_name
+from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO
 from okdhp_edge.data.load import load, split_off_suffix
 from okdhp_edge.data.mask import PolygonMask
 from okdhp_edge.data.sample import PoseDataset, Sample, split_sources
@@ -39,7 +40,8 @@ class CropOptions:
     Attributes:
         side: pixels of the longer side of a person's box; smaller ones are not enlarged.
         crop_scale: side of the square around the box's centre, in longer sides of the box. Must
-            hold what augmentation shows: the network's `box_padding` divided by the least scale.
+            hold what augmentation shows: the network's `box_padding` divided by the least scale,
+            for boxes wider than the network's input times its longer over its shorter side.
         suffix: .webp, .avif or .jpg.
         quality: of the encoder, 1..100.
         threads: that encode.
@@ -195,7 +197,7 @@ def _make_annotation(sample: Sample, x: int, y: int, scale: float) -> dict[str, 
     rows = np.column_stack([np.round(xy, 1), 2 * np.ones(len(xy))]) * known[:, None]
     corner = (sample.box[:2] - (x, y) + 0.5) * scale - 0.5
     box = np.concatenate([corner, sample.box[2:] * scale])
-    area = sample.area * scale**2 if sample.area else float(box[2] * box[3])
+    area = sample.area * scale**2 if sample.area else box[2] * box[3] * PERSON_BOX_AREA_RATIO
     found: dict[str, Any] = {
         "bbox": np.round(box, 1).tolist(), "area": round(float(area), 1),
         "keypoints": [int(v) if v == int(v) else float(v) for v in rows.ravel()],

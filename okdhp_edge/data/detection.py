@@ -16,6 +16,7 @@ from okdhp_edge.data.coco_layout import ImageLocator, get_file_name
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.load import load, parse_split, read_annotations, split_off_suffix
 from okdhp_edge.data.sample import PoseDataset, Sample, split_sources
+from okdhp_edge.data.yolo import load_yolo_boxes
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box
 from okdhp_edge.pose.skeleton import Skeleton
@@ -75,13 +76,20 @@ def load_detection(source: str, split: str) -> PoseDataset:
         samples += [s for other in others for s in _load_part(other, "all")]
     if not any(len(sample.persons) for sample in samples):
         raise DataError(f"{source} has no person boxes in split '{split}'", "check the annotations")
-    return PoseDataset(source, split, PERSON, samples, BOX_METRIC)
+    return PoseDataset(source, split_off_suffix(first)[1] or split, PERSON, samples, BOX_METRIC)
 
 
 def _load_part(source: str, split: str) -> list[DetectionSample]:
     place, named = split_off_suffix(source)
     kind, _, path = place.partition(":")
     wanted = named or split
+    if kind == "yolo":
+        images = [
+            image
+            for name, part in parse_split(wanted)
+            for image in load_yolo_boxes(Path(path).expanduser(), name)[part]
+        ]
+        return [_make_sample(i.name, i.image, i.boxes, []) for i in images]
     if kind != "coco":
         escaped = place.replace(",", "\\,")
         return _group_by_image(read_annotations(escaped, wanted).samples)
@@ -106,6 +114,11 @@ def _read_coco(path: Path, split: str) -> list[DetectionSample]:
     content = read_content(file)
     images = content.images
     people = {to_key(c.get("id")) for c in content.categories if read.is_person(c)}
+    if content.categories and not people:
+        names = ", ".join(str(c.get("name")) for c in content.categories)
+        raise DataError(
+            f"{file} has no category 'person', only {names}", "rename the one that means people"
+        )
     by_image: dict[str, list[dict[str, Any]]] = {}
     for annotation in content.annotations:
         if not people or to_key(annotation.get("category_id")) in people:

@@ -79,7 +79,7 @@ def _find_annotation_file(path: Path, split: str) -> tuple[Path, bool]:
     if split not in _SPLIT_FILES:
         raise DataError(
             f"{path} has one file per split and cannot be read as a whole",
-            "pass --split train or val, or point mpii: to one JSON file",
+            "name a split, mpii:PATH@train or @val, or point mpii: to one JSON file",
         )
     name = _SPLIT_FILES[split]
     for candidate in (path / name, path / "annot" / name):

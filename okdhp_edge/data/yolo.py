@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from okdhp_edge.data.annotation_files import split_by_name
 from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO, PERSON_CATEGORY
-from okdhp_edge.data.image_file import IMAGE_SUFFIXES, ImageFile, read_image
+from okdhp_edge.data.image_file import ImageFile, read_image
 from okdhp_edge.data.sample import PoseDataset, Sample, make_source
+from okdhp_edge.data.yolo_layout import find_label_file, list_images
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import COCO17, MAX_JOINTS, Skeleton, skeleton_from_names
 from okdhp_edge.system.reading import read_text, read_yaml
@@ -60,19 +62,12 @@ def load_yolo(path: Path, split: str, person_class: str | None = None) -> PoseDa
     file = find_yaml(path)
     facts = _read_facts(file)
     left_out: Counter[str] = Counter()
-    named = [s for s in _SPLITS if facts.folders.get(s)]
-    if split != "all" and split not in named and named != ["train"]:
-        raise DataError(
-            f"{file} names no '{split}', only {', '.join(named)}",
-            f"add `{split}:` to it, or select a split with --val-data KIND:PATH@SPLIT",
-        )
-    wanted = named if split == "all" else [split] if split in named else named
-    labelled = [
-        found for part in wanted for found in _read_labelled(facts, facts.folders[part], left_out)
-    ]
-    persons = _choose_person_class(facts, labelled, person_class, left_out)
+    places, is_divided = _choose_places(file, facts, split)
+    labelled = list(_read_labelled(facts, places, left_out))
+    rows = [row for found in labelled for row in found.rows]
+    persons = _choose_person_class(facts, rows, person_class, left_out)
     samples = [s for found in labelled for s in _make_samples(facts, found, persons, left_out)]
-    if split != "all" and named == ["train"]:
+    if is_divided:
         samples = split_by_name(samples, split, key=lambda s: s.image_name)
     notes = [f"left out: {count} {what}" for what, count in left_out.items()]
     if not facts.skeleton.pairs:
@@ -80,6 +75,66 @@ def load_yolo(path: Path, split: str, person_class: str | None = None) -> PoseDa
     return PoseDataset(
         make_source("yolo", path), split, facts.skeleton, samples, "oks", tuple(notes)
     )
+
+
+class YoloImage(NamedTuple):
+    """An image and the boxes (x, y, width, height) of its persons, whatever is known of joints."""
+
+    name: str
+    image: ImageFile
+    boxes: list[NDArray[np.float64]]
+
+
+def load_yolo_boxes(path: Path, split: str) -> list[YoloImage]:
+    """Every image of a set and its persons' boxes; one without a text file shows nobody, as
+    Ultralytics has it.
+
+    Raises:
+        DataError: as `load_yolo`.
+    """
+    file = find_yaml(path)
+    facts = _read_facts(file)
+    places, is_divided = _choose_places(file, facts, split)
+    read = [
+        (image, _read_rows(facts, labels) if (labels := find_label_file(image)).is_file() else [])
+        for place in places
+        for image in list_images(place)
+        if image.is_file()
+    ]
+    person = _choose_person_class(facts, [row for _, rows in read for row in rows], None, Counter())
+    found = [
+        YoloImage(_make_name(facts, image), ImageFile(image), _scale_boxes(image, rows, person))
+        for image, rows in read
+    ]
+    return split_by_name(found, split, key=lambda i: i.name) if is_divided else found
+
+
+def _choose_places(file: Path, facts: _Facts, split: str) -> tuple[list[Path], bool]:
+    """The folders or lists of a split, and whether their images are to be divided."""
+    named = [s for s in _SPLITS if facts.folders.get(s)]
+    if split != "all" and split not in named and named != ["train"]:
+        raise DataError(
+            f"{file} names no '{split}', only {', '.join(named)}",
+            f"add `{split}:` to it, or name a split that is there: KIND:PATH@SPLIT",
+        )
+    wanted = [split] if split in named else named
+    is_divided = split != "all" and named == ["train"]
+    return [place for part in wanted for place in facts.folders[part]], is_divided
+
+
+def _scale_boxes(image: Path, rows: list[np.ndarray], person: int) -> list[NDArray[np.float64]]:
+    scale = np.array(read_image(image).shape[1::-1], dtype=np.float64)  # turned by EXIF
+    shares = [row[1:5] for row in rows if int(row[0]) == person]
+    return [
+        np.concatenate([(row[:2] - row[2:] / 2) * scale, row[2:] * scale])
+        for row in shares
+        if row[2:].min() > 0
+    ]
+
+
+def _make_name(facts: _Facts, image: Path) -> str:
+    name = image.relative_to(facts.root) if image.is_relative_to(facts.root) else image
+    return name.as_posix()
 
 
 def _read_facts(file: Path) -> _Facts:
@@ -170,8 +225,8 @@ def _read_labelled(
     facts: _Facts, places: list[Path], left_out: Counter[str]
 ) -> Iterator[_Labelled]:
     for place in places:
-        for image in _list_images(place):
-            labels = _find_label_file(image)
+        for image in list_images(place):
+            labels = find_label_file(image)
             if not labels.is_file():
                 left_out["images without labels"] += 1
                 continue
@@ -185,11 +240,11 @@ def _read_labelled(
 
 
 def _choose_person_class(
-    facts: _Facts, labelled: list[_Labelled], wanted: str | None, left_out: Counter[str]
+    facts: _Facts, rows: list[np.ndarray], wanted: str | None, left_out: Counter[str]
 ) -> int:
     """The class that is wanted, else the one called `person`, else the most frequent one; the
     others are counted."""
-    counts = Counter(int(row[0]) for found in labelled for row in found.rows)
+    counts = Counter(int(row[0]) for row in rows)
     name = (wanted or PERSON_CATEGORY).lower()
     named = [k for k in counts if name in (facts.classes.get(k, "").lower(), str(k))]
     if wanted and not named:
@@ -202,38 +257,12 @@ def _choose_person_class(
     return chosen
 
 
-def _list_images(place: Path) -> list[Path]:
-    """Of a folder, or of a list with one image a line."""
-    if place.is_dir():
-        return sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    lines = _read_list(place).splitlines()
-    # Written on Windows it has other slashes.
-    return [place.parent / line.strip().replace("\\", "/") for line in lines if line.strip()]
-
-
-def _read_list(place: Path) -> str:
-    try:
-        return read_text(place)
-    except (OSError, ValueError) as error:
-        raise DataError(f"list {place} cannot be read ({error})", "save it as UTF-8") from error
-
-
-def _find_label_file(image: Path) -> Path:
-    """The last folder `images` of the path becomes `labels`."""
-    parts = list(image.parts)
-    for place in range(len(parts) - 2, -1, -1):
-        if parts[place] == "images":
-            parts[place] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
-
-
 def _make_samples(
     facts: _Facts, found: _Labelled, person_class: int, left_out: Counter[str]
 ) -> Iterator[Sample]:
     image, rows = found
     scale = np.array(read_image(image).shape[1::-1], dtype=np.float64)  # turned by EXIF
-    name = image.relative_to(facts.root) if image.is_relative_to(facts.root) else image
+    name = _make_name(facts, image)
     for number, row in enumerate(rows):
         if int(row[0]) != person_class:
             continue
@@ -246,7 +275,7 @@ def _make_samples(
             continue
         box = np.concatenate([centre - size / 2, size])
         yield Sample(
-            id=f"{name.as_posix()}#{number}", image=ImageFile(image), box=box,
+            id=f"{name}#{number}", image=ImageFile(image), box=box,
             # Shares count from the edge of the first pixel, our pixels from its centre.
             xy=(points[:, :2] * scale - 0.5).astype(np.float32), labelled=known,
             area=float(size.prod()) * PERSON_BOX_AREA_RATIO,

@@ -93,7 +93,8 @@ def find_label_errors(
     exchanged = _compute_errors(said, truth_NK2[:, flip], side_N)
     counted, counted_exchanged = sure & labelled_NK, sure & labelled_NK[:, flip]
     before, after = _average_errors(as_is, counted), _average_errors(exchanged, counted_exchanged)
-    enough = (counted_exchanged.sum(axis=1) >= _MIN_CERTAIN_JOINTS) & (
+    fewest = min(_MIN_CERTAIN_JOINTS, len(skeleton))
+    enough = (counted_exchanged.sum(axis=1) >= fewest) & (
         counted_exchanged.sum(axis=1) >= _MIN_CERTAIN_SHARE * labelled_NK.sum(axis=1)
     )
     swapped = enough & (after < _MAX_MATCH_ERROR) & (after < _MAX_SWAP_ERROR_RATIO * before)

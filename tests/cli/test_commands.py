@@ -216,6 +216,13 @@ def test_joints_that_nobody_has_labelled_are_null(call, model):
     assert "NaN" not in found.stdout + Path("r.json").read_text()
 
 
+def test_results_of_two_splits_are_two(call, model):
+    for split in ("val", "test"):
+        call("eval", "--data", DATA, "--split", split, "--model", model, "--record", "r.json")
+    results = json.loads(Path("r.json").read_text())["results"]
+    assert [result["split"] for result in results] == ["test", "val"]
+
+
 def test_run_on_tensorrt_without_a_gpu_exits_1_with_the_remedy(call, model):
     _one_line(call("run", "--source", "synthetic:5", "--backend", "tensorrt"), 1, "--backend")
 

@@ -1,10 +1,12 @@
 """The same persons as each labelling tool writes them."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
+from okdhp_edge.data.coco_files import find_annotation_files
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError
 from tests.helpers.made_data import picture
@@ -206,6 +208,27 @@ def test_what_makes_a_set_unusable_is_one_line(tmp_path, change, says):
         load(f"coco:{written(tmp_path, change(content()))}", "all")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("names", "split", "read"),
+    [
+        (["football", "tennis"], "all", "several files that name no split: football.json"),
+        (["contest", "tennis"], "all", "several files that name no split"),
+        (["festival", "train"], "val", "no *val*.json"),
+        (["latest", "train"], "test", "no *test*.json"),
+        (["cocotrain", "cocoval"], "val", ["cocoval"]),
+        (["cocotrain", "cocoval"], "all", ["cocotrain", "cocoval"]),
+    ],
+)
+def test_a_word_that_holds_a_splits_name_is_not_the_split(tmp_path, names, split, read):
+    for name in names:
+        (tmp_path / f"{name}.json").write_text("{}")
+    if isinstance(read, str):
+        with pytest.raises(DataError, match=re.escape(read)):
+            find_annotation_files(tmp_path, split)
+    else:
+        assert [file.stem for file, _ in find_annotation_files(tmp_path, split)] == read
 
 
 def test_small_sets_have_every_split(tmp_path):

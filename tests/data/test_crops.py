@@ -8,6 +8,7 @@ import pytest
 
 from okdhp_edge.data.annotation_files import split_by_name
 from okdhp_edge.data.augment import NO_AUGMENTATION, make_training_crop
+from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO
 from okdhp_edge.data.crops import ANNOTATIONS, CropOptions, find_held_out_ids, write_crops
 from okdhp_edge.data.load import load
 from okdhp_edge.data.mask import PolygonMask
@@ -73,6 +74,14 @@ def test_head_sizes_and_outlines_are_scaled_like_the_image(tmp_path):
         cut.outline.polygons[0],
         cut.box[:2] + np.array([[0, 0], [cut.box[2], 0], [0, cut.box[3]]]), atol=0.2,
     )  # fmt: skip
+
+
+def test_the_area_of_a_person_is_estimated_where_the_set_has_none(tmp_path):
+    poses = load("synthetic:1", "train")
+    (whole,) = (replace(sample, area=None) for sample in poses.samples)
+    write_crops(replace(poses, samples=[whole]), tmp_path, CropOptions(), lambda _: None)
+    (cut,) = load(f"coco:{tmp_path / ANNOTATIONS}@all", "train").samples
+    assert cut.area / np.prod(cut.box[2:]) == pytest.approx(PERSON_BOX_AREA_RATIO, rel=0.01)
 
 
 def test_a_suffix_that_opencv_cannot_write_is_refused(tmp_path, monkeypatch):

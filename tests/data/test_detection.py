@@ -115,6 +115,28 @@ def test_an_unknown_split_and_entries_that_are_none_are_one_line(tmp_path):
         load_detection(source, "all")
 
 
+def test_categories_that_are_no_persons_are_not_taken_for_them(tmp_path):
+    source = _write_set(tmp_path, [_box(0, [1, 2, 10, 20])], categories=[{"id": 1, "name": "car"}])
+    with pytest.raises(DataError, match="no category 'person', only car"):
+        load_detection(source, "all")
+
+
+def test_boxes_of_yolo_need_no_joints_and_images_without_rows_show_nobody(tmp_path):
+    for name, rows in {"a": "0 .5 .5 .2 .5 .5 .5 2\n0 .2 .5 .1 .5 0 0 0\n1 .5 .5 .9 .9 0 0 0\n",
+                       "b": "", "c": "0 .5 .5 .2 .5 0 0 0\n", "d": None}.items():  # fmt: skip
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((40, 60, 3), 80, np.uint8))
+        if rows is not None:
+            (tmp_path / f"{name}.txt").write_text(rows)
+    (tmp_path / "data.yaml").write_text("train: .\nkpt_shape: [1, 3]\nnames: [person, car]\n")
+    found = load_detection(f"yolo:{tmp_path}", "all").samples
+    assert [sample.id for sample in found] == ["a.png", "b.png", "c.png", "d.png"]
+    assert [len(sample.persons) for sample in found] == [2, 0, 1, 0]
+    np.testing.assert_allclose(found[0].persons, [[24, 10, 12, 20], [9, 10, 6, 20]])
+    parts = [load_detection(f"yolo:{tmp_path}@all", "val[:2]"), load_detection(
+        f"yolo:{tmp_path}", "all[2:]")]  # fmt: skip
+    assert [len(part) for part in parts] == [4, 2]
+
+
 def test_a_path_with_a_comma_is_one_set(tmp_path):
     folder = tmp_path / "a,b"
     folder.mkdir()

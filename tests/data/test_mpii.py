@@ -45,5 +45,5 @@ def test_without_head_boxes_neck_to_top_stands_in_and_is_said(tmp_path):
 
 
 def test_a_folder_of_files_by_split_is_not_read_as_a_whole(tmp_path):
-    with pytest.raises(DataError, match="--split train or val"):
+    with pytest.raises(DataError, match="mpii:PATH@train or @val"):
         load(f"mpii:{_file(tmp_path).parent}", "all")

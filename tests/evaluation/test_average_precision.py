@@ -230,6 +230,25 @@ def test_the_command_judges_a_model_and_then_its_own_file(exported, tmp_path):
     assert json.loads(second.stdout.splitlines()[-1])["ap"] == told["ap"]
     third = run(app, [*common, "--results", str(out), "--record", str(tmp_path / "r.json")])
     assert third.exit_code == 1 and "--record cannot be used with --results" in third.stderr
+    (tmp_path / "images" / "1.jpg").unlink()  # scoring reads no image
+    fourth = run(app, [*common, "--results", str(out), "--backend", "openvino"])
+    assert "--backend cannot be used with --results" in fourth.stderr
+    again = run(app, [*common, "--results", str(out)])
+    assert json.loads(again.stdout.splitlines()[-1])["ap"] == told["ap"]
+
+
+def test_a_set_without_coco_annotations_is_refused_before_the_inference(exported, monkeypatch):
+    from typer.testing import CliRunner
+
+    from okdhp_edge.cli.main import app
+
+    monkeypatch.setattr(
+        "okdhp_edge.evaluation.evaluate.predict_with_scores", lambda *_, **__: 1 / 0
+    )
+    done = CliRunner().invoke(app, ["eval", "--data", "synthetic:8", "--split", "all", "--model",
+                                    str(exported), "--metric", "ap"])  # fmt: skip
+    assert done.exit_code == 1
+    assert "needs one COCO annotation file" in done.stderr
 
 
 # What xtcocotools 1.14.3 (the maintained copy of CrowdPose's evaluation) prints for the same files

@@ -5,7 +5,7 @@ from okdhp_edge.backends.base import BackendConfig
 from okdhp_edge.backends.registry import open_backend
 from okdhp_edge.data.load import load
 from okdhp_edge.label.relabel import find_label_errors, predict_with_flip, relabel
-from okdhp_edge.pose.skeleton import LSP14
+from okdhp_edge.pose.skeleton import LSP14, Skeleton
 from tests.helpers.tiny_models import DATA
 
 SIDE = 100.0
@@ -35,6 +35,15 @@ def test_exchanged_sides_are_found_and_only_those():
     found = _doubted(truth, *rest)
     assert found.swapped.tolist() == [False, False, True, False, False, False]
     assert not found.wrong.any()
+
+
+def test_exchanged_sides_of_a_small_skeleton_are_found():
+    paw = Skeleton("paw", ("left_tip", "right_tip", "left_root", "right_root"))
+    truth = np.array([[[0, 0], [90, 0], [0, 90], [90, 90]]], float)
+    found = find_label_errors(
+        truth, truth, truth[:, paw.flip_index], np.ones((1, 4), bool), np.array([SIDE]), paw
+    )
+    assert found.swapped.tolist() == [True]
 
 
 def test_a_joint_that_is_somewhere_else_is_found_under_its_right_name():

@@ -31,7 +31,8 @@ class ImageFinder:
         """The image's file; None where it is not there, or where several have its name."""
         if image.read is not None:
             return self._frames / image.names[0]
-        for name in image.names:
+        path, *others = image.names or ("",)
+        for name in [path, *(n for n in others if self._uses[Path(n).name] <= 1)]:
             for place in (self._root / name, self._root / "images" / name):
                 if os.path.isfile(place):  # noqa: PTH113 - False for what no file system takes
                     return place

@@ -93,6 +93,9 @@ def _parse_groups(image: "Element", left_out: Counter[str]) -> Iterator[Annotate
         del boxes[None]  # whose points they are is not known
     groups: dict[str | None, list[tuple[str, Point]]] = {}
     for element in image.iterfind("points"):
+        if ";" in element.attrib["points"]:
+            left_out["shapes of several points, which have one name"] += 1
+            continue
         groups.setdefault(element.attrib.get("group_id"), []).append(_parse_point(element))
     for group_id, named in groups.items():
         points = dict(named)
@@ -108,7 +111,7 @@ def _parse_groups(image: "Element", left_out: Counter[str]) -> Iterator[Annotate
 
 
 def _parse_point(element: "Element") -> tuple[str, Point]:
-    x, y = (float(v) for v in element.attrib["points"].split(";")[0].split(","))
+    x, y = (float(v) for v in element.attrib["points"].split(","))
     hidden, outside = (element.attrib.get(key) == "1" for key in ("occluded", "outside"))
     visibility = 0 if outside else 1 if hidden else 2
     return element.attrib["label"], Point(x - 0.5, y - 0.5, visibility)

@@ -103,7 +103,13 @@ def _parse_persons(regions: Sequence[_Region], left_out: Counter[str]) -> Iterat
         points.setdefault(owner, []).append((str(label), point))
     for name, rectangle in rectangles.items():
         (category,) = rectangle["value"]["rectanglelabels"][:1]
-        yield AnnotatedPerson(dict(points.get(name, ())), _parse_box(rectangle), str(category))
+        own = points.get(name, [])
+        times = Counter(label for label, _ in own)
+        known = {label: point for label, point in own if times[label] == 1}
+        # Where rectangles overlap, one of them may be another person's.
+        if repeated := len(own) - len(known):
+            left_out["points that a person has twice"] += repeated
+        yield AnnotatedPerson(known, _parse_box(rectangle), str(category))
     alone = points.get(None, [])
     if len(dict(alone)) < len(alone):  # of several people, and not known of whom
         left_out["points outside any rectangle"] += len(alone)

@@ -87,6 +87,33 @@ def test_label_studio_points_belong_to_their_parent_or_to_the_rectangle_around_t
     np.testing.assert_allclose(load(f"coco:{found.file}", "all").samples[1].box, [16, 0, 48, 48])
 
 
+def test_a_point_that_two_persons_may_own_is_nobodys(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg")
+    regions = [
+        rectangle("small", 25, 0, 50, 100), rectangle("big", 0, 0, 100, 100),
+        keypoint("nose", 40, 50), keypoint("nose", 50, 50), keypoint("tail", 50, 25),
+        keypoint("nose", 90, 50), keypoint("tail", 90, 75),
+    ]  # fmt: skip
+    export = tmp_path / "project.json"
+    export.write_text(json.dumps([label_studio_task(regions, "a.jpg")]))
+    found = import_annotations(export, tmp_path / "set.json")
+    assert "left out: 2 points that a person has twice" in found.notes
+    assert [set(joints) for joints in joints_of(found.file)] == [{"tail"}, {"nose", "tail"}]
+
+
+def test_an_image_of_another_camera_is_not_taken_for_one_of_its_name(tmp_path: Path) -> None:
+    write_image(tmp_path / "cam1" / "0001.jpg")
+    tasks = [
+        label_studio_task([keypoint("nose", x, 50)], f"/data/local-files/?d=cam{camera}/0001.jpg")
+        for camera, x in ((1, 25), (2, 75))
+    ]
+    export = tmp_path / "project.json"
+    export.write_text(json.dumps(tasks))
+    assert import_annotations(export, tmp_path / "set.json", images=tmp_path).images == 1
+    with pytest.raises(DataError, match=r"missing images, such as cam2/0001\.jpg"):
+        import_annotations(export, tmp_path / "set.json", images=tmp_path / "cam1")
+
+
 @pytest.mark.parametrize(
     "address",
     ["/data/local-files/?d=deep/a%20b.jpg", "s3://bucket/deep/a%20b.jpg", "deep/a b.jpg",
@@ -167,6 +194,17 @@ def test_cvat_points_of_a_group_are_one_person(tmp_path: Path) -> None:
     assert joints_of(found.file) == [{"nose": (5.0, 6.0)}, {"nose": (40.0, 6.0)}]
     boxes = [s.box.tolist() for s in load(f"coco:{found.file}", "all").samples]
     assert boxes[0] == [2, 3, 20, 40]
+
+
+def test_cvat_shapes_of_several_points_are_counted_not_cut(tmp_path: Path) -> None:
+    write_cvat_image(
+        tmp_path,
+        '<points label="person" points="1.5,2.5;10.5,20.5;30.5,40.5"/>'
+        '<points label="nose" points="5.5,6.5"/>',
+    )
+    found = import_annotations(tmp_path, tmp_path / "set.json")
+    assert found.notes[0] == "left out: 1 shapes of several points, which have one name"
+    assert joints_of(found.file) == [{"nose": (5.0, 6.0)}]
 
 
 def test_cvat_points_without_a_group_take_a_box_that_is_alone(tmp_path: Path) -> None:
