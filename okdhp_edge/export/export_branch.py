@@ -146,7 +146,7 @@ def _make_card(
         spec = spec.model_copy(update={"box_padding": options.box_padding})
     return ModelCard(
         name=recipe.name, format="onnx", profile="float", precision="fp32",
-        input=spec, decoder=recipe.decoder_spec(), skeleton=facts.skeleton,
+        input=spec, decoder=recipe.decoder_spec(branch), skeleton=facts.skeleton,
         files={}, model_file=MODEL_FILE_NAME, branch=branch, batch=options.batch,
         parent_sha256=compute_sha256(checkpoint), training_data=list_kinds(facts.data),
         terms=recipe.terms, simplified=simplified,

@@ -112,6 +112,11 @@ def _build_mobilepose(
     shared, channels = cast(nn.Module, encoder), encoder.channels
     if config.share_to is not None:
         shared, _ = encoder.split(config.share_to)
+        if not len(shared):
+            raise RecipeError(
+                f"{config.encoder} has no layers that end at stride {config.share_to}",
+                "give a larger network.share_to",
+            )
         channels = count_output_channels(shared)
         for branch in branches:
             # A copy for each: they start alike, from the same pre-trained weights.
@@ -160,7 +165,7 @@ def _choose_widths(config: MobilePoseConfig, encoder: Encoder) -> tuple[int, ...
     """Of the upsampling stages. An encoder with a finer map needs fewer: they are taken from the
     fine end."""
     upsamplings = (encoder.stride // config.stride).bit_length() - 1
-    widths = config.decoder_channels[-upsamplings:]
+    widths = config.decoder_channels[max(0, len(config.decoder_channels) - upsamplings) :]
     if len(widths) < upsamplings:
         raise RecipeError(
             f"network.decoder_channels has {len(widths)} entries, {config.encoder} with heatmaps "

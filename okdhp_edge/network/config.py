@@ -165,7 +165,9 @@ class OnnxConfig(_Network):
     @classmethod
     def _read_file(cls, content: Any) -> Any:
         file = content.get("file") if isinstance(content, dict) else None
-        if not file or content.get("graph") or not (path := Path(file).expanduser()).is_file():
+        if not isinstance(file, str) or not file or content.get("graph"):
+            return content
+        if not (path := Path(file).expanduser()).is_file():
             return content
         from okdhp_edge.network.onnx_network import describe_onnx_network
 

@@ -25,6 +25,12 @@ _RANGE_PRESERVING_OPS = {
 }
 
 
+_ACTIVATIONS = {
+    "aten.relu.default", "aten.relu_.default", "aten.clamp.default", "aten.hardtanh.default",
+    "aten.hardtanh_.default",
+}  # fmt: skip
+
+
 class QuantizationPoint(NamedTuple):
     """Where a quantizer stands, told by operators so that an exported file can be matched.
 
@@ -222,7 +228,12 @@ class _Insertion:
         node.update_arg(argument, self._ensure_quantizer_after(producer, site))
 
     def _quantize_output(self, node: fx.Node, site: QuantizationPoint) -> None:
+        """What a ReLU gives that alone reads it, else the node's own: in the file that ReLU is part
+        of the node, whose steps need not reach below zero."""
         users = list(node.users)
+        if len(users) == 1 and str(users[0].target) in _ACTIVATIONS:
+            node = users[0]
+            users = list(node.users)
         quantizer = self._ensure_quantizer_after(node, site)
         for user in users:
             user.replace_input_with(node, quantizer)

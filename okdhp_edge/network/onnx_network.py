@@ -26,7 +26,7 @@ from okdhp_edge.artifacts.external_model import (
     read_input_spec,
     read_pose_spec,
 )
-from okdhp_edge.errors import ModelError
+from okdhp_edge.errors import ModelError, to_one_line
 from okdhp_edge.network.onnx_module import OnnxModule, UnknownOperatorError
 from okdhp_edge.network.onnx_rewrites import rewrite_imported_graph
 from okdhp_edge.pose.center_map import BOX_CHANNELS
@@ -89,7 +89,12 @@ def read_onnx_network(
     )
     if spec.layout != "NCHW":
         raise ModelError(f"{path} cannot be trained here", "it needs NCHW input")
-    model, _ = onnxsim.simplify(_load(path), check_n=0)
+    try:
+        model, _ = onnxsim.simplify(_load(path), check_n=0)
+    except RuntimeError as error:  # what it raises of any file that is no model
+        raise ModelError(
+            f"{path} is no ONNX model ({to_one_line(str(error), 120)})", "export it again"
+        ) from error
     head = None
     if isinstance(spec, ExternalPoseSpec):
         head, features = _read_head(path, model, spec)

@@ -265,7 +265,7 @@ def _validate_by_method(content: Any) -> Any:
     if not isinstance(content, dict):
         return content
     method = content.get("method")
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}")
     return METHODS[method].table.model_validate(content)
 

@@ -23,6 +23,7 @@ from okdhp_edge.recipe.distillation import (
     DistillationTable,
     OkdhpTable,
     QuantizationTable,
+    TeacherTable,
 )
 from okdhp_edge.recipe.tables import (
     DetectionTable,
@@ -187,30 +188,27 @@ class Recipe(StrictTable):
             }
         )
 
-    def decoder_spec(self) -> DecoderSpec:
-        """How its heatmaps are read."""
+    def decoder_spec(self, branch: int = 0) -> DecoderSpec:
+        """How a branch's heatmaps are read."""
         table, network = self.heatmap, self.network
         if self.keeps_boxes:
             return DecoderSpec(kind=HeatmapKind.BOXES, sigma=table.sigma, stride=1)
         return DecoderSpec(
             kind=HeatmapKind.CENTERS if self.is_detector else table.kind,
-            sigma=table.sigma, smooth=table.smooth,
+            sigma=table.branch_sigmas[branch] if table.branch_sigmas else table.sigma,
+            smooth=table.smooth,
             stride=STRIDE if network.kind == "hourglass" else network.stride,
         )  # fmt: skip
 
 
-_TABLE_MODELS: dict[str, tuple[type[BaseModel], ...]] = {
-    "": (Recipe,),
-    "network": (HourglassConfig, MobilePoseConfig, OnnxConfig),
-    "input": (InputTable,),
-    "heatmap": (HeatmapTable,),
-    "detection": (DetectionTable,),
-    "augmentation": (Augmentation,),
-    "optimizer": (OptimizerTable,),
-    "freeze": (FreezeTable,),
-    "quantization": (QuantizationTable,),
-    "skeleton": (SkeletonTable,),
-}
+_TABLES: dict[str, type[BaseModel]] = {
+    "input": InputTable, "heatmap": HeatmapTable, "detection": DetectionTable,
+    "augmentation": Augmentation, "optimizer": OptimizerTable, "freeze": FreezeTable,
+    "quantization": QuantizationTable, "skeleton": SkeletonTable,
+}  # fmt: skip
+_NETWORKS: dict[str, type[BaseModel]] = {
+    "hourglass": HourglassConfig, "mobilepose": MobilePoseConfig, "onnx": OnnxConfig,
+}  # fmt: skip
 
 
 _RENAMED_KEYS = {"optimiser": "optimizer"}
@@ -226,7 +224,7 @@ def read_recipe(path: Path) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise _explained(path, error) from error
+        raise _explained(path, error, content) from error
 
 
 def revalidate(recipe: Recipe) -> Recipe:
@@ -236,9 +234,9 @@ def revalidate(recipe: Recipe) -> Recipe:
         RecipeError: its settings do not fit together.
     """
     try:
-        return Recipe.model_validate(recipe.model_dump())
+        return Recipe.model_validate(content := recipe.model_dump())
     except ValidationError as error:
-        raise _explained(Path(recipe.name), error) from error
+        raise _explained(Path(recipe.name), error, content) from error
 
 
 def rename_old_keys(content: dict[str, Any]) -> dict[str, Any]:
@@ -284,21 +282,30 @@ def read_recipe_content(path: Path, above: tuple[Path, ...] = ()) -> dict[str, A
     return merged(read_recipe_content(path.parent / str(base), (*above, path.resolve())), content)
 
 
-def _explained(path: Path, error: ValidationError) -> RecipeError:
+def _find_table(loc: tuple[int | str, ...], content: dict[str, Any]) -> type[BaseModel]:
+    """The table of a recipe's content that an unknown key is in."""
+    if "teacher" in loc[1:-1]:
+        return TeacherTable
+    if loc[0] == "distillation" and len(loc) > 1:
+        return METHODS[content["distillation"]["method"]].table
+    if len(loc) > 2 and str(loc[1]) in _NETWORKS:
+        return _NETWORKS[str(loc[1])]
+    return _TABLES.get(str(loc[0]), Recipe) if len(loc) > 1 else Recipe
+
+
+def _explained(path: Path, error: ValidationError, content: dict[str, Any]) -> RecipeError:
     first = error.errors()[0]
     loc = first["loc"]
     inner = first.get("ctx", {}).get("error")
     if isinstance(inner, ValidationError):  # of a table that is checked by its method
         first = inner.errors()[0]
         loc = (*loc, *first["loc"])
-    # Of the network's kinds, which are no keys; a table of such a name is one.
-    variants = ("hourglass", "mobilepose", "onnx") if loc[:1] == ("network",) else ()
+    # The network's kinds are no keys; a table of such a name is one.
+    variants = _NETWORKS if loc[:1] == ("network",) else {}
     where = [str(p) for p in loc if p not in variants]
     key = ".".join(where) or "recipe"
     if first["type"] != "extra_forbidden":
         return RecipeError(f"{path}: {key}: {first['msg']}", "fix this value")
-    table = where[0] if len(where) > 1 else ""
-    tables = _TABLE_MODELS | {"distillation": tuple(entry.table for entry in METHODS.values())}
-    known = sorted({name for model in tables.get(table, ()) for name in model.model_fields})
-    near = difflib.get_close_matches(where[-1], [k for k in known if k != where[-1]], n=1, cutoff=0)
+    known = sorted(_find_table(loc, content).model_fields)
+    near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0)
     return RecipeError(f"{path}: unknown key '{key}'", f"did you mean '{near[0]}'?")

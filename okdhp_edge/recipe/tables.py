@@ -24,7 +24,8 @@ class InputTable(StrictTable):
     """`[input]`: the crop."""
 
     size: tuple[_Side, _Side] = (128, 128)
-    """Width and height in pixels: multiples of 32, or of 16 with `network.neck`."""
+    """Width and height in pixels: multiples of 32, of 16 with `network.neck`, of 64 for an
+    hourglass."""
     box_padding: Annotated[float, Field(ge=1.0, le=3.0)] = 1.25
 
 

@@ -5,6 +5,7 @@ from typing import cast
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.config import STRIDE
 from okdhp_edge.network.encoders import Encoder, select_up_to_stride
@@ -13,8 +14,18 @@ from okdhp_edge.recipe.tables import FreezeTable
 
 
 def freeze(net: PoseNet, table: FreezeTable) -> None:
-    """Before the optimizer is built: nothing of these parts gets a gradient."""
-    for part in _find_frozen_parts(net, table):
+    """Before the optimizer is built: nothing of these parts gets a gradient.
+
+    Raises:
+        RecipeError: no layer ends at a stride as fine as that.
+    """
+    parts = _find_frozen_parts(net, table)
+    if table.to_stride is not None and not parts:
+        raise RecipeError(
+            f"freeze.to_stride = {table.to_stride} freezes nothing: the first layers end at a "
+            "coarser stride", "give a larger one, or omit it",
+        )  # fmt: skip
+    for part in parts:
         part.requires_grad_(requires_grad=False)
     for norm in _find_norms(net) if table.norms else ():
         norm.requires_grad_(requires_grad=False)

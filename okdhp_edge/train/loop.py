@@ -43,6 +43,7 @@ from okdhp_edge.train.validate import INT8_NAME, validate
 
 # The two extra backward passes, from the loss to the heatmaps alone, cost little but not nothing.
 _MEASURE_INTERVAL_STEPS = 10
+_SEEDS_PER_PROCESS = 1_000_003
 LAST = "last.safetensors"
 
 
@@ -138,8 +139,9 @@ def _should_stop_early(run: Run, options: TrainingOptions, epoch: int) -> bool:
 
 def _train_epoch(run: Run, loader: Any, steps: int, epoch: int, report: Report) -> Row:
     run.model.train()
-    # Anything random inside the network restarts here, so that a resumed epoch is the same.
-    torch.manual_seed(run.recipe.seed + epoch)
+    # Anything random inside the network restarts here, so that a resumed epoch is the same; each
+    # process draws for its own share of the batch.
+    torch.manual_seed(run.recipe.seed + epoch + _SEEDS_PER_PROCESS * run.fabric.global_rank)
     seen: dict[str, list[float]] = {}
     waited, started, images = 0.0, time.perf_counter(), 0
     lr = 0.0

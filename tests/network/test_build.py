@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.branches import SingleBranch
 from okdhp_edge.network.build import build_network, count_macs, count_parameters
 from okdhp_edge.network.config import HourglassConfig, MobilePoseConfig, make_hourglass_config
@@ -46,6 +47,12 @@ def test_okdhp_training_networks(shared, own, count):
     config = HourglassConfig(kind="hourglass", shared_stacks=shared, branches=own)
     net = build_network(config, 16)
     assert count_parameters(net) - count_parameters(net.aggregation) == count
+
+
+def test_a_stride_that_no_layer_ends_at_cannot_be_shared_to():
+    config = MobilePoseConfig(kind="mobilepose", encoder="resnet18", branches=(1, 1), share_to=2)
+    with pytest.raises(RecipeError, match="no layers that end at stride 2"):
+        build_network(config, 3, load_encoder=False)
 
 
 @pytest.mark.parametrize("branch", [0, 1, 2])

@@ -16,6 +16,8 @@ NETWORKS = {
               "branches": [1, 1], "decoder_channels": [16, 16, 16], "share_to": 8},
     "shufflenet": {"kind": "mobilepose", "encoder": "shufflenet_v2", "encoder_weights": None,
                    "branches": [1], "decoder_channels": [16, 16, 16]},
+    "resnet18": {"kind": "mobilepose", "encoder": "resnet18", "encoder_weights": None,
+                 "branches": [1], "decoder_channels": [16, 16, 16]},
 }  # fmt: skip
 
 
@@ -83,6 +85,16 @@ def test_a_tensor_that_several_read_is_quantized_once():
     branch = QuantizedBranch(net, 0, SIZE, QuantizerPlacement())
     shared = [found for found in branch.sites if len(found) > 1]
     assert shared and len(branch.sites) == len(branch.quantizers)
+
+
+def test_a_sum_is_quantized_after_the_relu_that_alone_reads_it():
+    net, images = _net("resnet18")
+    branch = QuantizedBranch(net, 0, SIZE, QuantizerPlacement())
+    branch.calibrate([images])
+    lows = [low for site, (low, _) in branch.ranges().items()
+            if site.kind == "add" and site.argument < 0]  # fmt: skip
+    assert len(lows) == 8  # a residual block each
+    assert max(map(abs, lows)) < 1e-6
 
 
 def test_a_single_crop_passes_though_two_were_traced():

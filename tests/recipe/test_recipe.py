@@ -30,6 +30,33 @@ def test_an_unknown_key_is_named_with_the_nearest(tmp_path, extra, key, near):
         read_recipe(path)
 
 
+@pytest.mark.parametrize(
+    ("table", "key", "near"),
+    [("method = 'fpd'\nteacher = { path = 'x', windw = 3 }", "teacher.windw", "window"),
+     ("method = 'okdhp'\nkd_weigth = 3", "kd_weigth", "kd_weight"),
+     ("method = 'supervised'\nkd_weigth = 3", "kd_weigth", "method")],
+)  # fmt: skip
+def test_keys_of_the_recipes_own_method_are_proposed(tmp_path, table, key, near):
+    path = write_tiny_recipe(tmp_path)
+    path.write_text(f"{path.read_text()}[distillation]\n{table}\n")
+    with pytest.raises(RecipeError, match=rf"'distillation.{key}'; did you mean '{near}'"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"distillation": {"method": ["okdhp"]}}, {"network": {"kind": "onnx", "file": 5}}],
+)
+def test_values_of_other_types_are_refused_not_crashed_on(changes):
+    with pytest.raises(ValidationError):
+        tiny_recipe(**changes)
+
+
+def test_each_branch_is_read_with_its_own_sigma():
+    recipe = tiny_recipe(heatmap={"sigma": 1.0, "branch_sigmas": [1.0, 2.0]})
+    assert [recipe.decoder_spec(branch).sigma for branch in (0, 1)] == [1.0, 2.0]
+
+
 def test_an_unknown_key_of_the_skeleton_is_named(tmp_path):
     path = write_tiny_recipe(tmp_path)
     path.write_text(path.read_text() + "\n[skeleton]\npair = 3\n")

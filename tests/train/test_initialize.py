@@ -110,6 +110,21 @@ def test_layers_that_branches_do_not_share_are_frozen_too():
     assert frozen[1] == shared + 2 * (frozen[0] - shared)
 
 
+def test_a_stride_that_freezes_nothing_is_refused():
+    config = MobilePoseConfig(kind="mobilepose", encoder="resnet18", branches=(1,))
+    net = build_network(config, 3, load_encoder=False)
+    with pytest.raises(RecipeError, match=r"freeze\.to_stride = 2 freezes nothing"):
+        freeze(net, FreezeTable(to_stride=2))
+
+
+def test_looking_for_strides_leaves_frozen_layers_frozen():
+    config = MobilePoseConfig(kind="mobilepose", encoder="resnet18", branches=(1,))
+    net = build_network(config, 3, load_encoder=False)
+    net.trunk.eval()
+    keep_frozen(net, FreezeTable(to_stride=4))
+    assert not any(module.training for module in net.trunk.modules())
+
+
 def test_an_hourglass_freezes_its_stem(trained):
     net = build_network(tiny_recipe().network, 14)
     freeze(net, FreezeTable(to_stride=4))

@@ -79,11 +79,12 @@ def _make_probe_input(module: nn.Module) -> Tensor:
 
 
 def _run_probe(step: nn.Module, x: Tensor) -> Tensor:
-    """What `step` makes of `x`, without a trace in its batch norms."""
-    training = step.training
+    """What `step` makes of `x`, without a trace in its batch norms, or in which of them train."""
+    modes = {module: module.training for module in step.modules()}
     with torch.no_grad():
         y = step.eval()(x)
-    step.train(training)
+    for module, training in modes.items():
+        module.training = training
     return cast(Tensor, y)
 
 

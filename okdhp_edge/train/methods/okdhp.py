@@ -124,8 +124,9 @@ class Okdhp(Method):
         teacher = outputs.ensemble
         if finer is not None:
             grid = outputs.ensemble.shape[2:]
-            peer = F.interpolate(finer, grid, mode="bilinear", antialias=True)
-            teacher = torch.lerp(teacher, peer, self.table.peer_share)
+            # In single precision: PyTorch has no antialiasing in bfloat16 on CPUs.
+            peer = F.interpolate(finer.float(), grid, mode="bilinear", antialias=True)
+            teacher = torch.lerp(teacher, peer.to(teacher.dtype), self.table.peer_share)
         if self.average is not None:
             with torch.no_grad():
                 peer = self.run_student(self.average, batch).ensemble

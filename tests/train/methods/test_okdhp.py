@@ -199,6 +199,13 @@ def test_with_quantization_no_teacher_begins_untrained():
     assert set(method(net, made_batch(), 0.0).terms) == {"hard", "ensemble", "kd"}
 
 
+def test_a_peer_teaches_in_half_precision():
+    net, method, batch = _with_peer()
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = method(net, batch, 0.0).terms
+    assert torch.isfinite(torch.stack(list(terms.values()))).all()
+
+
 def test_a_peer_must_see_the_same_shape():
     with pytest.raises(ValueError, match="peer_size"):
         recipe_with({"method": "okdhp", "peer_size": [96, 128]})
