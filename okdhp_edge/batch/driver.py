@@ -157,6 +157,9 @@ class Batch:
         if self._is_done(source):
             self.summary.skipped += 1
             return
+        if source.name in self._results:
+            what = "other images, or one of them," if source.images else "it"
+            self._warn(f"{source.url}: {what} changed since its result was made, which is replaced")
         length = read_length(source)
         self._uncut += bool(self._segment_s and not source.images and not length.seconds)
         self._plans[source.url] = plan_segments(

@@ -70,7 +70,7 @@ class BatchProgress:
             done: frames of segments that are whole.
         """
         files = sorted(self._folder.iterdir()) if self._folder else []
-        counts = [_read_count(file) for file in files]
+        counts = [_read_count(file) for file in files if file.is_file()]
         with self._lock:
             self._done = max(self._done, done, sum(counts))
             if self._expected:

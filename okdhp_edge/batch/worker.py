@@ -45,7 +45,8 @@ class BatchOptions:
         cores: that a worker may use; with one, frames are read and estimated in turn.
         key: hash of model and options, which results carry.
         stride: every n-th frame.
-        progress: folder on this machine in which workers count their frames; None for none.
+        progress: folder on this machine in which workers count their frames, and copy remote
+            sources to; None for none.
         metadata: of each result: key, command, version and model card.
     """
 
@@ -154,7 +155,7 @@ def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
     with ExitStack() as closing:
         frames = closing.enter_context(contextlib.closing(FrameCounter(options.progress)))
         begun = time.perf_counter()
-        source = open_segment(segment, closing, options.cores)
+        source = open_segment(segment, closing, options.cores, options.progress)
         storage_s = time.perf_counter() - begun
         people = TrackingConfig(
             mode=options.people, smooth=options.smooth, detector=options.detector
@@ -196,13 +197,17 @@ def _write(
     storage.write(get_part_name(options, segment), to_parquet(table, metadata))
 
 
-def open_segment(segment: Segment, closing: ExitStack, threads: int) -> Source:
+def open_segment(
+    segment: Segment, closing: ExitStack, threads: int, folder: str | None = None
+) -> Source:
     """The segment's frames, from a local copy where the source lies elsewhere.
 
     Args:
         threads: of the decoder.
+        folder: for the copies; one that the command removes, should this process be ended.
     """
-    copies = Path(closing.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+    place = tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True)
+    copies = Path(closing.enter_context(place))
     if segment.source.images:
         first = int(segment.start)
         chosen = segment.source.images[first : int(segment.end or 0)]

@@ -1,10 +1,12 @@
 """`okdhp-edge batch`."""
 
 import json
+import signal
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +31,7 @@ _WORKER = "okdhp_edge.batch.worker"
 _MAX_NAMED_FILES, _AUTO = 5, "auto"
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from okdhp_edge.backends.selection import LoadedModel
@@ -118,7 +120,12 @@ def batch(
     from okdhp_edge.run.assemble import TrackingConfig
 
     frame_counts = TemporaryDirectory(prefix="okdhp-edge-batch-")
-    with frame_counts as counts, closing(executor), progress() as report:
+    with (
+        _take_sigterm_for_ctrl_c(),
+        frame_counts as counts,
+        closing(executor),
+        progress() as report,
+    ):
         path, loaded = loading.result()
         name, card = loaded.backend.name, loaded.backend.card
         who = TrackingConfig(mode=people, detector=detector).resolve(card)
@@ -137,6 +144,20 @@ def batch(
         shown = _print_json_lines() if json_progress else report
         summary = work.run(found.sources, executor, shown)
     _show(summary, len(found.sources), time.perf_counter() - started, out)
+
+
+@contextmanager
+def _take_sigterm_for_ctrl_c() -> "Iterator[None]":
+    """A service manager or a cluster's scheduler stops a batch as a person does, so that workers
+    end and nothing stays in the temporary folder."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _name_skipped(skipped: "Mapping[str, Sequence[str]]") -> None:

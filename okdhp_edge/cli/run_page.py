@@ -81,6 +81,8 @@ def _offer(
 ) -> None:
     """Offer viewers every available backend and precision of the model."""
     from okdhp_edge.backends.selection import choose_model, list_available_choices, load_backend
+    from okdhp_edge.inference.pose_estimator import PoseEstimator
+    from okdhp_edge.system.latency import StageClock
 
     # Found once: a model that is exported meanwhile is another one.
     folder = choose_model(model)
@@ -92,6 +94,8 @@ def _offer(
         if loaded.card.skeleton != skeleton:
             loaded.close()
             raise ModelError(f"{folder} has other joints now", "start the run again")
+        # Here, beside the loop, where no frame waits for it.
+        PoseEstimator(loaded, StageClock()).warm_up(pipeline.backend.warm_batch_size)
         return loaded
 
     controls.choices = list_available_choices(folder)

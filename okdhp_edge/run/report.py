@@ -180,8 +180,9 @@ def _find_flags(
     if switches:
         flags.append(f"mixed: the model was switched during the run ({switches}x); times cover all")
     infer = stats.stages.series.get("infer")
-    if infer and infer.stats().cv > _MAX_STEADY_CV:
-        flags.append(f"unstable: inference varies by {infer.stats().cv:.0%} (std/mean)")
+    inferred = [ns for ns in infer.samples if ns] if infer else []  # while somebody was in view
+    if inferred and (varies := LatencyStats.of(inferred).cv) > _MAX_STEADY_CV:
+        flags.append(f"unstable: inference varies by {varies:.0%} (std/mean)")
     wandered = drift(stats.age.samples)
     if wandered is not None and abs(wandered) > _MAX_STEADY_DRIFT:
         flags.append(f"drift: frame age changed by {wandered:+.0%} from first to second half")

@@ -99,6 +99,7 @@ class ProcessExecutor:
     def __init__(self, workers: int, preload: str | None = None) -> None:
         self._workers = workers
         self._pool: ProcessPoolExecutor | None = None
+        self._is_running = False
         if preload is not None:
             pool = self._start_pool()
             for _ in range(workers):
@@ -109,6 +110,7 @@ class ProcessExecutor:
     ) -> Iterator[Completed[Task, Result]]:
         """See `Executor.run`."""
         queue = iter(enumerate(tasks))
+        self._is_running = True
         waiting: dict[int, Task] = {}  # what was begun and has not come back
         attempts: Counter[int] = Counter()
         while True:
@@ -129,6 +131,7 @@ class ProcessExecutor:
                     error = f"its worker died {_MAX_ATTEMPTS} times; check memory"
                     yield Completed(waiting.pop(index), None, error)
             else:
+                self._is_running = False
                 return
 
     def _run_pool(
@@ -164,10 +167,16 @@ class ProcessExecutor:
         return self._pool
 
     def close(self) -> None:
-        """See `Executor.close`."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+        """See `Executor.close`. Where results were not taken to the end, after an error or Ctrl-C,
+        nothing waits for tasks that may take hours."""
+        if self._pool is None:
+            return
+        if self._is_running:
+            # `terminate_workers` comes with Python 3.14.
+            for process in list((self._pool._processes or {}).values()):  # noqa: SLF001
+                process.terminate()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
 
 
 def _import_module(name: str) -> None:

@@ -129,6 +129,13 @@ class Series:
         self._squares += ns * ns
         self._max = max(self._max, ns)
 
+    def fill_zeros(self, count: int) -> None:
+        """An empty series as `count` durations of zero leave it, at once."""
+        self._n = count
+        while -(-count // self._stride) > self._limit:
+            self._stride *= 2
+        self._kept = array("q", [0]) * -(-count // self._stride)
+
     def __len__(self) -> int:
         return self._n
 
@@ -158,8 +165,7 @@ class StageLog:
         """The stages of one frame."""
         for name in stages.keys() - self.series.keys():
             self.series[name] = Series()
-            for _ in range(self.frames):
-                self.series[name].add(0)
+            self.series[name].fill_zeros(self.frames)
         for name, series in self.series.items():
             series.add(stages.get(name, 0))
         self.frames += 1

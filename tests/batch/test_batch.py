@@ -81,7 +81,9 @@ def test_what_is_done_is_skipped_and_what_changed_is_done_again(archive, exporte
     assert (again["done"], again["skipped"], again["failed"]) == (0, 2, {})
     assert not Path("out/failed.json").exists()
     make_video(archive / "b.mp4", 30, exported)
-    changed = json.loads(batch(archive, exported).stdout.splitlines()[-1])
+    done = batch(archive, exported)
+    assert "b.mp4: it changed since its result was made" in done.stderr.replace("\n", " ")
+    changed = json.loads(done.stdout.splitlines()[-1])
     assert (changed["done"], changed["skipped"], changed["frames"]) == (1, 1, 30)
 
 
@@ -192,7 +194,7 @@ def test_a_killed_driver_continues_where_it_was(archive, exported):
         assert read_metadata(Path(f"out/{name}.mp4.parquet").read_bytes())["frames"] == frames
 
 
-@pytest.mark.parametrize("victim", ["worker", "driver"])
+@pytest.mark.parametrize("victim", ["worker", "driver", "driver, by SIGTERM"])
 def test_a_kill_between_segments_costs_no_frame_and_gives_none_twice(tmp_path, monkeypatch, victim):
     """A video in three segments; one process is ended by SIGKILL once the first is done."""
     monkeypatch.chdir(tmp_path)
@@ -206,9 +208,11 @@ def test_a_kill_between_segments_costs_no_frame_and_gives_none_twice(tmp_path, m
     assert set(expected["person"].to_pylist()) == {0}
     shutil.rmtree("out")
 
+    Path("temporary").mkdir()
     driver = subprocess.Popen(
-        [sys.executable, "-m", "okdhp_edge", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+        [sys.executable, "-m", "okdhp_edge", *words], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env=os.environ | {"TMPDIR": str(Path("temporary").resolve())},
+    )  # fmt: skip
     while driver.poll() is None and not list(Path("out").rglob(".parts/*/*/*.parquet")):
         time.sleep(0.005)
     assert driver.poll() is None
@@ -220,8 +224,11 @@ def test_a_kill_between_segments_costs_no_frame_and_gives_none_twice(tmp_path, m
         assert driver.returncode == 0, errors
         assert json.loads(output.splitlines()[-1])["failed"] == {}
     else:
-        driver.kill()
-        driver.communicate()
+        driver.send_signal(signal.SIGTERM if "SIGTERM" in victim else signal.SIGKILL)
+        driver.communicate(timeout=60)
+        if "SIGTERM" in victim:
+            assert driver.returncode == 130
+            assert not list(Path("temporary").glob("*okdhp*"))
         again = run(*words)
         assert again.exit_code == 0, again.stderr
     assert pq.read_table("out/long.mp4.parquet").equals(expected)

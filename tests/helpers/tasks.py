@@ -37,3 +37,10 @@ def die_at_zero(_: Path, task: int) -> int:
     if task == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return task
+
+
+def fail_at_zero(_: None, task: int) -> int:
+    """The first task fails at once; others take an hour."""
+    if task:
+        time.sleep(3600)
+    raise DataError("no", "use another")

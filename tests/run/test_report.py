@@ -49,6 +49,7 @@ STEADY = [1_000_000] * 1000
     [
         (STEADY, STEADY, {}, {}, False, []),
         ([500_000, 1_500_000] * 500, STEADY, {}, {}, False, ["unstable"]),
+        ([1_000_000, 0, 0] * 333 + [0], STEADY, {}, {}, False, []),  # nobody was in view
         (STEADY, [*STEADY[:500], *[1_200_000] * 500], {}, {}, False, ["drift"]),
         (STEADY, STEADY, {"mhz": 3000}, {"mhz": 2000}, False, ["throttled"]),
         (STEADY, STEADY, {"throttled": 3}, {"throttled": 4}, False, ["throttled"]),

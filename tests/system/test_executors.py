@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import psutil
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from okdhp_edge.errors import DataError, OutputError
 from okdhp_edge.system.executors import ProcessExecutor, SerialExecutor, make_executor
 from tests.conftest import REPOSITORY
-from tests.helpers.tasks import add, die, die_at_zero, die_once
+from tests.helpers.tasks import add, die, die_at_zero, die_once, fail_at_zero
 
 EXECUTORS = ["serial", "processes", "ray"]
 
@@ -70,6 +71,15 @@ def test_a_module_that_cannot_be_imported_stops_no_task():
     executor = ProcessExecutor(2, preload="no_such_module")
     assert [done.result for done in executor.run(add, 1, [1])] == [2]
     executor.close()
+
+
+def test_an_error_does_not_wait_for_tasks_that_take_hours():
+    started = time.monotonic()
+    executor = ProcessExecutor(2)
+    with pytest.raises(DataError), closing(executor):
+        for _ in executor.run(fail_at_zero, None, range(8)):
+            pass
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize(("work", "error"), [(die_once, ""), (die, "died 3 times")])

@@ -88,6 +88,26 @@ def test_a_series_is_that_of_its_samples_up_to_the_limit():
     assert found == pytest.approx(truth, abs=2e-4)
 
 
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 200, 201, 1000])
+def test_zeros_at_once_are_zeros_one_by_one(count):
+    at_once, one_by_one = Series(limit=100), Series(limit=100)
+    at_once.fill_zeros(count)
+    for _ in range(count):
+        one_by_one.add(0)
+    for series in (at_once, one_by_one):
+        for i in range(1, 300):
+            series.add(i)
+    assert at_once.samples == one_by_one.samples
+    assert at_once.stats() == one_by_one.stats()
+
+
+def test_a_stage_that_comes_late_costs_nothing():
+    log = StageLog()
+    log.frames = 10**12
+    log.add({"infer": 5})
+    assert len(log.series["infer"]) == 10**12 + 1
+
+
 @pytest.mark.parametrize("count", [101, 1000, 5003])
 def test_a_long_series_stays_small_even_and_true(count):
     series = Series(limit=100)

@@ -154,7 +154,9 @@ class CocoSink(RecordSink):
     def _record(self, frame: Frame, poses: list[Pose]) -> str:
         number = _COCO_NAME_PATTERN.fullmatch(Path(frame.name).stem)
         image = int(number[1]) if number else frame.number
-        if (other := self._names.setdefault(image, frame.name)) != frame.name:
+        # Frames of a stream have no names, and no end either.
+        other = self._names.setdefault(image, frame.name) if frame.name else ""
+        if other != frame.name:
             raise OutputError(
                 f"images {other} and {frame.name} both have number {image}, COCO's `image_id`",
                 "rename one: all by numbers, or none",

@@ -19,10 +19,13 @@ from okdhp_edge.run.pipeline import FrameResult
 from okdhp_edge.run.sinks.base import check_writable
 from okdhp_edge.system.files import wrap_write_errors
 
+_AVI_CODEC = "mjpeg"
 _CODECS = {
     ".mp4": ("mpeg4", "yuv420p"), ".mov": ("mpeg4", "yuv420p"), ".mkv": ("mpeg4", "yuv420p"),
-    ".avi": ("mjpeg", "yuvj420p"),
+    ".avi": (_AVI_CODEC, "yuvj420p"),
 }  # fmt: skip
+# FFmpeg's AVI writer refuses a frame more than 60,000 after the one before.
+_MAX_AVI_GAP_FRAMES = 30_000
 _MAX_MPEG4_PX = 8191
 _MAX_FRAGMENT_S = 1.0
 # Of a container's rate; the frames stand at their own times whatever it is.
@@ -77,8 +80,13 @@ class VideoSink:
             annotated = fit_to_size(annotated, self._size)
         frame = av.VideoFrame.from_ndarray(_pad_to_even(annotated), format="bgr24")
         # Times never stand still, whatever a source says of its frames.
-        self._last = max(self._last + 1, round(result.frame.seconds / self._step))
-        frame.pts, frame.time_base = self._last, self._step
+        due = max(self._last + 1, round(result.frame.seconds / self._step))
+        frame.time_base = self._step
+        while self._codec == _AVI_CODEC and due - self._last > _MAX_AVI_GAP_FRAMES:
+            self._last += _MAX_AVI_GAP_FRAMES
+            frame.pts = self._last
+            self._mux(frame)
+        frame.pts = self._last = due
         if result.frame.seconds - self._key_s >= _MAX_FRAGMENT_S:  # also of a slow loop's frames
             frame.pict_type, self._key_s = PictureType.I, result.frame.seconds
         self._mux(frame)

@@ -57,6 +57,13 @@ class ConnectionLimit:
         """It sent a whole request."""
         self._silent.pop(connection, None)
 
+    def await_request(self, connection: asyncio.Protocol, transport: asyncio.Transport) -> bool:
+        """It began another request; False: that is known."""
+        if connection in self._silent or connection not in self._open:
+            return False
+        self._silent[connection] = transport
+        return True
+
     def close_if_silent(self, connection: asyncio.Protocol) -> None:
         """Close a connection that has sent no request."""
         if transport := self._silent.pop(connection, None):
@@ -69,7 +76,8 @@ class ConnectionLimit:
 
 
 class _LimitedProtocol(H11Protocol):
-    """uvicorn's protocol, closed if no request has come after ten seconds."""
+    """uvicorn's protocol, closed where a request, the first or a later one, is not whole after ten
+    seconds."""
 
     admission: ConnectionLimit
     _closing: asyncio.TimerHandle | None = None
@@ -78,15 +86,26 @@ class _LimitedProtocol(H11Protocol):
         if not self.admission.admit(self, transport):
             transport.abort()
             return
+        self._set_deadline()
+        super().connection_made(transport)
+
+    def _set_deadline(self) -> None:
         self._closing = self.loop.call_later(
             _REQUEST_TIMEOUT_S, self.admission.close_if_silent, self
         )
-        super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
+        before = self.cycle
         super().data_received(data)
-        if self.cycle is not None:  # the head of a request is whole
+        if self.cycle is not before:  # the head of a request is whole
             self.admission.mark_request_received(self)
+            if self._closing is not None:
+                self._closing.cancel()
+        elif (
+            before is not None and before.response_complete
+            and self.admission.await_request(self, self.transport)
+        ):  # fmt: skip
+            self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.admission.release(self)

@@ -177,6 +177,14 @@ def test_a_full_disk_while_writing_poses_is_one_line(kind):
     assert "\n" not in str(caught.value)
 
 
+def test_frames_without_names_are_not_remembered(tmp_path):
+    sink = CocoSink(tmp_path / "p")
+    for number in range(50):
+        sink.write(frame_result(number), None)
+    assert not sink._names
+    sink.close(success=True)
+
+
 @pytest.mark.parametrize(
     ("name", "image_id"),
     [("000000000785.jpg", 785), ("COCO_val2014_000000397133.jpg", 397133), ("day1.jpg", 7)],

@@ -43,6 +43,16 @@ def test_frames_stand_at_the_times_of_the_source(tmp_path, name):
     assert np.allclose(_playable(tmp_path / name), times, atol=0.002)
 
 
+def test_a_pause_of_half_an_hour_ends_no_avi(tmp_path):
+    times = [0.0, 0.04, 2500.0, 2500.04]
+    sink = VideoSink(tmp_path / "v.avi", 25.0)
+    for number, seconds in enumerate(times):
+        sink.write(frame_result(number, seconds=seconds), IMAGE)
+    sink.close(success=True)
+    capture = cv2.VideoCapture(str(tmp_path / "v.avi"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == pytest.approx(2500 * 25, abs=5)
+
+
 def test_times_that_stand_still_or_go_back_break_nothing(tmp_path):
     sink = VideoSink(tmp_path / "v.mp4", 30.0)
     for number, seconds in enumerate([0.0, 0.1, 0.1, 0.05, 0.2]):
