@@ -108,6 +108,16 @@ def find_convolutions(source: Path) -> list[str]:
     return [str(n.name) for n in graph.node if n.op_type == "Conv" and n.name not in tail]
 
 
+def find_with_activation(source: Path, convolution: str) -> list[str]:
+    """A convolution, and the activation that alone reads it: quantized together they have the steps
+    of what the activation gives, as in a file that is quantized throughout."""
+    graph = _load_graph(source)
+    (node,) = (n for n in graph.node if n.name == convolution)
+    readers = [n for n in graph.node if node.output[0] in n.input]
+    fused = [n.name for n in readers if n.op_type in ("Relu", "Clip") and len(readers) == 1]
+    return [convolution, *fused]
+
+
 def find_heads(source: Path) -> list[str]:
     """The convolutions after which there is no other: one gives the heatmaps of a pose model, a
     detector with several levels has some for each. Coarse steps in them would move the peaks."""

@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 from okdhp_edge.backends.base import BackendConfig, predict_with
 from okdhp_edge.backends.int8_profile import Int8Profile
 from okdhp_edge.backends.onnxruntime import OnnxRuntimeBackend
-from okdhp_edge.quantize.graph.onnx_qdq import find_convolutions, write_qdq
+from okdhp_edge.quantize.graph.onnx_qdq import (
+    find_convolutions,
+    find_with_activation,
+    write_qdq,
+)
 from okdhp_edge.quantize.ranges.calibrators import Ranges
 from okdhp_edge.quantize.ranges.observe import fill_batch
 from okdhp_edge.quantize.search.inputs import QuantizationInputs
@@ -50,15 +54,22 @@ def measure_sensitivity(
         file = Path(scratch) / "model.onnx"
         for number, name in enumerate(names):
             report("sensitivity", number, len(names), name)
-            write_qdq(inputs.float_model, file, ranges, profile, only=[name])
+            _write_with_only(name, inputs, file, ranges, profile)
             noisy = _predict_heatmaps(file, crops)
             found.append(LayerSensitivity(name, sqnr_db(reference, noisy)))
         found.sort(key=lambda layer: layer.sqnr_db)
         for number, layer in enumerate(found[:_MAX_EVALUATED_LAYERS]):
             report("sensitivity", number, _MAX_EVALUATED_LAYERS, f"metric of {layer.name}")
-            write_qdq(inputs.float_model, file, ranges, profile, only=[layer.name])
+            _write_with_only(layer.name, inputs, file, ranges, profile)
             found[number] = LayerSensitivity(layer.name, layer.sqnr_db, _measure_drop(inputs, file))
     return found
+
+
+def _write_with_only(
+    name: str, inputs: QuantizationInputs, file: Path, ranges: Ranges, profile: Int8Profile
+) -> None:
+    only = find_with_activation(inputs.float_model, name)
+    write_qdq(inputs.float_model, file, ranges, profile, only=only)
 
 
 def sqnr_db(reference: NDArray[np.float32], noisy: NDArray[np.float32]) -> float:
