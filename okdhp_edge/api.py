@@ -43,7 +43,7 @@ class PoseModel:
     """A loaded model. Call it with an image; use it from one thread at a time.
 
     Args:
-        model: name of a shipped or trained model, or a path; None takes what `run` would.
+        model: name of a shipped or trained model, or a path; None: the same default as `run`.
         backend: `auto` or a runtime's name.
         precision: `auto`, `int8`, `fp32` or `bf16`.
         threads: CPU threads; None for the runtime's default.

@@ -38,7 +38,7 @@ class PyTorchBackend(Backend):
             net.load_state_dict(load_file(weights))
         except (ValueError, RuntimeError, SafetensorError) as error:
             raise BackendError(
-                f"{weights} is no network as its card describes ({str(error)[:160]})",
+                f"{weights} does not match its model card ({str(error)[:160]})",
                 "export the model again",
             ) from error
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

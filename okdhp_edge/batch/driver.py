@@ -159,7 +159,7 @@ class Batch:
             return
         if source.name in self._results:
             what = "other images, or one of them," if source.images else "it"
-            self._warn(f"{source.url}: {what} changed since its result was made, which is replaced")
+            self._warn(f"{source.url}: {what} changed since its result was made; replacing it")
         length = read_length(source)
         self._uncut += bool(self._segment_s and not source.images and not length.seconds)
         self._plans[source.url] = plan_segments(

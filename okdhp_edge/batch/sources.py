@@ -107,7 +107,7 @@ def _read_list(text: str, fs: Any, path: str) -> list[str]:
     try:
         lines = read_text(Path(path)) if is_local(fs) else fs.cat_file(path).decode()
     except ValueError as error:
-        raise SourceError(f"{text} is no UTF-8 text", "save the list as UTF-8") from error
+        raise SourceError(f"{text} is not UTF-8 text", "save the list as UTF-8") from error
     return [line.strip() for line in lines.splitlines() if line.strip()]
 
 

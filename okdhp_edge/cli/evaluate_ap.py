@@ -106,7 +106,7 @@ def _replace_boxes(
     others = find_images_without_persons(truth)
     there = {name: image for name, image in others.items() if image.path.is_file()}
     if len(there) < len(others):
-        say(f"{len(others) - len(there)} images without labelled persons are not there: left out")
+        say(f"{len(others) - len(there)} images without labelled persons are missing: skipped")
     images = {s.image_name: s.image for s in truth.samples} | there
     samples, scores = [], []
     for name, image in images.items():

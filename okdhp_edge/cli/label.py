@@ -168,7 +168,7 @@ def _check_outputs(
         check_tool(tool)
     writable = [suffix for suffix in sorted(IMAGE_SUFFIXES) if cv2.haveImageWriter(f"x{suffix}")]
     if sheet is not None and (sheet.suffix.lower() or ".png") not in writable:
-        raise OutputError(f"{sheet} is no image file", f"use one of {', '.join(writable)}")
+        raise OutputError(f"{sheet} is not an image file", f"use one of {', '.join(writable)}")
     check_outputs({"--out": out, "the progress file of --out": out.with_suffix(".partial"),
                    "--sheet": sheet}, read)  # fmt: skip
 

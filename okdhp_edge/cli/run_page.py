@@ -93,7 +93,7 @@ def _offer(
         loaded = load_backend(str(folder), choice.backend, choice.precision, threads, say).backend
         if loaded.card.skeleton != skeleton:
             loaded.close()
-            raise ModelError(f"{folder} has other joints now", "start the run again")
+            raise ModelError(f"{folder} now has different joints", "start the run again")
         # Here, beside the loop, where no frame waits for it.
         PoseEstimator(loaded, StageClock()).warm_up(pipeline.backend.warm_batch_size)
         return loaded

@@ -42,7 +42,7 @@ def train(
     resume: Annotated[bool, typer.Option(help="Resume after the last completed epoch.")] = False,
     epochs: Annotated[
         int | None,
-        typer.Option(min=0, help="Override the recipe's epochs; 0: keep the start as it is."),
+        typer.Option(min=0, help="Override the recipe's epochs; 0: keep the start weights."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Override the recipe's seed.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",

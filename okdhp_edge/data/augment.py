@@ -45,7 +45,7 @@ class Augmentation(BaseModel):
     """Brightness, contrast and colour gains vary by up to this share."""
     joint_box: Share = 0.0
     """Share of the persons who are cut out by the extent of their labelled joints, as `run` does
-    while it follows somebody, and not by their box, as it does after a detection."""
+    while it tracks a person, instead of by their box, as it does after a detection."""
     half_body: Share = 0.0
     """Share of the persons of whom only the upper or the lower half fills the crop (Wang et al.,
     "Mask-guided half-body", as in HRNet-era recipes)."""

@@ -38,7 +38,7 @@ def find_annotation_files(path: Path, split: str) -> list[tuple[Path, bool]]:
             return [(file, False) for file in files]
         raise DataError(
             f"{path} has no folder for split '{split}', only {', '.join(by_split)}",
-            "add one, or name a split that is there: KIND:PATH@SPLIT",
+            "add one, or select an existing split: KIND:PATH@SPLIT",
         )
     folders = [d for d in (path / "annotations", path) if d.is_dir()]
     found = [f for d in folders for f in sorted(d.glob("*.json")) if "_det_" not in f.name]

@@ -115,7 +115,7 @@ def _choose_places(file: Path, facts: _Facts, split: str) -> tuple[list[Path], b
     if split != "all" and split not in named and named != ["train"]:
         raise DataError(
             f"{file} names no '{split}', only {', '.join(named)}",
-            f"add `{split}:` to it, or name a split that is there: KIND:PATH@SPLIT",
+            f"add `{split}:` to it, or select an existing split: KIND:PATH@SPLIT",
         )
     wanted = [split] if split in named else named
     is_divided = split != "all" and named == ["train"]

@@ -73,7 +73,7 @@ class _Network(BaseModel):
     """Depth of each branch; equal depths are balanced. Branch 0 has the architecture to deploy."""
     aggregation: Aggregation = "depthwise"
     mask: bool = False
-    """Whether the person's mask is a fourth input channel: a teacher's privilege."""
+    """Whether the person's mask is a fourth input channel: for teachers only."""
     branch_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the trunk's channels that each branch misses, each its own, while training."""
 
@@ -140,7 +140,7 @@ class MobilePoseConfig(_Network):
 
 
 class OnnxConfig(_Network):
-    """A pose network that others made, read from its ONNX file; depths count 3x3 convolutions after
+    """A third-party pose network, read from its ONNX file; depths count 3x3 convolutions after
     its features, the last of them the head. How the file is fed is described next to it."""
 
     kind: Literal["onnx"]

@@ -51,7 +51,7 @@ class Pose:
     def confidence(self) -> float:
         """Confidence that a person is present: the mean of the upper half of the joints' scores.
 
-        Of a person of whom half is seen, the joints that are hidden count nothing.
+        If only half of a person is visible, the hidden joints do not count.
         """
         half = max(1, len(self.score) // 2)
         return float(np.partition(self.score, -half)[-half:].mean())

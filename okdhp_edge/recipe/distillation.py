@@ -66,7 +66,7 @@ class TeacherTable(StrictTable):
     of a sigmoid's map."""
     window: Annotated[float, Field(gt=0)] | None = None
     """Standard deviation, in heatmap pixels, of a Gaussian around each labelled joint by which its
-    heatmap is multiplied: for teachers whose maps show everybody in the crop."""
+    heatmap is multiplied: for teachers whose heatmaps include other people in the crop."""
 
 
 class KlTable(MethodTable):

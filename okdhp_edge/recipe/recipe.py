@@ -54,7 +54,7 @@ class Recipe(StrictTable):
     train_split: str = "train"
     """What is trained on; a part of it, such as `train[:3000]`, too."""
     corrections: str | None = None
-    """A file of `okdhp-edge data relabel` that puts labels of the training split right."""
+    """A file of `okdhp-edge data relabel` with corrected labels for the training split."""
     skeleton: SkeletonTable = SkeletonTable()
     metric: str | None = None
     """Evaluated and selected by this; None takes the data set's own."""
@@ -117,7 +117,7 @@ class Recipe(StrictTable):
             raise ValueError("a detector is trained by supervised or okdhp, with one view")
         if self.network.kind == "onnx" and not (self.network.boxes or self.network.features):
             raise ValueError(
-                "a detector from a pose network needs network.features, after which it begins anew"
+                "a detector from a pose network needs network.features, where new branches start"
             )
         if self.keeps_boxes and (self.optimizer.epochs or len(self.network.branches) > 1):
             raise ValueError(

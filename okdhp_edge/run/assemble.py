@@ -107,7 +107,7 @@ def add_number(path: Path, place: int | None) -> Path:
         return path
     path = path if path.name else path.resolve()  # `.`
     if not path.name:
-        raise OutputError(f"{path} has no name that a number could follow", "name another folder")
+        raise OutputError(f"{path} has no file name to append a number to", "name another folder")
     return path.with_stem(f"{path.stem}-{place}")
 
 

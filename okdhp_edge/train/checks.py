@@ -24,7 +24,7 @@ def check_epochs(recipe: Recipe) -> None:
         )
     has_start = recipe.start or (recipe.network.kind == "onnx" and recipe.network.file)
     if not recipe.optimizer.epochs and not has_start:
-        raise RecipeError("0 epochs keep a start, and the recipe has none", "use --start")
+        raise RecipeError("--epochs 0 needs start weights, and the recipe has none", "use --start")
 
 
 def check_boxes(recipe: Recipe) -> None:
@@ -47,7 +47,7 @@ def check_metric_of(metric: str, val_set: PoseDataset) -> None:
     check_metric(metric)
     if isinstance(val_set.samples[0], DetectionSample):
         if metric != BOX_METRIC:
-            raise RecipeError(f"{metric} is no metric of detectors", f"use `metric = {BOX_METRIC}`")
+            raise RecipeError(f"{metric} is not a detector metric", f"use `metric = {BOX_METRIC}`")
         return
     try:
         if metric == "ap":

@@ -146,5 +146,5 @@ def test_a_metric_of_poses_is_refused_before_an_epoch(tmp_path):
         assert not stage.startswith("epoch")
 
     options = TrainingOptions(out=tmp_path / "m", device="cpu", workers=0, report=fail)
-    with pytest.raises(RecipeError, match="oks is no metric of detectors"):
+    with pytest.raises(RecipeError, match="oks is not a detector metric"):
         train(detector_recipe(metric="oks"), DETECTOR_DATA, options)

@@ -68,7 +68,7 @@ def test_no_epochs_keep_the_network_of_the_file(tmp_path):
     kept = load_file(best)
     for name, tensor in net.trunk.state_dict().items():
         torch.testing.assert_close(kept[f"net.trunk.{name}"], tensor)
-    with pytest.raises(RecipeError, match="0 epochs keep a start"):
+    with pytest.raises(RecipeError, match="--epochs 0 needs start weights"):
         train(tiny_recipe().changed(epochs=0), DATA,
               TrainingOptions(out=tmp_path / "n", device="cpu", workers=0))  # fmt: skip
 
