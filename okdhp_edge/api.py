@@ -66,16 +66,19 @@ class PoseModel:
         self._backend, self.precision, _ = load_backend(
             model, backend, precision, threads, _log.info
         )
-        self._estimator = PoseEstimator(self._backend, StageClock())
-        self._search = SinglePersonTracker(self._estimator)
-        check_pose_model(self._backend.card)
-        self._detector = choose_detector(detector, self._backend.card)
-        self._open_detector = partial(
-            open_detector, backend=self._backend.name, threads=threads, say=_log.info
-        )
         self._detect: Detector | None = None
-        if detector is not None:
-            self._find_people()
+        with ExitStack() as on_error:
+            on_error.callback(self._backend.close)
+            self._estimator = PoseEstimator(self._backend, StageClock())
+            self._search = SinglePersonTracker(self._estimator)
+            check_pose_model(self._backend.card)
+            self._detector = choose_detector(detector, self._backend.card)
+            self._open_detector = partial(
+                open_detector, backend=self._backend.name, threads=threads, say=_log.info
+            )
+            if detector is not None:
+                self._find_people()
+            on_error.pop_all()
 
     @property
     def skeleton(self) -> Skeleton:
@@ -203,7 +206,7 @@ def _to_bgr_image(image: ImageLike) -> Image:
     kind = type(image)
     library = kind.__module__.partition(".")[0]
     if library == "PIL" and hasattr(image, "convert"):
-        return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+        return _convert_pil_image(image)
     if library == "av" and hasattr(image, "to_ndarray"):
         return np.asarray(image.to_ndarray(format="bgr24"), dtype=np.uint8)
     if not isinstance(image, np.ndarray):
@@ -218,6 +221,15 @@ def _to_bgr_image(image: ImageLike) -> Image:
             "pass a BGR array as returned by cv2.imread, or a path",
         )
     return array
+
+
+def _convert_pil_image(image: Any) -> Image:
+    if image.mode.startswith(("I", "F")) or 0 in image.size:  # clipped to white or black
+        raise DataError(
+            f"cannot use a PIL image of mode {image.mode} and size {image.size}",
+            "convert it to 8 bits, or pass its path",
+        )
+    return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
 
 
 def _to_box(values: ArrayLike) -> NDArray[np.float64]:

@@ -4,10 +4,12 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import okdhp_edge
+from okdhp_edge.backends.base import Backend
 from okdhp_edge.data.synthetic import SyntheticScene
-from okdhp_edge.errors import DataError
+from okdhp_edge.errors import DataError, OkdhpError
 from okdhp_edge.pose.skeleton import LSP14
 
 PICTURE = SyntheticScene((320, 240)).frame(0.0)[0]
@@ -44,6 +46,9 @@ def test_it_says_what_it_is(model):
         (np.zeros((10, 10), np.uint8), None, r"\(height, width, 3\), got uint8 \(10, 10\)"),
         (np.zeros((10, 10, 3), np.float32), None, "got float32"),
         (np.zeros((0, 10, 3), np.uint8), None, "got uint8"),
+        (Image.fromarray(np.full((9, 9), 20_000, np.uint16)), None, "PIL image of mode I;16"),
+        (Image.fromarray(np.full((9, 9), 0.5, np.float32)), None, "PIL image of mode F"),
+        (Image.fromarray(PICTURE).crop((5, 0, 5, 9)), None, r"size \(0, 9\)"),
         ("gone.jpg", None, "does not exist"),
         (PICTURE, [(0, 0, 10)], "invalid box"),
         (PICTURE, [(0, 0, 10, -5)], "invalid box"),
@@ -67,3 +72,11 @@ def test_the_package_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "okdhp_edge", "--help"], capture_output=True,
                           text=True, check=False)  # fmt: skip
     assert done.returncode == 0 and "train" in done.stdout
+
+
+def test_a_model_that_cannot_be_used_is_closed_again(monkeypatch, exported):
+    closed = []
+    monkeypatch.setattr(Backend, "close", lambda backend: closed.append(backend.name))
+    with pytest.raises(OkdhpError, match="gone"):
+        okdhp_edge.load(str(exported), backend="onnxruntime", detector="gone.onnx")
+    assert closed

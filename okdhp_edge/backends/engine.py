@@ -24,6 +24,7 @@ SIDECAR_SUFFIX = ".json"
 PORTABLE = "AMPERE_PLUS"
 """A target that runs on Ampere and everything later (not on Jetson), a little slower."""
 _MIN_PORTABLE_SM = 80
+_JETSON_TARGETS = ("SM87", "SM101", "SM110")
 
 
 class Sidecar(BaseModel):
@@ -58,7 +59,8 @@ class EngineKey:
 
 def runs_on(targets: Sequence[str], target: str) -> bool:
     """Whether an engine for these targets is for a GPU of this generation."""
-    portable = PORTABLE in targets and int(target.removeprefix("SM")) >= _MIN_PORTABLE_SM
+    is_ampere_plus = int(target.removeprefix("SM")) >= _MIN_PORTABLE_SM
+    portable = PORTABLE in targets and is_ampere_plus and target not in _JETSON_TARGETS
     return portable or target in targets
 
 

@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -40,7 +41,7 @@ class OnnxRuntimeBackend(Backend):
         options = _make_model_options(request)
         self._precision = request.precision
         try:
-            self._session = ort.InferenceSession(
+            self._session: Any = ort.InferenceSession(
                 str(request.model_file), options, providers=[_PROVIDER]
             )
         except Exception as error:  # pybind raises its own kinds
@@ -64,6 +65,11 @@ class OnnxRuntimeBackend(Backend):
     def _infer(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
         outputs = self._session.run(None, {self._input: images_BHWC})
         return np.asarray(outputs[0], dtype=np.float32)
+
+    def close(self) -> None:
+        """Release the session."""
+        super().close()
+        self._session = None
 
     def describe(self) -> BackendInfo:
         """The runtime, version, device, precision and threads that really run."""

@@ -1,5 +1,7 @@
 """OpenCV DNN: needs no additional package, and is the slowest runtime."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +22,18 @@ class OpenCvBackend(Backend):
 
     def __init__(self, config: BackendConfig) -> None:
         super().__init__(config)
-        self._net = _read(config)
+        self._net: Any = _read(config)
 
     def _infer(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
         if self.threads:
             cv2.setNumThreads(self.threads)  # of the process, which others may have set since
         self._net.setInput(images_BHWC)
         return np.array(self._net.forward(), dtype=np.float32)
+
+    def close(self) -> None:
+        """Release the network."""
+        super().close()
+        self._net = None
 
     def describe(self) -> BackendInfo:
         """The runtime, version, device, precision and threads that really run."""

@@ -1,5 +1,7 @@
 """PyTorch itself: the reference the other runtimes are compared with."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -44,12 +46,17 @@ class PyTorchBackend(Backend):
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # On by default for convolutions, and no FP32: 10 bits of mantissa.
         torch.backends.cudnn.allow_tf32 = False
-        self._net = net.eval().to(self._device)
+        self._net: Any = net.eval().to(self._device)
 
     def _infer(self, images_BHWC: NDArray[np.uint8]) -> Heatmaps:
         with torch.inference_mode():
             heatmaps = self._net(torch.from_numpy(images_BHWC).to(self._device))
         return np.array(heatmaps.float().cpu().numpy(), order="C")
+
+    def close(self) -> None:
+        """Release the network."""
+        super().close()
+        self._net = None
 
     def describe(self) -> BackendInfo:
         """The runtime, version, device, precision and threads that really run."""

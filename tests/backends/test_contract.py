@@ -113,6 +113,13 @@ def test_closed_is_closed(loaded):
             call(_pictures())
 
 
+def test_closing_lets_go_of_the_network(loaded):
+    names = {"_session", "_net", "_compiled", "_engine"} & vars(loaded).keys()
+    assert names
+    loaded.close()
+    assert not any(vars(loaded)[name] for name in names)
+
+
 def test_it_says_what_really_runs(loaded):
     description = loaded.describe()
     assert description.backend == loaded.name

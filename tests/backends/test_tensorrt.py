@@ -273,6 +273,7 @@ def test_an_engine_for_ampere_and_later_is_loaded_on_any_of_them(memory, quantiz
     assert (memory.built, memory.loaded) == (0, 1)
     assert runs_on((PORTABLE,), "SM80") and runs_on((PORTABLE,), "SM120")
     assert not runs_on((PORTABLE,), "SM75") and not runs_on(("SM86",), "SM89")
+    assert not runs_on((PORTABLE,), "SM87")  # a Jetson
 
 
 @pytest.mark.parametrize(

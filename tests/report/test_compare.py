@@ -83,3 +83,16 @@ def test_what_is_no_report_is_refused(tmp_path, text, message):
         read_report(tmp_path / "x.json")
     with pytest.raises(DataError, match="cannot be read"):
         read_report(tmp_path / "gone.json")
+
+
+def test_frames_without_anybody_are_no_fast_inferences(report, recwarn):
+    """A camera that sees people in 40 % of its frames compares its machine, not its room."""
+    busy, empty = _with(report, "busy", 2.0), _with(report, "empty", 2.0)
+    for one, share in ((busy, 0.4), (empty, 0.6)):
+        times = one["samples_ms"]["infer"]
+        one["samples_ms"]["infer"] = [0.0] * int(share * len(times)) + times
+    empty["samples_ms"]["infer"] = [0.0] * 400 + empty["samples_ms"]["infer"]
+    rows = compare_reports([busy, empty])
+    assert all(1.9 < float(cell.split()[0]) < 2.1 for cell in _cells(rows, "infer p50, ms"))
+    assert 0.95 < float(_cells(rows, "infer vs the first")[1].split()[0]) < 1.05
+    assert not recwarn.list

@@ -29,7 +29,8 @@ class DetectionScheduler:
             answer, self._asked = self._asked.result(), None
             return answer
         if wanted:
-            self._asked = self._pool.submit(self._detect, frame)
+            # A copy: whoever gets the frame's poses may draw into the frame meanwhile.
+            self._asked = self._pool.submit(self._detect, frame.copy())
         return None
 
     def reset(self) -> None:

@@ -56,6 +56,7 @@ class _Track:
         num_poses: frames with a pose.
         velocity: (2,) of the box's center, in pixels a frame.
         predicted: the box of this frame by its velocity.
+        before: velocity and `lost` before the last pose.
         margins: (4,) of the detector's box beyond the joints, see `measure_margins`.
         is_detected: whether `box` is the detector's of this frame.
     """
@@ -69,6 +70,7 @@ class _Track:
     num_poses: int = 0
     velocity: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
     predicted: Box | None = None
+    before: tuple[NDArray[np.float64], int] = field(default_factory=lambda: (np.zeros(2), 0))
     margins: NDArray[np.float64] = field(default_factory=lambda: np.zeros(4))
     is_detected: bool = False
 
@@ -77,22 +79,31 @@ class _Track:
         assert self.predicted is not None
         self.box, self.lost, self.is_detected = self.predicted, self.lost + 1, False
 
+    def take_back(self) -> None:
+        """The pose of this frame is somebody else's: lose the person as of the frame before."""
+        self.velocity, self.lost = self.before
+        self.coast()
+
     def follow(self, pose: Pose, *, has_extent: bool) -> None:
         """Take the person's new pose; the box goes with its joints.
 
         Args:
             has_extent: whether the joints say where the person ends: a few do not.
         """
+        self.before = self.velocity, self.lost
+        is_followed = self.pose is not None and not self.lost
+        led = move_with_joints(self.box, self.pose, pose) if self.pose and is_followed else None
         box = self.box
         if has_extent:
             if self.is_detected or self.pose is None:
                 self.margins = measure_margins(box, pose)
-            elif not self.lost:
-                moved_box = move_with_joints(box, self.pose, pose)
-                box = box if moved_box is None else moved_box
+            elif led is not None:
+                box = led
             box = fit_to_joints(box, pose, self.margins)
-        moved = _center(box) - _center(self.box)
-        if self.num_poses:
+        # A detector's box has moved already; how far, the joints know.
+        moved_box = led if self.is_detected else box
+        if self.num_poses and moved_box is not None:
+            moved = _center(moved_box) - _center(self.box)
             self.velocity = self.velocity + _VELOCITY_GAIN * (moved - self.velocity)
         self.box, self.pose, self.lost, self.num_poses = box, pose, 0, self.num_poses + 1
         self.is_detected = False
@@ -210,8 +221,11 @@ class MultiPersonTracker:
 
 
 def _is_gone(track: _Track) -> bool:
-    there = track.pose is not None and not track.lost
-    return track.missed >= (_DROP_AFTER_MISSES_VISIBLE if there else _DROP_AFTER_MISSES_LOST)
+    """A lost person is given as many frames as misses, however often the detector is asked."""
+    if track.pose is not None and not track.lost:
+        return track.missed >= _DROP_AFTER_MISSES_VISIBLE
+    is_long_lost = track.lost >= _DROP_AFTER_MISSES_LOST * _REDETECT_AFTER_FRAMES
+    return track.missed >= _DROP_AFTER_MISSES_LOST and (is_long_lost or track.pose is None)
 
 
 def _keep_nearest(tracks: list[_Track], count: int) -> list[_Track]:
@@ -231,7 +245,7 @@ def _resolve_duplicates(tracks: list[_Track]) -> list[_Track]:
             kept.append(track)
         elif track.num_poses >= _MIN_FRAMES_FOLLOWED:
             stray = max(track, other, key=lambda t: t.prediction_error)
-            stray.coast()
+            stray.take_back()
             kept.append(track)
     return kept
 

@@ -124,7 +124,7 @@ class _Crossing:
         return Pose(LSP14, xy, np.full(14, 0.9, np.float32))
 
 
-@pytest.mark.parametrize("every", [3, 15])
+@pytest.mark.parametrize("every", [1, 3, 15])
 def test_people_who_pass_behind_one_another_keep_their_ids(every):
     scene = _Crossing()
     scheduler = DetectionScheduler(scene.detect, background=False)
@@ -136,6 +136,61 @@ def test_people_who_pass_behind_one_another_keep_their_ids(every):
         assert set(found) <= {1, 2}
     assert hidden >= 4
     assert found[1] > 400 > found[2]
+
+
+@pytest.mark.parametrize("every", [1, 2, 5, 15])
+def test_the_velocity_is_the_persons_however_often_the_detector_runs(every):
+    scene = _Crossing()
+    scheduler = DetectionScheduler(scene.detect, background=False)
+    tracker = MultiPersonTracker(scene, scheduler, every)
+    for scene.frame in range(14):
+        tracker.update(FRAME)
+    assert not scene.is_hidden
+    assert sorted(track.velocity[0] for track in tracker._tracks) == pytest.approx([-10, 10], abs=2)
+
+
+def test_who_is_hidden_goes_on_as_before():
+    """The joints of the person in front say nothing of the one behind."""
+    scene = _Crossing()
+    scheduler = DetectionScheduler(scene.detect, background=False)
+    tracker = MultiPersonTracker(scene, scheduler, 15)
+    velocities = []
+    for scene.frame in range(42):
+        tracker.update(FRAME)
+        if scene.is_hidden:
+            velocities += [t.velocity[0] for t in tracker._tracks if t.lost]
+    assert velocities
+    assert np.abs(velocities).max() < 14
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 5, 15])
+def test_who_is_hidden_for_a_moment_keeps_the_id(every):
+    backend, people = FakeBackend(), _People(A)
+    tracker = _tracker(people, backend, every)
+    for _ in range(10):
+        assert [pose.id for pose in tracker.update(FRAME)] == [1]
+    people.boxes, backend.score = [], 0.05
+    for _ in range(8):
+        assert tracker.update(FRAME) == []
+    people.boxes, backend.score = [np.array(A, float)], 0.9
+    for _ in range(5):
+        found = tracker.update(FRAME)
+    assert [pose.id for pose in found] == [1]
+
+
+def test_a_box_in_which_somebody_else_is_seen_is_given_up():
+    """The detector goes on giving a box, but the joints in it are the neighbor's."""
+    scene = _Crossing()
+    ghost = np.array([150, 100, 80, 200.0])
+    scene.detect = lambda _: [Detection(box, 0.9) for box in (scene.boxes[0], ghost)]
+    tracker = MultiPersonTracker(scene, DetectionScheduler(scene.detect, background=False), 1)
+    scene.frame = 0
+    tracker.update(FRAME)
+    counts = []
+    for _ in range(60):
+        tracker.update(FRAME)
+        counts.append(len(tracker._tracks))
+    assert min(counts) == 1
 
 
 def test_the_box_is_the_detectors_moved_with_the_joints():
@@ -241,6 +296,23 @@ def test_beside_the_loop_no_frame_waits_for_the_detector():
         pass
     assert people.calls >= 1
     scheduler.close()
+
+
+def test_the_detector_sees_the_frame_as_it_was():
+    """Whoever gets the poses draws into the frame."""
+    drawn, seen = threading.Event(), []
+
+    def detect(frame):
+        drawn.wait(5)
+        seen.append(frame.max())
+        return []
+
+    scheduler, frame = DetectionScheduler(detect, background=True), FRAME.copy()
+    scheduler.poll_detections(frame, wanted=True)
+    frame[:] = 255
+    drawn.set()
+    scheduler.close()
+    assert seen == [0]
 
 
 def test_a_detector_that_breaks_is_heard_beside_the_loop_too():
