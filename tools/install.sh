@@ -8,7 +8,9 @@ set -eu
 cd "$(dirname "$0")/.."
 extras=$1
 python=.venv/bin/python
-[ -x "$python" ] || "${PYTHON:-python3}" -m venv .venv
+# One that was begun without Debian's python3-venv, or interrupted, has no pip.
+"$python" -c 'import pip' 2> /dev/null || "$python" -c 'import uv' 2> /dev/null ||
+    "${PYTHON:-python3}" -m venv --clear .venv
 pip() { "$python" -m pip --disable-pip-version-check "$@"; }
 "$python" -c 'import uv' 2> /dev/null || pip install --quiet -c constraints.txt uv
 

@@ -28,7 +28,11 @@ class VideoFrame:
             DataError: the video has no such frame.
         """
         with closing(VideoReader(self.path)) as reader:
-            reader.seek(self.number / reader.fps)
+            if reader.has_times:
+                reader.seek(self.number / reader.fps)
+            else:
+                for _ in range(self.number):
+                    reader.skip()
             found = reader.read()
         if found is None:
             raise DataError(
@@ -62,7 +66,8 @@ def _list_folder(path: Path) -> list[tuple[str, LazyImage]]:
 
 def _list_video(path: Path) -> list[tuple[str, LazyImage]]:
     with closing(VideoReader(path)) as reader:
-        count = reader.count_frames()
+        # Raw streams, and files that were written to a pipe, do not say how long they are.
+        count = reader.count_frames() or sum(1 for _ in iter(reader.skip, False))
     return [(f"{path.name}#{n}", VideoFrame(path, n)) for n in range(count)]
 
 

@@ -154,18 +154,22 @@ class VideoReader:
         """All frames from a time of the file's clock on, and some before it.
 
         A container without an index is entered between key frames, where nothing can be decoded up
-        to the next one: then further back.
+        to the next one, or only with errors: then further back.
         """
         base = self._stream.time_base
         assert base is not None
         for back in _SEEK_BACK_S:
-            at = max(time - back, start)
-            self._container.seek(round(at / base), stream=self._stream)
+            is_beginning = time - back <= start
+            if is_beginning:  # packets are found by when they are decoded, before they are shown
+                self._container.seek(min(0, round(start * av.time_base)))
+            else:
+                self._container.seek(round((time - back) / base), stream=self._stream)
             frames = self._decode()
             first = next(frames, None)
             if first is None:
                 continue
-            if first.time is None or first.time <= time + 1e-3 or at == start:
+            is_early = first.time is None or first.time <= time + 1e-3
+            if is_beginning or (first.key_frame and is_early):
                 return itertools.chain([first], frames)
         return iter(())
 
@@ -174,6 +178,11 @@ class VideoReader:
         stream."""
         container_s = (self._container.duration or 0) / av.time_base
         return self.frame_count or round((self.duration_s or container_s) * self.fps)
+
+    @property
+    def has_times(self) -> bool:
+        """Whether the format knows times, by which frames can be sought: not a raw stream."""
+        return not self._is_raw
 
     @property
     def size(self) -> tuple[int, int]:

@@ -85,7 +85,7 @@ def error_page(
     content = {"title": title, **summary(poses, errors), "persons": persons}
     page = (resources.files(__package__) / "error_page.html").read_text(encoding="utf-8")
     # A name that ends the script would end it inside a string too.
-    return page.replace("/*DATA*/", json.dumps(content).replace("</", "<\\/"))
+    return page.replace("/*DATA*/", json.dumps(content).replace("<", "\\u003c"))
 
 
 def _describe_person(

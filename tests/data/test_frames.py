@@ -5,6 +5,7 @@ import pytest
 from okdhp_edge.data.frames import VideoFrame, unlabelled
 from okdhp_edge.data.video import VideoReader
 from okdhp_edge.errors import DataError
+from tests.data.test_video import write
 from tests.label.test_images import write_video
 
 
@@ -33,3 +34,11 @@ def test_a_frame_that_is_not_there_is_said(tmp_path):
         VideoFrame(tmp_path / "absent.mp4", 7).read()
     with pytest.raises(DataError, match=r"absent.mp4 cannot be opened"):
         unlabelled("video", tmp_path / "absent.mp4", 5)
+
+
+def test_a_raw_stream_is_counted(tmp_path):
+    """It announces no length, and knows no times to seek by."""
+    path = write(tmp_path / "v.m4v", [20 * i for i in range(10)])
+    found = unlabelled("video", path, 4)
+    shades = [round(sample.image.read().mean()) for sample in found]
+    assert shades == pytest.approx([0, 60, 120, 180], abs=4)

@@ -108,6 +108,35 @@ def test_a_frame_is_found_by_its_time(tmp_path, at):
     assert frame.seconds == reader.seconds == pytest.approx(at, abs=2e-3)
 
 
+@pytest.mark.parametrize("codec", ["mpeg4", "mpeg2video", "libx264"])
+@pytest.mark.parametrize("at", [0.5, 3.0, 8.0, 13.0, 19.0])
+def test_a_transport_stream_with_few_key_frames_is_entered_anywhere(tmp_path, codec, at):
+    """FFmpeg finds its packets by searching, and some decoders show what they cannot decode."""
+    path = tmp_path / "v.ts"
+    shades = [(37 * number) % 200 + 20 for number in range(200)]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.gop_size = 120
+        for number, shade in enumerate(shades):
+            frame = av.VideoFrame.from_ndarray(
+                np.full((48, 64, 3), shade, np.uint8), format="bgr24"
+            )
+            frame.pts, frame.time_base = number, Fraction(1, 10)
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    with closing(VideoReader(path)) as reader:
+        expected = read_all(reader)[round(10 * at) :]
+    with closing(VideoReader(path)) as reader:
+        reader.seek(at)
+        found = read_all(reader)
+    assert found[0].seconds == pytest.approx(at, abs=1e-3)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours.image, theirs.image)
+
+
 @pytest.mark.parametrize("container", ["v.mp4", "v.mkv"])
 @pytest.mark.parametrize("at", [0.0, 2.0, 3.9])
 def test_after_a_jump_within_the_file_times_go_on_to_its_end(tmp_path, container, at):

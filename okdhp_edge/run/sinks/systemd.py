@@ -13,6 +13,7 @@ from okdhp_edge.run.pipeline import FrameResult
 
 _ABSTRACT_SOCKET_PREFIX = "@"
 _S_PER_US = 1e-6
+_SIGNS_PER_TIMEOUT = 20
 
 
 class Watchdog:
@@ -45,8 +46,9 @@ class Watchdog:
             raise OutputError(
                 f"systemd's socket {address} cannot be reached ({error})", "drop --watchdog"
             ) from error
-        # Twice in the time after which systemd gives the service up.
-        self._every = int(environment.get("WATCHDOG_USEC", "0")) * _S_PER_US / 2
+        # So often in the time after which systemd gives the service up, which counts from the last.
+        every_us = int(environment.get("WATCHDOG_USEC", "0")) / _SIGNS_PER_TIMEOUT
+        self._every = every_us * _S_PER_US
         self._waiting = set(range(sources))
         self._all = frozenset(self._waiting)
         self._told = float("-inf")

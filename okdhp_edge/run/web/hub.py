@@ -57,6 +57,8 @@ class Channel:
         now = time.perf_counter_ns()
         if annotated is not result.frame.image and self.wants_image:
             self._image, self._drawn_ns = (result.frame.number, annotated), now
+        elif not self._hub.viewers:
+            self._image = None  # the next viewer is shown nothing that was long ago
         age = result.done_ns - result.frame.captured_ns
         self.recent.append(_RecentFrame(now, age, result.stages, len(result.poses)))
         return True

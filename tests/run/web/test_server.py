@@ -97,6 +97,17 @@ def test_nothing_is_drawn_or_encoded_while_nobody_watches(hub, server):
     assert hub.channels[0].encode_latest(-1) is None
 
 
+def test_a_new_viewer_is_not_shown_what_an_earlier_one_saw(hub):
+    hub.viewers = 1
+    drawn = np.zeros((48, 64, 3), np.uint8)
+    hub.channels[0].write(frame_result(1, image=drawn.copy()), drawn)
+    assert hub.channels[0].encode_latest(-1) is not None
+    hub.viewers = 0
+    hub.channels[0].write(frame_result(2, image=drawn), drawn)
+    hub.viewers = 1
+    assert hub.channels[0].encode_latest(-1) is None
+
+
 def test_a_large_picture_is_made_smaller_once_for_all(hub):
     hub.viewers = 2
     drawn = np.zeros((1920, 1080, 3), np.uint8)
