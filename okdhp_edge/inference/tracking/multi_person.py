@@ -221,11 +221,11 @@ class MultiPersonTracker:
 
 
 def _is_gone(track: _Track) -> bool:
-    """A lost person is given as many frames as misses, however often the detector is asked."""
-    if track.pose is not None and not track.lost:
-        return track.missed >= _DROP_AFTER_MISSES_VISIBLE
-    is_long_lost = track.lost >= _DROP_AFTER_MISSES_LOST * _REDETECT_AFTER_FRAMES
-    return track.missed >= _DROP_AFTER_MISSES_LOST and (is_long_lost or track.pose is None)
+    """Misses count, not frames: with the detector in every frame, lost people who were given ten
+    frames cost more than they brought (MOTA 52.2 in place of 54.1, benchmarks/accuracy/tracking.py).
+    """
+    there = track.pose is not None and not track.lost
+    return track.missed >= (_DROP_AFTER_MISSES_VISIBLE if there else _DROP_AFTER_MISSES_LOST)
 
 
 def _keep_nearest(tracks: list[_Track], count: int) -> list[_Track]:

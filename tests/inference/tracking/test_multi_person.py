@@ -124,7 +124,7 @@ class _Crossing:
         return Pose(LSP14, xy, np.full(14, 0.9, np.float32))
 
 
-@pytest.mark.parametrize("every", [1, 3, 15])
+@pytest.mark.parametrize("every", [3, 15])
 def test_people_who_pass_behind_one_another_keep_their_ids(every):
     scene = _Crossing()
     scheduler = DetectionScheduler(scene.detect, background=False)
@@ -161,21 +161,6 @@ def test_who_is_hidden_goes_on_as_before():
             velocities += [t.velocity[0] for t in tracker._tracks if t.lost]
     assert velocities
     assert np.abs(velocities).max() < 14
-
-
-@pytest.mark.parametrize("every", [1, 2, 3, 5, 15])
-def test_who_is_hidden_for_a_moment_keeps_the_id(every):
-    backend, people = FakeBackend(), _People(A)
-    tracker = _tracker(people, backend, every)
-    for _ in range(10):
-        assert [pose.id for pose in tracker.update(FRAME)] == [1]
-    people.boxes, backend.score = [], 0.05
-    for _ in range(8):
-        assert tracker.update(FRAME) == []
-    people.boxes, backend.score = [np.array(A, float)], 0.9
-    for _ in range(5):
-        found = tracker.update(FRAME)
-    assert [pose.id for pose in found] == [1]
 
 
 def test_a_box_in_which_somebody_else_is_seen_is_given_up():
