@@ -222,8 +222,7 @@ class MultiPersonTracker:
 
 def _is_gone(track: _Track) -> bool:
     """Misses count, not frames: with the detector in every frame, lost people who were given ten
-    frames cost more than they brought (MOTA 52.2 in place of 54.1, benchmarks/accuracy/tracking.py).
-    """
+    frames cost more than they brought (benchmarks/accuracy/tracking.py: MOTA 52.2, not 54.1)."""
     there = track.pose is not None and not track.lost
     return track.missed >= (_DROP_AFTER_MISSES_VISIBLE if there else _DROP_AFTER_MISSES_LOST)
 
