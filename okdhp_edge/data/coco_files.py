@@ -100,7 +100,7 @@ def _find_files_by_folder(path: Path) -> dict[str, Path]:
 
 def _find_glued(files: Sequence[Path]) -> dict[str, Path]:
     """By split, where the names of all files have one within a word, as `cocotrain.json`."""
-    found = {}
+    found: dict[str, Path] = {}
     for split in SPLITS[:-1]:
         having = [file for file in files if split in file.stem]
         found |= {split: having[0]} if len(having) == 1 else {}
