@@ -104,8 +104,7 @@ def batch(
     from okdhp_edge.batch.plan import plan_workers
     from okdhp_edge.batch.sources import find_sources
 
-    found = find_sources(sources)
-    _name_skipped(found.skipped)
+    _name_skipped((found := find_sources(sources)).skipped)
     cores = threads or (1 if cluster else None)
     length_s = segment_seconds if stride == 1 else None  # only then videos are cut
     plan = plan_workers(found.sources, workers, cores, length_s, count_usable_cores())
@@ -119,10 +118,9 @@ def batch(
     from okdhp_edge.inference.open_detector import identify_detector
     from okdhp_edge.run.assemble import TrackingConfig
 
-    frame_counts = TemporaryDirectory(prefix="okdhp-edge-batch-")
     with (
         _take_sigterm_for_ctrl_c(),
-        frame_counts as counts,
+        TemporaryDirectory(prefix="okdhp-edge-batch-") as counts,
         closing(executor),
         progress() as report,
     ):
@@ -139,8 +137,8 @@ def batch(
             detector=_make_absolute(str(who.detector)), smooth=smooth, stride=stride,
             progress=None if cluster else counts,
         )  # fmt: skip
-        command = format_command_line()
-        work = Batch(options, card, segment_s=segment_seconds, command=command, warn=say)
+        work = Batch(options, card, segment_s=segment_seconds, command=format_command_line(),
+                     warn=say)  # fmt: skip
         shown = _print_json_lines() if json_progress else report
         summary = work.run(found.sources, executor, shown)
     _show(summary, len(found.sources), time.perf_counter() - started, out)

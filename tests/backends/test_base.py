@@ -26,6 +26,6 @@ def test_the_last_batch_is_filled_up_and_what_fills_it_is_not_answered():
     found = backend.infer_all(_crops(10, 20, 30, 40, 50, 60))
     assert found.ravel().tolist() == [10, 20, 30, 40, 50, 60]
     assert backend.batches == [4, 4]
-    assert backend.infer_async(_crops(70, 80, 90))().ravel().tolist() == [70, 80, 90]
+    assert backend.infer_async(_crops(70, 80, 90))().heatmaps.ravel().tolist() == [70, 80, 90]
     assert backend.batches == [4, 4, 4]
     backend.close()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.pose.crop import Box, box_around
+from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import MIN_JOINT_SCORE, Pose
 
 _MIN_JOINTS = 3
@@ -64,6 +65,15 @@ def fit_to_joints(box: Box, pose: Pose, margins: NDArray[np.float64]) -> Box:
     inner = to_corners(extent) + inward * size
     low, high = np.minimum(corners[:2], inner[:2]), np.maximum(corners[2:], inner[2:])
     return np.concatenate([low, high - low])
+
+
+def limit_to_frame(box: Box, frame: Image) -> Box:
+    """The part of a box that lies no farther outside the frame than the frame is large: a network
+    that finds its joints anywhere would let it grow without end."""
+    size = np.array(frame.shape[1::-1], dtype=np.float64)
+    corners = to_corners(box)
+    low = np.clip(corners[:2], -size, 2 * size - 1)
+    return np.concatenate([low, np.clip(corners[2:], low + 1, 2 * size) - low])
 
 
 def _find_extent(pose: Pose) -> Box:

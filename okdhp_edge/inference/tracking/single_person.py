@@ -9,6 +9,7 @@ from okdhp_edge.inference.person_detector import Detect
 from okdhp_edge.inference.pose_estimator import PoseEstimator
 from okdhp_edge.inference.tracking.box_motion import (
     fit_to_joints,
+    limit_to_frame,
     measure_margins,
     move_with_joints,
 )
@@ -130,7 +131,7 @@ class SinglePersonTracker:
         elif was_searched:
             self._begin_following(pose, looked_in, extent)
         else:
-            self._follow(pose, looked_in)
+            self._follow(pose, looked_in, frame)
         self._pose = pose
         return [pose]
 
@@ -141,10 +142,11 @@ class SinglePersonTracker:
         self._box = looked_in if self._detect else _scale_box(extent, 1 + 2 * _PERSON_MARGIN)
         self._margins = measure_margins(self._box, pose)
 
-    def _follow(self, pose: Pose, looked_in: Box) -> None:
+    def _follow(self, pose: Pose, looked_in: Box, frame: Image) -> None:
         box = looked_in if self._box is None else self._box
         moved = None if self._pose is None else move_with_joints(box, self._pose, pose)
-        self._box = fit_to_joints(box if moved is None else moved, pose, self._margins)
+        fitted = fit_to_joints(box if moved is None else moved, pose, self._margins)
+        self._box = limit_to_frame(fitted, frame)
 
     def _try_wider_box(self, frame: Image, box: Box, pose: Pose) -> Pose:
         """The pose, or that of a wider box where it has more joints."""

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from okdhp_edge.inference.tracking.box_motion import (
     fit_to_joints,
+    limit_to_frame,
     measure_margins,
     move_with_joints,
     to_corners,
@@ -69,3 +70,14 @@ def test_a_box_that_the_detector_drew_within_the_joints_stays_there():
     np.testing.assert_allclose(
         fit_to_joints(narrow, pose, measure_margins(narrow, pose)), narrow, atol=1e-3
     )
+
+
+def test_a_box_does_not_grow_without_end():
+    frame = np.zeros((48, 64, 3), np.uint8)
+    inside = np.array([-10.0, 5, 60, 40])
+    np.testing.assert_array_equal(limit_to_frame(inside, frame), inside)
+    for box in ([-1e9, -1e9, 3e9, 3e9], [1e9, 1e9, 5, 5], [-1e9, -1e9, 5, 5]):
+        limited = limit_to_frame(np.array(box), frame)
+        assert np.isfinite(limited).all() and (limited[2:] >= 1).all()
+        assert (limited[:2] >= [-64, -48]).all()
+        assert (limited[:2] + limited[2:] <= [128, 96]).all()
