@@ -104,7 +104,8 @@ def batch(
     from okdhp_edge.batch.plan import plan_workers
     from okdhp_edge.batch.sources import find_sources
 
-    _name_skipped((found := find_sources(sources)).skipped)
+    found = find_sources(sources)
+    _name_skipped(found.skipped)
     cores = threads or (1 if cluster else None)
     length_s = segment_seconds if stride == 1 else None  # only then videos are cut
     plan = plan_workers(found.sources, workers, cores, length_s, count_usable_cores())
@@ -118,12 +119,7 @@ def batch(
     from okdhp_edge.inference.open_detector import identify_detector
     from okdhp_edge.run.assemble import TrackingConfig
 
-    with (
-        _take_sigterm_for_ctrl_c(),
-        TemporaryDirectory(prefix="okdhp-edge-batch-") as counts,
-        closing(executor),
-        progress() as report,
-    ):
+    with _make_shared_folder() as counts, closing(executor), progress() as report:
         path, loaded = loading.result()
         name, card = loaded.backend.name, loaded.backend.card
         who = TrackingConfig(mode=people, detector=detector).resolve(card)
@@ -142,6 +138,13 @@ def batch(
         shown = _print_json_lines() if json_progress else report
         summary = work.run(found.sources, executor, shown)
     _show(summary, len(found.sources), time.perf_counter() - started, out)
+
+
+@contextmanager
+def _make_shared_folder() -> "Iterator[str]":
+    """A temporary folder for workers; SIGTERM removes it as Ctrl-C does."""
+    with _take_sigterm_for_ctrl_c(), TemporaryDirectory(prefix="okdhp-edge-batch-") as folder:
+        yield folder
 
 
 @contextmanager
