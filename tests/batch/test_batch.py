@@ -194,7 +194,7 @@ def test_a_killed_driver_continues_where_it_was(archive, exported):
         assert read_metadata(Path(f"out/{name}.mp4.parquet").read_bytes())["frames"] == frames
 
 
-@pytest.mark.parametrize("victim", ["worker", "driver", "driver, by SIGTERM"])
+@pytest.mark.parametrize("victim", ["worker", "driver"])
 def test_a_kill_between_segments_costs_no_frame_and_gives_none_twice(tmp_path, monkeypatch, victim):
     """A video in three segments; one process is ended by SIGKILL once the first is done."""
     monkeypatch.chdir(tmp_path)
@@ -224,11 +224,8 @@ def test_a_kill_between_segments_costs_no_frame_and_gives_none_twice(tmp_path, m
         assert driver.returncode == 0, errors
         assert json.loads(output.splitlines()[-1])["failed"] == {}
     else:
-        driver.send_signal(signal.SIGTERM if "SIGTERM" in victim else signal.SIGKILL)
-        driver.communicate(timeout=60)
-        if "SIGTERM" in victim:
-            assert driver.returncode == 130
-            assert not list(Path("temporary").glob("*okdhp*"))
+        driver.kill()
+        driver.communicate()
         again = run(*words)
         assert again.exit_code == 0, again.stderr
     assert pq.read_table("out/long.mp4.parquet").equals(expected)
