@@ -208,11 +208,9 @@ def test_a_kill_between_segments_costs_no_frame_and_gives_none_twice(tmp_path, m
     assert set(expected["person"].to_pylist()) == {0}
     shutil.rmtree("out")
 
-    Path("temporary").mkdir()
     driver = subprocess.Popen(
-        [sys.executable, "-m", "okdhp_edge", *words], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env=os.environ | {"TMPDIR": str(Path("temporary").resolve())},
-    )  # fmt: skip
+        [sys.executable, "-m", "okdhp_edge", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     while driver.poll() is None and not list(Path("out").rglob(".parts/*/*/*.parquet")):
         time.sleep(0.005)
     assert driver.poll() is None
@@ -229,6 +227,27 @@ def test_a_kill_between_segments_costs_no_frame_and_gives_none_twice(tmp_path, m
         again = run(*words)
         assert again.exit_code == 0, again.stderr
     assert pq.read_table("out/long.mp4.parquet").equals(expected)
+
+
+def test_sigterm_stops_a_batch_within_its_segments_and_leaves_nothing(tmp_path, monkeypatch):
+    """As a service manager stops it; copies of remote videos lie in the same folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("temporary").mkdir()
+    write_photo_video(Path("long.mp4"), np.arange(3000) / 4)
+    shutil.copy("long.mp4", "other.mp4")
+    words = ["batch", "long.mp4", "other.mp4", "--out", "out", "--model", "lite", "--backend",
+             "onnxruntime", "--workers", "2", "--threads", "1"]  # fmt: skip
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "okdhp_edge", *words], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env=os.environ | {"TMPDIR": str(tmp_path / "temporary")},
+    )  # fmt: skip
+    while driver.poll() is None and not list(Path("temporary").glob("okdhp-edge-batch-*/*")):
+        time.sleep(0.005)
+    driver.terminate()
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 130, errors
+    assert not list(Path("temporary").glob("*okdhp*"))
+    assert not list(Path("out").glob("*.parquet"))
 
 
 def test_two_batches_do_not_write_one_folder(archive, exported):

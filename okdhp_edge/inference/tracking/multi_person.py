@@ -91,8 +91,9 @@ class _Track:
             has_extent: whether the joints say where the person ends: a few do not.
         """
         self.before = self.velocity, self.lost
-        is_followed = self.pose is not None and not self.lost
-        led = move_with_joints(self.box, self.pose, pose) if self.pose and is_followed else None
+        led = None
+        if self.pose is not None and not self.lost:
+            led = move_with_joints(self.box, self.pose, pose)
         box = self.box
         if has_extent:
             if self.is_detected or self.pose is None:
