@@ -143,3 +143,14 @@ def test_a_joint_that_people_place_loosely_lies_between_two_near_places():
     tight, loose = decode(maps, HeatmapKind.LOGITS, 1.0, 0.0, np.array([0.025, 0.107])).xy_BK2[0]
     assert min(abs(tight[0] - 11), abs(tight[0] - 15)) < 0.1
     assert loose[0] == pytest.approx(13, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", [HeatmapKind.LOGITS, HeatmapKind.PRESENCE])
+def test_a_sure_network_is_decoded_without_subnormal_numbers(kind):
+    """They are slow: far from a sharp peak all exponentials would be such numbers."""
+    rows, columns = np.mgrid[:56, :40]
+    places = [(5 + i, 9 + 2 * i) for i in range(17)]
+    maps = np.stack([-((columns - x) ** 2 + (rows - y) ** 2.0) for x, y in places])[None]
+    with np.errstate(under="raise"):
+        found = decode(maps.astype(np.float32), kind, 1.0, 0.0, np.linspace(0.025, 0.107, 17))
+    np.testing.assert_allclose(found.xy_BK2[0], places, atol=0.05)
