@@ -22,6 +22,7 @@ from okdhp_edge.inference.open_detector import (
     open_detector,
 )
 from okdhp_edge.inference.pose_estimator import PoseEstimator
+from okdhp_edge.inference.refine_boxes import estimate_twice
 from okdhp_edge.inference.tracking.single_person import SinglePersonTracker, is_person
 from okdhp_edge.pose.duplicates import drop_duplicates
 from okdhp_edge.pose.preprocess import Image
@@ -107,7 +108,7 @@ class PoseModel:
             return self._estimator.estimate_many(frame, [_to_box(b) for b in boxes])
         if (detect := self._find_people()) is not None:
             found = detect(frame)
-            poses = self._estimator.estimate_many(frame, [d.box for d in found])
+            poses = estimate_twice(self._estimator, frame, [d.box for d in found])
             return drop_duplicates(
                 [
                     replace(pose, box=detection.box, box_score=detection.score)

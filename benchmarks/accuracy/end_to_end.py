@@ -38,13 +38,14 @@ from okdhp_edge.evaluation.average_precision import (
     average_precision,
     find_images_without_persons,
     resolve_annotation_file,
-    score_person,
 )
 from okdhp_edge.inference.open_detector import Detector, open_detector
 from okdhp_edge.inference.person_detector import Detection
 from okdhp_edge.inference.pose_estimator import PoseEstimator
+from okdhp_edge.inference.refine_boxes import estimate_twice
 from okdhp_edge.pose.crop import box_iou
 from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.pose.result import score_joints
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 from okdhp_edge.system.latency import StageClock
@@ -82,11 +83,11 @@ def make_ours(model: str, detector: str, threads: int) -> Contender:
 
     def find(image: Image, unlikely: bool) -> list[Person]:
         found = (many if unlikely else usual)(image)
-        poses = estimator.estimate_many(image, [d.box for d in found])
+        poses = estimate_twice(estimator, image, [d.box for d in found])
         people = []
         for detection, pose in zip(found, poses, strict=True):
             points = np.column_stack([pose.xy, pose.score])
-            people.append(Person(points, score_person(pose.score) * detection.score))
+            people.append(Person(points, score_joints(pose.score) * detection.score))
         return people
 
     shown = {"fp32": "f32", "int8": "INT8"}[precision]

@@ -140,7 +140,7 @@ def find_joints(contender: Contender, frame: Image, box: Box) -> Found:
     """The joints that all data sets know."""
     pose = contender.estimate(frame, box)
     columns = COMMON.find_columns(pose.skeleton)
-    return Found(pose.xy[columns], pose.score[columns], pose.confidence)
+    return Found(pose.xy[columns], pose.score[columns], pose.presence_score)
 
 
 def measure_ap(contender: Contender, coco: PoseDataset) -> dict[str, Any]:

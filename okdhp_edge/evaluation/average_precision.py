@@ -30,6 +30,7 @@ from okdhp_edge.evaluation.box_average_precision import (
     run_evaluator,
 )
 from okdhp_edge.pose.metrics import Score
+from okdhp_edge.pose.result import score_joints
 from okdhp_edge.pose.skeleton import Skeleton, skeleton_from_names
 from okdhp_edge.system.files import write_text
 
@@ -37,17 +38,16 @@ METRIC_NAMES = ("AP", "AP50", "AP75", "AP-M", "AP-L", "AR", "AR50", "AR75", "AR-
 """What the evaluator prints, in its order."""
 CROWD_METRIC_NAMES = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP-easy", "AP-medium", "AP-hard")
 """The same of CrowdPose's evaluation."""
-# Below the first a image is easy, from the second on it is hard.
+# Below the first an image is easy, from the second on it is hard.
 _MEDIUM_MIN_CROWD_INDEX, _HARD_MIN_CROWD_INDEX = 0.2, 0.8
 _OKS_50_INDEX, _OKS_75_INDEX = 0, 5
 _MAX_ABS_VALUE = 1e9
-_MIN_KEYPOINT_SCORE = 0.2
 
 Results = list[dict[str, Any]]
 
 
 def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
-    """The evaluator's numbers (NAMES, or CROWD_NAMES), in points of 100; -100 where the set has no
+    """The evaluator's numbers (`METRIC_NAMES`, or `CROWD_METRIC_NAMES`), in points of 100; -100 where the set has no
     such persons.
 
     Args:
@@ -165,16 +165,6 @@ def _evaluate_crowd(
     return dict(zip(CROWD_METRIC_NAMES, points, strict=True))
 
 
-def score_person(score_K: NDArray[np.floating]) -> float:
-    """How exactly a person is expected to be placed, by which results are ranked.
-
-    The mean of the joints' scores above 0.2 (Xiao et al., ECCV 2018), weighted by themselves: of
-    joints that may not be there COCO's evaluation counts those that people labelled.
-    """
-    sure = score_K[score_K > _MIN_KEYPOINT_SCORE].astype(np.float64)
-    return float(np.average(sure, weights=sure)) if len(sure) else 0.0
-
-
 def to_coco_results(
     poses: PoseDataset,
     xy_NK2: NDArray[np.floating],
@@ -191,7 +181,7 @@ def to_coco_results(
         found.append({
             "image_id": ids[sample.image_name], "category_id": category_id,
             "keypoints": [round(float(v), 3) for v in points.ravel()],
-            "score": round(score_person(score) * float(box), 5),
+            "score": round(score_joints(score) * float(box), 5),
         })  # fmt: skip
     return found
 

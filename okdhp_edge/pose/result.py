@@ -11,6 +11,10 @@ from okdhp_edge.pose.skeleton import Skeleton
 
 MIN_JOINT_SCORE = 0.3
 """A joint's score from which it is drawn and steers the box."""
+PERSON_MARGIN = 0.1
+"""Of a person's box beyond the joints on each side, as a share of their extent: of 60 persons of
+COCO with twelve joints and more the median is 0.11 to 0.14, by side."""
+_MIN_RANKED_JOINT_SCORE = 0.2
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,19 @@ class Pose:
         return float(np.ptp(self.xy, axis=0).max())
 
     @property
-    def confidence(self) -> float:
-        """Confidence that a person is present: the mean of the upper half of the joints' scores.
+    def presence_score(self) -> float:
+        """Score of a person being present: the mean of the upper half of the joints' scores.
 
         If only half of a person is visible, the hidden joints do not count.
         """
         half = max(1, len(self.score) // 2)
         return float(np.partition(self.score, -half)[-half:].mean())
+
+    @property
+    def confidence(self) -> float:
+        """What the poses of an image are ranked by, as in COCO's results: how exactly the person is
+        expected to be placed, times the detector's score where there is one."""
+        return score_joints(self.score) * (1.0 if self.box_score is None else self.box_score)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready record: joint name -> [x, y, score]; the box where a detector found it."""
@@ -69,3 +79,13 @@ class Pose:
                 for name, (x, y), s in zip(self.skeleton.joints, self.xy, self.score, strict=True)
             },
         }
+
+
+def score_joints(score_K: NDArray[np.floating]) -> float:
+    """How exactly a person is expected to be placed.
+
+    The mean of the joints' scores above 0.2 (Xiao et al., ECCV 2018), weighted by themselves: of
+    joints that may not be there COCO's evaluation counts those that people labelled.
+    """
+    sure = score_K[score_K > _MIN_RANKED_JOINT_SCORE].astype(np.float64)
+    return float(np.average(sure, weights=sure)) if len(sure) else 0.0

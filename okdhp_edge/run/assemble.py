@@ -203,7 +203,8 @@ def assemble(
         # A detection in the background answers for a later frame of the same scene.
         live = policy.drops_frames(source) and source.continuous
         found = detector or _open_detector(people, estimator.backend, live, say, closing)
-        trackers.append(_make_tracker(estimator, people, found, live, closing))
+        still = not source.continuous
+        trackers.append(_make_tracker(estimator, people, found, closing, live=live, still=still))
     smoothers = [Smoother() for _ in sources] if people.smooth else []
     return Pipeline(sources, estimator, trackers, controls, policy, smoothers)
 
@@ -224,11 +225,13 @@ def _make_tracker(
     estimator: PoseEstimator,
     people: TrackingConfig,
     detector: Detector | None,
-    live: bool,
     closing: ExitStack,
+    *,
+    live: bool,
+    still: bool,
 ) -> Tracker:
     if detector is None or people.mode == "one":
         return SinglePersonTracker(estimator, detector)
     scheduler = DetectionScheduler(detector, background=live)
     closing.callback(scheduler.close)
-    return MultiPersonTracker(estimator, scheduler, people.every, people.max_people)
+    return MultiPersonTracker(estimator, scheduler, people.every, people.max_people, still=still)

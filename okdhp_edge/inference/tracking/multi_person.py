@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from okdhp_edge.inference.person_detector import Detection
 from okdhp_edge.inference.pose_estimator import PoseEstimator
+from okdhp_edge.inference.refine_boxes import estimate_twice
 from okdhp_edge.inference.tracking.box_motion import (
     fit_to_joints,
     measure_margins,
@@ -127,6 +129,9 @@ class MultiPersonTracker:
     nobody, except in the first frame of a scene (the two thresholds of ByteTrack, Zhang et al.,
     ECCV 2022). Of a crowd the nearest are followed, those with the largest boxes.
 
+    Args:
+        still: whether each frame is a scene of its own, whose boxes no earlier joints corrected.
+
     Attributes:
         most_left_out: people of one frame that were found beyond `max_people`.
     """
@@ -137,10 +142,13 @@ class MultiPersonTracker:
         scheduler: DetectionScheduler,
         every: int = DETECTION_INTERVAL_FRAMES,
         max_people: int = MAX_PEOPLE,
+        *,
+        still: bool = False,
     ) -> None:
         self._max_people = max_people
         self.most_left_out = 0
         self._estimator, self._scheduler, self._every = estimator, scheduler, every
+        self._estimate = partial(estimate_twice, estimator) if still else estimator.estimate_many
         self._tracks: list[_Track] = []
         self._since = every
         self._is_first = True
@@ -159,7 +167,7 @@ class MultiPersonTracker:
         if detections is not None:
             self._since = 1  # of the next frame
             self._match(detections)
-        poses = self._estimator.estimate_many(frame, [track.box for track in self._tracks])
+        poses = self._estimate(frame, [track.box for track in self._tracks])
         for track, pose in zip(self._tracks, poses, strict=True):
             track.predicted = _move(track.box, track.velocity)
             self._update(track, pose, frame)

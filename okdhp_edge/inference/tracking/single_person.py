@@ -15,7 +15,7 @@ from okdhp_edge.inference.tracking.box_motion import (
 )
 from okdhp_edge.pose.crop import Box, box_around, box_iou
 from okdhp_edge.pose.preprocess import Image
-from okdhp_edge.pose.result import MIN_JOINT_SCORE, Pose
+from okdhp_edge.pose.result import MIN_JOINT_SCORE, PERSON_MARGIN, Pose
 
 MIN_PERSON_CONFIDENCE = 0.4
 """Minimum confidence of a pose that counts as a person."""
@@ -37,9 +37,6 @@ SEARCH_INTERVAL_FRAMES = 10
 # so many frames apart, and half as often each time that none is found outside the box.
 _WIDEN_INTERVAL_FRAMES, _MAX_WIDEN_INTERVAL_FRAMES = 15, 120
 _WIDEN_FACTOR = 1.35
-# Of a person's box beyond the joints, as a share of their extent: of 60 persons of COCO with twelve
-# joints and more the median is 0.11 to 0.14, by side.
-_PERSON_MARGIN = 0.1
 # Joints that a wider box must bring, in sums of scores.
 _MIN_SCORE_GAIN = 0.5
 # Boxes a frame apart that overlap less have parted ways.
@@ -139,7 +136,7 @@ class SinglePersonTracker:
         """A detector's box is the person's; a window is whatever it is, and the person reaches
         beyond the joints."""
         self._widen_interval = _WIDEN_INTERVAL_FRAMES
-        self._box = looked_in if self._detect else _scale_box(extent, 1 + 2 * _PERSON_MARGIN)
+        self._box = looked_in if self._detect else _scale_box(extent, 1 + 2 * PERSON_MARGIN)
         self._margins = measure_margins(self._box, pose)
 
     def _follow(self, pose: Pose, looked_in: Box, frame: Image) -> None:
@@ -193,10 +190,10 @@ class SinglePersonTracker:
             self._turn = (self._turn + 1) % _NUM_WINDOW_SUBSETS
         others = self._estimator.estimate_many(frame, windows)
         likeliest, window = max(
-            zip(others, windows, strict=True), key=lambda found: found[0].confidence
+            zip(others, windows, strict=True), key=lambda found: found[0].presence_score
         )
         refined = self._refine_pose(frame, likeliest, window)
-        return max(best, refined, key=lambda found: found[0].confidence)
+        return max(best, refined, key=lambda found: found[0].presence_score)
 
     def _refine_pose(self, frame: Image, pose: Pose, seen_in: Box) -> tuple[Pose, Box]:
         """A pose in boxes round its own joints, until the box stays where it is; and that box."""
@@ -205,7 +202,7 @@ class SinglePersonTracker:
             if box is None or box_iou(box, seen_in) >= _MIN_IOU_SAME_BOX:
                 break
             again = self._estimator.estimate(frame, box)
-            if again.confidence <= pose.confidence:
+            if again.presence_score <= pose.presence_score:
                 break  # the same box would be looked at again
             pose, seen_in = again, box
         return pose, seen_in
@@ -225,7 +222,7 @@ def _scale_box(box: Box, factor: float) -> Box:
 
 def is_person(pose: Pose) -> bool:
     """Whether the pose is a person."""
-    return pose.confidence >= MIN_PERSON_CONFIDENCE and int(
+    return pose.presence_score >= MIN_PERSON_CONFIDENCE and int(
         (pose.score >= MIN_JOINT_SCORE).sum()
     ) >= min(_MIN_JOINTS, len(pose.skeleton))
 

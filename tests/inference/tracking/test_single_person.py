@@ -202,7 +202,7 @@ def test_half_a_person_is_somebody_and_an_empty_box_nobody(seen, score, somebody
 
 def test_the_confidence_is_that_of_the_joints_that_are_there():
     scores = np.array([0.9] * 8 + [0.1] * 9, np.float32)
-    assert Pose(COCO17, np.zeros((17, 2), np.float32), scores).confidence == pytest.approx(0.9)
+    assert Pose(COCO17, np.zeros((17, 2), np.float32), scores).presence_score == pytest.approx(0.9)
 
 
 def test_a_box_that_moved_far_is_another():
@@ -304,7 +304,7 @@ def test_after_a_wider_box_that_showed_more_the_next_one_is_tried_soon():
 def test_somebody_small_is_found_in_the_window_that_fits_best_and_then_looked_at_closely():
     """A fifth of a window, a fortieth of the frame: the third look is at the person alone."""
     (pose,) = SinglePersonTracker(_Estimator((400, 240, 60, 120))).update(FRAME)
-    assert pose.confidence == 1
+    assert pose.presence_score == 1
 
 
 def test_joints_that_are_not_seen_do_not_stretch_the_box():

@@ -1,0 +1,43 @@
+"""Two looks at a still image: the joints of the first correct the detector's boxes for the second.
+
+In a video the boxes follow the joints anyway.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from okdhp_edge.inference.pose_estimator import PoseEstimator
+from okdhp_edge.pose.crop import Box, box_around
+from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.pose.result import MIN_JOINT_SCORE, PERSON_MARGIN, Pose
+
+
+def estimate_twice(estimator: PoseEstimator, frame: Image, boxes: Sequence[Box]) -> list[Pose]:
+    """As `estimate_many`, and once more in the boxes that the joints correct.
+
+    On COCO it brings 0.2 to 2.3 AP with detected boxes, whose sides are less exact than joints
+    (benchmarks/accuracy/end_to_end.py).
+    """
+    poses = estimator.estimate_many(frame, boxes)
+    corrected = {
+        index: box
+        for index, pose in enumerate(poses)
+        if (box := correct_box(boxes[index], pose)) is not None
+    }
+    again = estimator.estimate_many(frame, list(corrected.values()))
+    for index, pose in zip(corrected, again, strict=True):
+        poses[index] = pose
+    return poses
+
+
+def correct_box(box: Box, pose: Pose) -> Box | None:
+    """Midway between the box and the one that the joints found in it stand for; None where less
+    than half of the joints are seen, which do not say where the person ends."""
+    seen_K = pose.score >= MIN_JOINT_SCORE
+    if seen_K.sum() < max(len(pose.skeleton) // 2, 2):
+        return None
+    extent = box_around(pose.xy[seen_K])
+    margin = PERSON_MARGIN * extent[2:]
+    joints_box = np.concatenate([extent[:2] - margin, extent[2:] + 2 * margin])
+    return np.asarray((box + joints_box) / 2, dtype=np.float64)
