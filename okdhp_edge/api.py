@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,7 +37,7 @@ from okdhp_edge.system.latency import StageClock
 _log = logging.getLogger(__name__)
 
 ImageLike = str | Path | NDArray[np.uint8] | Any
-"""Besides: a PIL image, or a frame of PyAV."""
+"""Besides: a PIL image, or a frame of PyAV; both are turned as they say."""
 
 
 class PoseModel:
@@ -209,7 +209,11 @@ def _to_bgr_image(image: ImageLike) -> Image:
     if library == "PIL" and hasattr(image, "convert"):
         return _convert_pil_image(image)
     if library == "av" and hasattr(image, "to_ndarray"):
-        return np.asarray(image.to_ndarray(format="bgr24"), dtype=np.uint8)
+        from av.video.reformatter import VideoReformatter
+
+        from okdhp_edge.data.video_frame import convert_frame
+
+        return convert_frame(cast(Any, image), VideoReformatter())
     if not isinstance(image, np.ndarray):
         raise DataError(
             f"cannot tell the color order of an image of type {kind.__module__}.{kind.__name__}",
@@ -230,7 +234,10 @@ def _convert_pil_image(image: Any) -> Image:
             f"cannot use a PIL image of mode {image.mode} and size {image.size}",
             "convert it to 8 bits, or pass its path",
         )
-    return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+    from PIL import ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[..., ::-1])
 
 
 def _to_box(values: ArrayLike) -> NDArray[np.float64]:

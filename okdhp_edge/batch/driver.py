@@ -14,7 +14,7 @@ from okdhp_edge import __version__
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.artifacts.card import ModelCard, read_card
 from okdhp_edge.batch.join import RESULT_SUFFIX, count_own_frames, read_part, write_result
-from okdhp_edge.batch.plan import Segment, plan_segments
+from okdhp_edge.batch.plan import OVERLAP_S, Segment, plan_segments
 from okdhp_edge.batch.progress import watch_progress
 from okdhp_edge.batch.sources import BatchSource, compute_fingerprint, read_length
 from okdhp_edge.batch.storage import Storage
@@ -109,6 +109,7 @@ class Batch:
         self._uncut = 0
         self._plans: dict[str, list[Segment]] = {}
         self._frames: dict[str, int | None] = {}
+        self._rates: dict[str, float] = {}
         self._missing: Counter[str] = Counter()
 
     def run(
@@ -166,6 +167,7 @@ class Batch:
             source, length.seconds, self._segment_s, self._options.stride
         )
         self._frames[source.url] = length.frames
+        self._rates[source.url] = (length.frames or 0) / length.seconds if length.seconds else 0.0
 
     def _expect_frames(self) -> int:
         """Of the segments that are missing; 0 where a source does not say its length."""
@@ -174,7 +176,9 @@ class Batch:
             frames = self._frames[url]
             if frames is None:
                 return 0
-            expected += frames * self._missing[url] / len(plan)
+            # Each cut is read twice, for a short while: half of it for either side.
+            overlap = OVERLAP_S * (len(plan) - 1) * self._rates[url]
+            expected += (frames + overlap) * self._missing[url] / len(plan)
         return round(expected / self._options.stride)
 
     def _fail(self, url: str, error: str) -> None:

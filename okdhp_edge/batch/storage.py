@@ -24,6 +24,8 @@ def find_file_system(url: str, refusal: type[OkdhpError]) -> tuple[Any, str]:
         refusal: raised where the file system is unknown, or its package is not installed.
     """
     try:
+        if "://" not in url:  # `::` in a file's name is no chain of file systems
+            return fsspec.filesystem("file"), str(Path(url).absolute())
         fs, path = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
         raise refusal(f"{url} cannot be reached ({error})", "install its package") from error

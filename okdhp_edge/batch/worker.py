@@ -7,6 +7,7 @@ import os
 import posixpath
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from okdhp_edge.backends.base import Backend
-from okdhp_edge.backends.selection import load_backend
+from okdhp_edge.backends.selection import AUTO, load_backend
 from okdhp_edge.batch.join import make_part, write_result
 from okdhp_edge.batch.plan import Segment
 from okdhp_edge.batch.progress import FrameCounter
@@ -59,6 +60,7 @@ class BatchOptions:
     key: str
     people: Literal["auto", "one", "many"] = "auto"
     detector: str | None = None
+    detector_backend: str = AUTO
     smooth: bool = False
     stride: int = 1
     progress: str | None = None
@@ -148,7 +150,7 @@ def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
     backend = _load(options.model, options.backend, options.precision, options.threads)
     detector = None
     if options.detector not in (None, NO_DETECTOR):
-        detector = _load_detector(str(options.detector), options.backend, options.threads)
+        detector = _load_detector(str(options.detector), options.detector_backend, options.threads)
     started, cpu_started = time.perf_counter(), time.process_time()
     rows = RowCollector(segment.source.url, backend.card.skeleton.skeleton())
     decode_ns = infer_ns = 0
@@ -167,7 +169,7 @@ def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
             rows.add(frame.number, FrameRecord(frame.seconds, frame.name, result.poses))
             frames.add()
             decode_ns += result.stages.get("capture", 0)
-            infer_ns += result.stages.get("infer", 0)
+            infer_ns += result.stages.get("infer", 0) + result.stages.get("detect", 0)
     table = rows.make_table()
     own = rows.times if segment.source.images else [t for t in rows.times if t >= segment.start]
     begun = time.perf_counter()
@@ -177,10 +179,15 @@ def _process(options: BatchOptions, segment: Segment) -> SegmentResult:
     return SegmentResult(
         segment, os.getpid(), notes=tuple(source.notes), frames=len(own),
         persons=int(np.count_nonzero(np.asarray(table["frame"]) >= len(rows.times) - len(own))),
-        video_s=own[-1] - own[0] if is_video else 0.0, wall_s=time.perf_counter() - started,
+        video_s=_measure_duration(own) if is_video else 0.0, wall_s=time.perf_counter() - started,
         cpu_s=time.process_time() - cpu_started,
         decode_s=decode_ns / 1e9, infer_s=infer_ns / 1e9, storage_s=storage_s,
     )  # fmt: skip
+
+
+def _measure_duration(times: Sequence[float]) -> float:
+    """Seconds of a video's frames, the last one's own included."""
+    return (times[-1] - times[0]) * len(times) / (len(times) - 1)
 
 
 def _write(

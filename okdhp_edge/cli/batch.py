@@ -116,22 +116,23 @@ def batch(
     )
     from okdhp_edge.batch.driver import Batch, make_key
     from okdhp_edge.batch.worker import BatchOptions
-    from okdhp_edge.inference.open_detector import identify_detector
+    from okdhp_edge.inference.open_detector import choose_detector_backend, identify_detector
     from okdhp_edge.run.assemble import TrackingConfig
 
     with _make_shared_folder() as counts, closing(executor), progress() as report:
         path, loaded = loading.result()
         name, card = loaded.backend.name, loaded.backend.card
         who = TrackingConfig(mode=people, detector=detector).resolve(card)
+        finder = choose_detector_backend(str(who.detector), name, plan.cores, say)
         choices = {"people": who.mode, "detector": identify_detector(str(who.detector)),
-                   "smooth": smooth, "stride": stride}  # fmt: skip
+                   "detector_backend": finder, "smooth": smooth, "stride": stride}  # fmt: skip
         started = time.perf_counter()
         options = BatchOptions(
             out=_locate(out), model=str(path.resolve()), backend=name, precision=loaded.precision,
             threads=loaded.backend.threads or plan.cores, cores=plan.cores,
             key=make_key(path, name, loaded.precision, choices), people=who.mode,
-            detector=_make_absolute(str(who.detector)), smooth=smooth, stride=stride,
-            progress=None if cluster else counts,
+            detector=_make_absolute(str(who.detector)), detector_backend=finder,
+            smooth=smooth, stride=stride, progress=None if cluster else counts,
         )  # fmt: skip
         work = Batch(options, card, segment_s=segment_seconds, command=format_command_line(),
                      warn=say)  # fmt: skip

@@ -182,12 +182,16 @@ def progress() -> Iterator[Report]:
 def _make_log_reporter() -> Report:
     """Log a stage when it ends and at most once per minute."""
     written: dict[str, float] = {}
+    ended: set[str] = set()
 
     def report(stage: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        ended = 0 < total <= done
-        if not ended and now - written.setdefault(stage, now) < _LOG_INTERVAL_S:
+        has_ended = 0 < total <= done
+        is_due = now - written.setdefault(stage, now) >= _LOG_INTERVAL_S
+        if stage in ended or not (has_ended or is_due):
             return
+        if has_ended:
+            ended.add(stage)
         written[stage] = now
         say(f"{stage} {done}/{total or '?'} {note}".rstrip())
 

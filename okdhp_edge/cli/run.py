@@ -222,7 +222,7 @@ def _run_with_progress(
         build_report(feed.source, reader, feed.stats, pipeline.backend, last.precision, measured,
                   switches=pipeline.switches, selection=selection,
                   detector=None if str(who.detector) == NO_DETECTOR else str(who.detector),
-                  left_out=left_out)
+                  left_out=left_out, paused_s=pipeline.paused_s)
         for feed, reader, left_out in zip(feeds, pipeline.readers, pipeline.left_out, strict=True)
     ]  # fmt: skip
     # Of several choices the times are mixed, and in still images each person is searched for.

@@ -30,7 +30,7 @@ _JPEG_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd9-\xef\xfe])")
 # Encoders write about ten; each costs a pass over the whole image (libjpeg-turbo's advisory on
 # progressive JPEG).
 _MAX_SCANS = 200
-_PNG_MAGIC, _PNG_END_CHUNK = b"\x89PNG", b"IEND"
+_PNG_MAGIC, _PNG_END_CHUNK = b"\x89PNG", b"IEND\xaeB`\x82"
 _UNDECODABLE_FORMATS = {
     b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIF", b"ftypavif": "AVIF",
     b"JXL ": "JPEG XL", b"GIF8": "GIF",
@@ -84,7 +84,7 @@ def decode_image(data: bytes, name: Path | str) -> Image:
     """
     # A PNG is cut off without its end, a JPEG without the end of its scans.
     scans = _read_scans(data) if data.startswith(_JPEG_MAGIC) else _Scans(0, ended=True)
-    png_cut = data.startswith(_PNG_MAGIC) and _PNG_END_CHUNK not in data[-64:]
+    png_cut = data.startswith(_PNG_MAGIC) and _PNG_END_CHUNK not in data
     if png_cut or (scans.number > 0 and not scans.ended):  # OpenCV fills the rest with grey
         raise DataError(f"image {name} is truncated", "copy or download it again")
     if scans.number > _MAX_SCANS:

@@ -47,8 +47,8 @@ Results = list[dict[str, Any]]
 
 
 def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
-    """The evaluator's numbers (`METRIC_NAMES`, or `CROWD_METRIC_NAMES`), in points of 100; -100 where the set has no
-    such persons.
+    """The evaluator's numbers (`METRIC_NAMES`, or `CROWD_METRIC_NAMES`), in points of 100; -100
+    where the set has no such persons.
 
     Args:
         poses: a set of `coco:`; the images of its samples are evaluated, and of a whole file or

@@ -23,7 +23,7 @@ class BackendDetector:
     def __init__(self, backend: Backend, min_score: float = MIN_DETECTION_SCORE) -> None:
         self._backend = backend
         self._min_score = min_score
-        self.name = backend.card.name
+        self.name, self.backend_name = backend.card.name, backend.name
 
     def __call__(self, frame: Image) -> list[Detection]:
         """Persons, the surest first; boxes end at the image's borders."""

@@ -78,6 +78,20 @@ def open_detector(
     return BackendDetector(loaded, MIN_DETECTION_SCORE if min_score is None else min_score)
 
 
+def choose_detector_backend(
+    model: str, backend: str, threads: int | None, say: Callable[[str], None]
+) -> str:
+    """The runtime in which `open_detector` would open it, for processes that are not to choose each
+    for itself."""
+    if model == NO_DETECTOR or _is_foreign(Path(model)):
+        return backend
+    if model_store.list_precisions(model_store.resolve_model(model), backend):
+        return backend
+    detector = open_detector(model, backend=backend, threads=threads, say=say)
+    detector.close()
+    return detector.backend_name if isinstance(detector, BackendDetector) else backend
+
+
 def identify_detector(detector: str) -> str:
     """By the content of its file and its description, or of its cards: results of another one are
     not gone on with. `none` stays."""

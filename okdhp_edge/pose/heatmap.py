@@ -160,7 +160,8 @@ def _decode_logits(
 def _exp(exponents: NDArray[Any]) -> NDArray[Any]:
     """Their exponentials, without subnormal numbers; in the exponents' own memory."""
     np.maximum(exponents, _MIN_EXPONENT, out=exponents)
-    return np.exp(exponents, out=exponents)
+    np.exp(exponents, out=exponents)
+    return exponents
 
 
 def _convolve(maps_NHW: Heatmaps, smooth: float) -> Heatmaps:

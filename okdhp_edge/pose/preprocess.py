@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from okdhp_edge.pose.crop import Affine, compose, invert
 
+# OpenCV 4 counts a warp's source pixels in 16 bits: of longer sides the part that is shown is cut
+# out.
+_MAX_WARPED_SIDE_PX = 32_000
 Image = NDArray[np.uint8]
 """(H, W, 3) BGR."""
 
@@ -24,7 +27,7 @@ def warp(
     (a, b, _), (c, d, _) = crop_from_frame.tolist()
     pixels_per_crop_pixel = 1 / math.sqrt(abs(a * d - b * c))
     halvings = int(math.log2(max(pixels_per_crop_pixel, 1.0)))
-    if halvings:
+    if halvings or max(frame.shape[:2]) > _MAX_WARPED_SIDE_PX:
         frame, crop_from_frame = _halve(frame, crop_from_frame, input_size, halvings)
     crop = cv2.warpAffine(
         frame,
@@ -35,6 +38,16 @@ def warp(
         borderValue=border,
     )
     return np.asarray(crop, dtype=np.uint8)
+
+
+def resize_within(image: Image, size: tuple[int, int]) -> Image:
+    """The whole image, as large as it fits into (width, height); no side shorter than a pixel."""
+    height, width = image.shape[:2]
+    scale = min(size[0] / width, size[1] / height)
+    shown = (
+        min(max(1, round(width * scale)), size[0]), min(max(1, round(height * scale)), size[1])
+    )  # fmt: skip
+    return np.asarray(cv2.resize(image, shown, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def letterbox(

@@ -138,7 +138,9 @@ def make_source_runs(
         OutputError: one of them cannot be written or shown.
     """
     show = _should_open_window(outputs.window)
-    watchdog = Watchdog(len(sources)) if outputs.watchdog else None
+    # A file beside cameras ends: from then on only they can say that the run is alive.
+    watched = [i for i, source in enumerate(sources) if source.live] or list(range(len(sources)))
+    watchdog = Watchdog(len(watched)) if outputs.watchdog else None
     if watchdog:
         closing.callback(watchdog.end)
         controls.while_paused.append(lambda: watchdog.mark_paused(time.monotonic()))
@@ -155,8 +157,8 @@ def make_source_runs(
             window = WindowSink(f"okdhp-edge: {source.name}{number}")
             controls.while_idle.append(window.handle_events)
             sinks.append(window)
-        if watchdog:
-            sinks.append(WatchdogSink(watchdog, place))
+        if watchdog and place in watched:
+            sinks.append(WatchdogSink(watchdog, watched.index(place)))
         feeds.append(SourceRun(source, sinks))
     return feeds
 

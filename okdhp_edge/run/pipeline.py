@@ -91,6 +91,8 @@ class Pipeline:
         self._has_room = False
         self._due_ns = 0
         self._last_pause_ns = (0, 0)
+        self.paused_s = 0.0
+        """How long the run was paused in all."""
         self._switch_to: Backend | None = None
         self.switches = 0
         """How often another model was taken up."""
@@ -205,6 +207,7 @@ class Pipeline:
             began = self._estimator.clock.now()
             self._controls.wait_while_paused(_POLL_S / 5)
             self._last_pause_ns = began, self._estimator.clock.now()
+            self.paused_s += (self._last_pause_ns[1] - began) / 1e9
         if self._policy.max_fps:
             now = time.perf_counter_ns()
             stop.wait(max(0, self._due_ns - now) / 1e9)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+from okdhp_edge.errors import SourceError
 from okdhp_edge.run.sources.base import Frame, Source
 
 _FILE_BUFFER_FRAMES = 4
@@ -32,6 +33,13 @@ class FramePolicy:
     stride: int = 1
     max_fps: float | None = None
     overlap: bool = True
+
+    def __post_init__(self) -> None:
+        if self.stride < 1 or (self.max_fps is not None and self.max_fps <= 0):
+            raise SourceError(
+                f"cannot take every {self.stride}. frame, at most {self.max_fps} a second",
+                "set stride to 1 or more, max_fps above 0",
+            )
 
     def drops_frames(self, source: Source) -> bool:
         """Whether only the newest frame of this source is looked at."""
@@ -63,7 +71,7 @@ class FrameReader:
         self.captured = self.dropped = self.skipped = 0
         self.ended = False
         self.error: BaseException | None = None
-        self._source, self._stride, self.live = source, stride, live
+        self._source, self.stride, self.live = source, stride, live
         self._changed = changed
         self._buffer: deque[Frame] = deque()
         self._stop = threading.Event()
@@ -115,7 +123,7 @@ class FrameReader:
             self._changed.notify_all()
 
     def _skip_stride(self) -> None:
-        for _ in range(self._stride - 1):
+        for _ in range(self.stride - 1):
             if self._stop.is_set() or not self._source.skip():
                 return
             self.captured += 1

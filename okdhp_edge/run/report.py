@@ -1,5 +1,7 @@
 """The report of a run: measurements with machine and software information."""
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,11 +26,6 @@ _MIN_CLOCK_RATIO = 0.9
 _MIN_P99_FRAMES = 1000
 _MIN_SOURCE_RATE_RATIO = 0.97
 _MAX_REPORTED_SAMPLES = 5000
-# Keys of 0.1; they go with the next release.
-_LEGACY_KEYS = {
-    "found": "frames_with_people", "people": "max_people", "unseen": "unprocessed",
-    "first_ms": "first_frame_ms",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +101,6 @@ class RunReport:
             "opencv_threads": cv2.getNumThreads(),
         }  # fmt: skip
         record["percentiles"] = "nearest rank"
-        record |= {old: record[new] for old, new in _LEGACY_KEYS.items()}
         return record
 
     def with_samples(self) -> dict[str, Any]:
@@ -124,6 +120,7 @@ def build_report(
     selection: Selection | None = None,
     detector: str | None = None,
     left_out: int = 0,
+    paused_s: float = 0.0,
 ) -> RunReport:
     """Everything that is known of one source's run.
 
@@ -133,6 +130,7 @@ def build_report(
         switches: how often another model was taken up.
         detector: its name or file.
         left_out: people of one frame that were found and not estimated.
+        paused_s: how long the run was paused.
     """
     counted = stats.stages.frames > 0
     series = {name: stats.stages.series[name] for name in _order_stages(stats.stages.series)}
@@ -149,7 +147,8 @@ def build_report(
         frame_age=stats.age.stats() if counted else None,
         end_to_end=stats.shown.stats() if counted else None,
         drift=drift(stats.age.samples) if counted else None,
-        flags=tuple(_find_flags(source, stats, sensors, switches)) if counted else (),
+        flags=tuple(_find_flags(source, stats, sensors, switches, reader.stride, paused_s))
+        if counted else (),
         backend=backend.describe(), precision_asked=precision_asked,
         selection=selection.to_dict() if selection else None, detector=detector,
         left_out=left_out,
@@ -175,27 +174,41 @@ def _find_flags(
     stats: RunStatistics,
     sensors: tuple[dict[str, float | int], dict[str, float | int]],
     switches: int = 0,
+    stride: int = 1,
+    paused_s: float = 0.0,
 ) -> Sequence[str]:
     flags = []
+    if paused_s:
+        flags.append(f"paused: for {paused_s:.1f} s, which the frame rate includes")
     if switches:
         flags.append(f"mixed: the model was switched during the run ({switches}x); times cover all")
     infer = stats.stages.series.get("infer")
-    inferred = [ns for ns in infer.samples if ns] if infer else []  # while somebody was in view
+    inferred = _choose_comparable(stats, infer) if infer else []
     if inferred and (varies := LatencyStats.of(inferred).cv) > _MAX_STEADY_CV:
         flags.append(f"unstable: inference varies by {varies:.0%} (std/mean)")
-    wandered = drift(stats.age.samples)
+    wandered = drift(_choose_comparable(stats, stats.age))
     if wandered is not None and abs(wandered) > _MAX_STEADY_DRIFT:
         flags.append(f"drift: frame age changed by {wandered:+.0%} from first to second half")
     before, after = sensors
     if after.get("throttled", 0) > before.get("throttled", 0):
         flags.append("throttled: the CPU reported thermal events during the run")
-    if after.get("mhz", 1) < _MIN_CLOCK_RATIO * before.get("mhz", 0):
+    if after.get("mhz", math.inf) < _MIN_CLOCK_RATIO * before.get("mhz", 0):
         flags.append(f"throttled: the clock dropped from {before['mhz']} to {after['mhz']} MHz")
     if stats.stages.frames < _MIN_P99_FRAMES:
         flags.append(f"few frames: p99 of {stats.stages.frames} is close to the maximum")
-    if source.live and source.fps and stats.fps >= _MIN_SOURCE_RATE_RATIO * source.fps:
+    if source.live and source.fps and stats.fps * stride >= _MIN_SOURCE_RATE_RATIO * source.fps:
         flags.append("source-limited: the frame rate is limited by the source, not by the machine")
     return flags
+
+
+def _choose_comparable(stats: RunStatistics, series: Series) -> list[int]:
+    """The samples of frames with as many people as most frames with people had: of a scene that
+    people enter and leave, times differ though the machine is steady."""
+    usual = Counter(count for count in stats.people_counts if count).most_common(1)
+    if not usual:
+        return list(series.samples)
+    counts = stats.people_counts
+    return [ns for ns, count in zip(series.samples, counts, strict=True) if count == usual[0][0]]
 
 
 def _thin_samples(series: Series) -> list[float]:

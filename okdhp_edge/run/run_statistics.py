@@ -10,12 +10,17 @@ STAGES_AFTER_POSES = ("handoff", "draw", "output")
 
 
 class RunStatistics:
-    """Frames and people of one source; statistics from the end of warm-up on."""
+    """Frames and people of one source; statistics from the end of warm-up on.
+
+    Attributes:
+        people_counts: of each frame in the statistics.
+    """
 
     def __init__(self) -> None:
         self.frames = self.found = self.people = self.unshown = 0
         self.stages = StageLog()
         self.age, self.shown = Series(), Series()
+        self.people_counts: list[int] = []
         self.first_age_ns = 0
         self._started_ns = self._ended_ns = 0
 
@@ -31,6 +36,7 @@ class RunStatistics:
             self.stages.add(result.stages | after)
             self.age.add(age)
             self.shown.add(now_ns - result.frame.captured_ns)
+            self.people_counts.append(len(result.poses))
             self._ended_ns = now_ns
         else:
             self._started_ns = now_ns  # the wall clock of the statistics starts with the last

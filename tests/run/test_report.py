@@ -17,7 +17,7 @@ def test_the_report_is_json_with_the_facts_a_number_needs():
         record["stages_ms"]["infer"]
     )
     assert record["input_size"] == [64, 64]
-    assert record["first_ms"] > 0
+    assert record["first_frame_ms"] > 0
     assert set(record["sensors"]) == {"before", "after"}
     assert "samples_ms" not in record
 
@@ -36,6 +36,7 @@ class _Tally:
         from okdhp_edge.system.latency import Series, StageLog
 
         self.stages, self.age, self.fps = StageLog(), Series(), fps
+        self.people_counts = [int(inferred > 0) for inferred in infer]
         for inferred, age in zip(infer, ages, strict=True):
             self.stages.add({"infer": inferred})
             self.age.add(age)

@@ -14,7 +14,7 @@ from av.container import OutputContainer
 from av.video.frame import PictureType
 
 from okdhp_edge.errors import OutputError
-from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.pose.preprocess import Image, resize_within
 from okdhp_edge.run.pipeline import FrameResult
 from okdhp_edge.run.sinks.base import check_writable
 from okdhp_edge.system.files import wrap_write_errors
@@ -182,8 +182,6 @@ def _pad_to_even(image: Image) -> Image:
 
 def fit_to_size(image: Image, size: tuple[int, int]) -> Image:
     """The whole image within (width, height), on black."""
-    scale = min(size[0] / image.shape[1], size[1] / image.shape[0])
-    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    small = small[: size[1], : size[0]]
+    small = resize_within(image, size)
     bottom, right = size[1] - small.shape[0], size[0] - small.shape[1]
     return cv2.copyMakeBorder(small, 0, bottom, 0, right, cv2.BORDER_CONSTANT).astype("uint8")

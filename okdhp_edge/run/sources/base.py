@@ -52,7 +52,7 @@ class Source(ABC):
         self.facts: dict[str, Any] = {}
         self.notes: list[str] = []
         self._number = 0
-        self._first_ns = 0
+        self._first_ns = self._skipping_ns = 0
         self._stopped = threading.Event()
         self._reading = threading.Lock()
 
@@ -70,7 +70,8 @@ class Source(ABC):
             return None
         self._first_ns = self._first_ns or now
         seconds, name = self._seconds_in(now), self._image_name()
-        frame = Frame(self._number, image, now - started, now, seconds, name)
+        frame = Frame(self._number, image, now - started + self._skipping_ns, now, seconds, name)
+        self._skipping_ns = 0
         self._number += 1
         return frame
 
@@ -81,9 +82,11 @@ class Source(ABC):
         return self._number / (self.fps or (DEFAULT_FPS if self.continuous else 1.0))
 
     def skip(self) -> bool:
-        """Pass over a frame; False at the end."""
+        """Pass over a frame; False at the end. The time counts as the next frame's."""
+        started = time.perf_counter_ns()
         with self._reading:
             passed = self._pass_over()
+        self._skipping_ns += time.perf_counter_ns() - started
         self._number += passed
         return passed
 

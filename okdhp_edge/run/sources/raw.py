@@ -44,8 +44,10 @@ class RawSource(Source):
         while rest:
             count = self._fill(rest)
             if not count:
-                if len(rest) == image.nbytes or self._stopped.is_set():
+                if self._stopped.is_set() or (self._number and len(rest) == image.nbytes):
                     return None
+                if len(rest) == image.nbytes:
+                    raise SourceError("the input is empty", "check the program that sends frames")
                 raise SourceError(
                     f"the input ended {len(rest)} bytes before the end of a {width}x{height} frame",
                     "send BGR frames of the size given in --source stdin:WIDTHxHEIGHT",
@@ -59,6 +61,10 @@ class RawSource(Source):
             if self._stopped.is_set():
                 return 0
         return self._stream.readinto(rest) or 0  # type: ignore[attr-defined]
+
+    def _release(self) -> None:
+        if self._waits:
+            self._ready.close()
 
 
 class ScreenSource(Source):

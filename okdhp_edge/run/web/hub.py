@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import cv2
 
-from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.pose.preprocess import Image, resize_within
 from okdhp_edge.run.controls import Controls
 from okdhp_edge.run.loop import SourceRun
 from okdhp_edge.run.pipeline import FrameResult, Pipeline
@@ -89,6 +89,7 @@ class Hub:
         self._pipeline: Pipeline | None = None
         self._feeds: Sequence[SourceRun] = ()
         self._started = time.monotonic()
+        self._resumed_ns = 0
         self._numbers: tuple[float, dict[str, Any]] = (float("-inf"), {})
 
     def attach(self, pipeline: Pipeline, feeds: Sequence[SourceRun]) -> None:
@@ -103,13 +104,19 @@ class Hub:
 
     @property
     def healthy(self) -> bool:
-        """Whether a frame came lately, or somebody has paused the run."""
+        """Whether a frame came lately, or the run is paused, or was until lately."""
         lasts = [channel.recent[-1].at_ns for channel in self.channels if channel.recent]
         if self.controls.paused or not lasts:
             return self.controls.paused or time.monotonic() - self._started < _MAX_HEALTHY_AGE_S
         interval_s = self._pipeline.frame_interval_s if self._pipeline else 0.0
-        age_s = (time.perf_counter_ns() - max(lasts)) / 1e9
+        age_s = (time.perf_counter_ns() - max(*lasts, self._resumed_ns)) / 1e9
         return age_s < max(_MAX_HEALTHY_AGE_S, 2 * interval_s)
+
+    def set_paused(self, paused: bool) -> None:
+        """Pause the run, or let it go on."""
+        if self.controls.paused and not paused:
+            self._resumed_ns = time.perf_counter_ns()
+        self.controls.paused = paused
 
     def get_numbers(self) -> dict[str, Any]:
         """What page and metrics show, JSON-ready; collected once for all who ask at a time."""
@@ -175,9 +182,8 @@ def _summarize(recent: list[_RecentFrame]) -> dict[str, Any]:
 
 
 def _encode_jpeg(image: Image) -> bytes:
-    scale = _MAX_SIDE_PX / max(image.shape[:2])
-    if scale < 1:
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    if max(image.shape[:2]) > _MAX_SIDE_PX:
+        image = resize_within(image, (_MAX_SIDE_PX, _MAX_SIDE_PX))
     good, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     assert good
     return jpeg.tobytes()

@@ -41,6 +41,7 @@ _BOUNDARY = "frame"
 _EVENT_INTERVAL_S = 0.5
 _SHUTDOWN_TIMEOUT_S = 5.0
 _MAX_CONTROL_BYTES = 1000
+_MAX_BODY_S = 10.0
 _LISTEN_BACKLOG = 128
 
 
@@ -229,7 +230,11 @@ def _make_control_endpoint(hub: Hub) -> Any:
         # A form of a foreign page cannot send this type without being asked for permission.
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
             return JSONResponse({"error": "send application/json"}, status_code=415)
-        body = await _read_body(request, _MAX_CONTROL_BYTES)
+        try:
+            async with asyncio.timeout(_MAX_BODY_S):
+                body = await _read_body(request, _MAX_CONTROL_BYTES)
+        except TimeoutError:
+            return JSONResponse({"error": "the body did not come"}, status_code=408)
         if body is None:
             return JSONResponse({"error": f"more than {_MAX_CONTROL_BYTES} bytes"}, status_code=413)
         try:
@@ -271,7 +276,8 @@ def _act(hub: Hub, wishes: dict[str, Any]) -> str:
         return "threshold must be between 0 and 1"
     if not isinstance(paused, bool):
         return "paused must be true or false"
-    controls.threshold, controls.paused = threshold, paused
+    controls.threshold = threshold
+    hub.set_paused(paused)
     if "switch" in wishes:
         choice = RuntimeChoice(wishes["switch"]["backend"], wishes["switch"]["precision"])
         if not controls.switch(choice):
