@@ -52,6 +52,8 @@ class ExternalPoseSpec(ExternalInputSpec):
 
     joints: str | tuple[str, ...] = COCO17.name
     """The name of a known skeleton, or the joints in the order of the output."""
+    twins: tuple[tuple[str, str], ...] = ()
+    """Pairs of joints that mirroring exchanges, where their names do not say so."""
     size: tuple[int, int] | None = None
     """Width and height of the input; needed where the file leaves them free."""
     box_padding: Annotated[float, Field(ge=1, le=3)] = 1.25
@@ -77,7 +79,7 @@ class ExternalPoseSpec(ExternalInputSpec):
             ModelError: an unknown skeleton.
         """
         if not isinstance(self.joints, str):
-            return skeleton_from_names("teacher", self.joints)
+            return skeleton_from_names("teacher", self.joints).with_twins(self.twins)
         if self.joints not in BUILTIN_SKELETONS:
             raise ModelError(
                 f"unknown skeleton '{self.joints}'",
@@ -127,10 +129,11 @@ def find_description(path: Path) -> Path:
 def _describe_card(card: ModelCard) -> ExternalPoseSpec:
     if card.kind == "detector":
         raise ModelError(f"{card.name} is a person detector, not a pose model", "use a pose model")
-    joints = card.skeleton.skeleton().joints
+    skeleton = card.skeleton.skeleton()
+    joints = skeleton.joints
     return ExternalPoseSpec(
         layout="NHWC", colour="BGR", size=(card.input.width, card.input.height),
-        joints=COCO17.name if joints == COCO17.joints else joints,
+        joints=COCO17.name if joints == COCO17.joints else joints, twins=skeleton.twins,
         box_padding=card.input.box_padding, kind=card.decoder.kind, sigma=card.decoder.sigma,
         smoothing=card.decoder.smooth,
     )  # fmt: skip

@@ -72,7 +72,8 @@ def bench(
     _say_what_to_run(best, max_drop, evaluated=poses is not None)
     slow = [_explain_slowness(row, faster, threads) for row, faster in slower_than_float(rows)]
     record = {
-        "command": format_command_line(), "model": path.name, "metric": chosen, "split": split,
+        "command": format_command_line(), "model": path.name, "metric": chosen,
+        "split": poses.split if poses else split,
         "threads": threads, "machine": describe_machine(), "rows": [r.to_dict() for r in rows],
         "left_out": [*left_out, *refused], "max_drop": max_drop,
         "recommended": best and {"backend": best.candidate.backend,

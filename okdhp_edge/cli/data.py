@@ -191,7 +191,8 @@ def errors(
             progress=counter(report, "evaluate", len(poses)),
         )["model"]  # fmt: skip
         found = classify(poses, xy)
-        title = f"{card.name}, {asked} in {loaded.name}: errors on {len(poses)} persons of {split}"
+        title = (f"{card.name}, {asked} in {loaded.name}: errors on {len(poses)} persons of "
+                 f"{poses.split}")  # fmt: skip
         shown = min(count, len(poses))
         page = error_page(poses, xy, found, title, count, counter(report, "draw", shown))
     write_text(out, page)

@@ -134,7 +134,7 @@ def _evaluate_with_metric(
         for joint, points in zip(poses.skeleton.joints, score.per_joint.tolist(), strict=True)
     }
     rows = [(joint, "-" if v is None else f"{v:.1f}") for joint, v in joints.items()]
-    table(f"{chosen} on {split}", ("joint", "points"), rows)
+    table(f"{chosen} on {poses.split}", ("joint", "points"), rows)
     say(f"{chosen} {score.value:.2f} (95 % {score.low:.2f} to {score.high:.2f}), "
         f"{score.persons} persons")  # fmt: skip
     return {

@@ -25,11 +25,13 @@ def evaluate_results(data: str, split: str, results: Path) -> None:
     from okdhp_edge.evaluation.average_precision import average_precision, read_results
 
     # Images are not needed.
-    numbers = average_precision(read_annotations(data, split), read_results(results))
-    _show(numbers, f"{results.name} on {split}")
-    print_json(
-        {"results": results.name, "split": split, "ap": numbers, "command": format_command_line()}
-    )
+    poses = read_annotations(data, split)
+    numbers = average_precision(poses, read_results(results))
+    _show(numbers, f"{results.name} on {poses.split}")
+    print_json({
+        "results": results.name, "split": poses.split, "ap": numbers,
+        "command": format_command_line(),
+    })  # fmt: skip
 
 
 def evaluate_with_coco(

@@ -36,7 +36,7 @@ def load_coco(path: Path, split: str) -> PoseDataset:
         DataError: a file is missing or not what the format says.
     """
     files = [file for file, _ in find_annotation_files(path, split)]
-    poses = _join_parts([_load_file(file, path) for file in files])
+    poses = _join_parts(_make_ids_unique([_load_file(file, path) for file in files]))
     samples = list(poses.samples)
     if is_divided(path, split):
         samples = select_split(files[0], samples, split)
@@ -49,6 +49,23 @@ def _join_parts(parts: list[PoseDataset]) -> PoseDataset:
                for s in part.samples]  # fmt: skip
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
     return replace(first, samples=samples, notes=notes)
+
+
+def _make_ids_unique(parts: list[PoseDataset]) -> list[PoseDataset]:
+    """Files of one folder may list images of one name: persons of later files get its number."""
+    known: set[str] = set()
+    unique = []
+    for number, part in enumerate(parts, 1):
+        ids = {sample.id for sample in part.samples}
+        if ids & known:
+            renamed = [
+                replace(s, id=f"{s.image_name}#{number}:{s.id.rpartition('#')[2]}")
+                for s in part.samples
+            ]
+            part = replace(part, samples=renamed)  # noqa: PLW2901
+        known |= {sample.id for sample in part.samples}
+        unique.append(part)
+    return unique
 
 
 class Content(NamedTuple):
@@ -111,11 +128,9 @@ def iterate_persons(
     for place, annotation in enumerate(annotations):
         name = str(annotation.get("id", f"number {place}"))
         points = read.parse_keypoints(annotation, name)
-        absent = read.parse_numbers(annotation.get("absent"), "absent", name)
-        nobody = absent.size and absent.all()
         if read.is_crowd(annotation):
             left_out["crowds"] += 1
-        elif not (points[:, 2] > 0).any() and not nobody:
+        elif not (points[:, 2] > 0).any() and not read.is_negative(annotation):
             left_out["persons without labelled joints"] += 1
         else:
             yield name, annotation

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from okdhp_edge.data.mask import PolygonMask
 from okdhp_edge.errors import DataError
 from okdhp_edge.pose.crop import Box, box_around
+from okdhp_edge.pose.skeleton import Skeleton
 
 _PIXEL_STD = 200.0
 PERSON_CATEGORY = "person"
@@ -26,6 +27,16 @@ _MIN_PERSON_PX = 16.0
 def is_person(category: Mapping[str, Any]) -> bool:
     """Whether a category is called `person`, in whatever case."""
     return str(category.get("name", "")).lower() == PERSON_CATEGORY
+
+
+def make_category(skeleton: Skeleton) -> dict[str, Any]:
+    """The entry of `categories` for persons with these joints."""
+    category = {
+        "id": 1, "name": PERSON_CATEGORY, "keypoints": list(skeleton.joints),
+        "skeleton": (skeleton.limb_index + 1).tolist(),
+    }  # fmt: skip
+    # Twins that the names do not tell.
+    return category | ({"flip_idx": skeleton.flip_index.tolist()} if skeleton.twins else {})
 
 
 def parse_numbers(values: Any, what: str, name: str) -> NDArray[np.float64]:
@@ -69,11 +80,18 @@ def is_crowd(annotation: Mapping[str, Any]) -> bool:
     return str(annotation.get("iscrowd", 0)).strip().lower() in ("1", "1.0", "true")
 
 
+def is_negative(annotation: Mapping[str, Any]) -> bool:
+    """Whether the annotation is a box that is known to contain no person (`absent` of `data
+    label`)."""
+    absent = parse_numbers(annotation.get("absent"), "absent", str(annotation.get("id")))
+    return bool(absent.size and absent.all())
+
+
 def parse_box(annotation: Mapping[str, Any], labelled_xy: NDArray[np.float64], name: str) -> Box:
     """Of the annotation; round its joints where it has none."""
     given = parse_numbers(annotation.get("bbox"), "bbox", name)
-    # CVAT gives a single point a box of no size.
-    empty = given.size == 4 and not given[2:].any() and len(labelled_xy) > 0
+    # CVAT gives a single point a box of no size, others a line one of no width.
+    empty = given.size == 4 and not given[2:].all() and len(labelled_xy) > 0
     if empty:
         return make_box_around(labelled_xy)
     if given.size == 4:
@@ -97,14 +115,12 @@ def make_box_around(xy: NDArray[np.float64]) -> Box:
     return np.concatenate([extent[:2] - (size - extent[2:]) / 2, size])
 
 
-def parse_area(
-    annotation: Mapping[str, Any], found: Box, name: str, box_share: float = PERSON_BOX_AREA_RATIO
-) -> float:
+def parse_area(annotation: Mapping[str, Any], found: Box, name: str) -> float:
     """Of the annotation; a share of the box's where it says none, or 0 as some tools do."""
     given = parse_numbers(annotation.get("area"), "area", name)
     if given.size == 1 and np.isfinite(given[0]) and given[0] > 0:
         return float(given[0])
-    return float(found[2] * found[3]) * box_share
+    return float(found[2] * found[3]) * PERSON_BOX_AREA_RATIO
 
 
 def parse_absent(

@@ -32,22 +32,31 @@ def read_coco_truth(file: Path) -> dict[str, Any]:
     same = {to_key(c.get("id")) for c in content.categories if c.get("keypoints") == names}
     category_id = category.get("id", _UNNAMED_CATEGORY_ID)
     listed = {to_key(c.get("id")) for c in content.categories}
-    image_ids = {to_key(image.get("id")): image.get("id") for image in content.images}
+    images = [_normalize_image(image) for image in content.images if "id" in image]
+    image_ids = {to_key(image["id"]): image["id"] for image in images}
     annotations = [
         _normalize(annotation, number, len(names)) | {
             "category_id": category_id, "image_id": image_ids[to_key(annotation.get("image_id"))],
         }
         for number, annotation in enumerate(content.annotations, 1)
         if to_key(annotation.get("image_id")) in image_ids
+        and not read.is_negative(annotation)  # a pose found there is a false one
         and (
             (key := to_key(annotation.get("category_id"))) in same
             or (len(content.categories) == 1 and key not in listed)
         )
     ]  # fmt: skip
     return {
-        "images": content.images, "annotations": annotations,
+        "images": images, "annotations": annotations,
         "categories": [category | {"id": category_id}],
     }  # fmt: skip
+
+
+def _normalize_image(image: dict[str, Any]) -> dict[str, Any]:
+    if image.get("crowdIndex") is None:
+        return image
+    index = read.parse_numbers(image["crowdIndex"], "crowdIndex", f"of image {image['id']}")
+    return image | {"crowdIndex": float(index[0]) if index.size == 1 else None}
 
 
 def _normalize(annotation: dict[str, Any], number: int, joints: int) -> dict[str, Any]:
@@ -67,5 +76,5 @@ def _normalize(annotation: dict[str, Any], number: int, joints: int) -> dict[str
         # 0 stands for "no match" in the evaluator.
         "id": number, "keypoints": points.ravel().tolist(), "num_keypoints": int(labelled.sum()),
         "bbox": box.tolist(), "iscrowd": int(read.is_crowd(annotation)),
-        "area": read.parse_area(annotation, box, name, box_share=1.0),
+        "area": read.parse_area(annotation, box, name),
     }  # fmt: skip

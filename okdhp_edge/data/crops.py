@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from okdhp_edge.data.annotation_files import SPLITS_FOLDER, split_by_name
-from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO
+from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO, make_category
 from okdhp_edge.data.load import load, split_off_suffix
 from okdhp_edge.data.mask import PolygonMask
 from okdhp_edge.data.sample import PoseDataset, Sample, split_sources
@@ -107,13 +107,8 @@ def write_crops(
                 {"id": number, "image_id": number, "category_id": 1, "iscrowd": 0} | person
             )
             report(number)
-        category = {
-            "id": 1, "name": "person", "keypoints": list(poses.skeleton.joints),
-            "skeleton": (poses.skeleton.limb_index + 1).tolist(),
-        }  # fmt: skip
-        if poses.skeleton.twins:  # that the names do not tell
-            category["flip_idx"] = poses.skeleton.flip_index.tolist()
-        content = {"images": images, "annotations": annotations, "categories": [category]}
+        content = {"images": images, "annotations": annotations,
+                   "categories": [make_category(poses.skeleton)]}  # fmt: skip
         text = json.dumps(content, separators=(",", ":")) + "\n"
         (folder / ANNOTATIONS).write_text(text, encoding="utf-8")
         names = [image["file_name"] for image in images]

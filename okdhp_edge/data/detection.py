@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from okdhp_edge.data import coco_annotation as read
 from okdhp_edge.data.coco import read_content, select_split, to_key
-from okdhp_edge.data.coco_files import find_annotation_file, is_divided
+from okdhp_edge.data.coco_files import find_annotation_files, is_divided
 from okdhp_edge.data.coco_layout import ImageLocator, get_file_name
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.load import load, parse_split, read_annotations, split_off_suffix
@@ -109,8 +109,13 @@ def _group_by_image(samples: Iterable[Sample]) -> list[DetectionSample]:
 
 
 def _read_coco(path: Path, split: str) -> list[DetectionSample]:
-    """Every image of a COCO file, those without persons too."""
-    file = find_annotation_file(path, split)
+    """Every image of a COCO set, those without persons too."""
+    files = [file for file, _ in find_annotation_files(path, split)]
+    found = [sample for file in files for sample in _read_coco_file(file, path)]
+    return select_split(files[0], found, split) if is_divided(path, split) else found
+
+
+def _read_coco_file(file: Path, path: Path) -> list[DetectionSample]:
     content = read_content(file)
     images = content.images
     people = {to_key(c.get("id")) for c in content.categories if read.is_person(c)}
@@ -130,7 +135,7 @@ def _read_coco(path: Path, split: str) -> list[DetectionSample]:
         if name is not None:
             entries = by_image.get(to_key(image.get("id")), [])
             found.append(_make_coco_sample(name, place, entries))
-    return select_split(file, found, split) if is_divided(path, split) else found
+    return found
 
 
 def _make_coco_sample(
@@ -138,9 +143,8 @@ def _make_coco_sample(
 ) -> DetectionSample:
     boxes: dict[bool, list[Box]] = {True: [], False: []}
     for annotation in annotations:
-        absent = read.parse_numbers(annotation.get("absent"), "absent", name)
-        if absent.size and absent.all():
-            continue  # a box that is known to hold nobody
+        if read.is_negative(annotation):
+            continue
         box = read.parse_numbers(annotation.get("bbox"), "bbox", name)
         if box.shape == (4,) and np.isfinite(box).all() and box[2:].min() > 0:
             boxes[read.is_crowd(annotation)].append(box)

@@ -9,7 +9,7 @@ from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.pose.crop import apply, heatmap_from_crop
 from okdhp_edge.pose.draw import draw_skeleton
 from okdhp_edge.pose.heatmap import gaussians
-from okdhp_edge.pose.preprocess import Image
+from okdhp_edge.pose.preprocess import Image, resize_within
 
 _NUM_COLUMNS = 6
 _STRIDE = 4
@@ -76,7 +76,7 @@ def draw_labelled_tile(poses: PoseDataset, sample: Sample, side: int) -> Image:
     if not shown.size:  # a box outside of the image
         return np.full((side, side, 3), 230, dtype=np.uint8)
     scale = side / max(shown.shape[:2])
-    small = cv2.resize(shown, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    small = resize_within(shown, (side, side))
     canvas = np.full((side, side, 3), 230, dtype=np.uint8)
     canvas[: small.shape[0], : small.shape[1]] = small[:side, :side]
     corner = (np.array([x, y]) - [left, top]) * scale

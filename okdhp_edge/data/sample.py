@@ -86,6 +86,13 @@ def list_kinds(source: str) -> str:
     return "+".join(part.partition(":")[0] for part in split_sources(source))
 
 
+# Of the formats that are read: COCO, Roboflow, YOLO, MPII, LSPET, and lists of splits.
+_ANNOTATION_PATTERNS = (
+    "*.json", "annotations/*.json", "*/_annotations.coco.json", "*.yaml", "*.yml", "*.mat", "*.txt",
+    "splits/*.txt", "labels/**/*.txt",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class PoseDataset:
     """Samples that share a skeleton.
@@ -124,13 +131,15 @@ class PoseDataset:
         return replace(self, samples=[by_id[i] for i in ids])
 
     def list_input_paths(self) -> list[Path]:
-        """The files that hold the annotations, and the folders of the images."""
+        """The files that may hold annotations, and the folders of the images."""
         files = []
         for part in split_sources(self.source):
             place = part.partition(":")[2]
             # A path may hold an @; what follows the last one may be the split.
             path = Path(place) if Path(place).exists() else Path(place.rpartition("@")[0] or place)
-            files += [path] if path.is_file() else sorted(path.glob("annotations/*.json"))
+            patterns = [] if path.is_file() else _ANNOTATION_PATTERNS
+            files += [path] if path.is_file() else []
+            files += sorted(file for pattern in patterns for file in path.glob(pattern))
         folders = {s.image.path.parent for s in self.samples if isinstance(s.image, ImageFile)}
         return [*files, *sorted(folders)]
 

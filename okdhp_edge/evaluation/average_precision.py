@@ -67,7 +67,8 @@ def average_precision(poses: PoseDataset, results: Results) -> dict[str, float]:
     with contextlib.redirect_stdout(io.StringIO()):
         truth = index_content(content)
         ids = sorted(content["images"][i]["id"] for i in _find_evaluated_images(poses, content))
-        wanted = [r for r in results if r["image_id"] in set(ids)]
+        evaluated = set(ids)
+        wanted = [r for r in results if r["image_id"] in evaluated]
         if not wanted:
             raise DataError(
                 f"none of {len(results)} results matches an image of {poses.source}",
@@ -156,7 +157,8 @@ def _evaluate_crowd(
     for image, index in crowd.items():
         groups[(index >= _MEDIUM_MIN_CROWD_INDEX) + (index >= _HARD_MIN_CROWD_INDEX)].append(image)
     for group in groups:
-        some = [r for r in results if r["image_id"] in set(group)]
+        images = set(group)
+        some = [r for r in results if r["image_id"] in images]
         points.append(
             average_precisions(
                 _run_coco_eval(truth, some, skeleton, group).eval["precision"][..., 0, :]

@@ -21,6 +21,7 @@ from okdhp_edge.system.files import write_text
 
 _MIN_SCORE = 0.3
 _MAX_RESIDUAL_CELLS = 2.0
+_COMMENT = "# Measured by `okdhp-edge data label --calibrate {}:...`.\n"
 """A joint farther from its label is another one, not a misplaced one."""
 _MIN_PERSONS = 20
 """Joints that are found on fewer persons keep the offset 0."""
@@ -90,8 +91,8 @@ def write_calibration(file: Path, calibration: TeacherCalibration, kind: str) ->
         kind: of the set, for a comment.
     """
     rows = ", ".join(f"[{x:.3f}, {y:.3f}]" for x, y in calibration.offset)
-    text = _drop_keys(file.read_text(encoding="utf-8")).rstrip("\n")
-    write_text(file, f"{text}\n# Measured by `okdhp-edge data label --calibrate {kind}:...`.\n"
+    text = _drop_keys(file.read_text(encoding="utf-8")).replace(_COMMENT.format(kind), "")
+    write_text(file, text.rstrip("\n") + "\n" + _COMMENT.format(kind) +
                f'grid = "{calibration.grid.value}"\noffset = [{rows}]\n')  # fmt: skip
 
 

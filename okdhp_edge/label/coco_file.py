@@ -8,7 +8,7 @@ from pathlib import Path
 
 from okdhp_edge import __version__
 from okdhp_edge.data.coco import read_content
-from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO
+from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO, make_category
 from okdhp_edge.data.coco_layout import ImageLocator, get_file_name, make_portable_name
 from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.errors import DataError
@@ -122,12 +122,7 @@ def _make_coco(
         },
         "images": images,
         "annotations": annotations,
-        "categories": [
-            {
-                "id": 1, "name": "person", "keypoints": list(skeleton.joints),
-                "skeleton": (skeleton.limb_index + 1).tolist(),
-            }
-        ],
+        "categories": [make_category(skeleton)],
     }  # fmt: skip
 
 

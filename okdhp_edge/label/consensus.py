@@ -129,4 +129,6 @@ def merge_skeletons(skeletons: Sequence[Skeleton]) -> Skeleton:
     if not more:
         return first
     limbs = dict.fromkeys(limb for skeleton in skeletons for limb in skeleton.limbs)
-    return Skeleton(first.name + "+", (*first.joints, *dict.fromkeys(more)), tuple(limbs))
+    twins = dict.fromkeys(twin for skeleton in skeletons for twin in skeleton.twins)
+    joints = (*first.joints, *dict.fromkeys(more))
+    return Skeleton(first.name + "+", joints, tuple(limbs), tuple(twins))

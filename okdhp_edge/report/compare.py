@@ -15,6 +15,8 @@ from okdhp_edge.system.reading import read_json
 
 # Neighbouring frames are alike; blocks of this many are drawn together.
 _BLOCK_FRAMES, _BOOTSTRAP_ROUNDS = 50, 1000
+# Fewer, and every resample of a short run would be the run itself.
+_MIN_BLOCKS = 20
 _REMEDY = "create one with `okdhp-edge run --report FILE.json`"
 _MAX_DRAWN_SAMPLES = 20_000_000
 _COMPARED_SERIES = ("infer", "frame age")
@@ -89,7 +91,7 @@ def bootstrap_medians(samples_ms: Sequence[float], seed: int = 0) -> NDArray[np.
     """Medians of moving-block resamples (Kuensch, 1989) of a series: a thousand, of hours of frames
     as few as a hundred."""
     series = np.asarray(samples_ms, dtype=np.float64)
-    block = min(_BLOCK_FRAMES, len(series))
+    block = max(1, min(_BLOCK_FRAMES, len(series) // _MIN_BLOCKS))
     blocks = -(-len(series) // block)
     rng = np.random.default_rng(seed)
     draws_wanted = max(

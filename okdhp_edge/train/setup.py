@@ -15,8 +15,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from okdhp_edge.data.corrections import apply_corrections, read_corrections
 from okdhp_edge.data.detection import load_for
+from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.load import load, split_off_suffix
-from okdhp_edge.data.sample import PoseDataset, list_kinds, split_sources
+from okdhp_edge.data.sample import PoseDataset, Sample, list_kinds, split_sources
 from okdhp_edge.errors import OkdhpError, RecipeError
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.build import build_network
@@ -201,12 +202,18 @@ def _warn_of_overlap(
     train_set: PoseDataset, val_set: PoseDataset, options: TrainingOptions
 ) -> None:
     """The best epoch would be that which knows the training set best."""
-    both = {s.id for s in train_set.samples} & {s.id for s in val_set.samples}
+    both = {_identify(s) for s in train_set.samples} & {_identify(s) for s in val_set.samples}
     if both:
         options.say(
             f"{len(both)} of {len(val_set)} validation samples are trained on too: "
             "give other ones with --val-data"
         )
+
+
+def _identify(sample: Sample) -> tuple[object, str]:
+    """The person in the image, under whatever name the set has it."""
+    is_file = isinstance(sample.image, ImageFile)
+    return sample.image if is_file else sample.image_name, sample.id.rpartition("#")[2]
 
 
 def _check_joints(path: Path, facts: checkpoint.CheckpointInfo, skeleton: Skeleton) -> None:

@@ -17,7 +17,7 @@ from tests.helpers.made_data import coco_file, lspet_folder
     ("changes", "message"),
     [
         ({"keypoints": [float("nan"), 12, 2, 30, 40, 1, 0, 0, 0]}, "NaN or infinite"),
-        ({"bbox": [10, 10, 0, 60]}, "empty box"),
+        ({"bbox": [10, 10, -5, 60]}, "empty box"),
     ],
 )
 def test_annotations_that_would_poison_training_are_refused_by_name(tmp_path, changes, message):
