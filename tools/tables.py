@@ -317,7 +317,7 @@ def cluster() -> str:
     """The same clips by processes and by Ray: how many times as long."""
     return _compare_executors(
         "cluster",
-        ("two workers, `full`", "seconds", "times processes", "peak memory, MiB"),
+        ("two workers, `full`", "seconds", "relative to processes", "peak memory, MiB"),
         power=1,
     )
 

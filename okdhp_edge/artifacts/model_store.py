@@ -136,7 +136,8 @@ def find_shipped_folder(name: str) -> Path:
     for folder in (_WHEEL_ROOT / name, _CHECKOUT_ROOT / MODELS / name):
         if folder.is_dir():
             return folder
-    raise ModelError(f"no pretrained model '{name}'", "train and export a model")
+    shipped = ", ".join((*SHIPPED_MODELS, SHIPPED_DETECTOR))
+    raise ModelError(f"no model '{name}'", f"use {shipped}, or the path of an exported model")
 
 
 def resolve_model(model: str) -> Path:

@@ -26,6 +26,7 @@ Say = Callable[[str], None]
 """Called with every automatic choice, a line for people each."""
 
 AUTO = "auto"
+_PRECISIONS = (AUTO, "int8", "fp32", "bf16")
 _BF16_CHOICE = RuntimeChoice("openvino", "bf16")
 _MODEL_FILES = (".onnx", ".xml", ".tflite", ".pt", ".pth")
 
@@ -131,6 +132,8 @@ def load_backend(
     path = choose_model(model)
     if backend != AUTO:
         get_runtime(backend)
+    if precision not in _PRECISIONS:
+        raise BackendError(f"unknown precision '{precision}'", f"use {', '.join(_PRECISIONS)}")
     if engine is not None and (backend == AUTO or not get_runtime(backend).runs_engines):
         raise BackendError(f"backend {backend} cannot load engines", "add --backend tensorrt")
     if trust_engine and engine is None:
@@ -184,14 +187,18 @@ def candidates(path: Path, backend: str, precision: str) -> list[RuntimeChoice]:
     if not found and precision != AUTO:
         # A precision that only this backend can refuse or run: bf16 of the float file, or an error.
         return [RuntimeChoice(names[0] if names else list_ranked()[0], precision)]
+    if not found and not model_store.list_cards(path):
+        raise ModelError(f"{path} contains no exported model", "check --model")
     if not found and backend == AUTO:
         remedies = "; ".join(
             REGISTRY[n].install for n in list_ranked() if not get_runtime(n).last_resort
         )
         raise BackendError(f"no installed backend runs {path}", remedies)
     if not found:
+        has_int8 = "int8" in get_runtime(backend).precisions
         raise ModelError(
-            f"{path} has no artifact for backend {backend}", "run `okdhp-edge export --int8`"
+            f"{path} has no artifact for backend {backend}",
+            f"run `okdhp-edge export{' --int8' if has_int8 else ''}`",
         )
     return found
 

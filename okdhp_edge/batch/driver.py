@@ -13,6 +13,7 @@ from typing import Any
 from okdhp_edge import __version__
 from okdhp_edge.artifacts import model_store
 from okdhp_edge.artifacts.card import ModelCard, read_card
+from okdhp_edge.backends.registry import RuntimeChoice
 from okdhp_edge.batch.join import RESULT_SUFFIX, count_own_frames, read_part, write_result
 from okdhp_edge.batch.plan import OVERLAP_S, Segment, plan_segments
 from okdhp_edge.batch.progress import watch_progress
@@ -71,6 +72,23 @@ def make_key(model: Path, backend: str, precision: str, choices: dict[str, Any])
     facts = {"files": sorted(card.files.items()), "backend": backend, "precision": precision,
              "version": __version__} | choices  # fmt: skip
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def read_earlier_choice(out: str, model: str) -> RuntimeChoice | None:
+    """The runtime and precision of a model's results in a folder; None where there are none.
+
+    Args:
+        model: its name.
+    """
+    storage = Storage(out)
+    for file in storage.list(""):
+        if not file.endswith(RESULT_SUFFIX):
+            continue
+        with suppress(OSError, ValueError), storage.open(file) as opened:
+            metadata = read_metadata(opened)
+            if metadata.get("card", {}).get("name") == model and metadata.get("backend"):
+                return RuntimeChoice(metadata["backend"], metadata["precision"])
+    return None
 
 
 class Batch:
@@ -211,6 +229,9 @@ class Batch:
     def _advise(self, metadata: dict[str, Any]) -> str:
         """With `auto` another runtime may have been selected than before."""
         mine = self._options
+        name, own_name = metadata.get("card", {}).get("name"), mine.metadata["card"]["name"]
+        if name != own_name:
+            return f"they are of {name}, not {own_name}: choose another --out"
         before = metadata.get("backend"), metadata.get("precision")
         if None in before or before == (mine.backend, mine.precision):
             return "choose another --out"

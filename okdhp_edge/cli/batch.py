@@ -98,7 +98,7 @@ def batch(
 ) -> None:
     """Estimate poses in an archive of videos and images; each becomes one Parquet file.
 
-    A batch that was stopped continues where it was. Sources that fail are listed in failed.json,
+    A stopped batch resumes where it left off. Sources that fail are listed in failed.json,
     and the exit code is 3.
     """
     from okdhp_edge.batch.plan import plan_workers
@@ -109,6 +109,8 @@ def batch(
     cores = threads or (1 if cluster else None)
     length_s = segment_seconds if stride == 1 else None  # only then videos are cut
     plan = plan_workers(found.sources, workers, cores, length_s, count_usable_cores())
+    if backend == precision == _AUTO and not _is_new(out):
+        backend, precision = _continue_with(out, model)
     loading, executor = _start(
         partial(_load, model, backend, precision, plan.threads),
         partial(_make_executor, plan, cluster),
@@ -139,6 +141,23 @@ def batch(
         shown = _print_json_lines() if json_progress else report
         summary = work.run(found.sources, executor, shown)
     _show(summary, len(found.sources), time.perf_counter() - started, out)
+
+
+def _is_new(out: str) -> bool:
+    return "://" not in out and not Path(out).expanduser().exists()
+
+
+def _continue_with(out: str, model: str | None) -> tuple[str, str]:
+    """Runtime and precision of the results that are there, which a timing of today might not
+    choose."""
+    from okdhp_edge.backends.selection import choose_model
+    from okdhp_edge.batch.driver import read_earlier_choice
+
+    earlier = read_earlier_choice(_locate(out), choose_model(model).name)
+    if earlier is None:
+        return _AUTO, _AUTO
+    say(f"continuing in {earlier.backend}, {earlier.precision}, as the results in {out}")
+    return earlier
 
 
 @contextmanager

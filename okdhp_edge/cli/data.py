@@ -9,13 +9,14 @@ from okdhp_edge.cli import MODEL_HELP
 from okdhp_edge.cli.console import handle_errors, print_json, progress, say, table
 from okdhp_edge.cli.import_annotations import import_data
 from okdhp_edge.cli.label import label
-from okdhp_edge.errors import DataError
+from okdhp_edge.errors import DataError, OutputError
 from okdhp_edge.system.progress import counter
 
 app = typer.Typer(help="Inspect, label, correct and convert data sets.", no_args_is_help=True)
 
 _DATA_OPTION = typer.Option(help="lspet:DIR, coco:PATH, yolo:PATH, mpii:PATH or synthetic[:COUNT].")
 _MAX_SHOWN_PROBLEMS = 20
+_SHEET_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 @app.command("show")
@@ -26,7 +27,9 @@ def show(
     recipe: Annotated[
         str | None, typer.Option(help="Recipe whose crops and augmentation are shown.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("contact-sheet.png"),
+    out: Annotated[Path, typer.Option(help="PNG or JPEG file to write.")] = Path(
+        "contact-sheet.png"
+    ),
     count: Annotated[int, typer.Option(min=1, help="Number of samples.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
 ) -> None:
@@ -40,6 +43,8 @@ def show(
     from okdhp_edge.system.files import write_bytes
     from okdhp_edge.system.outputs import check_outputs
 
+    if out.suffix.lower() not in _SHEET_SUFFIXES:
+        raise OutputError(f"cannot write {out}", f"use one of {', '.join(_SHEET_SUFFIXES)}")
     chosen = read_recipe(model_store.resolve_recipe(recipe))
     poses = load(data, split)
     check_outputs({"--out": out}, poses.list_input_paths())
@@ -47,7 +52,7 @@ def show(
         say(note)
     sheet = draw_preview(poses, chosen.input_spec(), chosen.augmentation, chosen.heatmap.sigma,
                           count, seed)  # fmt: skip
-    write_bytes(out, cv2.imencode(".png", sheet)[1].tobytes())
+    write_bytes(out, cv2.imencode(out.suffix, sheet)[1].tobytes())
     say(f"contact sheet: {out}")
     print_json({"file": str(out), "samples": min(count, len(poses)), "of": len(poses)})
 

@@ -121,7 +121,7 @@ def label(
 ) -> None:
     """Label images automatically; the result is a data set `coco:FILE`.
 
-    Each teacher predicts each person in several views; the median counts. Joints on which the
+    Each teacher predicts each person in several views; the median is used. Joints on which the
     predictions disagree stay unlabelled; joints that none finds are marked absent. A stopped run
     resumes where it left off.
     """

@@ -24,7 +24,7 @@ def show_report(result: "RunReport") -> None:
     skipped = f", {result.skipped} skipped" if result.skipped else ""
     rate = f"{result.fps:.1f} FPS; " if stages else ""  # of warm-up alone there is none
     frames = "1 frame" if result.frames == 1 else f"{result.frames} frames"
-    say(f"{rate}{frames}, people in {result.frames_with_people}, "
+    say(f"{rate}{frames} ({result.frames_with_people} with people), "
         f"{result.dropped} dropped{skipped}")  # fmt: skip
     if granted := result.source_facts.get("granted"):
         say(f"the camera delivers {granted['width']}x{granted['height']} at {granted['fps']:g} FPS "

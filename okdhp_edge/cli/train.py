@@ -1,5 +1,6 @@
 """`okdhp-edge train`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,28 +53,30 @@ def train(
     """Train a recipe's network, all branches at once, and save a checkpoint of the best one."""
     from okdhp_edge.artifacts import model_store
     from okdhp_edge.train.loop import train as run_training
-    from okdhp_edge.train.setup import TrainingOptions
+    from okdhp_edge.train.processes import read_process_layout
+    from okdhp_edge.train.setup import LAST, TrainingOptions
 
     chosen = _choose_recipe(recipe, start, data).changed(epochs=epochs, seed=seed)
     folder = out or model_store.MODELS / chosen.name
     source = data or chosen.data
-    if (folder / "last.safetensors").is_file() and not resume:
+    options = TrainingOptions(
+        out=folder, resume=resume, val_data=val_data, device=device, precision=precision,
+        workers=workers,
+    )  # fmt: skip
+    if read_process_layout().rank:  # the first process speaks for all
+        run_training(chosen, source, options)
+        return
+    if (folder / LAST).is_file() and not resume:
         say(f"replacing the model in {folder}; use --resume to continue its training")
     say(f"training recipe {chosen.name} on {source}, output in {folder}")
     with progress() as report:
-        best = run_training(chosen, source, TrainingOptions(
-            out=folder, resume=resume, val_data=val_data,
-            device=device, precision=precision, workers=workers,
-            report=report, say=say))  # fmt: skip
+        best = run_training(chosen, source, replace(options, report=report, say=say))
     _show(best)
 
 
 def _show(best: Path) -> None:
     from okdhp_edge.recipe.checkpoint import read_info
-    from okdhp_edge.train.processes import read_process_layout
 
-    if not best.is_file() and read_process_layout().rank:
-        return  # the first process writes, on its own disk
     if not best.is_file():
         raise OkdhpError(
             f"training in {best.parent} is already complete", "drop --resume to start over"

@@ -181,6 +181,10 @@ def _resize(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
     scales, sizes = attributes.get("scales", scales), attributes.get("sizes", sizes)
     if not scales and not sizes:
         raise UnknownOperatorError("Resize of opset 10")
+    policy = attributes.get("keep_aspect_ratio_policy", b"stretch")
+    of_channels = scales is not None and list(scales[:2]) not in ([], [1, 1])
+    if attributes.get("antialias") or "axes" in attributes or policy != b"stretch" or of_channels:
+        raise UnknownOperatorError("Resize with antialias, axes, a policy or scaled channels")
     # By scales where there are any: they hold at every size and for every batch.
     factors = None if sizes else tuple(scales[2:])  # type: ignore[index]
     size = sizes[2:] if sizes else None
@@ -252,6 +256,21 @@ def _cast(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
     return x.to(kinds[attributes["to"]])
 
 
+def _reduce_mean(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
+    x = inputs[0]
+    assert x is not None
+    axes = attributes.get("axes")
+    if axes is None:
+        raise UnknownOperatorError("ReduceMean without axes")
+    return x.mean([int(axis) for axis in axes], keepdim=bool(attributes.get("keepdims", 1)))
+
+
+def _transpose(inputs: Sequence[Tensor | None], attributes: _Attributes) -> Tensor:
+    x = inputs[0]
+    assert x is not None
+    return x.permute(attributes.get("perm") or tuple(reversed(range(x.ndim))))
+
+
 def _wrap_function(function: Callable[..., Tensor]) -> _Operator:
     return lambda inputs, _: function(*inputs)
 
@@ -261,9 +280,7 @@ _OPERATORS: dict[str, _Operator] = {
     "BatchNormalization": _batch_norm,
     "Cast": _cast,
     CHANNEL_SHUFFLE: _channel_shuffle,
-    "ReduceMean": lambda inputs, attributes: inputs[0].mean(  # type: ignore[union-attr]
-        [int(axis) for axis in attributes["axes"]], keepdim=bool(attributes.get("keepdims", 1))
-    ),
+    "ReduceMean": _reduce_mean,
     "Clip": _clip,
     "Concat": lambda inputs, attributes: torch.cat(list(inputs), attributes["axis"]),  # type: ignore[arg-type]
     "Conv": _convolution,
@@ -288,5 +305,5 @@ _OPERATORS: dict[str, _Operator] = {
     "Softmax": _softmax,
     "Sqrt": _wrap_function(torch.sqrt),
     "Sub": _wrap_function(torch.sub),
-    "Transpose": lambda inputs, attributes: inputs[0].permute(attributes["perm"]),  # type: ignore[union-attr]
+    "Transpose": _transpose,
 }

@@ -48,6 +48,10 @@ def _iterate_pairs(
         yield unrolled[:, ::2], unrolled[:, 1::2]
 
 
+# A channel of smaller weights counts as zero: its scale would be no normal number.
+_MIN_WEIGHT = 1e-30
+
+
 def compute_weight_scales(
     weight_OIHW: NDArray[np.floating], *, per_channel: bool, saturation_free: bool
 ) -> NDArray[np.float32]:
@@ -59,9 +63,9 @@ def compute_weight_scales(
             which 8 bits cannot be shown safe then has coarser steps, at most twice as coarse.
     """
     largest = np.abs(weight_OIHW).reshape(len(weight_OIHW), -1).max(axis=1)
-    scale = np.where(largest > 0, largest / MAX_WEIGHT_LEVEL, 1 / MAX_WEIGHT_LEVEL).astype(
-        np.float32
-    )
+    scale = np.where(
+        largest > _MIN_WEIGHT, largest / MAX_WEIGHT_LEVEL, 1 / MAX_WEIGHT_LEVEL
+    ).astype(np.float32)
     if not per_channel:
         scale = np.full_like(scale, scale.max())
     while saturation_free:

@@ -40,16 +40,20 @@ def draw_skeleton(
             cv2.circle(image, point, radius, get_colour(joint), -1, cv2.LINE_AA, _FRACTION_BITS)
 
 
-def draw_lines_of_text(image: Image, lines: list[str], scale: float = 0.5) -> None:
-    """Small white text with a dark edge in the upper left corner; larger in larger images."""
+def draw_label(
+    image: Image, text: str, corner_xy: NDArray[np.floating], scale: float = 0.5
+) -> None:
+    """Small white text with a dark edge above a corner, within the image; larger in larger
+    images."""
     scale *= max(1.0, max(image.shape[:2]) / 800)
     edge = max(1, round(2 * scale))
-    for number, text in enumerate(lines):
-        x, y = 8, round((number + 1) * 34 * scale) + 4
-        # Shadows, not a thicker pen: that would make the letters wider too.
-        for shift in ((-edge, 0), (edge, 0), (0, -edge), (0, edge)):
-            _put(image, text, (x + shift[0], y + shift[1]), scale, (0, 0, 0))
-        _put(image, text, (x, y), scale, (255, 255, 255))
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    x = int(np.clip(corner_xy[0], edge, max(edge, image.shape[1] - width - edge)))
+    y = int(np.clip(corner_xy[1] - 2 * edge, height + edge, max(height + edge, image.shape[0])))
+    # Shadows, not a thicker pen: that would make the letters wider too.
+    for shift in ((-edge, 0), (edge, 0), (0, -edge), (0, edge)):
+        _put(image, text, (x + shift[0], y + shift[1]), scale, (0, 0, 0))
+    _put(image, text, (x, y), scale, (255, 255, 255))
 
 
 def _put(

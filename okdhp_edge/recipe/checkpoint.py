@@ -36,6 +36,8 @@ class CheckpointInfo(BaseModel):
 
     recipe: Recipe
     data: str
+    samples: int | None = None
+    """How many persons or images it was trained on."""
     val_data: str | None = None
     """What it was evaluated on where that was a set of its own."""
     metric: str

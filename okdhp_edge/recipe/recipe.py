@@ -284,7 +284,7 @@ def read_recipe_content(path: Path, above: tuple[Path, ...] = ()) -> dict[str, A
 
 def _find_table(loc: tuple[int | str, ...], content: dict[str, Any]) -> type[BaseModel]:
     """The table of a recipe's content that an unknown key is in."""
-    if "teacher" in loc[1:-1]:
+    if {"teacher", "primary", "senior"} & set(loc[1:-1]):
         return TeacherTable
     if loc[0] == "distillation" and len(loc) > 1:
         return METHODS[content["distillation"]["method"]].table

@@ -33,7 +33,7 @@ class HeatmapTable(StrictTable):
     """`[heatmap]`: the target and the hard loss against it."""
 
     hard_loss: HardLoss = "ce"
-    sigma: Annotated[float, Field(gt=0, le=8)] = 1.5
+    sigma: Annotated[float, Field(ge=0.3, le=8)] = 1.5
     """Of the target Gaussian, in heatmap pixels."""
     presence: Weight = 0.0
     """Of the loss that makes a joint's score the probability that it is in the crop: learned from

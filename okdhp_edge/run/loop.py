@@ -7,7 +7,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
-from okdhp_edge.pose.draw import draw_lines_of_text, draw_skeleton
+import numpy as np
+
+from okdhp_edge.pose.draw import draw_label, draw_skeleton
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import Pose
 from okdhp_edge.run.controls import Controls
@@ -117,10 +119,9 @@ def draw_overlay(image: Image, poses: Sequence[Pose], threshold: float) -> Image
     annotated = image.copy()
     for pose in poses:
         draw_skeleton(annotated, pose.skeleton, pose.xy, pose.score >= threshold)
-    draw_lines_of_text(annotated, [_describe_pose(pose) for pose in poses] or ["no people found"])
+    for pose in poses:
+        who = "" if pose.id is None else f"{pose.id}: "
+        draw_label(annotated, f"{who}{pose.confidence:.2f}", pose.xy.min(axis=0))
+    if not poses:
+        draw_label(annotated, "no people found", np.zeros(2))
     return annotated
-
-
-def _describe_pose(pose: Pose) -> str:
-    who = "" if pose.id is None else f"{pose.id}: "
-    return f"{who}score {pose.confidence:.2f}"

@@ -30,6 +30,7 @@ from okdhp_edge.train.metrics_logger import (
 from okdhp_edge.train.processes import read_process_layout
 from okdhp_edge.train.schedule import compute_learning_rate
 from okdhp_edge.train.setup import (
+    LAST,
     Run,
     TrainingOptions,
     calibrate,
@@ -44,7 +45,6 @@ from okdhp_edge.train.validate import INT8_NAME, validate
 # The two extra backward passes, from the loss to the heatmaps alone, cost little but not nothing.
 _MEASURE_INTERVAL_STEPS = 10
 _SEEDS_PER_PROCESS = 1_000_003
-LAST = "last.safetensors"
 
 
 def train(recipe: Recipe, data: str, options: TrainingOptions) -> Path:
@@ -201,7 +201,14 @@ def _step(run: Run, batch: Batch, epoch: float, *, measure: bool) -> dict[str, f
     run.fabric.backward(loss)
     clip = run.recipe.optimizer.clip_norm
     if clip is not None:
-        run.fabric.clip_gradients(run.model, run.optimizer, max_norm=clip)
+        norm = run.fabric.clip_gradients(
+            run.model, run.optimizer, max_norm=clip, error_if_nonfinite=False
+        )
+        if norm is not None and not bool(torch.isfinite(norm)):
+            raise OkdhpError(
+                f"the gradient became NaN or infinite in epoch {int(epoch) + 1}",
+                "lower optimizer.lr or distillation.kd_weight",
+            )
     run.optimizer.step()
     run.method.after_step(run.net)
     if run.average is not None:
@@ -230,7 +237,8 @@ def _validate_and_checkpoint(
     improved = score > run.best_score
     run.best_score = max(score, run.best_score)
     facts = CheckpointInfo(
-        recipe=recipe, data=run.data, val_data=run.val_data, metric=run.metric,
+        recipe=recipe, data=run.data, samples=len(run.train), val_data=run.val_data,
+        metric=run.metric,
         skeleton=SkeletonSpec.of(run.train.skeleton), epochs_done=epoch + 1, scores=found.scores,
         best_branch=branch, best_score=run.best_score, version=__version__,
     )  # fmt: skip

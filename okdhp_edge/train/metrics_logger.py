@@ -37,7 +37,7 @@ class MetricsLogger:
 
         self._csv = folder / "metrics.csv"
         self._plot = folder / "curves.png"
-        self._rows = _read(self._csv)[:epochs_done]
+        self._rows = [row for row in _read(self._csv) if float(row["epoch"]) <= epochs_done]
         self._folder = folder / "events"
         self._hook = threading.excepthook
         threading.excepthook = self._handle_thread_error

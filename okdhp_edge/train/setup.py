@@ -41,6 +41,8 @@ from okdhp_edge.train.schedule import build_optimizer
 from okdhp_edge.train.step import TrainingStep
 
 _NUM_CALIBRATION_BATCHES = 8
+LAST = "last.safetensors"
+"""The checkpoint after the last epoch, from which a run is resumed."""
 # Of Lightning's names those with which a run resumes exactly.
 _PRECISIONS = ("32-true", "bf16-mixed")
 
@@ -157,8 +159,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     # The `val` of a set of its own, or else the data's.
     val_set = load_for(recipe.kind, options.val_data or data, "val")
     val_set = val_set.with_skeleton(train_set.skeleton)
-    if options.val_data is None:
-        _warn_of_overlap(train_set, val_set, options)
+    _warn_of_overlap(train_set, val_set, options)
     if recipe.corrections:
         train_set = apply_corrections(
             train_set, read_corrections(Path(recipe.corrections).expanduser())
@@ -172,8 +173,12 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     # All batches have one shape: the fastest kernel of the first serves the rest.
     torch.backends.cudnn.benchmark = fabric.device.type == "cuda"
     torch.manual_seed(recipe.seed)
-    net = build_network(recipe.network, recipe.count_channels(len(train_set.skeleton)))
-    initialize(net, recipe, train_set.skeleton, options.say)
+    # A checkpoint brings all weights: what they once began with need not be there any more.
+    resumes = options.resume and (options.out / LAST).is_file()
+    channels = recipe.count_channels(len(train_set.skeleton))
+    net = build_network(recipe.network, channels, load_encoder=not resumes)
+    if not resumes:
+        initialize(net, recipe, train_set.skeleton, options.say)
     freeze(net, recipe.freeze)
     method = build_method(recipe, train_set.skeleton)
     method.prepare(net)
@@ -291,9 +296,10 @@ def resume(run: Run, last: Path) -> None:
     facts = checkpoint.read_info(last)
     _check_joints(last, facts, run.train.skeleton)
     before, now = _describe_sets(facts.data), _describe_sets(run.data)
-    if before != now:
+    samples = facts.samples or len(run.train)
+    if (before, samples) != (now, len(run.train)):
         raise OkdhpError(
-            f"{last} was trained on {before}, not on {now}",
+            f"{last} was trained on {before} ({samples} samples), not on {now} ({len(run.train)})",
             "use the same --data, or train into another --out",
         )
     if facts.recipe != run.recipe:

@@ -108,9 +108,10 @@ class Teacher:
             maps = move_to_grid(
                 maps, grid, self._foreign.grid, self._frame, offset[self._pick.numpy()]
             )
-        elif maps.shape[2:] != grid:
-            maps = F.interpolate(maps, grid, mode="bilinear", align_corners=False)
         found = find_confidences(maps, self._kind) >= MIN_TEACHER_PEAK
+        if self._foreign is None and maps.shape[2:] != grid:
+            # Without antialiasing, peaks between the cells that are read would be lost.
+            maps = F.interpolate(maps, grid, mode="bilinear", antialias=True)
         return TeacherTargets(
             normalize_peaks(maps, self._kind) ** self._power,
             self._joint_mask.to(maps.device) * found, answer.features,

@@ -320,7 +320,7 @@ def test_other_data_cannot_resume(trained, tmp_path):
     folder = shutil.copytree(trained.parent, tmp_path / "m")
     source = f"lspet:{lspet_folder(tmp_path)}"
     (tmp_path / "splits" / "val.txt").write_text("im00001")
-    with pytest.raises(OkdhpError, match="was trained on synthetic, not on lspet"):
+    with pytest.raises(OkdhpError, match=r"was trained on synthetic \(\d+ samples\), not on lspet"):
         train(tiny_recipe(), source, _options(folder, resume=True))
 
 

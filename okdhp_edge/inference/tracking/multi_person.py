@@ -148,6 +148,7 @@ class MultiPersonTracker:
         self._max_people = max_people
         self.most_left_out = 0
         self._estimator, self._scheduler, self._every = estimator, scheduler, every
+        self._still = still
         self._estimate = partial(estimate_twice, estimator) if still else estimator.estimate_many
         self._tracks: list[_Track] = []
         self._since = every
@@ -173,7 +174,7 @@ class MultiPersonTracker:
             self._update(track, pose, frame)
         self._tracks = _resolve_duplicates([t for t in self._tracks if t.lost <= _MAX_LOST_FRAMES])
         return [
-            replace(t.pose, id=t.id, box=t.box, box_score=t.box_score)
+            replace(t.pose, id=None if self._still else t.id, box=t.box, box_score=t.box_score)
             for t in self._tracks
             if t.pose is not None and not t.lost
         ]

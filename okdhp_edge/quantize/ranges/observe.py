@@ -22,6 +22,10 @@ _MAX_GROUP_BYTES = 1 << 28
 _FLOAT_TYPE = onnx.TensorProto.FLOAT
 
 
+# All values below count as zero: the bins' width would be no number of single precision.
+_MIN_LIMIT = 1e-30
+
+
 @dataclass
 class Histogram:
     """Counts in uniform bins from -limit to limit; the limit doubles when a value exceeds it."""
@@ -32,7 +36,7 @@ class Histogram:
     def add(self, values: NDArray[np.float32]) -> None:
         """Count finite values of any shape."""
         largest = float(np.abs(values).max(initial=0.0))
-        if not self.limit:
+        if not self.limit and largest > _MIN_LIMIT:
             self.limit = largest
         if not self.limit:
             self.counts[NUM_BINS // 2] += values.size

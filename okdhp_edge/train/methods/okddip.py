@@ -57,7 +57,9 @@ class Okddip(Method):
             said = said.detach()
         pooled = torch.stack([outputs.branch_features[b].mean(dim=(2, 3)) for b in peers])
         pooled = pooled.float().detach()
-        mixed = torch.einsum("abn,bnkp->ankp", self.compute_attention(pooled), said)
+        with torch.autocast(pooled.device.type, enabled=False):  # a mix has to sum to one
+            attention = self.compute_attention(pooled)
+            mixed = torch.einsum("abn,bnkp->ankp", attention, said.float())
         return [_log(said.mean(dim=0)), *(_log(target) for target in mixed)]
 
     def compute_attention(self, pooled_TNC: Tensor) -> Tensor:

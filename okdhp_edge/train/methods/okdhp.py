@@ -22,6 +22,7 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe.distillation import OkdhpTable, TeacherTable
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
+from okdhp_edge.train.initialize import initialize
 from okdhp_edge.train.losses import compute_kd_weight, log_distribution, pixelwise_kl
 from okdhp_edge.train.methods.base import Losses, Method, SupervisedStack, weighted_sum
 from okdhp_edge.train.methods.offline import compute_teacher_targets
@@ -62,6 +63,7 @@ class Okdhp(Method):
             self.average = copy.deepcopy(net).requires_grad_(requires_grad=False)
         if self.table.peer_size is not None:
             self.peer = _build_peer(self.recipe, len(self.skeleton))
+            initialize(self.peer, self.recipe, self.skeleton, lambda _: None)
 
     def on_train_mode(self, net: PoseNet) -> None:
         """Keep frozen parts in eval mode."""
@@ -96,10 +98,10 @@ class Okdhp(Method):
         if self.peer is not None:
             finer = self.run_student(self.peer, batch._replace(image=batch.large)).ensemble
             terms["peer"] = self._compute_peer_loss(finer, batch)
-        if table.kd_weight:
+        if kd_weight := compute_kd_weight(table, epoch):
             teacher = self._compute_teacher(outputs, batch, finer)
             kl = weighted_sum(stacks, lambda stack: self._compute_kl(stack, teacher, batch))
-            terms["kd"] = compute_kd_weight(table, epoch) * kl
+            terms["kd"] = kd_weight * kl
         return Losses(terms, [s.heatmaps for s in stacks], outputs.ensemble)
 
     def _compute_hard_loss(self, stack: SupervisedStack, batch: Batch) -> Tensor:
