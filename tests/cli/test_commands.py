@@ -238,7 +238,7 @@ def test_a_webcam_that_is_absent_exits_1_with_the_remedy(call, model):
     [
         (["run", "--source", "gone.mp4"], "gone.mp4 does not exist"),
         (["run", "--source", "synthetic", "--backend", "tflite"], "unknown backend 'tflite'"),
-        (["run", "--source", "synthetic", "--model", "nobody"], "no pretrained model 'nobody'"),
+        (["run", "--source", "synthetic", "--model", "nobody"], "no model 'nobody'"),
         (["run", "--source", "synthetic", "--backend", "onnxruntime", "--precision", "bf16"],
          "does not support bf16"),
         (["run", "--source", "synthetic", "--save", "gone/o.mp4"], "gone does not exist"),
@@ -290,7 +290,7 @@ def test_nothing_trained_says_what_to_run(call):
 def test_data_check_lists_and_exits_1_on_what_cannot_be_trained_on(call, tmp_path):
     fine = _json(call("data", "check", "--data", f"coco:{coco_file(tmp_path)}"))
     assert fine["samples"] == 2
-    broken = call("data", "check", "--data", f"coco:{coco_file(tmp_path, bbox=[1, 1, 0, 30])}")
+    broken = call("data", "check", "--data", f"coco:{coco_file(tmp_path, bbox=[1, 1, -4, 30])}")
     assert broken.exit_code == 1
     assert json.loads(broken.stdout.splitlines()[-1])["fatal"] == 1
 
@@ -323,7 +323,7 @@ def test_going_on_from_a_model_says_what_is_kept(call, model):
     assert _json(tuned)["checkpoint"] == "mine/best.safetensors"
     assert "at most" in tuned.stderr and "all 14 joints" in tuned.stderr
     _one_line(call("train", "--start", model), 1, "--start without --recipe needs a data")
-    _one_line(call("train", "--start", "nobody", "--data", DATA), 1, "no pretrained model 'nobody'")
+    _one_line(call("train", "--start", "nobody", "--data", DATA), 1, "no model 'nobody'")
 
 
 def test_data_show_writes_a_picture(call):
