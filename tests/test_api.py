@@ -80,3 +80,20 @@ def test_a_model_that_cannot_be_used_is_closed_again(monkeypatch, exported):
     with pytest.raises(OkdhpError, match="gone"):
         okdhp_edge.load(str(exported), backend="onnxruntime", detector="gone.onnx")
     assert closed
+
+
+def test_a_turned_photo_is_read_upright_from_a_path_and_from_pil(model, tmp_path):
+    turned, exif = Image.fromarray(PICTURE[..., ::-1].copy()), Image.Exif()
+    exif[0x0112] = 6  # 90 degrees
+    turned.save(tmp_path / "t.png", exif=exif)
+    box = [(20, 20, 150, 200)]
+    for_path = model(tmp_path / "t.png", boxes=box)[0]
+    with Image.open(tmp_path / "t.png") as opened:
+        for_pil = model(opened, boxes=box)[0]
+    np.testing.assert_allclose(for_path.xy, for_pil.xy, atol=1e-3)
+
+
+def test_a_pace_that_cannot_be_kept_is_refused():
+    for wrong in ({"stride": 0}, {"max_fps": 0}, {"max_fps": -1}):
+        with pytest.raises(OkdhpError, match="cannot take every"):
+            next(okdhp_edge.stream("synthetic:2", **wrong))

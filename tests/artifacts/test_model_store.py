@@ -92,7 +92,7 @@ def test_models_are_found_by_path_or_name(workplace):
     _touch(workplace / "models/m/fp32/card.json", age=0)
     assert model_store.resolve_model("m") == model_store.MODELS / "m"
     assert model_store.resolve_model(str(workplace / "models/m")) == workplace / "models/m"
-    with pytest.raises(ModelError, match="no pretrained model 'nobody'"):
+    with pytest.raises(ModelError, match="no model 'nobody'"):
         model_store.resolve_model("nobody")
 
 

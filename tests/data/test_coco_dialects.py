@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from okdhp_edge.data.coco_files import find_annotation_files
+from okdhp_edge.data.detection import load_detection
 from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError
 from tests.helpers.made_data import picture
@@ -243,3 +244,29 @@ def test_small_sets_have_every_split(tmp_path):
     (tmp_path / "x.json").write_text(json.dumps(data))
     sizes = {s: len(load(f"coco:{tmp_path / 'x.json'}", s)) for s in ("train", "val", "test")}
     assert sum(sizes.values()) == 13 and min(sizes.values()) >= 1 and sizes["train"] >= 9
+
+
+def test_persons_of_several_files_have_ids_of_their_own(tmp_path):
+    for folder in ("train", "valid"):
+        written(tmp_path / folder, content(), ".", "_annotations.coco.json")
+    poses = load(f"coco:{tmp_path}", "all")
+    assert len({s.id for s in poses.samples}) == len(poses) == 6
+    assert {s.image_name for s in poses.samples} == {"a b.jpg", "ü.jpg"}
+    assert len(load_detection(f"coco:{tmp_path}", "all")) == 4
+
+
+def test_annotations_are_inputs_wherever_they_lie(tmp_path):
+    file = written(tmp_path / "one", content())
+    roboflow = tmp_path / "two" / "train"
+    written(roboflow, content(), ".", "_annotations.coco.json")
+    for folder, annotations in (
+        (file.parent.parent, file),
+        (tmp_path / "two", roboflow / "_annotations.coco.json"),
+    ):
+        assert annotations in load(f"coco:{folder}", "all").list_input_paths()
+
+
+def test_a_box_of_no_width_is_that_of_the_joints(tmp_path):
+    data = each("bbox", lambda box: [20, 10, 0, 60])(content())
+    for sample in load(f"coco:{written(tmp_path, data)}", "all").samples:
+        assert (sample.box[2:] > 0).all()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from okdhp_edge.data.load import load, read_annotations
+from okdhp_edge.data.coco_truth import read_coco_truth
 from okdhp_edge.errors import DataError
 from okdhp_edge.evaluation.average_precision import (
     CROWD_METRIC_NAMES,
@@ -311,3 +312,26 @@ def test_joints_in_a_models_own_order_are_put_into_the_files(tmp_path):
     poses = load(f"coco:{coco_file(tmp_path)}", "all").with_skeleton(mine)
     truth = np.stack([s.xy for s in poses.samples])
     assert average_precision_score(poses, truth, np.ones((2, 3))).value == pytest.approx(100)
+
+
+def test_a_pose_in_a_negative_box_is_a_false_one(tmp_path):
+    file = coco_file(tmp_path)
+    content = json.loads(file.read_text())
+    negative = content["annotations"][0] | {"id": 99, "absent": [1] * 3, "num_keypoints": 0}
+    negative["keypoints"] = [0] * len(negative["keypoints"])
+    negative["absent"] = [1] * (len(negative["keypoints"]) // 3)
+    content["annotations"].append(negative)
+    file.write_text(json.dumps(content))
+    assert 99 not in [a["id"] for a in read_coco_truth(file)["annotations"]]
+    assert len(read_coco_truth(file)["annotations"]) == len(content["annotations"]) - 1
+
+
+def test_spellings_of_an_images_facts_are_made_one(tmp_path):
+    file = coco_file(tmp_path)
+    content = json.loads(file.read_text())
+    content["images"][0]["crowdIndex"] = "0.5"
+    content["images"].append({"file_name": "no-id.jpg"})
+    file.write_text(json.dumps(content))
+    images = read_coco_truth(file)["images"]
+    assert images[0]["crowdIndex"] == 0.5
+    assert all("id" in image for image in images)

@@ -10,6 +10,7 @@ from okdhp_edge.label.consensus import (
     merge_predictions,
     merge_skeletons,
 )
+from okdhp_edge.data.coco_annotation import make_category
 from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
 
 PAIR = Skeleton("pair", ("a", "b", "c"))
@@ -97,3 +98,10 @@ def test_teachers_of_other_joints_are_matched_by_name():
 
 def test_union_of_the_same_is_the_same():
     assert merge_skeletons([COCO17, COCO17]) is COCO17
+
+
+def test_twins_that_names_do_not_tell_stay_twins():
+    side = Skeleton("side", ("nose", "near", "far"), twins=(("near", "far"),))
+    both = merge_skeletons([Skeleton("one", ("nose",)), side])
+    assert both.flip_index.tolist() == [0, 2, 1]
+    assert make_category(both)["flip_idx"] == [0, 2, 1]

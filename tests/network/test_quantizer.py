@@ -72,3 +72,9 @@ def test_a_folded_convolution_computes_conv_and_norm(bias):
     weight, offset = fold_batch_norm(conv.weight, conv.bias, parts)
     together = torch.nn.functional.conv2d(x, weight, offset)
     torch.testing.assert_close(together, norm(conv(x)), atol=1e-5, rtol=1e-4)
+
+
+def test_weights_too_small_for_a_scale_count_as_zero():
+    weight = np.array([1e-44, 0.5], np.float32).reshape(2, 1, 1, 1)
+    scale = compute_weight_scales(weight, per_channel=True, saturation_free=False)
+    assert (scale >= np.finfo(np.float32).tiny).all()

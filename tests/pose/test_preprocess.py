@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from okdhp_edge.pose.crop import apply, crop_from_frame
-from okdhp_edge.pose.preprocess import letterbox, warp
+from okdhp_edge.pose.preprocess import letterbox, resize_within, warp
 
 
 def test_a_dot_in_the_frame_lands_where_the_transform_says():
@@ -81,3 +81,9 @@ def test_an_image_of_any_shape_is_letterboxed(width, height, size, padding):
     shown = np.array([[columns.min(), rows.min()], [columns.max() + 1, rows.max() + 1]]) - 0.5
     corners = apply(transform, np.array([[0, 0], [width, height]], float))
     np.testing.assert_allclose(shown, corners, atol=1.01 * max(1, transform[0, 0]))
+
+
+@pytest.mark.parametrize("shape", [(4000, 1), (1, 4000), (300, 400)])
+def test_an_image_is_made_smaller_and_never_to_nothing(shape):
+    small = resize_within(np.full((*shape, 3), 7, np.uint8), (200, 100))
+    assert small.shape[0] <= 100 and small.shape[1] <= 200 and (small == 7).all()

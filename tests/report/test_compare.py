@@ -96,3 +96,12 @@ def test_frames_without_anybody_are_no_fast_inferences(report, recwarn):
     assert all(1.9 < float(cell.split()[0]) < 2.1 for cell in _cells(rows, "infer p50, ms"))
     assert 0.95 < float(_cells(rows, "infer vs the first")[1].split()[0]) < 1.05
     assert not recwarn.list
+
+
+def test_a_short_run_has_an_interval_too():
+    hits = 0
+    for seed in range(60):
+        found = median(np.random.default_rng(seed).exponential(2.0, 40))
+        assert found.low < found.high
+        hits += found.low <= 2.0 * np.log(2) <= found.high
+    assert hits >= 48

@@ -1,6 +1,8 @@
 import json
 from dataclasses import replace
 
+import time
+
 import pytest
 
 from okdhp_edge.run import report as reports
@@ -70,3 +72,30 @@ def test_it_names_the_model_that_ran():
     assert report.model == "fake branch 0 float fp32"
     assert report.model_sha256 == "0" * 64
     assert replace(report, frames=9).frames == 9
+
+
+def test_people_who_come_and_go_do_not_make_a_machine_unsteady():
+    counts = [1, 2] * 500
+    tally = _Tally([count * 1_000_000 for count in counts], [count * 1_000_000 for count in counts])
+    tally.people_counts = counts
+    assert reports._find_flags(ScriptedSource(1), tally, ({}, {})) == []
+
+
+def test_sensors_that_vanish_and_pauses_are_no_fault():
+    tally = _Tally(STEADY, STEADY, fps=14.9)
+    assert reports._find_flags(ScriptedSource(1), tally, ({"mhz": 2000}, {})) == []
+    flags = reports._find_flags(ScriptedSource(1, live=True), tally, ({}, {}), stride=2, paused_s=6)
+    assert [flag.split(":")[0] for flag in flags] == ["paused", "source-limited"]
+
+
+def test_frames_that_are_passed_over_take_the_time_of_the_next():
+    class Slow(ScriptedSource):
+        def _pass_over(self):
+            time.sleep(0.02)
+            return super()._pass_over()
+
+    source = Slow(5)
+    source.read()
+    source.skip()
+    assert source.read().read_ns >= 20_000_000
+    assert source.read().read_ns < 20_000_000

@@ -22,6 +22,7 @@ from okdhp_edge.data.load import load
 from okdhp_edge.errors import DataError, ModelError, OkdhpError, OutputError, RecipeError
 from okdhp_edge.network.build import build_network
 from okdhp_edge.recipe.checkpoint import read_info
+from okdhp_edge.train import loop
 from okdhp_edge.train.loop import train
 from okdhp_edge.train.methods import Method
 from okdhp_edge.train.open_teacher import load_checkpoint
@@ -500,3 +501,49 @@ def test_the_split_of_the_data_is_kept_and_another_cannot_resume(tmp_path):
 def test_an_unknown_precision_is_not_the_devices_fault(tmp_path):
     with pytest.raises(OkdhpError, match="unknown precision 'fp16'"):
         train(tiny_recipe(), DATA, _options(tmp_path / "m", precision="fp16"))
+
+
+def test_a_gradient_that_is_not_finite_is_one_line(tmp_path, monkeypatch):
+    def explode(run, loss):
+        loss.backward()
+        next(p for p in run.net.parameters() if p.grad is not None).grad.fill_(float("inf"))
+
+    monkeypatch.setattr("lightning_fabric.Fabric.backward",
+                        lambda self, loss: explode(holder[0], loss))  # fmt: skip
+    holder = []
+    original = loop.prepare
+
+    def keep(*words):
+        holder.append(original(*words))
+        return holder[0]
+
+    monkeypatch.setattr(loop, "prepare", keep)
+    recipe = tiny_recipe()
+    recipe = recipe.model_copy(
+        update={"optimizer": recipe.optimizer.model_copy(update={"clip_norm": 1.0})}
+    )
+    with pytest.raises(OkdhpError, match="the gradient became NaN or infinite"):
+        train(recipe, DATA, _options(tmp_path / "m"))
+
+
+def test_a_run_is_resumed_without_the_weights_it_began_with(trained, tmp_path):
+    start = shutil.copy(trained, tmp_path / "start.safetensors")
+    recipe, out = tiny_recipe(start=str(start)), tmp_path / "m"
+    with pytest.raises(_Killed):
+        train(recipe, DATA, _options(out, report=_kill))
+    start.unlink()
+    assert read_info(train(recipe, DATA, _options(out, resume=True))).epochs_done >= 1
+
+
+def test_a_set_of_another_size_cannot_resume(trained, tmp_path):
+    folder = shutil.copytree(trained.parent, tmp_path / "m")
+    with pytest.raises(OkdhpError, match=r"samples\), not on synthetic"):
+        train(tiny_recipe(), "synthetic:40", _options(folder, resume=True))
+
+
+def test_validation_on_what_is_trained_on_is_said_whatever_its_name(tmp_path):
+    file = coco_file(tmp_path)
+    said = []
+    prepare(tiny_recipe(), f"coco:{file}@all,coco:{file}@all",
+            _options(tmp_path / "m", val_data=f"coco:{file}@all", say=said.append))  # fmt: skip
+    assert any("are trained on too" in line for line in said)

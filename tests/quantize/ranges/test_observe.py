@@ -118,3 +118,9 @@ def test_of_a_large_tensor_every_column_is_counted():
     counts = seen.histogram.counts
     assert (counts[NUM_BINS // 2], counts[-1]) == (13108, 13107)  # of 0, 5, 10 .. 131070
     assert (seen.low, seen.high, seen.channel_mean.tolist()) == (0, 1, [0.5, 0.5])
+
+
+def test_values_too_small_for_bins_count_as_zero():
+    histogram = Histogram()
+    histogram.add(np.array([0.0, 1e-39], np.float32))
+    assert histogram.counts.sum() == 2

@@ -124,3 +124,14 @@ def test_a_screen_that_cannot_be_read_says_why(monkeypatch):
     monkeypatch.setitem(sys.modules, "mss", None)
     with pytest.raises(SourceError, match=r"pip install okdhp-edge\[screen\]"):
         raw.ScreenSource(None, None)
+
+
+def test_an_empty_input_is_an_error_and_nothing_stays_open(tmp_path):
+    reading, writing = _pipe()
+    writing.close()
+    source = RawSource(reading, (8, 6), None)
+    with pytest.raises(SourceError, match="the input is empty"):
+        source.read()
+    source.close()
+    with pytest.raises(RuntimeError):  # of a selector that is closed
+        source._ready.select(0)

@@ -437,3 +437,22 @@ def test_a_slow_source_has_a_rate_and_one_that_ended_has_none():
     assert (slow["fps"], slow["people"]) == (0.1, 3)
     for ages in ((3601.0, 3600.0), (40.0, 30.0), (0.5,), ()):
         assert (_summarize_frames(*ages)["fps"], _summarize_frames(*ages)["people"]) == (0.0, 0)
+
+
+def test_a_run_that_goes_on_after_a_pause_is_healthy(hub, monkeypatch):
+    _show(hub, 1)
+    monkeypatch.setattr("okdhp_edge.run.web.hub._MAX_HEALTHY_AGE_S", 0.3)
+    hub.set_paused(True)
+    time.sleep(0.4)
+    hub.set_paused(False)
+    assert hub.healthy
+
+
+def test_a_body_that_never_comes_is_given_up(hub, server, monkeypatch):
+    monkeypatch.setattr("okdhp_edge.run.web.server._MAX_BODY_S", 0.2)
+    with socket.create_connection((server.host, server.port), timeout=10) as client:
+        client.sendall(
+            b"POST /control HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 20\r\n\r\n"
+        )
+        assert b" 408 " in client.recv(4096)
