@@ -35,9 +35,9 @@ from okdhp_edge.recipe.distillation import OkdhpTable, TeacherTable
 from okdhp_edge.recipe.recipe import Recipe, merged, read_recipe_content, rename_old_keys
 from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
-from okdhp_edge.train.loop import LAST, train
+from okdhp_edge.train.loop import train
 from okdhp_edge.train.open_teacher import load_checkpoint
-from okdhp_edge.train.setup import TrainingOptions
+from okdhp_edge.train.setup import LAST, TrainingOptions
 from okdhp_edge.train.validate import make_predictor
 
 HERE = Path(__file__).parent

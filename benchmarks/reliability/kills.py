@@ -40,8 +40,8 @@ from okdhp_edge.cli.main import app
 from okdhp_edge.errors import OkdhpError
 from okdhp_edge.export.export_branch import ExportOptions, export_branch
 from okdhp_edge.quantize.quantize_model import QuantizeOptions, quantize
-from okdhp_edge.train.loop import LAST, train
-from okdhp_edge.train.setup import TrainingOptions
+from okdhp_edge.train.loop import train
+from okdhp_edge.train.setup import LAST, TrainingOptions
 from tests.helpers.tiny_models import tiny_recipe
 
 DATA, EPOCHS = "synthetic:48", 6

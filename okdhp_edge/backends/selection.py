@@ -70,7 +70,7 @@ class Selection:
 
     def describe(self) -> str:
         """In words: what runs, and how that is known."""
-        threads = "" if self.threads is None else f", {_pluralize(self.threads, 'thread')}"
+        threads = "" if self.threads is None else f", threads: {self.threads}"
         what = f"backend {self.choice.backend}, precision {self.choice.precision}{threads}"
         if self.measured is None:
             return what
@@ -190,16 +190,13 @@ def candidates(path: Path, backend: str, precision: str) -> list[RuntimeChoice]:
     if not found and not model_store.list_cards(path):
         raise ModelError(f"{path} contains no exported model", "check --model")
     if not found and backend == AUTO:
-        remedies = "; ".join(
-            REGISTRY[n].install for n in list_ranked() if not get_runtime(n).last_resort
-        )
+        usual = [n for n in list_ranked() if not get_runtime(n).last_resort]
+        remedies = "; ".join(REGISTRY[n].install for n in usual)
         raise BackendError(f"no installed backend runs {path}", remedies)
     if not found:
         has_int8 = "int8" in get_runtime(backend).precisions
-        raise ModelError(
-            f"{path} has no artifact for backend {backend}",
-            f"run `okdhp-edge export{' --int8' if has_int8 else ''}`",
-        )
+        remedy = f"run `okdhp-edge export{' --int8' if has_int8 else ''}`"
+        raise ModelError(f"{path} has no artifact for backend {backend}", remedy)
     return found
 
 
@@ -320,7 +317,3 @@ def list_available_choices(model: Path) -> list[RuntimeChoice]:
         for precision in model_store.list_precisions(model, backend)
         if precision in get_runtime(backend).precisions
     ]
-
-
-def _pluralize(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -6,7 +6,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from okdhp_edge.batch.plan import OVERLAP_S, Segment, plan_segments
 from okdhp_edge.batch.progress import watch_progress
 from okdhp_edge.batch.sources import BatchSource, compute_fingerprint, read_length
 from okdhp_edge.batch.storage import Storage
+from okdhp_edge.batch.summary import BatchSummary
 from okdhp_edge.batch.table import read_metadata
 from okdhp_edge.batch.worker import (
     BatchOptions,
@@ -33,37 +34,6 @@ from okdhp_edge.system.executors import Executor
 from okdhp_edge.system.progress import Report
 
 FAILED = "failed.json"
-
-
-@dataclass
-class BatchSummary:
-    """What a batch did.
-
-    Attributes:
-        skipped: sources that were done before.
-        failed: one line for each source that failed, by its URL.
-        work_s: seconds of all workers, from the start of a segment to its end.
-        cpu_s: seconds of all cores in that time.
-        busy_s: what they were busy with: decoder, network, storage; the first two overlap.
-        frames_per_worker: by process id.
-    """
-
-    done: int = 0
-    skipped: int = 0
-    frames: int = 0
-    persons: int = 0
-    video_s: float = 0.0
-    failed: dict[str, str] = field(default_factory=dict)
-    work_s: float = 0.0
-    cpu_s: float = 0.0
-    busy_s: dict[str, float] = field(default_factory=dict)
-    frames_per_worker: Counter[int] = field(default_factory=Counter)
-
-    @property
-    def limit(self) -> str:
-        """What took most of the workers' time: decoder, network or storage; empty if nothing was
-        done."""
-        return max(self.busy_s, key=lambda what: self.busy_s[what], default="")
 
 
 def make_key(model: Path, backend: str, precision: str, choices: dict[str, Any]) -> str:
@@ -269,7 +239,7 @@ class Batch:
         """Count a segment; the last one of a source that is cut makes its result."""
         source = result.segment.source
         url = source.url
-        _count(self.summary, result)
+        self.summary.add(result)
         for note in result.notes:
             self._warn(f"{url}: {note}")
         if result.error:
@@ -322,15 +292,3 @@ def _describe(card: ModelCard, options: BatchOptions, command: str) -> dict[str,
     return {"key": options.key, "command": command, "version": __version__,
             "backend": options.backend, "precision": options.precision,
             "card": card.model_dump(mode="json", include=keep)}  # fmt: skip
-
-
-def _count(summary: BatchSummary, result: SegmentResult) -> None:
-    summary.frames += result.frames
-    summary.persons += result.persons
-    summary.video_s += result.video_s
-    summary.frames_per_worker[result.worker] += result.frames
-    summary.work_s += result.wall_s
-    summary.cpu_s += result.cpu_s
-    spent = {"decoder": result.decode_s, "network": result.infer_s, "storage": result.storage_s}
-    for what, seconds in spent.items():
-        summary.busy_s[what] = summary.busy_s.get(what, 0.0) + seconds

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from okdhp_edge.backends.selection import LoadedModel
-    from okdhp_edge.batch.driver import BatchSummary
     from okdhp_edge.batch.plan import WorkerPlan
+    from okdhp_edge.batch.summary import BatchSummary
     from okdhp_edge.system.executors import Executor
     from okdhp_edge.system.progress import Report
 
@@ -109,8 +109,7 @@ def batch(
     cores = threads or (1 if cluster else None)
     length_s = segment_seconds if stride == 1 else None  # only then videos are cut
     plan = plan_workers(found.sources, workers, cores, length_s, count_usable_cores())
-    if backend == precision == _AUTO and not _is_new(out):
-        backend, precision = _continue_with(out, model)
+    backend, precision = _continue_with(out, model, backend, precision)
     loading, executor = _start(
         partial(_load, model, backend, precision, plan.threads),
         partial(_make_executor, plan, cluster),
@@ -143,13 +142,12 @@ def batch(
     _show(summary, len(found.sources), time.perf_counter() - started, out)
 
 
-def _is_new(out: str) -> bool:
-    return "://" not in out and not Path(out).expanduser().exists()
-
-
-def _continue_with(out: str, model: str | None) -> tuple[str, str]:
-    """Runtime and precision of the results that are there, which a timing of today might not
-    choose."""
+def _continue_with(out: str, model: str | None, backend: str, precision: str) -> tuple[str, str]:
+    """Runtime and precision as asked for, or those of the results that are there, which a timing of
+    today might not choose."""
+    is_new = "://" not in out and not Path(out).expanduser().exists()
+    if is_new or (backend, precision) != (_AUTO, _AUTO):
+        return backend, precision
     from okdhp_edge.backends.selection import choose_model
     from okdhp_edge.batch.driver import read_earlier_choice
 

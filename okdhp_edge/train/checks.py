@@ -1,10 +1,13 @@
 """What is refused before a run begins: recipes and data that cannot be trained on."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from okdhp_edge.data.coco_truth import read_coco_truth
 from okdhp_edge.data.detection import BOX_METRIC, DetectionSample
-from okdhp_edge.data.sample import PoseDataset
+from okdhp_edge.data.image_file import ImageFile
+from okdhp_edge.data.sample import PoseDataset, Sample
 from okdhp_edge.errors import DataError, RecipeError
 from okdhp_edge.evaluation.average_precision import resolve_annotation_file
 from okdhp_edge.evaluation.evaluate import check_metric, score
@@ -68,3 +71,22 @@ def check_batch(recipe: Recipe, train_set: PoseDataset) -> None:
             f"{len(train_set)} persons in batches of {batch}: batch norm needs at least two",
             "use more persons, or a larger optimizer.batch_size",
         )
+
+
+def warn_of_overlap(
+    train_set: PoseDataset, val_set: PoseDataset, say: Callable[[str], None]
+) -> None:
+    """Say how many samples are both trained and validated on: the best epoch would be that which
+    knows the training set best."""
+    both = {_identify(s) for s in train_set.samples} & {_identify(s) for s in val_set.samples}
+    if both:
+        say(
+            f"{len(both)} of {len(val_set)} validation samples are trained on too: "
+            "give other ones with --val-data"
+        )
+
+
+def _identify(sample: Sample) -> tuple[object, str]:
+    """The person in the image, under whatever name the set has it."""
+    is_file = isinstance(sample.image, ImageFile)
+    return sample.image if is_file else sample.image_name, sample.id.rpartition("#")[2]

@@ -15,9 +15,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from okdhp_edge.data.corrections import apply_corrections, read_corrections
 from okdhp_edge.data.detection import load_for
-from okdhp_edge.data.image_file import ImageFile
 from okdhp_edge.data.load import load, split_off_suffix
-from okdhp_edge.data.sample import PoseDataset, Sample, list_kinds, split_sources
+from okdhp_edge.data.sample import PoseDataset, list_kinds, split_sources
 from okdhp_edge.errors import OkdhpError, RecipeError
 from okdhp_edge.network.branches import PoseNet
 from okdhp_edge.network.build import build_network
@@ -29,7 +28,13 @@ from okdhp_edge.system.hardware import check_descriptors
 from okdhp_edge.system.progress import Report, ignore_progress
 from okdhp_edge.train.allocator import retain_freed_memory
 from okdhp_edge.train.batchnorm import make_process_wide
-from okdhp_edge.train.checks import check_batch, check_boxes, check_epochs, check_metric_of
+from okdhp_edge.train.checks import (
+    check_batch,
+    check_boxes,
+    check_epochs,
+    check_metric_of,
+    warn_of_overlap,
+)
 from okdhp_edge.train.dataset import Batch, CropDataset, iterate_batches
 from okdhp_edge.train.detection_dataset import DetectionBatch, DetectionDataset
 from okdhp_edge.train.freeze import freeze
@@ -159,7 +164,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     # The `val` of a set of its own, or else the data's.
     val_set = load_for(recipe.kind, options.val_data or data, "val")
     val_set = val_set.with_skeleton(train_set.skeleton)
-    _warn_of_overlap(train_set, val_set, options)
+    warn_of_overlap(train_set, val_set, options.say)
     if recipe.corrections:
         train_set = apply_corrections(
             train_set, read_corrections(Path(recipe.corrections).expanduser())
@@ -173,13 +178,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     # All batches have one shape: the fastest kernel of the first serves the rest.
     torch.backends.cudnn.benchmark = fabric.device.type == "cuda"
     torch.manual_seed(recipe.seed)
-    # A checkpoint brings all weights: what they once began with need not be there any more.
-    resumes = options.resume and (options.out / LAST).is_file()
-    channels = recipe.count_channels(len(train_set.skeleton))
-    net = build_network(recipe.network, channels, load_encoder=not resumes)
-    if not resumes:
-        initialize(net, recipe, train_set.skeleton, options.say)
-    freeze(net, recipe.freeze)
+    net = _build_net(recipe, train_set.skeleton, options)
     method = build_method(recipe, train_set.skeleton)
     method.prepare(net)
     if fabric.world_size > 1:
@@ -203,22 +202,16 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
     )  # fmt: skip
 
 
-def _warn_of_overlap(
-    train_set: PoseDataset, val_set: PoseDataset, options: TrainingOptions
-) -> None:
-    """The best epoch would be that which knows the training set best."""
-    both = {_identify(s) for s in train_set.samples} & {_identify(s) for s in val_set.samples}
-    if both:
-        options.say(
-            f"{len(both)} of {len(val_set)} validation samples are trained on too: "
-            "give other ones with --val-data"
-        )
-
-
-def _identify(sample: Sample) -> tuple[object, str]:
-    """The person in the image, under whatever name the set has it."""
-    is_file = isinstance(sample.image, ImageFile)
-    return sample.image if is_file else sample.image_name, sample.id.rpartition("#")[2]
+def _build_net(recipe: Recipe, skeleton: Skeleton, options: TrainingOptions) -> PoseNet:
+    """The network with the weights that it starts from. A checkpoint brings all weights: what they
+    once started from need not be there any more."""
+    resumes = options.resume and (options.out / LAST).is_file()
+    channels = recipe.count_channels(len(skeleton))
+    net = build_network(recipe.network, channels, load_encoder=not resumes)
+    if not resumes:
+        initialize(net, recipe, skeleton, options.say)
+    freeze(net, recipe.freeze)
+    return net
 
 
 def _check_joints(path: Path, facts: checkpoint.CheckpointInfo, skeleton: Skeleton) -> None:

@@ -260,7 +260,7 @@ def test_annotations_are_inputs_wherever_they_lie(tmp_path):
     roboflow = tmp_path / "two" / "train"
     written(roboflow, content(), ".", "_annotations.coco.json")
     for folder, annotations in (
-        (file.parent.parent, file),
+        (file.parent, file),
         (tmp_path / "two", roboflow / "_annotations.coco.json"),
     ):
         assert annotations in load(f"coco:{folder}", "all").list_input_paths()

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from okdhp_edge.data.load import load, read_annotations
 from okdhp_edge.data.coco_truth import read_coco_truth
+from okdhp_edge.data.load import load, read_annotations
 from okdhp_edge.errors import DataError
 from okdhp_edge.evaluation.average_precision import (
     CROWD_METRIC_NAMES,

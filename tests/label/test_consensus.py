@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from okdhp_edge.data.coco_annotation import make_category
 from okdhp_edge.inference.external_pose_model import PosePrediction
 from okdhp_edge.label.consensus import (
     ConsensusRules,
@@ -10,7 +11,6 @@ from okdhp_edge.label.consensus import (
     merge_predictions,
     merge_skeletons,
 )
-from okdhp_edge.data.coco_annotation import make_category
 from okdhp_edge.pose.skeleton import COCO17, LSP14, Skeleton
 
 PAIR = Skeleton("pair", ("a", "b", "c"))

@@ -1,7 +1,6 @@
 import json
-from dataclasses import replace
-
 import time
+from dataclasses import replace
 
 import pytest
 

@@ -22,7 +22,6 @@ from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe.distillation import OkdhpTable, TeacherTable
 from okdhp_edge.recipe.recipe import Recipe
 from okdhp_edge.train.dataset import Batch
-from okdhp_edge.train.initialize import initialize
 from okdhp_edge.train.losses import compute_kd_weight, log_distribution, pixelwise_kl
 from okdhp_edge.train.methods.base import Losses, Method, SupervisedStack, weighted_sum
 from okdhp_edge.train.methods.offline import compute_teacher_targets
@@ -63,7 +62,19 @@ class Okdhp(Method):
             self.average = copy.deepcopy(net).requires_grad_(requires_grad=False)
         if self.table.peer_size is not None:
             self.peer = _build_peer(self.recipe, len(self.skeleton))
-            initialize(self.peer, self.recipe, self.skeleton, lambda _: None)
+            self._start_peer(net)
+
+    def _start_peer(self, net: PoseNet) -> None:
+        """The peer starts from the same pretrained weights, as far as it has such tensors; without
+        any it is to differ."""
+        if self.peer is None or (self.recipe.start is None and self.recipe.network.kind != "onnx"):
+            return
+        own = self.peer.state_dict()
+        shared = {
+            name: tensor for name, tensor in net.state_dict().items()
+            if name in own and own[name].shape == tensor.shape
+        }  # fmt: skip
+        self.peer.load_state_dict(own | shared)
 
     def on_train_mode(self, net: PoseNet) -> None:
         """Keep frozen parts in eval mode."""

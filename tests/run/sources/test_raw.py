@@ -133,5 +133,5 @@ def test_an_empty_input_is_an_error_and_nothing_stays_open(tmp_path):
     with pytest.raises(SourceError, match="the input is empty"):
         source.read()
     source.close()
-    with pytest.raises(RuntimeError):  # of a selector that is closed
+    with pytest.raises(ValueError, match="closed"):
         source._ready.select(0)

@@ -450,9 +450,9 @@ def test_a_run_that_goes_on_after_a_pause_is_healthy(hub, monkeypatch):
 
 def test_a_body_that_never_comes_is_given_up(hub, server, monkeypatch):
     monkeypatch.setattr("okdhp_edge.run.web.server._MAX_BODY_S", 0.2)
-    with socket.create_connection((server.host, server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", server.address.port), timeout=10) as client:
         client.sendall(
-            b"POST /control HTTP/1.1\r\nHost: localhost\r\n"
+            b"POST /control HTTP/1.1\r\nHost: 127.0.0.1\r\n"
             b"Content-Type: application/json\r\nContent-Length: 20\r\n\r\n"
         )
         assert b" 408 " in client.recv(4096)
