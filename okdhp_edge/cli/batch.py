@@ -148,12 +148,15 @@ def _continue_with(out: str, model: str | None, backend: str, precision: str) ->
     is_new = "://" not in out and not Path(out).expanduser().exists()
     if is_new or (backend, precision) != (_AUTO, _AUTO):
         return backend, precision
+    from okdhp_edge.artifacts import model_store
+    from okdhp_edge.artifacts.card import read_card
     from okdhp_edge.backends.selection import choose_model
     from okdhp_edge.batch.driver import read_earlier_choice
 
-    earlier = read_earlier_choice(_locate(out), choose_model(model).name)
+    cards = model_store.list_cards(choose_model(model))
+    earlier = read_earlier_choice(_locate(out), read_card(cards[0].parent).name) if cards else None
     if earlier is None:
-        return _AUTO, _AUTO
+        return backend, precision
     say(f"continuing in {earlier.backend}, {earlier.precision}, as the results in {out}")
     return earlier
 

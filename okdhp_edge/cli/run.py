@@ -94,7 +94,9 @@ def run(
         site = listen_for_viewers(web, web_token, closing)
         feeds = assembly.make_source_runs(sources, outputs, loaded.card, pace, controls, closing)
         serve_page(site, pipeline, feeds, controls, (model, selection), closing)
-        results, failure = _run_with_progress(pipeline, feeds, controls, selection, max_frames, who)
+        results, failure = _run_with_progress(
+            pipeline, feeds, controls, selection, max_frames, who, precision
+        )
     _tell(results, report, outputs, failure)
 
 
@@ -193,6 +195,7 @@ def _run_with_progress(
     selection: "Selection",
     max_frames: int | None,
     who: "TrackingConfig",
+    precision: str,
 ) -> "tuple[list[RunReport], OkdhpError | None]":
     """Run with a progress bar; returns a report per source and the error that ended it, if any."""
     import cv2
@@ -215,11 +218,12 @@ def _run_with_progress(
         except OkdhpError as error:
             failure = error
     measured = (before, read_sensors())
-    last = controls.current or selection.choice  # a viewer may have switched
+    if pipeline.switches and controls.current:  # by a viewer
+        precision = controls.current.precision
     if failure and not any(feed.stats.frames for feed in feeds):
         raise failure
     results = [
-        build_report(feed.source, reader, feed.stats, pipeline.backend, last.precision, measured,
+        build_report(feed.source, reader, feed.stats, pipeline.backend, precision, measured,
                   switches=pipeline.switches, selection=selection,
                   detector=None if str(who.detector) == NO_DETECTOR else str(who.detector),
                   left_out=left_out, paused_s=pipeline.paused_s)

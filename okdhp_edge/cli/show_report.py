@@ -7,6 +7,8 @@ from okdhp_edge.cli.console import say, table
 if TYPE_CHECKING:
     from okdhp_edge.run.report import RunReport
 
+_AUTO = "auto"
+
 
 def show_report(result: "RunReport") -> None:
     """Print the stage table and the run's metadata."""
@@ -30,6 +32,7 @@ def show_report(result: "RunReport") -> None:
         say(f"the camera delivers {granted['width']}x{granted['height']} at {granted['fps']:g} FPS "
             f"{granted['fourcc']}; {result.source_facts['reconnects']} reconnects")  # fmt: skip
     say(f"ran on {ran.backend} {ran.version}, {ran.device}, {ran.threads or 'default'} threads")
-    say(f"precision requested {result.precision_asked}, ran {ran.precision}")
+    asked = "" if result.precision_asked == _AUTO else f" (requested {result.precision_asked})"
+    say(f"precision {ran.precision}{asked}")
     for line in (*result.flags, *result.source_facts.get("notes", ())):
         say(line)

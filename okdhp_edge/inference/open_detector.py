@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from okdhp_edge.artifacts import model_store
-from okdhp_edge.artifacts.card import CARD_NAME, ModelCard, compute_sha256
+from okdhp_edge.artifacts.card import CARD_NAME, ModelCard, compute_sha256, read_card
 from okdhp_edge.artifacts.model_store import SHIPPED_DETECTOR
 from okdhp_edge.backends.selection import AUTO, load_backend
 from okdhp_edge.errors import ModelError
@@ -69,12 +69,11 @@ def open_detector(
     loaded = load_backend(str(folder), wanted, AUTO, threads, lambda _: None).backend
     if not has_file:
         say(f"detector {folder.name} runs on {loaded.name}")
-    if loaded.card.kind != "detector":
+    try:
+        _check_detector(loaded.card)
+    except ModelError:
         loaded.close()
-        raise ModelError(
-            f"{loaded.card.name} is a pose model, not a person detector",
-            f"use --detector {SHIPPED_DETECTOR}, or an ONNX detector",
-        )
+        raise
     return BackendDetector(loaded, MIN_DETECTION_SCORE if min_score is None else min_score)
 
 
@@ -83,9 +82,15 @@ def choose_detector_backend(
 ) -> str:
     """The runtime in which `open_detector` would open it, for processes that are not to choose each
     for itself."""
-    if model == NO_DETECTOR or _is_foreign(Path(model)):
+    if model == NO_DETECTOR:
         return backend
-    if model_store.list_precisions(model_store.resolve_model(model), backend):
+    if _is_foreign(Path(model)):
+        if not Path(model).is_file():
+            raise ModelError(f"detector {model} does not exist", "check --detector")
+        return backend
+    folder = model_store.resolve_model(model)
+    for precision in model_store.list_precisions(folder, backend)[:1]:
+        _check_detector(read_card(model_store.find_artifact(folder, backend, precision)))
         return backend
     detector = open_detector(model, backend=backend, threads=threads, say=say)
     detector.close()
@@ -112,6 +117,14 @@ def _list_cards(detector: str) -> list[Path]:
 def _is_foreign(path: Path) -> bool:
     """Whether it is a file without a card of this project."""
     return path.suffix == ".onnx" and not (path.parent / CARD_NAME).is_file()
+
+
+def _check_detector(card: ModelCard) -> None:
+    if card.kind != "detector":
+        raise ModelError(
+            f"{card.name} is a pose model, not a person detector",
+            f"use --detector {SHIPPED_DETECTOR}, or an ONNX detector",
+        )
 
 
 def check_pose_model(card: ModelCard) -> None:

@@ -70,8 +70,9 @@ def assemble(
                 annotations.append(ids | person)
     if not annotations:
         raise DataError(
-            f"no people were found in {len(records)} images ({dict(left_out)})",
-            "check the images, their boxes and the teacher's description",
+            f"no people were found in {len(records)} images"
+            + "".join(f"; {count} {what}" for what, count in left_out.items() if count),
+            "check the images, give boxes, or find people with --detector person --boxes none",
         )
     write_text(options.out, json.dumps(_make_coco(skeleton, images, annotations, options)) + "\n")
     persons = len(annotations) - negatives

@@ -20,8 +20,9 @@ pytest.importorskip("pyarrow", reason="needs pyarrow: pip install okdhp-edge[bat
 import pyarrow.parquet as pq
 
 from okdhp_edge.batch.sources import find_sources
-from okdhp_edge.batch.storage import Storage
+from okdhp_edge.batch.storage import Storage, find_file_system
 from okdhp_edge.batch.table import read_metadata
+from okdhp_edge.errors import SourceError
 from tests.conftest import REPOSITORY
 from tests.helpers.archives import make_video, run, write_photo_video
 
@@ -317,3 +318,18 @@ def test_a_killed_ray_node_costs_the_segments_in_its_hands(archive, exported):
         assert pq.read_table(f"out/{name}").equals(pq.read_table(f"whole/{name}")), name
         whole = read_metadata(Path(f"whole/{name}").read_bytes())
         assert read_metadata(Path(f"out/{name}").read_bytes())["frames"] == whole["frames"]
+
+
+def test_a_folder_with_results_keeps_its_runtime(archive, exported):
+    batch(archive, exported)
+    words = ("batch", archive, "--out", "out", "--model", exported, "--workers", 1)
+    again = run(*words)
+    assert again.exit_code == 3, again.stderr  # one source fails each time
+    assert "continuing in onnxruntime, fp32" in again.stderr
+    assert json.loads(again.stdout.splitlines()[-1])["skipped"] == 2
+
+
+def test_names_with_double_colons_are_files(tmp_path):
+    (tmp_path / "cam::1.txt").write_text("here")
+    fs, path = find_file_system(str(tmp_path / "cam::1.txt"), SourceError)
+    assert fs.cat_file(path) == b"here"

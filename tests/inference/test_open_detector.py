@@ -8,6 +8,7 @@ from okdhp_edge.errors import ModelError
 from okdhp_edge.inference import open_detector as opening
 from okdhp_edge.inference.open_detector import (
     choose_detector,
+    choose_detector_backend,
     identify_detector,
     is_human,
     open_detector,
@@ -75,3 +76,15 @@ def test_a_detector_without_a_file_for_the_runtime_uses_another_and_says_so(tmp_
         open_detector(tmp_path / "mine", backend="pytorch", say=said.append)
     assert said[0] == "detector mine has no file for pytorch: another runtime is chosen"
     assert "onnxruntime" in said[1]
+
+
+def test_a_runtime_is_chosen_once_for_all_processes(tmp_path):
+    assert choose_detector_backend("person", "openvino", 1, print) == "openvino"
+    assert choose_detector_backend("none", "opencv", 1, print) == "opencv"
+    said = []
+    chosen = choose_detector_backend("person", "opencv", 1, said.append)
+    assert chosen in ("openvino", "onnxruntime") and chosen in said[-1]
+    with pytest.raises(ModelError, match="lite is a pose model"):
+        choose_detector_backend("lite", "openvino", 1, print)
+    with pytest.raises(ModelError, match="gone.onnx does not exist"):
+        choose_detector_backend(str(tmp_path / "gone.onnx"), "openvino", 1, print)

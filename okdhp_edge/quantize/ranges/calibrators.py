@@ -6,6 +6,7 @@ squared error or Kullback-Leibler divergence (Migacz, "8-bit inference with Tens
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,24 @@ _RANGE_SCALES = np.linspace(1.0, 0.2, 41)
 _MIN_PROBABILITY = 1e-12
 
 
-def compute_ranges(statistics: StatisticsByTensor, method: str) -> dict[str, Range]:
-    """The range of each tensor by one of `METHODS`."""
+def compute_ranges(
+    statistics: StatisticsByTensor, method: str, *, signed: bool = False
+) -> dict[str, Range]:
+    """The range of each tensor by one of `METHODS`.
+
+    Args:
+        signed: whether steps lie around zero evenly, so that values of one sign have half of them.
+    """
     calibrate = METHODS[method]
-    return {name: _include_zero(calibrate(seen)) for name, seen in statistics.items()}
+    return {
+        name: _include_zero(calibrate(_make_symmetric(seen) if signed else seen))
+        for name, seen in statistics.items()
+    }
+
+
+def _make_symmetric(seen: TensorStatistics) -> TensorStatistics:
+    limit = max(-seen.low, seen.high)
+    return replace(seen, low=-limit, high=limit)
 
 
 def _include_zero(found: Range) -> Range:

@@ -102,7 +102,7 @@ class AccuracyTuner:
     def _keep_float(self) -> None:
         """Double the number of float layers until the gate holds, then halve the step back."""
         plan = self.best.plan
-        ranges = plan.ranges(self._inputs)
+        ranges = plan.ranges(self._inputs, signed=self._profile.signed)
         layers = measure_sensitivity(self._inputs, self._profile, ranges, self._report)
         write_sensitivity(layers, self._scratch, self._profile.name)
         names = [layer.name for layer in layers if layer.name not in plan.keep_float]

@@ -26,10 +26,10 @@ class Plan:
     keep_float: tuple[str, ...] = ()
     method: Literal["qdq", "accuracy-control"] = "qdq"
 
-    def ranges(self, inputs: QuantizationInputs) -> dict[str, Range]:
+    def ranges(self, inputs: QuantizationInputs, *, signed: bool) -> dict[str, Range]:
         """Of every tensor; where learned ones are silent, the first calibrator speaks."""
         method = self.calibrator if self.calibrator in METHODS else next(iter(METHODS))
-        return compute_ranges(inputs.statistics, method) | inputs.fixed_ranges
+        return compute_ranges(inputs.statistics, method, signed=signed) | inputs.fixed_ranges
 
     def __str__(self) -> str:
         if self.method == "accuracy-control":

@@ -55,7 +55,8 @@ def _write_qdq(
         # Heads stay float, so nothing is lost in them that could be made up for.
         kept = (*plan.keep_float, *find_heads(inputs.float_model))
         apply_bias_correction(inputs.float_model, source, inputs.statistics, profile, kept)
-    write_qdq(source, target, plan.ranges(inputs), profile, keep_float=plan.keep_float)
+    ranges = plan.ranges(inputs, signed=profile.signed)
+    write_qdq(source, target, ranges, profile, keep_float=plan.keep_float)
 
 
 def _write_card(
