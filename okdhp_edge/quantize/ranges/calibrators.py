@@ -16,8 +16,11 @@ from okdhp_edge.quantize.ranges.observe import NUM_BINS, StatisticsByTensor, Ten
 Range = tuple[float, float]
 """Lowest and highest value that is not clipped; zero lies within."""
 Ranges = Mapping[str, Range]
+Calibrator = Callable[[TensorStatistics, int], Range]
+"""From what was seen of a tensor, and the number of levels of INT8."""
 
-_NUM_LEVELS = 256
+# Of signed INT8 around zero, -127 to 127: zero is a level of its own.
+_NUM_LEVELS, _NUM_LEVELS_SIGNED = 256, 255
 _RANGE_SCALES = np.linspace(1.0, 0.2, 41)
 _MIN_PROBABILITY = 1e-12
 
@@ -32,7 +35,11 @@ def compute_ranges(
     """
     calibrate = METHODS[method]
     return {
-        name: _include_zero(calibrate(_make_symmetric(seen) if signed else seen))
+        name: _include_zero(
+            calibrate(_make_symmetric(seen), _NUM_LEVELS_SIGNED)
+            if signed
+            else calibrate(seen, _NUM_LEVELS)
+        )
         for name, seen in statistics.items()
     }
 
@@ -47,16 +54,16 @@ def _include_zero(found: Range) -> Range:
     return min(found[0], 0.0), max(found[1], 0.0)
 
 
-def _minmax(seen: TensorStatistics) -> Range:
+def _minmax(seen: TensorStatistics, levels: int) -> Range:  # noqa: ARG001
     return seen.low, seen.high
 
 
-def _moving_average(seen: TensorStatistics) -> Range:
+def _moving_average(seen: TensorStatistics, levels: int) -> Range:  # noqa: ARG001
     return seen.mean_low, seen.mean_high
 
 
-def _make_percentile(percent: float) -> Callable[[TensorStatistics], Range]:
-    def calibrate(seen: TensorStatistics) -> Range:
+def _make_percentile(percent: float) -> Calibrator:
+    def calibrate(seen: TensorStatistics, levels: int) -> Range:  # noqa: ARG001
         counts, centres = seen.histogram.counts, seen.histogram.centres
         below = np.cumsum(counts) / counts.sum()
         outside = (1 - percent / 100) / 2
@@ -67,19 +74,19 @@ def _make_percentile(percent: float) -> Callable[[TensorStatistics], Range]:
     return calibrate
 
 
-def _mse(seen: TensorStatistics) -> Range:
+def _mse(seen: TensorStatistics, levels: int) -> Range:
     """The mean squared distance of values to their steps; clipped ones lie farthest."""
 
     def cost(x: NDArray[np.float64], share: NDArray[np.float64], low: float, high: float) -> float:
-        step = (high - low) / (_NUM_LEVELS - 1)
-        nearest = low + step * np.clip(np.round((x - low) / step), 0, _NUM_LEVELS - 1)
+        step = (high - low) / (levels - 1)
+        nearest = low + step * np.clip(np.round((x - low) / step), 0, levels - 1)
         return float((share * (x - nearest) ** 2).sum())
 
     return _find_cheapest_range(seen, cost)
 
 
-def _entropy(seen: TensorStatistics) -> Range:
-    """KL between the histogram, what is clipped put on its ends, and its 256-step version."""
+def _entropy(seen: TensorStatistics, levels: int) -> Range:
+    """KL between the histogram, what is clipped put on its ends, and its version of few levels."""
 
     def cost(x: NDArray[np.float64], share: NDArray[np.float64], low: float, high: float) -> float:
         inside = (x >= low) & (x <= high)
@@ -88,10 +95,10 @@ def _entropy(seen: TensorStatistics) -> Range:
         p = share[inside].copy()
         p[0] += share[x < low].sum()
         p[-1] += share[x > high].sum()
-        step = (high - low) / _NUM_LEVELS
-        level = np.clip(((x[inside] - low) / step).astype(np.int64), 0, _NUM_LEVELS - 1)
-        mass = np.bincount(level, share[inside], _NUM_LEVELS)
-        q = (mass / np.maximum(np.bincount(level, minlength=_NUM_LEVELS), 1))[level]
+        step = (high - low) / levels
+        level = np.clip(((x[inside] - low) / step).astype(np.int64), 0, levels - 1)
+        mass = np.bincount(level, share[inside], levels)
+        q = (mass / np.maximum(np.bincount(level, minlength=levels), 1))[level]
         q /= q.sum()
         return float(
             (p * np.log(np.maximum(p, _MIN_PROBABILITY) / np.maximum(q, _MIN_PROBABILITY))).sum()
@@ -124,7 +131,7 @@ def _find_cheapest_range(
     return low * best, high * best
 
 
-METHODS: dict[str, Callable[[TensorStatistics], Range]] = {
+METHODS: dict[str, Calibrator] = {
     "moving-average": _moving_average,
     "minmax": _minmax,
     "percentile-99.99": _make_percentile(99.99),
