@@ -5,6 +5,7 @@ decodes no more than what it trains on.
 """
 
 import json
+import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from okdhp_edge.data.annotation_files import SPLITS_FOLDER, split_by_name
 from okdhp_edge.data.coco_annotation import PERSON_BOX_AREA_RATIO, make_category
@@ -161,8 +163,9 @@ def _encode_samples(poses: PoseDataset, options: CropOptions) -> Iterator[_Encod
             queue += [pool.submit(encode, sample) for sample in islice(waiting, 1)]
 
 
-def _cut(sample: Sample, options: CropOptions) -> tuple[Image, int, int, float]:
-    """The crop, where it lay in the image, and by how much it was scaled."""
+def _cut(sample: Sample, options: CropOptions) -> tuple[Image, int, int, NDArray[np.float64]]:
+    """The crop, where it lay in the image, and by how much it was scaled, x and y: to whole pixels,
+    which differs a little."""
     image = sample.image.read()
     longest = max(float(sample.box[2:].max()), 1.0)
     low, high = _compute_bounds(sample.box, longest * options.crop_scale, image.shape[1::-1])
@@ -171,7 +174,7 @@ def _cut(sample: Sample, options: CropOptions) -> tuple[Image, int, int, float]:
     if scale < 1:
         size = np.maximum(np.round((high - low) * scale), 1).astype(int)
         cut = np.asarray(cv2.resize(cut, size.tolist(), interpolation=cv2.INTER_AREA), np.uint8)
-    return cut, int(low[0]), int(low[1]), scale
+    return cut, int(low[0]), int(low[1]), np.array(cut.shape[1::-1]) / (high - low)
 
 
 def _compute_bounds(
@@ -185,14 +188,15 @@ def _compute_bounds(
     return low, high
 
 
-def _make_annotation(sample: Sample, x: int, y: int, scale: float) -> dict[str, Any]:
+def _make_annotation(sample: Sample, x: int, y: int, scale: NDArray[np.float64]) -> dict[str, Any]:
     # Pixel centres lie at whole numbers.
     xy = (sample.xy - (x, y) + 0.5) * scale - 0.5
     known = sample.labelled.astype(int)
     rows = np.column_stack([np.round(xy, 1), 2 * np.ones(len(xy))]) * known[:, None]
     corner = (sample.box[:2] - (x, y) + 0.5) * scale - 0.5
     box = np.concatenate([corner, sample.box[2:] * scale])
-    area = sample.area * scale**2 if sample.area else box[2] * box[3] * PERSON_BOX_AREA_RATIO
+    by_box = box[2] * box[3] * PERSON_BOX_AREA_RATIO
+    area = sample.area * float(scale.prod()) if sample.area else by_box
     found: dict[str, Any] = {
         "bbox": np.round(box, 1).tolist(), "area": round(float(area), 1),
         "keypoints": [int(v) if v == int(v) else float(v) for v in rows.ravel()],
@@ -201,7 +205,7 @@ def _make_annotation(sample: Sample, x: int, y: int, scale: float) -> dict[str, 
     if sample.absent is not None:
         found["absent"] = sample.absent.astype(int).tolist()
     if sample.head_size is not None:
-        found["head_size"] = round(sample.head_size * scale, 2)
+        found["head_size"] = round(sample.head_size * math.sqrt(scale.prod()), 2)
     if isinstance(sample.outline, PolygonMask):
         polygons = [(p - (x, y) + 0.5) * scale - 0.5 for p in sample.outline.polygons]
         found["segmentation"] = [np.round(p, 1).ravel().tolist() for p in polygons]

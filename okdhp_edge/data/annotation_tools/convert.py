@@ -32,6 +32,9 @@ from okdhp_edge.errors import DataError
 from okdhp_edge.pose.skeleton import COCO17, canonicalize_names, mirror_name
 from okdhp_edge.system.files import stage_folder
 
+# Of width over height, between the image and the annotated size: rounding at most.
+_MAX_STRETCH = 1.02
+
 
 class AnnotationReader(NamedTuple):
     """A tool that is read.
@@ -131,6 +134,9 @@ def import_annotations(
         scale = (
             (1.0, 1.0) if image.size is None else (width / image.size[0], height / image.size[1])
         )
+        if max(scale) > _MAX_STRETCH * min(scale):  # turned, or another image
+            left_out["images of another aspect ratio than the annotated ones"] += 1
+            continue
         if scale != (1.0, 1.0):
             left_out["images whose size differs from the annotated one: keypoints scaled"] += 1
         coco.add(file, (width, height), [_scale_person(person, scale) for person in labelled])
