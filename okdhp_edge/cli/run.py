@@ -86,17 +86,15 @@ def run(
     with ExitStack() as closing:
         loaded, _, selection = load_backend(
             model, backend, precision, threads, say, engine=engine, trust_engine=trust_engine,
-            retime=retime, images=images, detail=_say_if(verbose), tune_threads=True,
-        )  # fmt: skip
+            retime=retime, images=images, detail=_say_if(verbose), tune_threads=True)  # fmt: skip
         who = who.resolve(closing.enter_context(loaded).card)
         sources = assembly.open_sources(wanted, CameraSettings(_parse_size(size), fps), closing)
         pipeline = assembly.assemble(sources, loaded, who, pace, controls, closing, say=say)
         site = listen_for_viewers(web, web_token, closing)
         feeds = assembly.make_source_runs(sources, outputs, loaded.card, pace, controls, closing)
         serve_page(site, pipeline, feeds, controls, (model, selection), closing)
-        results, failure = _run_with_progress(
-            pipeline, feeds, controls, selection, max_frames, who, precision
-        )
+        results, failure = _run_with_progress(pipeline, feeds, controls, selection, max_frames, who,
+                                              precision)  # fmt: skip
     _tell(results, report, outputs, failure)
 
 
