@@ -26,7 +26,6 @@ Say = Callable[[str], None]
 """Called with every automatic choice, a line for people each."""
 
 AUTO = "auto"
-_PRECISIONS = (AUTO, "int8", "fp32", "bf16")
 _BF16_CHOICE = RuntimeChoice("openvino", "bf16")
 _MODEL_FILES = (".onnx", ".xml", ".tflite", ".pt", ".pth")
 
@@ -132,8 +131,9 @@ def load_backend(
     path = choose_model(model)
     if backend != AUTO:
         get_runtime(backend)
-    if precision not in _PRECISIONS:
-        raise BackendError(f"unknown precision '{precision}'", f"use {', '.join(_PRECISIONS)}")
+    known = dict.fromkeys([AUTO, *(p for runtime in REGISTRY.values() for p in runtime.precisions)])
+    if precision not in known:
+        raise BackendError(f"unknown precision '{precision}'", f"use {', '.join(known)}")
     if engine is not None and (backend == AUTO or not get_runtime(backend).runs_engines):
         raise BackendError(f"backend {backend} cannot load engines", "add --backend tensorrt")
     if trust_engine and engine is None:

@@ -78,7 +78,7 @@ def draw_labelled_tile(poses: PoseDataset, sample: Sample, side: int) -> Image:
     scale = side / max(shown.shape[:2])
     small = resize_within(shown, (side, side))
     canvas = np.full((side, side, 3), 230, dtype=np.uint8)
-    canvas[: small.shape[0], : small.shape[1]] = small[:side, :side]
+    canvas[: small.shape[0], : small.shape[1]] = small
     corner = (np.array([x, y]) - [left, top]) * scale
     opposite = corner + np.array([w, h]) * scale
     cv2.rectangle(canvas, tuple(int(v) for v in corner), tuple(int(v) for v in opposite),

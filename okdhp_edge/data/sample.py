@@ -137,9 +137,10 @@ class PoseDataset:
             place = part.partition(":")[2]
             # A path may hold an @; what follows the last one may be the split.
             path = Path(place) if Path(place).exists() else Path(place.rpartition("@")[0] or place)
-            patterns = [] if path.is_file() else _ANNOTATION_PATTERNS
-            files += [path] if path.is_file() else []
-            files += sorted(file for pattern in patterns for file in path.glob(pattern))
+            found = [path] if path.is_file() else [
+                file for pattern in _ANNOTATION_PATTERNS for file in path.glob(pattern)
+            ]  # fmt: skip
+            files += sorted(found)
         folders = {s.image.path.parent for s in self.samples if isinstance(s.image, ImageFile)}
         return [*files, *sorted(folders)]
 

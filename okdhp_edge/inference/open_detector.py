@@ -89,8 +89,8 @@ def choose_detector_backend(
             raise ModelError(f"detector {model} does not exist", "check --detector")
         return backend
     folder = model_store.resolve_model(model)
-    for precision in model_store.list_precisions(folder, backend)[:1]:
-        _check_detector(read_card(model_store.find_artifact(folder, backend, precision)))
+    if precisions := model_store.list_precisions(folder, backend):
+        _check_detector(read_card(model_store.find_artifact(folder, backend, precisions[0])))
         return backend
     detector = open_detector(model, backend=backend, threads=threads, say=say)
     detector.close()

@@ -21,8 +21,8 @@ from okdhp_edge.system.files import write_text
 
 _MIN_SCORE = 0.3
 _MAX_RESIDUAL_CELLS = 2.0
-_COMMENT = "# Measured by `okdhp-edge data label --calibrate {}:...`.\n"
 """A joint farther from its label is another one, not a misplaced one."""
+_COMMENT = "# Measured by `okdhp-edge data label --calibrate {}:...`.\n"
 _MIN_PERSONS = 20
 """Joints that are found on fewer persons keep the offset 0."""
 _KEY = re.compile(r"^(?:grid|offset)\s*=\s*", re.MULTILINE)

@@ -118,6 +118,12 @@ def box_iou(a: Box, b: Box) -> float:
     return shared / max(float(np.prod(a[2:]) + np.prod(b[2:])) - shared, 1e-9)
 
 
+def scale_box(box: Box, factor: float) -> Box:
+    """The box around the same center, larger by a factor."""
+    size = box[2:] * factor
+    return np.concatenate([box[:2] - (size - box[2:]) / 2, size])
+
+
 def box_around(xy: NDArray[np.floating]) -> Box:
     """The tight box round points (N, 2)."""
     low, high = xy.min(axis=0), xy.max(axis=0)

@@ -183,7 +183,7 @@ def _find_flags(
     if switches:
         flags.append(f"mixed: the model was switched during the run ({switches}x); times cover all")
     infer = stats.stages.series.get("infer")
-    inferred = _choose_comparable(stats, infer) if infer else []
+    inferred = [ns for ns in _choose_comparable(stats, infer) if ns] if infer else []
     if inferred and (varies := LatencyStats.of(inferred).cv) > _MAX_STEADY_CV:
         flags.append(f"unstable: inference varies by {varies:.0%} (std/mean)")
     wandered = drift(_choose_comparable(stats, stats.age))

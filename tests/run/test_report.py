@@ -98,3 +98,9 @@ def test_frames_that_are_passed_over_take_the_time_of_the_next():
     source.skip()
     assert source.read().read_ns >= 20_000_000
     assert source.read().read_ns < 20_000_000
+
+
+def test_an_empty_room_that_is_searched_now_and_then_is_steady():
+    tally = _Tally([1_000_000, *[0] * 9] * 100, STEADY)
+    tally.people_counts = [0] * 1000
+    assert reports._find_flags(ScriptedSource(1), tally, ({}, {})) == []

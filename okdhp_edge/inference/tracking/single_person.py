@@ -13,7 +13,7 @@ from okdhp_edge.inference.tracking.box_motion import (
     measure_margins,
     move_with_joints,
 )
-from okdhp_edge.pose.crop import Box, box_around, box_iou
+from okdhp_edge.pose.crop import Box, box_around, box_iou, scale_box
 from okdhp_edge.pose.preprocess import Image
 from okdhp_edge.pose.result import MIN_JOINT_SCORE, PERSON_MARGIN, Pose
 
@@ -136,7 +136,7 @@ class SinglePersonTracker:
         """A detector's box is the person's; a window is whatever it is, and the person reaches
         beyond the joints."""
         self._widen_interval = _WIDEN_INTERVAL_FRAMES
-        self._box = looked_in if self._detect else _scale_box(extent, 1 + 2 * PERSON_MARGIN)
+        self._box = looked_in if self._detect else scale_box(extent, 1 + 2 * PERSON_MARGIN)
         self._margins = measure_margins(self._box, pose)
 
     def _follow(self, pose: Pose, looked_in: Box, frame: Image) -> None:
@@ -150,7 +150,7 @@ class SinglePersonTracker:
         self._since_widened += 1
         if self._since_widened < self._widen_interval or (pose.score >= MIN_JOINT_SCORE).all():
             return pose
-        wider = self._estimator.estimate(frame, _scale_box(box, _WIDEN_FACTOR))
+        wider = self._estimator.estimate(frame, scale_box(box, _WIDEN_FACTOR))
         better = wider if wider.score.sum() >= pose.score.sum() + _MIN_SCORE_GAIN else pose
         self._since_widened = 0
         self._widen_interval = min(2 * self._widen_interval, _MAX_WIDEN_INTERVAL_FRAMES)
@@ -213,11 +213,6 @@ def _brings_joints_outside(pose: Pose, before: Pose, box: Box) -> bool:
     is_outside_K = ((pose.xy < box[:2]) | (pose.xy > box[:2] + box[2:])).any(axis=1)
     is_new_K = (pose.score >= MIN_JOINT_SCORE) & (before.score < MIN_JOINT_SCORE)
     return bool((is_outside_K & is_new_K).any())
-
-
-def _scale_box(box: Box, factor: float) -> Box:
-    size = box[2:] * factor
-    return np.concatenate([box[:2] - (size - box[2:]) / 2, size])
 
 
 def is_person(pose: Pose) -> bool:
