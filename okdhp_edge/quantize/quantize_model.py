@@ -104,7 +104,6 @@ def _quantize(fp32: Path, options: QuantizeOptions, profiles: Sequence[Int8Profi
     target = (options.reference or fp32).parent / "int8"
     with stage_folder(target) as staging:
         _carry_over(target, staging, inputs.reference_sha256, options.profiles)
-        write_text(staging / "calibration.txt", inputs.crops.format_ids())
         for wanted in profiles:
             learned = read_learned_ranges(fp32, wanted)
             ranges = inputs.fixed_ranges | learned
@@ -186,6 +185,8 @@ def _quantize_one(
         for extra in Path(scratch).glob("sensitivity.*"):
             shutil.copy(extra, staging / wanted.name)
         write_trials(tuner, staging / wanted.name)
+        # Of this profile: others may be carried over, made from another list.
+        write_text(staging / wanted.name / "calibration.txt", inputs.crops.format_ids())
     card = read_card(staging / wanted.name)
     measured = best.measured.model_copy(update={"parent_value": inputs.float_metric})
     write_card(card.model_copy(update={"metrics": (measured,)}), staging / wanted.name)

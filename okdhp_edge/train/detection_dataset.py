@@ -18,7 +18,8 @@ from okdhp_edge.pose.crop import apply, heatmap_from_crop
 from okdhp_edge.train.dataset import Key
 
 MAX_BOXES = 96
-"""Persons and ignored regions of one example; of more the smallest are left out."""
+"""Persons and ignored regions of one example; where there are more, one ignored region encloses the
+smallest."""
 _NUM_EXTRA_IMAGES = 3
 _PERSON, _IGNORED = 1.0, -1.0
 
@@ -74,10 +75,21 @@ class DetectionDataset(Dataset[list[tuple[NDArray[np.generic], ...]] | DataError
     def _make_row(self, example: DetectionExample) -> tuple[NDArray[np.generic], ...]:
         corners = np.concatenate([example.persons, example.ignored])
         kinds = np.repeat([_PERSON, _IGNORED], [len(example.persons), len(example.ignored)])
-        sides = corners[:, 2:] - corners[:, :2]
-        largest = np.argsort(-sides.prod(axis=1), kind="stable")[:MAX_BOXES]
+        if len(corners) > MAX_BOXES:
+            corners, kinds = _enclose_smallest(corners, kinds)
         boxes = np.zeros((MAX_BOXES, 4), dtype=np.float32)
         kind = np.zeros(MAX_BOXES, dtype=np.float32)
-        placed = apply(self._to_heatmap, corners[largest].reshape(-1, 2, 2)).reshape(-1, 4)
-        boxes[: len(largest)], kind[: len(largest)] = placed, kinds[largest]
+        placed = apply(self._to_heatmap, corners.reshape(-1, 2, 2)).reshape(-1, 4)
+        boxes[: len(corners)], kind[: len(corners)] = placed, kinds
         return example.image, boxes, kind, np.ones(1, dtype=np.float32)
+
+
+def _enclose_smallest(
+    corners_N4: NDArray[np.floating], kinds_N: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """The largest boxes, and one ignored region around the rest: none becomes background."""
+    sides = corners_N4[:, 2:] - corners_N4[:, :2]
+    order = np.argsort(-sides.prod(axis=1), kind="stable")
+    largest, rest = order[: MAX_BOXES - 1], corners_N4[order[MAX_BOXES - 1 :]]
+    around = np.concatenate([rest[:, :2].min(axis=0), rest[:, 2:].max(axis=0)])
+    return np.vstack([corners_N4[largest], around]), np.append(kinds_N[largest], _IGNORED)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 
 from okdhp_edge import __version__
 from okdhp_edge.artifacts.card import SkeletonSpec
@@ -158,10 +159,18 @@ def _train_epoch(run: Run, loader: Any, steps: int, epoch: int, report: Report) 
     seconds = time.perf_counter() - started
     speed, waiting = images / seconds, waited / seconds
     report(f"epoch {epoch + 1}", steps, steps, f"{speed:.0f} img/s, {waiting:.1%} data wait")
-    return {
-        "epoch": float(epoch + 1), "lr": lr, **{k: float(np.mean(v)) for k, v in seen.items()},
-        "images_per_s": speed, "data_wait_share": waiting,
-    }  # fmt: skip
+    measured = {k: float(np.mean(v)) for k, v in seen.items()} | {"data_wait_share": waiting}
+    averaged = _average_over_processes(run.fabric, measured)
+    return {"epoch": float(epoch + 1), "lr": lr, "images_per_s": speed} | averaged
+
+
+def _average_over_processes(fabric: Fabric, row: Row) -> Row:
+    """Each process measures its own share of the batches."""
+    if fabric.world_size == 1:
+        return row
+    values = torch.tensor(list(row.values()), device=fabric.device)
+    averaged = cast(torch.Tensor, fabric.all_reduce(values, reduce_op="mean"))
+    return dict(zip(row, averaged.tolist(), strict=True))
 
 
 def _sum_losses(values: dict[str, float]) -> float:

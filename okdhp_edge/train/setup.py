@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from okdhp_edge.data.corrections import apply_corrections, read_corrections
 from okdhp_edge.data.detection import load_for
@@ -44,6 +44,7 @@ from okdhp_edge.train.processes import read_process_layout
 from okdhp_edge.train.quantization import QuantizationAware
 from okdhp_edge.train.schedule import build_optimizer
 from okdhp_edge.train.step import TrainingStep
+from okdhp_edge.train.weight_average import make_weight_average
 
 _NUM_CALIBRATION_BATCHES = 8
 LAST = "last.safetensors"
@@ -198,7 +199,7 @@ def prepare(recipe: Recipe, data: str, options: TrainingOptions) -> Run:
         recipe=recipe, fabric=fabric, data=data, train=train_set, val=val_set, metric=metric,
         val_data=options.val_data, net=net, method=method, quantization=quantization,
         model=model, optimizer=optimizer,
-        average=make_average(net, recipe.optimizer.average) if recipe.optimizer.average else None,
+        average=make_weight_average(net, decay) if (decay := recipe.optimizer.average) else None,
     )  # fmt: skip
 
 
@@ -228,13 +229,6 @@ def _make_quantization(net: PoseNet, recipe: Recipe) -> QuantizationAware | None
         return None
     branch = QuantizedBranch(net, table.branch, recipe.input.size, table.placement)
     return QuantizationAware(branch, table)
-
-
-def make_average(net: PoseNet, decay: float) -> AveragedModel:
-    """A moving average of weights and normalisation statistics; `update_parameters` moves it."""
-    rule = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    average = AveragedModel(net, multi_avg_fn=rule, use_buffers=True)
-    return average.requires_grad_(requires_grad=False).eval()
 
 
 def calibrate(run: Run, quantization: QuantizationAware, loader: Any) -> None:

@@ -24,7 +24,7 @@ def test_every_profile_is_measured_beside_its_parent(quantized, exported):
 
 
 def test_the_list_that_was_used_lies_beside_the_artifacts(quantized, exported, tmp_path):
-    listing = quantized / "calibration.txt"
+    listing = quantized / "onnxruntime" / "calibration.txt"
     assert len(listing.read_text().split()) == 96
     shutil.copytree(exported, tmp_path / "fp32")
     again = quantize(
@@ -36,6 +36,25 @@ def test_the_list_that_was_used_lies_beside_the_artifacts(quantized, exported, t
     first, second = (read_card(f / "onnxruntime") for f in (quantized, again))
     assert first.calibration == second.calibration
     assert first.files == second.files  # same list, same file
+
+
+def test_profiles_that_stay_keep_the_list_that_they_were_made_from(quantized, exported, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(exported, folder / "fp32")
+    shutil.copytree(quantized, folder / "int8")
+    names = (quantized / "onnxruntime" / "calibration.txt").read_text().split()
+    shorter = tmp_path / "shorter.txt"
+    shorter.write_text("\n".join(names[:40]) + "\n")
+    quantize(
+        folder / "fp32",
+        QuantizeOptions(
+            data=DATA, calibration=str(shorter), max_drop=100, profiles=["onnxruntime"]
+        ),
+    )
+    for profile, count in (("onnxruntime", 40), ("openvino", len(names))):
+        listed = (folder / "int8" / profile / "calibration.txt").read_text().split()
+        assert len(listed) == count
+        assert read_card(folder / "int8" / profile).calibration.samples == count
 
 
 def test_the_gate_refuses_with_both_numbers_and_leaves_nothing(exported, tmp_path, monkeypatch):

@@ -9,11 +9,10 @@ views of the person, and a moving average of the weights may join it, a peer tha
 crops, or a network that is trained already.
 """
 
-import copy
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
 
 from okdhp_edge.errors import RecipeError
 from okdhp_edge.network.branches import BranchOutputs, PoseNet
@@ -28,6 +27,7 @@ from okdhp_edge.train.methods.offline import compute_teacher_targets
 from okdhp_edge.train.open_teacher import open_teacher
 from okdhp_edge.train.teacher import Teacher, TeacherTargets
 from okdhp_edge.train.views import average_over_views
+from okdhp_edge.train.weight_average import make_weight_average
 
 _EPSILON = 1e-9
 
@@ -40,7 +40,7 @@ class Okdhp(Method):
         assert isinstance(recipe.distillation, OkdhpTable)
         self.table = recipe.distillation
         self.views = recipe.augmentation.views
-        self.average: PoseNet | None = None
+        self.average: AveragedModel | None = None
         self.peer: PoseNet | None = None
         self.large = self.table.peer_size
         self.foreign: Teacher | None = None
@@ -59,7 +59,7 @@ class Okdhp(Method):
     def prepare(self, net: PoseNet) -> None:
         """Build the method's own layers and set the initial weights."""
         if self.table.ema_peer is not None:
-            self.average = copy.deepcopy(net).requires_grad_(requires_grad=False)
+            self.average = make_weight_average(net, self.table.ema_peer)
         if self.table.peer_size is not None:
             self.peer = _build_peer(self.recipe, len(self.skeleton))
             self._start_peer(net)
@@ -81,18 +81,10 @@ class Okdhp(Method):
         if self.average is not None:
             self.average.eval()
 
-    @torch.no_grad()
     def after_step(self, net: PoseNet) -> None:
         """Update the moving average of the weights."""
-        if self.average is None or self.table.ema_peer is None:
-            return
-        for kept, new in zip(
-            self.average.state_dict().values(), net.state_dict().values(), strict=True
-        ):
-            if kept.is_floating_point():
-                kept.lerp_(new, 1 - self.table.ema_peer)
-            else:
-                kept.copy_(new)
+        if self.average is not None:
+            self.average.update_parameters(net)
 
     def forward(self, net: PoseNet, batch: Batch, epoch: float) -> Losses:
         """The terms of the loss, see `Method.forward`."""
@@ -142,7 +134,7 @@ class Okdhp(Method):
             teacher = torch.lerp(teacher, peer.to(teacher.dtype), self.table.peer_share)
         if self.average is not None:
             with torch.no_grad():
-                peer = self.run_student(self.average, batch).ensemble
+                peer = self.run_student(self.average.module, batch).ensemble
             teacher = torch.lerp(teacher, peer, self.table.ema_share)
         if self.views > 1 and self.table.joint_views:
             flip_index = self.get_buffer("flip_index")

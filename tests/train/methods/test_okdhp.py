@@ -126,17 +126,27 @@ def test_a_moving_average_joins_the_teacher_and_follows_the_weights():
     net = build_network(method.recipe.network, JOINTS)
     method.prepare(net)
     assert not [p for p in method.parameters() if p.requires_grad]
-    before = method.average.trunk.stem.conv.weight.clone()
-    with torch.no_grad():
-        net.trunk.stem.conv.weight += 1
+    weight, average = net.trunk.stem.conv.weight, method.average.module.trunk.stem.conv.weight
+    before = weight.detach().clone()
     method.after_step(net)
-    torch.testing.assert_close(method.average.trunk.stem.conv.weight, before + 0.25)
+    with torch.no_grad():
+        weight += 1
+    method.after_step(net)
+    # The second of the updates whose decay rises to 0.75.
+    torch.testing.assert_close(average, before + 9 / 11)
+    for _ in range(50):
+        method.after_step(net)
+    torch.testing.assert_close(average, weight)
+    with torch.no_grad():
+        weight += 1
+    method.after_step(net)
+    torch.testing.assert_close(average, before + 1.25)
     batch = made_batch()
     outputs = net.eval()(batch.image)
     method.on_train_mode(net)
     teacher = method._compute_teacher(outputs, batch, None)
     with torch.no_grad():
-        peer = method.average(batch.image).ensemble
+        peer = method.average.module(batch.image).ensemble
     torch.testing.assert_close(teacher, 0.75 * outputs.ensemble.detach() + 0.25 * peer)
 
 
