@@ -63,7 +63,6 @@ def test_no_large_file_is_tracked():
     float_folders = [f"models/{model}/fp32/" for model in SHIPPED_FLOAT_MODELS]
     weights = [f"models/{model}/weights.safetensors" for model in shipped]
     assert all(sizes.get(name, 0) <= 8e6 for name in weights)
-    # Weights that training goes on from, too costly to be made again.
     known = (*folders, *float_folders, *weights)
     assert not [n for n, s in sizes.items() if s > 500_000 and not n.startswith(known)]
     for folder in folders:

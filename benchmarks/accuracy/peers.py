@@ -17,7 +17,8 @@ Scores are evaluated as answers to two questions, by the area under the ROC curv
 there (COCO's labelled joints against the others of the same persons), and is somebody in the box
 (COCO's persons against boxes beside them that nobody's labelled box reaches into, and the sets of
 `--nobody`; by the mean of the upper half of the joints' scores).
-The result goes to `results/peers.json` and `results/peers.png`.
+The result goes to `results/peers.json` and `results/peers.png`. With `--keep-latency` the times of
+the file's earlier run stay, with the machine of that run: for new weights of unchanged networks.
 """
 
 import argparse
@@ -237,7 +238,21 @@ def evaluated(poses: PoseDataset, xy: NDArray[np.float32], *, with_oks: bool) ->
     return record
 
 
-def timed(contenders: Sequence[Contender], poses: PoseDataset) -> dict[str, dict[str, Any]]:
+class Timing(NamedTuple):
+    """Latency by contender, of the network (`infer`) and of a person from picture to joints."""
+
+    latency_ms: dict[str, dict[str, Any]]
+    machine: dict[str, Any]
+
+
+def read_timing() -> Timing:
+    """That of the earlier run."""
+    record = json.loads((RESULTS / "peers.json").read_text(encoding="utf-8"))
+    latency_ms = {row["name"]: row["latency_ms"] for row in record["rows"]}
+    return Timing(latency_ms, record["latency_machine"])
+
+
+def timed(contenders: Sequence[Contender], poses: PoseDataset) -> Timing:
     """The network alone, and a person from picture to joints, in turns of ten."""
     frames = [(s.image.read(), s.box) for s in poses.samples[: ROUNDS * BLOCK]]
     times: dict[str, dict[str, list[int]]] = {
@@ -255,10 +270,11 @@ def timed(contenders: Sequence[Contender], poses: PoseDataset) -> dict[str, dict
                 contender.infer()
                 times[contender.name]["person"].append(middle - started)
                 times[contender.name]["infer"].append(time.perf_counter_ns() - middle)
-    return {
+    latency_ms = {
         name: {what: LatencyStats.of(ns).to_dict() for what, ns in both.items()}
         for name, both in times.items()
     }
+    return Timing(latency_ms, describe_machine())
 
 
 def over_float(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -310,6 +326,7 @@ def main() -> None:
     parser.add_argument("--nobody", nargs="*", default=[], help="sets of boxes without anybody")
     parser.add_argument("--models", nargs="+", default=model_store.SHIPPED_MODELS)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--keep-latency", action="store_true", help="of the earlier run")
     asked = parser.parse_args()
     cv2.setNumThreads(1)
     sets = {
@@ -346,7 +363,8 @@ def main() -> None:
         ]
         precisions = {c.name: measure_ap(c, load(f"coco:{asked.coco}", "all")) for c in contenders}
         told = {c.name: scores(c, sets["coco"], found["coco"][c.name], nobody) for c in contenders}
-        latency = timed(contenders, sets["lspet"])
+        timing = read_timing() if asked.keep_latency else timed(contenders, sets["lspet"])
+    latency = timing.latency_ms
     joints = {
         kind: {name: np.stack([f.xy for f in answers]) for name, answers in by.items()}
         for kind, by in found.items()
@@ -375,9 +393,9 @@ def main() -> None:
         "command": "python benchmarks/accuracy/peers.py --lspet PATH --coco PATH "
         "--movenet FILE.tflite --thunder FILE.onnx --tinypose FILE.onnx FILE.onnx "
         "--nobody " + " ".join(map(list_kinds, asked.nobody)) + " "
-        f"--models {' '.join(asked.models)}",
+        f"--models {' '.join(asked.models)}" + " --keep-latency" * asked.keep_latency,
         "threads": asked.threads, "joints": COMMON.joints, "machine": describe_machine(),
-        "rows": rows,
+        "latency_machine": timing.machine, "rows": rows,
     }  # fmt: skip
     write_text(RESULTS / "peers.json", json.dumps(record, indent=2) + "\n")
     for row in rows:

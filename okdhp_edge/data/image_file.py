@@ -20,7 +20,7 @@ from okdhp_edge.system.reading import read_file
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif",
                   ".avif", ".mpo"}  # fmt: skip
 _MAX_BYTES = 1 << 28
-_REMEDY = "replace the file or remove it from the data set"
+_REMEDY = "replace the file, or leave it out"
 _MAX_PIXELS = 1 << 26
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _JPEG_MAGIC = b"\xff\xd8"
@@ -67,7 +67,7 @@ def read_image_and_note(path: Path) -> tuple[Image, str | None]:
         data = read_file(path, _MAX_BYTES)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise DataError(
-            f"image {path} does not exist", "check the path or the data set's images"
+            f"image {path} does not exist", "check the path"
         ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"image {path} cannot be read ({error})", "check the file") from error

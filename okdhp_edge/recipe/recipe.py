@@ -307,5 +307,6 @@ def _explained(path: Path, error: ValidationError, content: dict[str, Any]) -> R
     if first["type"] != "extra_forbidden":
         return RecipeError(f"{path}: {key}: {first['msg']}", "fix this value")
     known = sorted(_find_table(loc, content).model_fields)
-    near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0)
-    return RecipeError(f"{path}: unknown key '{key}'", f"did you mean '{near[0]}'?")
+    near = difflib.get_close_matches(where[-1], known, n=1)
+    remedy = f"did you mean '{near[0]}'?" if near else f"use one of {', '.join(known)}"
+    return RecipeError(f"{path}: unknown key '{key}'", remedy)
