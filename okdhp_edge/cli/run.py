@@ -75,7 +75,9 @@ def run(
     from okdhp_edge.run.controls import Controls
     from okdhp_edge.run.reader import FramePolicy
     from okdhp_edge.run.sources.camera import CameraSettings
+    from okdhp_edge.system.allocator import limit_arenas
 
+    limit_arenas()
     who = assembly.TrackingConfig(mode=people, detector=detector, every=detect_every,
                                   max_people=max_people, smooth=smooth)  # fmt: skip
     pace = FramePolicy(live=_LIVE.get(policy), stride=stride, max_fps=max_fps)
@@ -201,8 +203,10 @@ def _run_with_progress(
     from okdhp_edge.inference.open_detector import NO_DETECTOR
     from okdhp_edge.run.loop import run_loop
     from okdhp_edge.run.report import build_report
+    from okdhp_edge.system.allocator import return_freed_memory
     from okdhp_edge.system.hardware import read_sensors
 
+    return_freed_memory()
     cv2.setNumThreads(pipeline.backend.describe().threads or 1)
     before = read_sensors()
     say(f"source {', '.join(feed.source.name for feed in feeds)}; press Ctrl-C to stop")

@@ -66,9 +66,7 @@ def read_image_and_note(path: Path) -> tuple[Image, str | None]:
     try:
         data = read_file(path, _MAX_BYTES)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise DataError(
-            f"image {path} does not exist", "check the path"
-        ) from None
+        raise DataError(f"image {path} does not exist", "check the path") from None
     except (OSError, ValueError) as error:
         raise DataError(f"image {path} cannot be read ({error})", "check the file") from error
     count = count_images(data)

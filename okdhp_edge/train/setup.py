@@ -24,9 +24,9 @@ from okdhp_edge.network.fake_quant import QuantizedBranch
 from okdhp_edge.pose.skeleton import Skeleton
 from okdhp_edge.recipe import checkpoint
 from okdhp_edge.recipe.recipe import Recipe
+from okdhp_edge.system.allocator import retain_freed_memory
 from okdhp_edge.system.hardware import check_descriptors
 from okdhp_edge.system.progress import Report, ignore_progress
-from okdhp_edge.train.allocator import retain_freed_memory
 from okdhp_edge.train.batchnorm import make_process_wide
 from okdhp_edge.train.checks import (
     check_batch,

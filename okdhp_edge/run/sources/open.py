@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from okdhp_edge.data.image_file import IMAGE_SUFFIXES
 from okdhp_edge.errors import SourceError
-from okdhp_edge.run.sources import synthetic
 from okdhp_edge.run.sources.base import Source
 from okdhp_edge.run.sources.camera import (
     NO_WEBCAM_REMEDY,
@@ -84,6 +83,9 @@ def _open_webcam(match: re.Match[str], wanted: CameraSettings) -> Source:
 
 
 def _open_synthetic(match: re.Match[str], wanted: CameraSettings) -> Source:  # noqa: ARG001
+    # It loads numpy's random generators, 3 MB that no other source needs.
+    from okdhp_edge.run.sources import synthetic
+
     return synthetic.SyntheticSource(
         int(match[1] or synthetic.DEFAULT_NUM_FRAMES), _parse_rate(match[2])
     )
