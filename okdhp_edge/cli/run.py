@@ -13,6 +13,7 @@ from okdhp_edge.cli.console import handle_errors, print_json, progress, say
 from okdhp_edge.cli.run_page import listen_for_viewers, serve_page
 from okdhp_edge.cli.show_report import show_report
 from okdhp_edge.errors import OkdhpError, OutputError, SourceError
+from okdhp_edge.system.allocator import limit_arenas, return_freed_memory
 
 if TYPE_CHECKING:
     from okdhp_edge.backends.selection import Selection
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from okdhp_edge.run.loop import SourceRun
     from okdhp_edge.run.pipeline import Pipeline
     from okdhp_edge.run.report import RunReport
+    from okdhp_edge.run.sources.camera import CameraSettings
 
 _MIN_FRAMES_TO_JUDGE = 30
 """Minimum number of frames before a run's latency is compared with the remembered one."""
@@ -74,23 +76,21 @@ def run(
     from okdhp_edge.run import assemble as assembly
     from okdhp_edge.run.controls import Controls
     from okdhp_edge.run.reader import FramePolicy
-    from okdhp_edge.run.sources.camera import CameraSettings
-    from okdhp_edge.system.allocator import limit_arenas
 
     limit_arenas()
-    who = assembly.TrackingConfig(mode=people, detector=detector, every=detect_every,
-                                  max_people=max_people, smooth=smooth)  # fmt: skip
+    who = assembly.TrackingConfig(people, detector, detect_every, max_people, smooth)
     pace = FramePolicy(live=_LIVE.get(policy), stride=stride, max_fps=max_fps)
     named = {"save": save, "json": json_lines, "coco": coco, "csv": csv}
     outputs = assembly.Outputs(_collect_files(named, write), window, watchdog)
     controls = Controls(threshold)
-    images = _check(report, wanted := source or _DEFAULT_SOURCES, outputs)
+    camera = _parse_camera_settings(size, fps, wanted := source or _DEFAULT_SOURCES)
+    images = _check(report, wanted, outputs)
     with ExitStack() as closing:
         loaded, _, selection = load_backend(
             model, backend, precision, threads, say, engine=engine, trust_engine=trust_engine,
             retime=retime, images=images, detail=_say_if(verbose), tune_threads=True)  # fmt: skip
         who = who.resolve(closing.enter_context(loaded).card)
-        sources = assembly.open_sources(wanted, CameraSettings(_parse_size(size), fps), closing)
+        sources = assembly.open_sources(wanted, camera, closing)
         pipeline = assembly.assemble(sources, loaded, who, pace, controls, closing, say=say)
         site = listen_for_viewers(web, web_token, closing)
         feeds = assembly.make_source_runs(sources, outputs, loaded.card, pace, controls, closing)
@@ -143,13 +143,19 @@ def _resolve_output(path: Path) -> Path:
     return Path(STDOUT_PATH) if str(path) in _STDOUT_FILES else path.expanduser()
 
 
-def _parse_size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match:
-        raise SourceError(f"invalid size '{text}'", "use --size WIDTHxHEIGHT")
-    return int(match[1]), int(match[2])
+def _parse_camera_settings(
+    size: str | None, fps: float | None, sources: Sequence[str]
+) -> "CameraSettings":
+    from okdhp_edge.run.sources.camera import CameraSettings
+    from okdhp_edge.run.sources.open import is_webcam
+
+    match = re.fullmatch(r"(\d+)x(\d+)", size or "")
+    if size and not match:
+        raise SourceError(f"invalid size '{size}'", "use --size WIDTHxHEIGHT")
+    if (size or fps) and not any(map(is_webcam, sources)):
+        raise SourceError("--size and --fps are requests to a webcam, and no source is one",
+                          "leave them out; --max-fps limits any source")  # fmt: skip
+    return CameraSettings((int(match[1]), int(match[2])) if match else None, fps)
 
 
 def _check(path: Path | None, sources: Sequence[str], outputs: "Outputs") -> int | None:
@@ -203,7 +209,6 @@ def _run_with_progress(
     from okdhp_edge.inference.open_detector import NO_DETECTOR
     from okdhp_edge.run.loop import run_loop
     from okdhp_edge.run.report import build_report
-    from okdhp_edge.system.allocator import return_freed_memory
     from okdhp_edge.system.hardware import read_sensors
 
     return_freed_memory()

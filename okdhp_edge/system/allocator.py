@@ -1,7 +1,10 @@
 """What glibc's allocator keeps of freed memory. With other C libraries nothing happens."""
 
-import ctypes
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ctypes
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
@@ -33,7 +36,9 @@ def _set_options(values: dict[int, int]) -> None:
             libc.mallopt(option, value)
 
 
-def _find_glibc() -> ctypes.CDLL | None:
+def _find_glibc() -> "ctypes.CDLL | None":
+    import ctypes  # not where only a command's help is shown
+
     if not sys.platform.startswith("linux"):
         return None
     try:

@@ -245,6 +245,8 @@ def test_a_webcam_that_is_absent_exits_1_with_the_remedy(call, model):
         (["run", "--source", "synthetic", "--window"], "cannot open a window"),
         (["run", "--source", "synthetic", "--report", "r.txt"], "unsupported report format"),
         (["run", "--source", "synthetic", "--size", "big"], "invalid size 'big'"),
+        (["run", "--source", "synthetic", "--size", "640x480"], "are requests to a webcam"),
+        (["run", "--source", "synthetic", "--fps", "30"], "are requests to a webcam"),
         (["run", "--source", "synthetic", "--web", "here"], "invalid address 'here'"),
         (["run", "--source", "synthetic", "--people", "many"], "needs a person detector"),
         (["run", "--source", "synthetic", "--people", "many", "--detector", "gone.onnx"],

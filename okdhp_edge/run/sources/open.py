@@ -25,6 +25,11 @@ _NUMBER_PATTERN = r"(\d+(?:\.\d+)?)"
 _REMEDY = "use a video, image, folder, URL or webcam[:N]; `okdhp-edge run --help` lists all"
 
 
+def is_webcam(text: str) -> bool:
+    """Whether a source is a camera of this machine, which takes `CameraSettings`."""
+    return _WEBCAM_PATTERN.fullmatch(text) is not None
+
+
 def check_source(text: str) -> None:
     """Refuse what cannot be there, without opening anything: before a model is loaded and timed.
 
