@@ -33,13 +33,19 @@ def test_an_unknown_key_is_named_with_the_nearest(tmp_path, extra, key, near):
 @pytest.mark.parametrize(
     ("table", "key", "near"),
     [("method = 'fpd'\nteacher = { path = 'x', windw = 3 }", "teacher.windw", "window"),
-     ("method = 'okdhp'\nkd_weigth = 3", "kd_weigth", "kd_weight"),
-     ("method = 'supervised'\nkd_weigth = 3", "kd_weigth", "method")],
+     ("method = 'okdhp'\nkd_weigth = 3", "kd_weigth", "kd_weight")],
 )  # fmt: skip
 def test_keys_of_the_recipes_own_method_are_proposed(tmp_path, table, key, near):
     path = write_tiny_recipe(tmp_path)
     path.write_text(f"{path.read_text()}[distillation]\n{table}\n")
     with pytest.raises(RecipeError, match=rf"'distillation.{key}'; did you mean '{near}'"):
+        read_recipe(path)
+
+
+def test_where_no_key_resembles_it_all_are_named(tmp_path):
+    path = write_tiny_recipe(tmp_path)
+    path.write_text(f"{path.read_text()}[distillation]\nmethod = 'supervised'\nkd_weight = 3\n")
+    with pytest.raises(RecipeError, match="'distillation.kd_weight'; use one of method"):
         read_recipe(path)
 
 
