@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,10 +78,10 @@ def run(
     from okdhp_edge.run.reader import FramePolicy
 
     limit_arenas()
-    who = assembly.TrackingConfig(people, detector, detect_every, max_people, smooth)
+    who = assembly.TrackingConfig(mode=people, detector=detector, every=detect_every,
+                                  max_people=max_people, smooth=smooth)  # fmt: skip
     pace = FramePolicy(live=_LIVE.get(policy), stride=stride, max_fps=max_fps)
-    named = {"save": save, "json": json_lines, "coco": coco, "csv": csv}
-    outputs = assembly.Outputs(_collect_files(named, write), window, watchdog)
+    outputs = _make_outputs(write, window, watchdog, save=save, json=json_lines, coco=coco, csv=csv)
     controls = Controls(threshold)
     camera = _parse_camera_settings(size, fps, wanted := source or _DEFAULT_SOURCES)
     images = _check(report, wanted, outputs)
@@ -117,10 +117,11 @@ def _report_files(results: "Sequence[RunReport]", outputs: "Outputs") -> None:
             say(f"wrote {path}" if seen else f"no frames received: {path} was not written")
 
 
-def _collect_files(
-    named: "Mapping[str, Path | None]", written: Sequence[str] | None
-) -> "dict[str, Path]":
-    """Output files by kind, from the named options and `--write KIND:FILE`."""
+def _make_outputs(
+    written: Sequence[str] | None, window: bool | None, watchdog: bool, **named: Path | None
+) -> "Outputs":
+    """With files by kind, from the named options and `--write KIND:FILE`."""
+    from okdhp_edge.run.assemble import Outputs
     from okdhp_edge.run.sinks.registry import SINKS
 
     files = {kind: _resolve_output(path) for kind, path in named.items() if path is not None}
@@ -133,7 +134,7 @@ def _collect_files(
         if kind in files:
             raise OutputError(f"two outputs of kind {kind}", "give one file for each kind")
         files[kind] = _resolve_output(Path(path))
-    return files
+    return Outputs(files, window, watchdog)
 
 
 def _resolve_output(path: Path) -> Path:

@@ -16,7 +16,7 @@ def make_weight_average(net: PoseNet, decay: float) -> AveragedModel:
     would count for 1 / (1 - decay) steps.
     """
 
-    def update(average: Any, current: Any, num_averaged: Tensor) -> None:
+    def update(average: Any, current: Any, num_averaged: Tensor | int) -> None:
         step = int(num_averaged)
         warm = min(decay, (1 + step) / (10 + step))
         get_ema_multi_avg_fn(warm)(average, current, num_averaged)  # type: ignore[no-untyped-call]

@@ -9,6 +9,8 @@ views of the person, and a moving average of the weights may join it, a peer tha
 crops, or a network that is trained already.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -134,7 +136,8 @@ class Okdhp(Method):
             teacher = torch.lerp(teacher, peer.to(teacher.dtype), self.table.peer_share)
         if self.average is not None:
             with torch.no_grad():
-                peer = self.run_student(self.average.module, batch).ensemble
+                averaged = cast(PoseNet, self.average.module)
+                peer = self.run_student(averaged, batch).ensemble
             teacher = torch.lerp(teacher, peer, self.table.ema_share)
         if self.views > 1 and self.table.joint_views:
             flip_index = self.get_buffer("flip_index")
