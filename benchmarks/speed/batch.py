@@ -6,8 +6,8 @@
 
 `--clips` short videos are cut from FILE. Each of these is a process of its own, timed from its
 start to its end, in turns: one, two and four workers of one core each; two workers with `full`, in
-processes and on a local Ray instance (`--cluster`); `okdhp-edge run` on one long video and
-`okdhp-edge batch` on it. Memory is that of the whole process tree, sampled once a second.
+processes and on a local Ray instance (`--cluster`); `okdhp-edge run` on one video as long as all
+clips and `okdhp-edge batch` on it. Memory is that of the whole process tree, sampled once a second.
 `--full-size` videos are processed as they are by one worker with `lite` and with `full`: frames per
 second, the decoder's share of its time, and the CPU time of a frame. Overhead is what a task costs
 that does nothing. `--only` measures some parts anew and keeps the others of the result. CPU seconds
@@ -43,7 +43,7 @@ from okdhp_edge.system.files import write_text
 from okdhp_edge.system.hardware import describe_machine
 
 RESULTS = Path(__file__).parent.parent / "results"
-CLIP_SIZE, LONG_CLIPS = (640, 360), 200
+CLIP_SIZE = (640, 360)
 WORKERS = {"one worker": ["--workers", "1"], "two workers": ["--workers", "2"],
            "four workers": ["--workers", "4"]}  # fmt: skip
 CLUSTER = {"processes": ["--workers", "2"], "Ray": ["--workers", "2", "--cluster", "local"]}
@@ -295,7 +295,7 @@ def main() -> None:
         for folder in ("clips", "long"):
             (root / folder).mkdir()
         cut_clips(options.video, root / "clips", options.clips, options.frames)
-        cut_clips(options.video, root / "long", 1, options.frames * LONG_CLIPS)
+        cut_clips(options.video, root / "long", 1, options.frames * options.clips)
         parts: dict[str, Callable[[], Any]] = {
             "executors": lambda: time_executors(
                 root / "clips", root / "out", options.model, WORKERS, options.rounds
