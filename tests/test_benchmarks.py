@@ -112,7 +112,8 @@ def test_batch(run_script, tmp_path):
     pytest.importorskip("pyarrow", reason="needs pyarrow: pip install okdhp-edge[batch]")
     video = Path(shutil.copy(_write_video(tmp_path / "v.mp4"), tmp_path / "video.mp4"))
     found = run_script("speed/batch.py", "batch.json", "--video", video, "--clips", 2,
-                       "--frames", 4, "--kills", 1, "--rounds", 1, "--full-size", video)  # fmt: skip
+                       "--frames", 4, "--kills", 1, "--rounds", 1,
+                       "--full-size", video)  # fmt: skip
     assert set(found["executors"]) == {"one worker", "two workers", "four workers"}
     assert found["kills"]["differing"] == found["kills"]["missing"] == 0
 
