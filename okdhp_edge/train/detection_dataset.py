@@ -75,8 +75,12 @@ class DetectionDataset(Dataset[list[tuple[NDArray[np.generic], ...]] | DataError
     def _make_row(self, example: DetectionExample) -> tuple[NDArray[np.generic], ...]:
         corners = np.concatenate([example.persons, example.ignored])
         kinds = np.repeat([_PERSON, _IGNORED], [len(example.persons), len(example.ignored)])
+        # The largest first: where two centers share a cell, it owns the cell.
+        sides = corners[:, 2:] - corners[:, :2]
+        order = np.argsort(-sides.prod(axis=1), kind="stable")
+        corners, kinds = corners[order], kinds[order]
         if len(corners) > MAX_BOXES:
-            corners, kinds = _enclose_smallest(corners, kinds)
+            corners, kinds = _enclose_last(corners, kinds)
         boxes = np.zeros((MAX_BOXES, 4), dtype=np.float32)
         kind = np.zeros(MAX_BOXES, dtype=np.float32)
         placed = apply(self._to_heatmap, corners.reshape(-1, 2, 2)).reshape(-1, 4)
@@ -84,12 +88,10 @@ class DetectionDataset(Dataset[list[tuple[NDArray[np.generic], ...]] | DataError
         return example.image, boxes, kind, np.ones(1, dtype=np.float32)
 
 
-def _enclose_smallest(
+def _enclose_last(
     corners_N4: NDArray[np.floating], kinds_N: NDArray[np.floating]
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """The largest boxes, and one ignored region around the rest: none becomes background."""
-    sides = corners_N4[:, 2:] - corners_N4[:, :2]
-    order = np.argsort(-sides.prod(axis=1), kind="stable")
-    largest, rest = order[: MAX_BOXES - 1], corners_N4[order[MAX_BOXES - 1 :]]
+    """The first boxes, and one ignored region around the rest: none becomes background."""
+    kept, rest = corners_N4[: MAX_BOXES - 1], corners_N4[MAX_BOXES - 1 :]
     around = np.concatenate([rest[:, :2].min(axis=0), rest[:, 2:].max(axis=0)])
-    return np.vstack([corners_N4[largest], around]), np.append(kinds_N[largest], _IGNORED)
+    return np.vstack([kept, around]), np.append(kinds_N[: MAX_BOXES - 1], _IGNORED)

@@ -41,3 +41,8 @@ def test_as_many_as_fit_are_all_persons():
     places = np.array([(x, y) for y in range(10, 106, 12) for x in range(10, 154, 12)], float)
     boxes, kind = _get_boxes(np.hstack([places[:MAX_BOXES], np.full((MAX_BOXES, 2), 10.0)]))
     assert (kind > 0).all() and len(boxes) == MAX_BOXES
+
+
+def test_the_largest_come_first_since_they_own_a_cell_that_two_centers_share():
+    boxes, _ = _get_boxes(np.array([[100, 100, 20, 20], [60, 60, 100, 100.0]]))
+    assert boxes[0, 2] - boxes[0, 0] > boxes[1, 2] - boxes[1, 0] > 0
